@@ -1,0 +1,40 @@
+"""Pixel-space diffusion models for Keras 3: simple diffusion and SiD2."""
+
+import importlib
+import os
+import sys
+
+from keras_simple_diffusion.version import __version__
+
+_NAMESPACES = (
+    "data",
+    "layers",
+    "losses",
+    "models",
+    "ops",
+    "optimizers",
+    "samplers",
+    "schedules",
+)
+
+__all__ = ["__version__", *_NAMESPACES]
+
+
+def _is_command_line():
+    """Whether this process is our own command, whose help needs no Keras."""
+    if os.path.basename(sys.argv[0]) == "keras-simple-diffusion":
+        return True
+    return sys.argv[0] == "-m" and __name__ in sys.orig_argv
+
+
+def __getattr__(name):
+    if name in _NAMESPACES:
+        return importlib.import_module(f"{__name__}.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+if not _is_command_line():
+    # Importing the namespaces registers their classes with Keras, so that
+    # `keras_hub.models.Backbone.from_preset()` finds ours.
+    for _name in _NAMESPACES:
+        importlib.import_module(f"{__name__}.{_name}")

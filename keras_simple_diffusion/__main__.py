@@ -1,0 +1,3 @@
+from keras_simple_diffusion.cli import main
+
+main()

@@ -1,0 +1,22 @@
+from keras_simple_diffusion.layers.attention import (
+    SelfAttention as SelfAttention,
+)
+from keras_simple_diffusion.layers.conditioning import (
+    Conditioning as Conditioning,
+)
+from keras_simple_diffusion.layers.feature_modulation import (
+    FeatureModulation as FeatureModulation,
+)
+from keras_simple_diffusion.layers.position_embedding import (
+    PositionEmbedding2D as PositionEmbedding2D,
+)
+from keras_simple_diffusion.layers.resampling import (
+    Downsample2D as Downsample2D,
+)
+from keras_simple_diffusion.layers.resampling import Upsample2D as Upsample2D
+from keras_simple_diffusion.layers.residual_block import (
+    ResidualBlock as ResidualBlock,
+)
+from keras_simple_diffusion.layers.transformer_block import (
+    TransformerBlock as TransformerBlock,
+)

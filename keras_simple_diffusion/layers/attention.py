@@ -1,0 +1,86 @@
+import math
+
+import keras
+from keras import layers
+from keras import ops
+
+
+@keras.saving.register_keras_serializable("keras_simple_diffusion")
+class SelfAttention(layers.Layer):
+    """Residual multi-head self-attention over the pixels of a feature map.
+
+    ```
+    q, k, v = split(dense(norm(x)))
+    x + zero_dense(softmax(norm(q) norm(k)^T / sqrt(d)) v)
+    ```
+
+    Queries and keys are normalised for each head, with a learned scale and
+    bias. The last dense layer starts at zero. There is no mask: every pixel
+    sees every other.
+
+    Args:
+        num_heads: int. Number of heads; must divide the channels.
+        **kwargs: base layer keyword arguments.
+
+    Call arguments:
+        x: float tensor of shape `(B, H, W, C)`.
+
+    Output shape:
+        That of `x`.
+
+    References:
+        - [Hoogeboom et al., 2023](https://arxiv.org/abs/2301.11093), appendix
+    """
+
+    def __init__(self, num_heads, **kwargs):
+        super().__init__(**kwargs)
+        self.num_heads = num_heads
+        dtype = self.dtype_policy
+        self.norm = layers.RMSNormalization(dtype=dtype, name="norm")
+        self.norm_query = layers.LayerNormalization(dtype=dtype, name="norm_q")
+        self.norm_key = layers.LayerNormalization(dtype=dtype, name="norm_k")
+
+    def build(self, x_shape):
+        channels = x_shape[-1]
+        if channels % self.num_heads:
+            raise ValueError(
+                f"`num_heads` must divide the {channels} channels of the "
+                f"feature map. Received: num_heads={self.num_heads}"
+            )
+        self.head_dim = channels // self.num_heads
+        self.projection = layers.Dense(
+            3 * channels, dtype=self.dtype_policy, name="qkv"
+        )
+        self.output_dense = layers.Dense(
+            channels,
+            kernel_initializer="zeros",
+            dtype=self.dtype_policy,
+            name="output",
+        )
+        for layer in (self.norm, self.projection, self.output_dense):
+            layer.build(x_shape)
+        self.norm_query.build((None, None, None, self.head_dim))
+        self.norm_key.build((None, None, None, self.head_dim))
+
+    def call(self, x):
+        height, width, channels = x.shape[1:]
+        qkv = self.projection(self.norm(x))
+        qkv = ops.reshape(
+            qkv, (-1, height * width, 3, self.num_heads, self.head_dim)
+        )
+        # Heads before tokens: one matrix product a head, no strided access.
+        q, k, v = ops.unstack(ops.transpose(qkv, (2, 0, 3, 1, 4)), 3, axis=0)
+        q = self.norm_query(q) * (1.0 / math.sqrt(self.head_dim))
+        k = self.norm_key(k)
+        scores = ops.matmul(q, ops.transpose(k, (0, 1, 3, 2)))
+        weights = ops.softmax(ops.cast(scores, "float32"), axis=-1)
+        h = ops.matmul(ops.cast(weights, v.dtype), v)  # (B, heads, HW, d)
+        h = ops.transpose(h, (0, 2, 1, 3))
+        h = ops.reshape(h, (-1, height, width, channels))
+        return x + self.output_dense(h)
+
+    def compute_output_shape(self, x_shape):
+        return x_shape
+
+    def get_config(self):
+        return {**super().get_config(), "num_heads": self.num_heads}

@@ -1,0 +1,92 @@
+import math
+
+import keras
+from keras import ops
+
+# The linear embedding of the authors' earlier code: log-SNR in [-15, 15] is
+# mapped to [0, 1000], the time steps of the sinusoidal embedding.
+_SCALE = 1000.0 / 30.0
+_MAX_PERIOD = 10000.0
+
+
+@keras.saving.register_keras_serializable("keras_simple_diffusion")
+class Conditioning(keras.layers.Layer):
+    """Embedding of the noise level and of the class, for every block.
+
+    Sinusoidal features of log-SNR and a two-layer perceptron, plus a learned
+    vector a class, activated once here so that a block only projects it. It
+    is computed in float32 whatever the dtype policy: log-SNR spans a range in
+    which half precision cannot tell neighbouring noise levels apart.
+
+    Args:
+        embedding_dim: int. Width of the embedding, even.
+        num_classes: int or `None`. Number of classes; label `num_classes` is
+            the null label, which stands for no class. `None` for an
+            unconditional network. Defaults to `None`.
+        **kwargs: base layer keyword arguments.
+
+    Call arguments:
+        log_snr: float tensor of shape `(B,)`.
+        labels: int tensor of shape `(B,)`, in `[0, num_classes]`.
+
+    Output shape:
+        `(B, embedding_dim)`, float32.
+
+    References:
+        - [Hoogeboom et al., 2023](https://arxiv.org/abs/2301.11093), appendix
+    """
+
+    def __init__(self, embedding_dim, num_classes=None, **kwargs):
+        super().__init__(**{**kwargs, "dtype": "float32"})
+        if embedding_dim % 2:
+            raise ValueError(
+                "`embedding_dim` must be even. Received: "
+                f"embedding_dim={embedding_dim}"
+            )
+        self.embedding_dim = embedding_dim
+        self.num_classes = num_classes
+        self.hidden_dense = keras.layers.Dense(
+            embedding_dim, activation="silu", dtype="float32", name="hidden"
+        )
+        self.output_dense = keras.layers.Dense(
+            embedding_dim, dtype="float32", name="output"
+        )
+        self.label_embedding = None
+        if num_classes is not None:
+            self.label_embedding = keras.layers.Embedding(
+                num_classes + 1, embedding_dim, dtype="float32", name="label"
+            )
+
+    def build(self, log_snr_shape, labels_shape=None):
+        self.hidden_dense.build((None, self.embedding_dim))
+        self.output_dense.build((None, self.embedding_dim))
+        if self.label_embedding is not None:
+            self.label_embedding.build((None,))
+
+    def call(self, log_snr, labels=None):
+        embedding = self.output_dense(
+            self.hidden_dense(self._sinusoid(log_snr))
+        )
+        if self.label_embedding is not None:
+            embedding = embedding + self.label_embedding(labels)
+        return ops.silu(embedding)
+
+    def _sinusoid(self, log_snr):
+        half = self.embedding_dim // 2
+        exponents = ops.arange(half, dtype="float32") / max(half - 1, 1)
+        frequencies = _SCALE * ops.exp(-math.log(_MAX_PERIOD) * exponents)
+        angles = ops.expand_dims(ops.cast(log_snr, "float32"), -1) * frequencies
+        return ops.concatenate([ops.sin(angles), ops.cos(angles)], axis=-1)
+
+    def compute_output_shape(self, log_snr_shape, labels_shape=None):
+        return (log_snr_shape[0], self.embedding_dim)
+
+    def get_config(self):
+        config = super().get_config()
+        config.update(
+            {
+                "embedding_dim": self.embedding_dim,
+                "num_classes": self.num_classes,
+            }
+        )
+        return config

@@ -1,0 +1,83 @@
+import keras
+from keras import layers
+from keras import ops
+
+
+@keras.saving.register_keras_serializable("keras_simple_diffusion")
+class Downsample2D(layers.Layer):
+    """Halve a feature map by averaging, then change its width.
+
+    Args:
+        channels: int. The new width.
+        **kwargs: base layer keyword arguments.
+
+    Input shape:
+        `(B, H, W, C)`, with even `H` and `W`.
+
+    Output shape:
+        `(B, H / 2, W / 2, channels)`.
+    """
+
+    def __init__(self, channels, **kwargs):
+        super().__init__(**kwargs)
+        self.channels = channels
+        self.dense = layers.Dense(
+            channels, dtype=self.dtype_policy, name="dense"
+        )
+
+    def build(self, x_shape):
+        self.dense.build(x_shape)
+
+    def call(self, x):
+        return self.dense(
+            ops.average_pool(
+                x, (2, 2), strides=(2, 2), data_format="channels_last"
+            )
+        )
+
+    def compute_output_shape(self, x_shape):
+        batch, height, width, _ = x_shape
+        return (batch, height // 2, width // 2, self.channels)
+
+    def get_config(self):
+        return {**super().get_config(), "channels": self.channels}
+
+
+@keras.saving.register_keras_serializable("keras_simple_diffusion")
+class Upsample2D(layers.Layer):
+    """Change the width of a feature map, then repeat each pixel 2 x 2.
+
+    Args:
+        channels: int. The new width.
+        **kwargs: base layer keyword arguments.
+
+    Input shape:
+        `(B, H, W, C)`.
+
+    Output shape:
+        `(B, 2 H, 2 W, channels)`.
+    """
+
+    def __init__(self, channels, **kwargs):
+        super().__init__(**kwargs)
+        self.channels = channels
+        self.dense = layers.Dense(
+            channels, dtype=self.dtype_policy, name="dense"
+        )
+
+    def build(self, x_shape):
+        self.dense.build(x_shape)
+
+    def call(self, x):
+        x = self.dense(x)
+        height, width = x.shape[1:3]
+        x = ops.reshape(x, (-1, height, 1, width, 1, self.channels))
+        x = ops.tile(x, (1, 1, 2, 1, 2, 1))
+        return ops.reshape(x, (-1, 2 * height, 2 * width, self.channels))
+
+    def compute_output_shape(self, x_shape):
+        batch, height, width, _ = x_shape
+        return (batch, 2 * height, 2 * width, self.channels)
+
+    def get_config(self):
+        return {**super().get_config(), "channels": self.channels}

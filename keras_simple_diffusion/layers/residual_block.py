@@ -1,0 +1,88 @@
+import math
+
+import keras
+from keras import layers
+from keras import ops
+
+from keras_simple_diffusion.layers.feature_modulation import FeatureModulation
+
+
+@keras.saving.register_keras_serializable("keras_simple_diffusion")
+class ResidualBlock(layers.Layer):
+    """Convolutional residual block of simple diffusion.
+
+    ```
+    h = norm(x)
+    h = (h + norm(skip)) / sqrt(2)                  # where there is a skip
+    h = conv(silu(h))
+    h = norm(h) * (1 + scale) + shift               # from the embedding
+    x + zero_conv(dropout(silu(h)))
+    ```
+
+    The skip of the U-Net is added, not concatenated, and has a norm of its
+    own. The last convolution starts at zero, so that the block starts as the
+    identity. The norms are RMS norms over channels; the paper does not name
+    its kind.
+
+    Args:
+        dropout: float. Dropout rate before the last convolution. Defaults to
+            `0.0`.
+        **kwargs: base layer keyword arguments.
+
+    Call arguments:
+        x: float tensor of shape `(B, H, W, C)`.
+        embedding: float tensor of shape `(B, E)`, see
+            `keras_simple_diffusion.layers.Conditioning`.
+        skip: optional float tensor shaped like `x`.
+
+    Output shape:
+        That of `x`.
+
+    References:
+        - [Hoogeboom et al., 2023](https://arxiv.org/abs/2301.11093), appendix
+    """
+
+    def __init__(self, dropout=0.0, **kwargs):
+        super().__init__(**kwargs)
+        self.dropout_rate = dropout
+        dtype = self.dtype_policy
+        self.norm_in = layers.RMSNormalization(dtype=dtype, name="norm_in")
+        self.norm_out = layers.RMSNormalization(dtype=dtype, name="norm_out")
+        self.modulation = FeatureModulation(dtype=dtype, name="modulation")
+        self.dropout = layers.Dropout(dropout, dtype=dtype, name="dropout")
+
+    def build(self, x_shape, embedding_shape, skip_shape=None):
+        conv = {
+            "filters": x_shape[-1],
+            "kernel_size": 3,
+            "padding": "same",
+            "data_format": "channels_last",
+            "dtype": self.dtype_policy,
+        }
+        self.conv_in = layers.Conv2D(name="conv_in", **conv)
+        self.conv_out = layers.Conv2D(
+            name="conv_out", kernel_initializer="zeros", **conv
+        )
+        for layer in (self.norm_in, self.conv_in, self.norm_out, self.conv_out):
+            layer.build(x_shape)
+        if skip_shape is not None:
+            self.norm_skip = layers.RMSNormalization(
+                dtype=self.dtype_policy, name="norm_skip"
+            )
+            self.norm_skip.build(skip_shape)
+        self.modulation.build(x_shape, embedding_shape)
+
+    def call(self, x, embedding, skip=None, training=None):
+        h = self.norm_in(x)
+        if skip is not None:
+            h = (h + self.norm_skip(skip)) * (1.0 / math.sqrt(2.0))
+        h = self.conv_in(ops.silu(h))
+        h = self.modulation(self.norm_out(h), embedding)
+        h = self.dropout(ops.silu(h), training=training)
+        return x + self.conv_out(h)
+
+    def compute_output_shape(self, x_shape, embedding_shape, skip_shape=None):
+        return x_shape
+
+    def get_config(self):
+        return {**super().get_config(), "dropout": self.dropout_rate}

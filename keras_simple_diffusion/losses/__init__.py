@@ -1,0 +1,15 @@
+from keras_simple_diffusion.losses.diffusion_loss import (
+    DiffusionLoss as DiffusionLoss,
+)
+from keras_simple_diffusion.losses.loss_weighting import (
+    LossWeighting as LossWeighting,
+)
+from keras_simple_diffusion.losses.loss_weighting import (
+    MinSNRWeighting as MinSNRWeighting,
+)
+from keras_simple_diffusion.losses.loss_weighting import (
+    SigmoidWeighting as SigmoidWeighting,
+)
+from keras_simple_diffusion.losses.multiscale_mse import (
+    multiscale_mse as multiscale_mse,
+)

@@ -1,0 +1,12 @@
+from keras_simple_diffusion.models.backbone import (
+    DiffusionBackbone as DiffusionBackbone,
+)
+from keras_simple_diffusion.models.diffusion_model import (
+    DiffusionModel as DiffusionModel,
+)
+from keras_simple_diffusion.models.unet_backbone import (
+    UNetBackbone as UNetBackbone,
+)
+from keras_simple_diffusion.models.uvit_backbone import (
+    UViTBackbone as UViTBackbone,
+)

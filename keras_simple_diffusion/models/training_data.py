@@ -1,0 +1,100 @@
+"""What `fit` and `evaluate` accept, and the errors when it does not fit."""
+
+import numpy as np
+
+from keras_simple_diffusion.utils.errors import InputError
+
+
+def split_inputs(inputs, backbone):
+    """Take a batch or a data set apart.
+
+    Args:
+        inputs: dict with `"images"` and, for a class-conditional backbone,
+            `"labels"`, or the images alone.
+        backbone: a `DiffusionBackbone`.
+
+    Returns:
+        A tuple `(images, labels)`; labels are `None` for an unconditional
+        backbone.
+
+    Raises:
+        InputError: if they do not fit the backbone.
+    """
+    if not isinstance(inputs, dict):
+        inputs = {"images": inputs}
+    if "images" not in inputs:
+        raise InputError(
+            "Training data must be images, or a dict with 'images' and, for a "
+            "class-conditional model, 'labels'. Received: a dict with "
+            f"{sorted(inputs)}"
+        )
+    images, labels = inputs["images"], inputs.get("labels")
+    if tuple(images.shape[1:]) != backbone.image_shape:
+        raise InputError(
+            f"The backbone takes pictures of shape {backbone.image_shape} "
+            "(height, width, channels). Received: a batch of shape "
+            f"{tuple(images.shape)}. Resize the pictures, or build the "
+            f"backbone with image_shape={tuple(images.shape[1:])}."
+        )
+    if backbone.num_classes is None and labels is not None:
+        raise InputError(
+            "The backbone is unconditional, yet the data has labels. Leave "
+            "'labels' out, or build the backbone with `num_classes`."
+        )
+    if backbone.num_classes is not None and labels is None:
+        raise InputError(
+            f"The backbone has {backbone.num_classes} classes, yet the data "
+            "has no labels. Pass {'images': ..., 'labels': ...}, or build the "
+            "backbone with num_classes=None."
+        )
+    return images, labels
+
+
+def check_arrays(inputs, backbone):
+    """Check values that can only be read outside of a compiled step.
+
+    Args:
+        inputs: what `fit` received as `x`. Only NumPy arrays are looked at.
+        backbone: a `DiffusionBackbone`.
+
+    Raises:
+        InputError: if pictures or labels are out of range.
+    """
+    leaves = inputs.values() if isinstance(inputs, dict) else [inputs]
+    if not all(isinstance(leaf, np.ndarray) for leaf in leaves):
+        return
+    images, labels = split_inputs(inputs, backbone)
+    if labels is not None:
+        if len(labels) != len(images):
+            raise InputError(
+                "There must be one label a picture. Received: "
+                f"{len(images)} pictures and {len(labels)} labels"
+            )
+        check_labels(labels, backbone.num_classes)
+    if np.issubdtype(images.dtype, np.floating) and len(images):
+        low, high = float(images.min()), float(images.max())
+        if not (-1.001 <= low and high <= 1.001):
+            raise InputError(
+                "Pictures must be uint8 in [0, 255], or float in [-1, 1]. "
+                f"Received: {images.dtype} in [{low:.4g}, {high:.4g}]. Divide "
+                "by 127.5 and subtract 1, or pass uint8."
+            )
+
+
+def check_labels(labels, num_classes):
+    """Raise an `InputError` unless labels are integers in [0, num_classes].
+
+    Label `num_classes` is the null label, which stands for no class.
+    """
+    labels = np.asarray(labels)
+    if not np.issubdtype(labels.dtype, np.integer) or labels.ndim != 1:
+        raise InputError(
+            "Labels must be a list or vector of integers. Received: dtype "
+            f"{labels.dtype} and shape {labels.shape}"
+        )
+    outside = labels[(labels < 0) | (labels > num_classes)]
+    if len(outside):
+        raise InputError(
+            f"Labels must be in [0, {num_classes - 1}], or {num_classes} for "
+            f"no class. Received: {outside[0]}"
+        )

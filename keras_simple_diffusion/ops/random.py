@@ -1,0 +1,113 @@
+"""Counter-based random numbers: the same on every backend and in any batch.
+
+A draw is a pure function of a key. The key of a picture is derived from the
+seed and the picture's index, the key of a sampling step from that and the
+step, so a picture's noise never depends on the batch it is drawn in, on the
+device, or on how often something else was drawn before. Threefry-2x32 with
+20 rounds (Salmon et al., 2011, "Parallel random numbers: as easy as 1, 2, 3")
+makes the bits, the Box-Muller transform makes them normal.
+
+Words are int32 tensors, whose addition wraps on the three backends; none of
+them offers the full unsigned arithmetic.
+"""
+
+import math
+
+from keras import ops
+
+# Rotation distances and key parity of Threefry-2x32.
+_ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
+_PARITY = 0x1BD11BDA
+
+# Normal numbers are drawn in blocks, so that where an element falls in the
+# processor's vectors does not depend on the batch.
+_BLOCK = 64
+
+
+def _rotate_left(word, distance):
+    high = ops.bitwise_left_shift(word, distance)
+    # The right shift of a signed word copies the sign bit: mask it away.
+    low = ops.bitwise_right_shift(word, 32 - distance)
+    return ops.bitwise_or(high, ops.bitwise_and(low, (1 << distance) - 1))
+
+
+def threefry2x32(key, counter):
+    """Threefry-2x32 with 20 rounds.
+
+    Args:
+        key: pair of int32 tensors.
+        counter: pair of int32 tensors that broadcast against the key's.
+
+    Returns:
+        A pair of int32 tensors of random bits.
+    """
+    k0, k1 = key
+    schedule = (k0, k1, ops.bitwise_xor(ops.bitwise_xor(k0, k1), _PARITY))
+    x0, x1 = counter[0] + k0, counter[1] + k1
+    for group in range(5):
+        for distance in _ROTATIONS[group % 2]:
+            x0 = x0 + x1
+            x1 = ops.bitwise_xor(_rotate_left(x1, distance), x0)
+        x0 = x0 + schedule[(group + 1) % 3]
+        x1 = x1 + schedule[(group + 2) % 3] + (group + 1)
+    return x0, x1
+
+
+def seed_to_key(seed):
+    """Split a seed into the two int32 words of a key.
+
+    Args:
+        seed: int, of which the lowest 64 bits count.
+
+    Returns:
+        A NumPy-compatible list of two Python ints in the int32 range.
+    """
+    words = [seed & 0xFFFFFFFF, (seed >> 32) & 0xFFFFFFFF]
+    return [word - (1 << 32) if word >= 1 << 31 else word for word in words]
+
+
+def picture_keys(key, indices):
+    """Derive one key for each picture.
+
+    Args:
+        key: int32 tensor of shape `(2,)`, see `seed_to_key`.
+        indices: int32 tensor of shape `(B,)`, the pictures' indices.
+
+    Returns:
+        A pair of int32 tensors of shape `(B,)`.
+    """
+    zeros = ops.zeros_like(indices)
+    return threefry2x32((key[0], key[1]), (indices, zeros))
+
+
+def normal(keys, stream, shape):
+    """Standard normal numbers, one independent picture a key.
+
+    Args:
+        keys: pair of int32 tensors of shape `(B,)`.
+        stream: int or int32 scalar tensor. Draws with the same keys and
+            different streams are independent.
+        shape: tuple of ints, the shape of one picture.
+
+    Returns:
+        A float32 tensor of shape `(B, *shape)`.
+    """
+    size = math.prod(shape)
+    num_pairs = -(-size // (2 * _BLOCK)) * _BLOCK
+    positions = ops.expand_dims(ops.arange(num_pairs, dtype="int32"), 0)
+    keys = tuple(ops.expand_dims(word, 1) for word in keys)
+    stream = ops.cast(stream, "int32") + ops.zeros_like(positions)
+    x0, x1 = threefry2x32(keys, (positions, stream))
+    # 24 random bits are exact in float32. The radius needs (0, 1], the angle
+    # any interval of one turn.
+    radius = _bits_to_float(x0) + 2.0**-24
+    angle = _bits_to_float(x1) * (2.0 * math.pi)
+    radius = ops.sqrt(-2.0 * ops.log(radius))
+    pairs = [radius * ops.cos(angle), radius * ops.sin(angle)]
+    numbers = ops.concatenate(pairs, axis=1)[:, :size]
+    return ops.reshape(numbers, (-1,) + tuple(shape))
+
+
+def _bits_to_float(word):
+    bits = ops.bitwise_and(ops.bitwise_right_shift(word, 8), 0xFFFFFF)
+    return ops.cast(bits, "float32") * 2.0**-24

@@ -1,0 +1,88 @@
+import math
+
+import keras
+from keras import ops
+
+from keras_simple_diffusion.schedules.noise_schedule import NoiseSchedule
+from keras_simple_diffusion.schedules.noise_schedule import to_float32
+
+
+@keras.saving.register_keras_serializable("keras_simple_diffusion")
+class CosineSchedule(NoiseSchedule):
+    """Cosine noise schedule, truncated to a range of log-SNR.
+
+    `log_snr(t) = -2 log tan(a + t (pi / 2 - a - b))`, where `a` and `b` place
+    the ends at `log_snr_max` and `log_snr_min` exactly. Untruncated it is
+    `alpha = cos(pi t / 2)`, `sigma = sin(pi t / 2)`.
+
+    Args:
+        log_snr_min: float. Log-SNR at `t = 1`. Defaults to `-15.0`.
+        log_snr_max: float. Log-SNR at `t = 0`. Defaults to `15.0`.
+
+    Call arguments:
+        t: float or tensor of any shape, in `[0, 1]`.
+
+    Returns:
+        The log-SNR, a float32 tensor shaped like `t`.
+
+    Example:
+    >>> schedule = keras_simple_diffusion.schedules.CosineSchedule()
+    >>> schedule([0.0, 0.5, 1.0])  # 15, 0, -15
+
+    References:
+        - [Hoogeboom et al., 2023](https://arxiv.org/abs/2301.11093),
+          section 3.1 and appendix
+    """
+
+    def __init__(self, log_snr_min=-15.0, log_snr_max=15.0):
+        if not log_snr_min < log_snr_max:
+            raise ValueError(
+                "`log_snr_min` must be below `log_snr_max`. Received: "
+                f"log_snr_min={log_snr_min}, log_snr_max={log_snr_max}"
+            )
+        self.log_snr_min = log_snr_min
+        self.log_snr_max = log_snr_max
+        # The angle at t = 0, and what remains to pi / 2 at t = 1. Angles
+        # near pi / 2 are kept as their complement, whose sine is exact.
+        self._start = math.atan(math.exp(-0.5 * log_snr_max))
+        self._end = math.atan(math.exp(0.5 * log_snr_min))
+        self._range = math.pi / 2 - self._start - self._end
+
+    def _sines(self, t):
+        """Sine and cosine of the angle, both accurate near zero."""
+        return (
+            ops.sin(self._start + t * self._range),
+            ops.sin(self._end + (1.0 - t) * self._range),
+        )
+
+    def __call__(self, t):
+        t = to_float32(t)
+        sine, cosine = self._sines(t)
+        log_snr = 2.0 * (ops.log(cosine) - ops.log(sine))
+        log_snr = ops.where(t <= 0.0, self.log_snr_max, log_snr)
+        log_snr = ops.where(t >= 1.0, self.log_snr_min, log_snr)
+        return ops.cast(log_snr, "float32")
+
+    def time(self, log_snr):
+        log_snr = to_float32(log_snr)
+        # Each end is measured from its own side, where the angle is small.
+        from_start = ops.arctan(ops.exp(-0.5 * log_snr)) - self._start
+        from_end = ops.arctan(ops.exp(0.5 * log_snr)) - self._end
+        t = ops.where(
+            log_snr > 0.0,
+            from_start / self._range,
+            1.0 - from_end / self._range,
+        )
+        t = ops.where(log_snr >= self.log_snr_max, 0.0, t)
+        t = ops.where(log_snr <= self.log_snr_min, 1.0, t)
+        return ops.cast(t, "float32")
+
+    def derivative(self, t):
+        sine, cosine = self._sines(to_float32(t))
+        return -2.0 * self._range / (sine * cosine)
+
+    def get_config(self):
+        return {
+            "log_snr_min": self.log_snr_min,
+            "log_snr_max": self.log_snr_max,
+        }
