@@ -4,6 +4,7 @@ import importlib
 import os
 import sys
 
+from keras_simple_diffusion.utils.backend import check_backend
 from keras_simple_diffusion.version import __version__
 
 _NAMESPACES = (
@@ -34,6 +35,7 @@ def __getattr__(name):
 
 
 if not _is_command_line():
+    check_backend()
     # Importing the namespaces registers their classes with Keras, so that
     # `keras_hub.models.Backbone.from_preset()` finds ours.
     for _name in _NAMESPACES:

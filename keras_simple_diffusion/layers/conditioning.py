@@ -53,8 +53,16 @@ class Conditioning(keras.layers.Layer):
         )
         self.label_embedding = None
         if num_classes is not None:
+            # Of about the size of the noise level's, so that the class is
+            # heard from the first step on.
             self.label_embedding = keras.layers.Embedding(
-                num_classes + 1, embedding_dim, dtype="float32", name="label"
+                num_classes + 1,
+                embedding_dim,
+                embeddings_initializer=keras.initializers.RandomNormal(
+                    stddev=1.0
+                ),
+                dtype="float32",
+                name="label",
             )
 
     def build(self, log_snr_shape, labels_shape=None):

@@ -52,10 +52,10 @@ class DiffusionModel(keras_hub.models.Task):
     Args:
         backbone: a `keras_simple_diffusion.models.DiffusionBackbone`.
         schedule: a `keras_simple_diffusion.schedules.NoiseSchedule`. Defaults
-            to the cosine schedule shifted for the size of the pictures,
-            `ShiftedCosineSchedule(image_size)`.
+            to the cosine schedule, shifted with a noise size of 64 for
+            pictures larger than that.
         loss: a `keras_simple_diffusion.losses.DiffusionLoss`. Defaults to
-            the squared error in epsilon.
+            the squared error in v, as for the paper's U-ViT.
         label_dropout: float. Share of the labels replaced by the null label
             in training. Defaults to `0.1`.
         prediction_type: string. What the network predicts: `"v"`,
@@ -115,10 +115,11 @@ class DiffusionModel(keras_hub.models.Task):
         super().__init__(compile=False, dtype="float32", **kwargs)
         self.backbone = backbone
         self.preprocessor = None
-        self.schedule = schedule or ShiftedCosineSchedule(
-            min(backbone.image_shape[:2])
-        )
-        self.diffusion_loss = loss or DiffusionLoss()
+        if schedule is None:
+            size = min(backbone.image_shape[:2])
+            schedule = ShiftedCosineSchedule(size, noise_size=min(size, 64))
+        self.schedule = schedule
+        self.diffusion_loss = loss or DiffusionLoss(error_type="v")
         self.label_dropout = label_dropout
         self.prediction_type = prediction_type
         self.class_names = class_names and list(class_names)

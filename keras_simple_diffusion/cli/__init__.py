@@ -1,0 +1,28 @@
+"""The command `keras-simple-diffusion`. Keras is imported inside commands."""
+
+import sys
+
+import typer
+
+from keras_simple_diffusion.cli.generate import generate
+from keras_simple_diffusion.cli.presets import presets
+from keras_simple_diffusion.cli.train import train
+from keras_simple_diffusion.utils.errors import InputError
+
+app = typer.Typer(
+    help="Train image diffusion models in pixels, and generate from them.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.command()(train)
+app.command()(generate)
+app.command()(presets)
+
+
+def main():
+    try:
+        app()
+    except InputError as error:
+        print(f"Error: {error}", file=sys.stderr)
+        sys.exit(2)

@@ -1,0 +1,231 @@
+import csv
+import dataclasses
+import json
+import pathlib
+import platform
+
+import keras
+import matplotlib
+import numpy as np
+
+from keras_simple_diffusion.data.named import load_named
+from keras_simple_diffusion.data.named import take
+from keras_simple_diffusion.data.pipeline import training_batches
+from keras_simple_diffusion.models.backbone import DiffusionBackbone
+from keras_simple_diffusion.models.diffusion_model import DiffusionModel
+from keras_simple_diffusion.training.callbacks import Checkpoint
+from keras_simple_diffusion.training.callbacks import History
+from keras_simple_diffusion.training.callbacks import Limit
+from keras_simple_diffusion.training.callbacks import Progress
+from keras_simple_diffusion.training.recipe import Recipe
+from keras_simple_diffusion.utils.backend import device_name
+from keras_simple_diffusion.utils.errors import InputError
+from keras_simple_diffusion.utils.files import whole_file
+from keras_simple_diffusion.utils.presets import read_json
+from keras_simple_diffusion.utils.presets import resolve_preset
+from keras_simple_diffusion.utils.sheets import draw_sheet
+from keras_simple_diffusion.version import __version__
+
+_NUM_INTERVALS = 50
+_NUM_VALIDATION = 512
+
+
+def train_run(
+    data,
+    preset,
+    output,
+    image_size=None,
+    seed=0,
+    minutes=None,
+    checkpoint_every=None,
+    sample_steps=64,
+    sample_guidance=2.0,
+    **overrides,
+):
+    """Train a preset's network on pictures, into a run folder.
+
+    The folder receives `config.json`, `history.csv`, `checkpoint.keras`
+    (weights, their average and the optimizer), `preset/` (what
+    `DiffusionModel.from_preset` loads), `loss.png` and `samples.png`.
+
+    Args:
+        data: string. `"digits"`, or the path of a folder or zip.
+        preset: string. Name or folder of the preset that gives network and
+            recipe; only its configuration is used.
+        output: path of the run folder, which must not hold anything.
+        image_size: int or `None`. Defaults to the preset's.
+        seed: int. Defaults to `0`.
+        minutes: float or `None`. Time limit of the training.
+        checkpoint_every: int or `None`. Steps between checkpoints.
+        sample_steps: int. Steps of `samples.png`. Defaults to `64`.
+        sample_guidance: float. Guidance of `samples.png`, where there are
+            classes. Defaults to `2.0`.
+        **overrides: fields of the recipe, `None` for the preset's.
+
+    Returns:
+        The trained `DiffusionModel`.
+    """
+    output = pathlib.Path(output)
+    if output.exists() and (not output.is_dir() or any(output.iterdir())):
+        raise InputError(
+            f"'{output}' holds something already, perhaps another run. Choose "
+            "another --output, or remove it first."
+        )
+    folder = resolve_preset(preset, load_weights=False)
+    recipe = _recipe(folder, overrides)
+    keras.utils.set_random_seed(seed)
+    shape = read_json(folder, "config.json")["config"]["image_shape"]
+    image_size = image_size or min(shape[:2])
+    pictures = load_named(data, image_size, "train", shape[2])
+    validation = _validation(data, image_size, shape[2])
+    model = _build_model(folder, pictures, image_size)
+    model.compile(recipe.optimizer(), ema_decay=recipe.ema_decay)
+
+    output.mkdir(parents=True, exist_ok=True)
+    config = {
+        "data": str(data),
+        "preset": str(preset),
+        "image_size": image_size,
+        "num_pictures": len(pictures.images),
+        "seed": seed,
+        "minutes": minutes,
+        "recipe": dataclasses.asdict(recipe),
+        "parameters": model.backbone.count_params(),
+        "versions": {
+            "keras_simple_diffusion": __version__,
+            "keras": keras.__version__,
+            "backend": keras.config.backend(),
+            "python": platform.python_version(),
+        },
+    }
+    _write_text(output / "config.json", json.dumps(config, indent=2))
+    print(
+        f"{len(pictures.images)} pictures of {image_size} x {image_size} x "
+        f"{shape[2]}, {len(pictures.class_names or [])} classes; "
+        f"{config['parameters']:,} parameters; {keras.config.backend()} on "
+        f"{device_name()}"
+    )
+
+    steps_per_epoch = max(1, recipe.steps // _NUM_INTERVALS)
+    callbacks = [
+        Progress(recipe.steps, recipe.batch_size, minutes),
+        Limit(recipe.steps, minutes),
+        History(output / "history.csv"),
+        Checkpoint(lambda: _save(model, output), checkpoint_every),
+    ]
+    model.fit(
+        training_batches(pictures, recipe.batch_size, seed, recipe.flip),
+        steps_per_epoch=steps_per_epoch,
+        epochs=-(-recipe.steps // steps_per_epoch),
+        validation_data=validation,
+        validation_freq=5,
+        callbacks=callbacks,
+        verbose=0,
+    )
+    _draw_loss(output)
+    draw_samples(model, sample_steps, sample_guidance, seed).save(
+        output / "samples.png"
+    )
+    return model
+
+
+def draw_samples(model, num_steps, guidance_scale, seed=0, per_class=10):
+    """A sheet of generated pictures, one class a row for up to 10 classes.
+
+    Args:
+        model: a `DiffusionModel`.
+        num_steps: int.
+        guidance_scale: float. Ignored for an unconditional model.
+        seed: int. Defaults to `0`.
+        per_class: int. Number of columns. Defaults to `10`.
+
+    Returns:
+        A `PIL.Image.Image`.
+    """
+    num_classes = model.backbone.num_classes
+    if num_classes is None:
+        images = model.generate(per_class**2, num_steps=num_steps, seed=seed)
+        return draw_sheet(images, columns=per_class)
+    classes = np.linspace(0, num_classes - 1, min(num_classes, 10))
+    classes = classes.round().astype("int32")
+    images = model.generate(
+        labels=np.repeat(classes, per_class),
+        num_steps=num_steps,
+        guidance_scale=guidance_scale,
+        seed=seed,
+    )
+    names = model.class_names or [str(i) for i in range(num_classes)]
+    return draw_sheet(images, per_class, row_names=[names[i] for i in classes])
+
+
+def _recipe(folder, overrides):
+    fields = read_json(folder, "recipe.json")
+    fields.update({k: v for k, v in overrides.items() if v is not None})
+    return Recipe(**fields)
+
+
+def _build_model(folder, pictures, image_size):
+    num_classes = pictures.class_names and len(pictures.class_names)
+    backbone = DiffusionBackbone.from_preset(
+        folder,
+        load_weights=False,
+        image_shape=pictures.images.shape[1:],
+        num_classes=num_classes,
+    )
+    overrides = {}
+    task = read_json(folder, "task.json").get("config", {})
+    schedule = task.get("schedule", {})
+    if schedule.get("config", {}).get("image_size", image_size) != image_size:
+        schedule["config"]["image_size"] = image_size
+        overrides["schedule"] = keras.saving.deserialize_keras_object(schedule)
+    return DiffusionModel.from_preset(
+        folder,
+        load_weights=False,
+        backbone=backbone,
+        class_names=pictures.class_names,
+        **overrides,
+    )
+
+
+def _validation(data, image_size, num_channels):
+    try:
+        pictures = load_named(data, image_size, "test", num_channels)
+    except InputError:
+        return None
+    pictures = take(pictures, _NUM_VALIDATION)
+    inputs = {"images": pictures.images, "labels": pictures.labels}
+    if pictures.labels is None:
+        del inputs["labels"]
+    return inputs
+
+
+def _save(model, output):
+    model.save_to_preset(output / "preset")
+    with whole_file(output / "checkpoint.keras") as draft:
+        model.save(draft)
+
+
+def _write_text(path, text):
+    with whole_file(path) as draft:
+        draft.write_text(text + "\n")
+
+
+def _draw_loss(output):
+    with (output / "history.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(figsize=(6, 4))
+    for field, label in (("loss", "training"), ("val_loss", "held out")):
+        points = [
+            (int(row["step"]), float(row[field])) for row in rows if row[field]
+        ]
+        if points:
+            axes.plot(*zip(*points, strict=True), label=label)
+    axes.set(xlabel="step", ylabel="loss", yscale="log")
+    axes.grid(alpha=0.3, which="both")
+    axes.legend()
+    figure.tight_layout()
+    figure.savefig(output / "loss.png", dpi=120)
+    pyplot.close(figure)
