@@ -10,3 +10,6 @@ from keras_simple_diffusion.models.unet_backbone import (
 from keras_simple_diffusion.models.uvit_backbone import (
     UViTBackbone as UViTBackbone,
 )
+from keras_simple_diffusion.utils.presets import (
+    builtin_presets as builtin_presets,
+)

@@ -467,8 +467,9 @@ class DiffusionModel(keras_hub.models.Task):
                 f"picture, each in [0, {num_classes - 1}], or {num_classes} "
                 "for no class."
             )
-        labels = [self._label_of(label) for label in np.ravel(labels).tolist()]
-        check_labels(labels, num_classes)
+        labels = [self._label_of(label) for label in labels]
+        if labels:
+            check_labels(labels, num_classes)
         return np.array(labels, "int32")
 
     def _label_of(self, label):

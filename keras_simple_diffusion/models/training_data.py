@@ -22,12 +22,7 @@ def split_inputs(inputs, backbone):
     """
     if not isinstance(inputs, dict):
         inputs = {"images": inputs}
-    if "images" not in inputs:
-        raise InputError(
-            "Training data must be images, or a dict with 'images' and, for a "
-            "class-conditional model, 'labels'. Received: a dict with "
-            f"{sorted(inputs)}"
-        )
+    _check_keys(inputs)
     images, labels = inputs["images"], inputs.get("labels")
     if tuple(images.shape[1:]) != backbone.image_shape:
         raise InputError(
@@ -60,7 +55,10 @@ def check_arrays(inputs, backbone):
     Raises:
         InputError: if pictures or labels are out of range.
     """
-    leaves = inputs.values() if isinstance(inputs, dict) else [inputs]
+    leaves = [inputs]
+    if isinstance(inputs, dict):
+        _check_keys(inputs)
+        leaves = inputs.values()
     if not all(isinstance(leaf, np.ndarray) for leaf in leaves):
         return
     images, labels = split_inputs(inputs, backbone)
@@ -97,4 +95,13 @@ def check_labels(labels, num_classes):
         raise InputError(
             f"Labels must be in [0, {num_classes - 1}], or {num_classes} for "
             f"no class. Received: {outside[0]}"
+        )
+
+
+def _check_keys(inputs):
+    if "images" not in inputs or not set(inputs) <= {"images", "labels"}:
+        raise InputError(
+            "Training data must be images, or a dict with 'images' and, for a "
+            "class-conditional model, 'labels'. Received: a dict with "
+            f"{sorted(inputs)}"
         )

@@ -215,6 +215,7 @@ def _draw_loss(output):
         rows = list(csv.DictReader(file))
     matplotlib.use("Agg")
     from matplotlib import pyplot
+    from matplotlib import ticker
 
     figure, axes = pyplot.subplots(figsize=(6, 4))
     for field, label in (("loss", "training"), ("val_loss", "held out")):
@@ -224,6 +225,11 @@ def _draw_loss(output):
         if points:
             axes.plot(*zip(*points, strict=True), label=label)
     axes.set(xlabel="step", ylabel="loss", yscale="log")
+    for axis_formatter in (
+        axes.yaxis.set_major_formatter,
+        axes.yaxis.set_minor_formatter,
+    ):
+        axis_formatter(ticker.StrMethodFormatter("{x:g}"))
     axes.grid(alpha=0.3, which="both")
     axes.legend()
     figure.tight_layout()

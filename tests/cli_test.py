@@ -1,0 +1,179 @@
+"""The command line, run as a user runs it: in a process of its own."""
+
+import csv
+import json
+import os
+import subprocess
+import sys
+import time
+
+import keras
+import numpy as np
+import pytest
+from PIL import Image
+
+
+def run(*arguments, cwd, **environment):
+    return subprocess.run(
+        [sys.executable, "-m", "keras_simple_diffusion", *arguments],
+        cwd=cwd,
+        env={
+            **os.environ,
+            "KERAS_BACKEND": keras.config.backend(),
+            "COLUMNS": "100",
+            **environment,
+        },
+        capture_output=True,
+        text=True,
+    )
+
+
+def error_of(result):
+    assert result.returncode == 2, result.stderr + result.stdout
+    line = result.stderr.strip().splitlines()[-1]
+    assert line.startswith("Error: ")
+    assert "Traceback" not in result.stderr
+    return line
+
+
+def test_help_is_fast(tmp_path):
+    run("--help", cwd=tmp_path)  # Bytecode is written the first time.
+    seconds = []
+    for _ in range(3):
+        start = time.perf_counter()
+        result = run("--help", cwd=tmp_path)
+        seconds.append(time.perf_counter() - start)
+    assert result.returncode == 0
+    for command in ("train", "generate", "presets"):
+        assert command in result.stdout
+    # The promise is one second; importing Keras alone takes more than three.
+    assert min(seconds) < 2.5
+
+
+def test_presets(tmp_path):
+    result = run("presets", cwd=tmp_path)
+    assert result.returncode == 0
+    assert "uvit_digits_16" in result.stdout and "1.5 M" in result.stdout
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    place = tmp_path_factory.mktemp("cli")
+    for name in ("red", "blue"):
+        (place / "pictures" / name).mkdir(parents=True)
+        for i in range(6):
+            noise = np.random.default_rng(i).integers(0, 90, (20, 24, 3))
+            noise[..., 0 if name == "red" else 2] += 150
+            Image.fromarray(noise.astype("uint8")).save(
+                place / "pictures" / name / f"{i}.png"
+            )
+    preset = place / "preset"
+    import keras_simple_diffusion as ksd
+
+    backbone = ksd.models.UViTBackbone(
+        (8, 8, 3), (8, 16), (1, 1), num_heads=2, embedding_dim=16
+    )
+    model = ksd.models.DiffusionModel(backbone, num_steps=4)
+    model.save_to_preset(preset)
+    (preset / "recipe.json").write_text(
+        json.dumps({"steps": 7, "batch_size": 4, "warmup_steps": 2})
+    )
+    arguments = ["--data", "pictures", "--preset", "preset", "--output", "run"]
+    result = run("train", *arguments, "--sample-steps", "2", cwd=place)
+    assert result.returncode == 0, result.stderr
+    return place, result
+
+
+def test_train_fills_the_run_folder(trained):
+    place, result = trained
+    assert "12 pictures of 8 x 8 x 3, 2 classes" in result.stdout
+    names = {path.name for path in (place / "run").iterdir()}
+    assert names == {
+        "checkpoint.keras",
+        "config.json",
+        "history.csv",
+        "loss.png",
+        "preset",
+        "samples.png",
+    }
+    config = json.loads((place / "run" / "config.json").read_text())
+    assert config["recipe"]["steps"] == 7
+    assert config["recipe"]["batch_size"] == 4
+    assert config["versions"]["backend"] == keras.config.backend()
+    with (place / "run" / "history.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert rows[-1]["step"] == "7"
+    assert all(float(row["loss"]) > 0 for row in rows)
+    with Image.open(place / "run" / "samples.png") as sheet:
+        assert sheet.width > 10 * 64
+    model = keras.models.load_model(place / "run" / "checkpoint.keras")
+    assert model.class_names == ["blue", "red"]
+    assert model.schedule.get_config()["image_size"] == 8
+
+
+def test_generate_from_a_run(trained, tmp_path):
+    place, _ = trained
+    model = ["--model", str(place / "run")]
+    result = run(
+        *["generate", *model, "--labels", "red,1,2", "--num-images", "5"],
+        *["--steps", "2", "--guidance", "2", "--seed", "0"],
+        *["--output", "out/sheet.png"],
+        cwd=tmp_path,
+    )
+    assert result.returncode == 0, result.stderr
+    assert "5 pictures are in out/sheet.png" in result.stdout
+    with Image.open(tmp_path / "out" / "sheet.png") as sheet:
+        assert sheet.width > 3 * 64
+
+
+def test_bad_generate_arguments(trained, tmp_path):
+    place, _ = trained
+    model = ["--model", str(place / "run")]
+    error = error_of(run("generate", *model, "--labels", "3", cwd=tmp_path))
+    assert "[0, 1], or 2 for no class. Received: 3" in error
+    error = error_of(run("generate", "--model", "uvit_digit", cwd=tmp_path))
+    assert "Did you mean uvit_digits_16" in error
+    error = error_of(run("generate", "--model", "uvit_digits_16", cwd=tmp_path))
+    assert "configuration without weights" in error
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_bad_train_arguments(trained, tmp_path):
+    place, _ = trained
+    base = ["train", "--preset", str(place / "preset"), "--output"]
+    taken = [*base, str(place / "run"), "--data", "digits"]
+    before = (place / "run" / "config.json").read_text()
+    assert "holds something already" in error_of(run(*taken, cwd=tmp_path))
+    assert (place / "run" / "config.json").read_text() == before
+    (tmp_path / "none").mkdir()
+    error = error_of(run(*base, "new", "--data", "none", cwd=tmp_path))
+    assert "'none' holds no pictures" in error
+    error = error_of(
+        run(
+            *[*base, "new", "--data", str(place / "pictures")],
+            *["--image-size", "9"],
+            cwd=tmp_path,
+        )
+    )
+    assert "multiples of 2, such as 8x8" in error
+    assert not (tmp_path / "new").exists()
+
+
+def test_unsupported_and_missing_backend(tmp_path):
+    arguments = ["generate", "--model", "uvit_digits_16"]
+    result = run(*arguments, cwd=tmp_path, KERAS_BACKEND="numpy")
+    assert "jax, tensorflow and torch" in error_of(result)
+    code = (
+        "import importlib.util as u, runpy, sys; find = u.find_spec;"
+        "u.find_spec = lambda n, *a: None if n == 'jax' else find(n, *a);"
+        f"sys.argv[1:] = {arguments!r};"
+        "from keras_simple_diffusion.cli import main; main()"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        env={**os.environ, "KERAS_BACKEND": "jax"},
+        capture_output=True,
+        text=True,
+    )
+    assert "'jax' is not installed" in error_of(result)

@@ -1,0 +1,46 @@
+import os
+import pathlib
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("MPLBACKEND", "Agg")
+
+import keras
+import pytest
+
+
+def pytest_addoption(parser):
+    parser.addoption(
+        "--run-large", action="store_true", help="run the slow tests as well"
+    )
+
+
+def pytest_collection_modifyitems(config, items):
+    if config.getoption("--run-large"):
+        return
+    skip = pytest.mark.skip(reason="slow: needs --run-large")
+    for item in items:
+        if "large" in item.keywords:
+            item.add_marker(skip)
+
+
+def pytest_report_header():
+    return f"keras {keras.__version__} on {keras.config.backend()}"
+
+
+@pytest.fixture(autouse=True)
+def _reset():
+    keras.utils.set_random_seed(0)
+    yield
+    keras.config.set_dtype_policy("float32")
+    keras.utils.clear_session(free_memory=False)
+
+
+@pytest.fixture
+def shared_data():
+    """Folder of real pictures and weights, see its README."""
+    root = pathlib.Path(__file__).resolve().parent.parent
+    default = root.parent / "shared" / "data"
+    folder = pathlib.Path(os.environ.get("KSD_SHARED_DATA", default))
+    if not folder.is_dir():
+        pytest.skip(f"the shared data is not at KSD_SHARED_DATA={folder}")
+    return folder

@@ -1,0 +1,177 @@
+import importlib.util
+import pathlib
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+import keras_simple_diffusion as ksd
+
+_SPEC = importlib.util.spec_from_file_location(
+    "blocks", pathlib.Path(__file__).parents[1] / "reference" / "blocks.py"
+)
+blocks = importlib.util.module_from_spec(_SPEC)
+_SPEC.loader.exec_module(blocks)
+
+layers = ksd.layers
+RNG = np.random.default_rng(0)
+X = RNG.normal(size=(2, 6, 4, 16)).astype("float32")
+SKIP = RNG.normal(size=X.shape).astype("float32")
+EMBEDDING = RNG.normal(size=(2, 8)).astype("float32")
+
+
+def randomize(layer):
+    """Replace all weights, the zero-initialised ones too."""
+    rng = np.random.default_rng(1)
+    for weight in layer.weights:
+        fan_in = max(1, int(np.prod(weight.shape[:-1])))
+        value = rng.normal(size=weight.shape) / np.sqrt(fan_in)
+        if weight.name in ("scale", "gamma"):
+            value = 1 + 0.3 * value
+        weight.assign(value.astype("float32"))
+    return blocks.weights_of(layer)
+
+
+def assert_close(output, expected):
+    np.testing.assert_allclose(
+        ops.convert_to_numpy(output), expected, atol=1e-5, rtol=1e-5
+    )
+
+
+@pytest.mark.parametrize("skip", [None, SKIP], ids=["plain", "skip"])
+def test_residual_block_equals_reference(skip):
+    layer = layers.ResidualBlock()
+    layer(X, EMBEDDING, skip=skip)
+    w = randomize(layer)
+    assert_close(
+        layer(X, EMBEDDING, skip=skip),
+        blocks.residual_block(X, EMBEDDING, skip, w),
+    )
+
+
+def test_self_attention_equals_reference():
+    layer = layers.SelfAttention(num_heads=4)
+    layer(X)
+    w = randomize(layer)
+    assert_close(layer(X), blocks.self_attention(X.astype("float64"), 4, w))
+
+
+def test_transformer_block_equals_reference():
+    layer = layers.TransformerBlock(num_heads=2)
+    layer(X, EMBEDDING)
+    w = randomize(layer)
+    expected = blocks.transformer_block(X.astype("float64"), EMBEDDING, 2, w)
+    assert_close(layer(X, EMBEDDING), expected)
+
+
+@pytest.mark.parametrize("labels", [None, np.array([2, 3], "int32")])
+def test_conditioning_equals_reference(labels):
+    log_snr = np.array([-3.7, 12.1], "float32")
+    layer = layers.Conditioning(8, None if labels is None else 3)
+    arguments = [log_snr] if labels is None else [log_snr, labels]
+    layer(*arguments)
+    w = randomize(layer)
+    # Angles of up to 400 are rounded to 1.5e-5 in float32.
+    np.testing.assert_allclose(
+        ops.convert_to_numpy(layer(*arguments)),
+        blocks.conditioning(log_snr, labels, w, 8),
+        atol=1e-4,
+    )
+
+
+def test_blocks_start_as_the_identity():
+    for layer in (layers.ResidualBlock(), layers.TransformerBlock(4)):
+        assert_close(layer(X, EMBEDDING), X)
+    assert_close(layers.SelfAttention(4)(X), X)
+
+
+def test_resampling():
+    down, up = layers.Downsample2D(3), layers.Upsample2D(5)
+    down(X), up(X)
+    w = randomize(down)
+    pooled = X.reshape(2, 3, 2, 2, 2, 16).mean((2, 4))
+    assert_close(down(X), blocks.dense(pooled, w, "dense"))
+    w = randomize(up)
+    wide = blocks.dense(X.astype("float64"), w, "dense")
+    assert_close(up(X), wide.repeat(2, axis=1).repeat(2, axis=2))
+
+
+def test_position_embedding_is_added():
+    layer = layers.PositionEmbedding2D()
+    added = ops.convert_to_numpy(layer(X)) - X
+    np.testing.assert_allclose(added[0], added[1], atol=1e-6)
+    assert 0.005 < added.std() < 0.02
+
+
+def test_dropout_acts_in_training_only():
+    for layer in (
+        layers.ResidualBlock(dropout=0.5),
+        layers.TransformerBlock(2, dropout=0.5),
+    ):
+        layer(X, EMBEDDING)
+        randomize(layer)
+        first, second = layer(X, EMBEDDING), layer(X, EMBEDDING)
+        assert_close(first, ops.convert_to_numpy(second))
+        noisy = layer(X, EMBEDDING, training=True)
+        assert np.abs(ops.convert_to_numpy(noisy - first)).max() > 0.1
+
+
+@pytest.mark.parametrize(
+    "make, arguments",
+    [
+        (lambda d: layers.ResidualBlock(dtype=d), (X, EMBEDDING)),
+        (lambda d: layers.TransformerBlock(4, dtype=d), (X, EMBEDDING)),
+        (lambda d: layers.SelfAttention(4, dtype=d), (X,)),
+        (lambda d: layers.Downsample2D(8, dtype=d), (X,)),
+        (lambda d: layers.Upsample2D(8, dtype=d), (X,)),
+    ],
+)
+@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
+def test_mixed_precision(make, arguments, policy):
+    keras.utils.set_random_seed(0)
+    exact, mixed = make("float32"), make(policy)
+    expected = exact(*arguments)
+    output = mixed(*arguments)
+    randomize(exact), randomize(mixed)
+    expected, output = exact(*arguments), mixed(*arguments)
+    assert keras.backend.standardize_dtype(output.dtype) == policy[6:]
+    assert all(w.dtype == "float32" for w in mixed.weights)
+    error = ops.convert_to_numpy(ops.cast(output, "float32") - expected)
+    assert np.abs(error).max() < 0.15
+
+
+def test_conditioning_is_float32_under_mixed_precision():
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    layer = layers.Conditioning(8)
+    output = layer(np.array([14.9, 14.91], "float32"))
+    assert keras.backend.standardize_dtype(output.dtype) == "float32"
+    # In bfloat16 the two noise levels would be the same number.
+    assert np.abs(np.diff(ops.convert_to_numpy(output), axis=0)).max() > 1e-3
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: layers.ResidualBlock(dropout=0.1),
+        lambda: layers.TransformerBlock(4, dropout=0.1),
+        lambda: layers.SelfAttention(4),
+        lambda: layers.Conditioning(8, 3),
+        lambda: layers.Downsample2D(4),
+        lambda: layers.Upsample2D(4),
+        lambda: layers.PositionEmbedding2D(),
+        lambda: layers.FeatureModulation(),
+    ],
+)
+def test_serialization(make):
+    layer = make()
+    config = keras.saving.serialize_keras_object(layer)
+    copy = keras.saving.deserialize_keras_object(config)
+    assert copy.get_config() == layer.get_config()
+
+
+def test_bad_arguments():
+    with pytest.raises(ValueError, match="num_heads=3"):
+        layers.SelfAttention(3)(X)
+    with pytest.raises(ValueError, match="embedding_dim=7"):
+        layers.Conditioning(7)

@@ -1,0 +1,467 @@
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+import keras_simple_diffusion as ksd
+
+
+def make_backbone(num_classes=3, **kwargs):
+    arguments = {
+        "image_shape": (8, 8, 1),
+        "channels": (8, 16),
+        "blocks": (1, 1),
+        "num_heads": 2,
+        "embedding_dim": 16,
+        "num_classes": num_classes,
+    }
+    return ksd.models.UViTBackbone(**{**arguments, **kwargs})
+
+
+def make_model(num_classes=3, learning_rate=2e-3, ema_decay=0.9, **kwargs):
+    model = ksd.models.DiffusionModel(
+        make_backbone(num_classes, **kwargs.pop("backbone", {})), **kwargs
+    )
+    model.compile(keras.optimizers.Adam(learning_rate), ema_decay=ema_decay)
+    return model
+
+
+def make_data(count=32, num_classes=3):
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (count, 8, 8, 1), "uint8")
+    data = {"images": images}
+    if num_classes:
+        data["labels"] = np.arange(count, dtype="int32") % num_classes
+    return data
+
+
+def weights_of(model):
+    return [ops.convert_to_numpy(w).copy() for w in model.backbone.weights]
+
+
+def assert_equal_weights(a, b, **tolerance):
+    for left, right in zip(a, b, strict=True):
+        np.testing.assert_allclose(left, right, **tolerance)
+
+
+GENERATE = {"labels": [0, 1, 2, 3], "num_steps": 4, "seed": 0}
+
+
+# === Training ===
+
+
+@pytest.mark.parametrize("num_classes", [None, 3])
+def test_fit_changes_every_weight(num_classes):
+    model = make_model(num_classes)
+    before = weights_of(model)
+    history = model.fit(
+        make_data(num_classes=num_classes), batch_size=8, epochs=3, verbose=0
+    )
+    assert np.isfinite(history.history["loss"]).all()
+    still = [
+        weight.path
+        for weight, old in zip(model.backbone.weights, before, strict=True)
+        if np.array_equal(ops.convert_to_numpy(weight), old)
+    ]
+    assert all("norm_k/beta" in path for path in still), still
+
+
+def test_noise_differs_between_steps():
+    # A random state that does not advance would repeat the loss.
+    model = make_model(learning_rate=0.0)
+    data = make_data(8)
+    losses = [
+        float(model.train_on_batch(data, return_dict=False)) for _ in range(4)
+    ]
+    model.reset_metrics()
+    assert len({round(loss, 5) for loss in losses}) == 4
+
+
+def test_an_untrained_network_has_the_loss_of_predicting_zero():
+    # v = alpha eps - sigma x, of second moment alpha^2 + sigma^2 x^2, with
+    # E alpha^2 = 1 / 2 under the cosine schedule.
+    model = make_model(schedule=ksd.schedules.CosineSchedule())
+    data = make_data(512)
+    x = data["images"] / 127.5 - 1
+    expected = 0.5 + 0.5 * (x**2).mean()
+    value = model.evaluate(data, batch_size=256, verbose=0)
+    # 512 pictures of 64 pixels, times drawn at random.
+    assert abs(value - expected) < 0.05
+
+
+def test_evaluate_is_deterministic():
+    model = make_model()
+    data = make_data()
+    model.fit(data, batch_size=8, epochs=2, verbose=0)
+    first = model.evaluate(data, batch_size=8, verbose=0)
+    model.fit(data, batch_size=8, epochs=1, verbose=0)
+    changed = model.evaluate(data, batch_size=8, verbose=0)
+    assert changed != first
+    assert model.evaluate(data, batch_size=8, verbose=0) == changed
+
+
+def test_validation_in_fit_equals_evaluate():
+    model = make_model()
+    data = make_data()
+    history = model.fit(
+        data,
+        batch_size=8,
+        epochs=2,
+        validation_data=data,
+        validation_batch_size=8,
+        verbose=0,
+    )
+    value = model.evaluate(data, batch_size=8, verbose=0)
+    assert value == pytest.approx(history.history["val_loss"][-1], rel=1e-6)
+
+
+def test_uint8_and_float_pictures_are_the_same():
+    data = make_data()
+    scaled = {**data, "images": data["images"].astype("float32") / 127.5 - 1}
+    model = make_model()
+    assert model.evaluate(data, verbose=0) == pytest.approx(
+        model.evaluate(scaled, verbose=0), rel=1e-6
+    )
+
+
+def test_label_dropout_hides_the_labels():
+    def change_of_embedding(label_dropout):
+        model = make_model(label_dropout=label_dropout)
+        table = model.backbone.get_layer("conditioning").label_embedding
+        before = ops.convert_to_numpy(table.embeddings).copy()
+        model.fit(make_data(), batch_size=8, epochs=2, verbose=0)
+        change = ops.convert_to_numpy(table.embeddings) - before
+        return np.abs(change).max(axis=1) > 0
+
+    np.testing.assert_array_equal(change_of_embedding(0.0), [1, 1, 1, 0])
+    np.testing.assert_array_equal(change_of_embedding(1.0), [0, 0, 0, 1])
+    np.testing.assert_array_equal(change_of_embedding(0.5), [1, 1, 1, 1])
+
+
+@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
+def test_mixed_precision(policy):
+    keras.config.set_dtype_policy(policy)
+    model = make_model()
+    assert model.dtype_policy.name == "float32"
+    assert model.backbone.dtype_policy.name == policy
+    is_scaled = isinstance(model.optimizer, keras.optimizers.LossScaleOptimizer)
+    assert is_scaled == (policy == "mixed_float16")
+    history = model.fit(make_data(), batch_size=8, epochs=3, verbose=0)
+    assert np.isfinite(history.history["loss"]).all()
+    pictures = model.generate(**GENERATE)
+    assert pictures.std() > 0
+
+
+def test_gradient_accumulation():
+    model = make_model()
+    optimizer = keras.optimizers.Adam(2e-3, gradient_accumulation_steps=4)
+    model.compile(optimizer, ema_decay=0.9)
+    model.fit(make_data(), batch_size=4, epochs=2, verbose=0)
+    averaged = model.optimizer
+    assert int(ops.convert_to_numpy(averaged.iterations)) == 4
+    assert int(ops.convert_to_numpy(averaged.num_averaged)) == 4
+
+
+def test_jit_compile():
+    model = make_model()
+    model.compile(keras.optimizers.Adam(2e-3), jit_compile=True)
+    history = model.fit(make_data(), batch_size=8, epochs=2, verbose=0)
+    assert np.isfinite(history.history["loss"]).all()
+    assert model.generate(**GENERATE).shape == (4, 8, 8, 1)
+
+
+def test_tf_data_grain_torch_and_pydataset():
+    data = make_data(16)
+
+    class Batches(keras.utils.PyDataset):
+        def __len__(self):
+            return 2
+
+        def __getitem__(self, i):
+            return {k: v[8 * i : 8 * i + 8] for k, v in data.items()}
+
+    import grain
+    import tensorflow as tf
+    import torch
+
+    elements = [{k: v[i] for k, v in data.items()} for i in range(16)]
+    sources = {
+        "tf.data": tf.data.Dataset.from_tensor_slices(data).batch(8),
+        "PyDataset": Batches(),
+        "grain": grain.MapDataset.source(elements).batch(8),
+        "torch": torch.utils.data.DataLoader(elements, batch_size=8),
+    }
+    model = make_model()
+    expected = model.evaluate(data, batch_size=8, verbose=0)
+    for name, source in sources.items():
+        # Keras does not know how long a Grain dataset is.
+        value = model.evaluate(source, steps=2, verbose=0)
+        assert value == pytest.approx(expected, rel=1e-5), name
+
+
+# === The average of the weights ===
+
+
+def test_fit_keeps_the_raw_weights_and_generate_uses_the_average():
+    model = make_model(ema_decay=0.99)
+    model.fit(make_data(), batch_size=8, epochs=2, verbose=0)
+    raw = weights_of(model)
+    averaged = model.generate(**GENERATE)
+    assert_equal_weights(weights_of(model), raw, atol=0)
+    with model.averaged_weights():
+        inside = weights_of(model)
+    assert max(np.abs(a - b).max() for a, b in zip(inside, raw)) > 1e-4
+    # Drawn from the raw weights the pictures differ.
+    model.compile(ema_decay=None)
+    assert not np.array_equal(model.generate(**GENERATE), averaged)
+
+
+def test_the_average_survives_fit_and_compile():
+    model = make_model(ema_decay=0.99)
+    data = make_data()
+    for _ in range(2):
+        model.fit(data, batch_size=8, epochs=2, verbose=0)
+    assert int(ops.convert_to_numpy(model.optimizer.num_averaged)) == 16
+    pictures = model.generate(**GENERATE)
+    model.compile(keras.optimizers.Adam(1e-4), ema_decay=0.99)
+    np.testing.assert_array_equal(model.generate(**GENERATE), pictures)
+    model.fit(data, batch_size=8, epochs=1, verbose=0)
+    assert int(ops.convert_to_numpy(model.optimizer.num_averaged)) == 20
+
+
+# === Sampling ===
+
+
+def trained(**kwargs):
+    model = make_model(**kwargs)
+    num_classes = model.backbone.num_classes
+    model.fit(
+        make_data(num_classes=num_classes), batch_size=8, epochs=4, verbose=0
+    )
+    return model
+
+
+def test_generate_returns_pictures():
+    model = trained()
+    pictures = model.generate(labels=[0, 1, 2], num_steps=4, seed=1)
+    assert pictures.shape == (3, 8, 8, 1) and pictures.dtype == "uint8"
+    assert model.generate(2, [0, 3], num_steps=1).shape == (2, 8, 8, 1)
+    unconditional = trained(num_classes=None)
+    assert unconditional.generate(3, num_steps=2).shape == (3, 8, 8, 1)
+    assert unconditional.generate(num_steps=2).shape == (1, 8, 8, 1)
+
+
+def test_a_picture_depends_on_seed_and_index_alone():
+    model = trained()
+    arguments = {"num_steps": 8, "guidance_scale": 1.5, "seed": 7}
+    labels = [0, 1, 2, 0, 1]
+    together = model.generate(labels=labels, **arguments).astype(int)
+    in_twos = model.generate(labels=labels, batch_size=2, **arguments)
+    alone = model.generate(labels=[0], **arguments)
+    # Up to float rounding: at most one level, and rarely.
+    assert np.abs(together - in_twos).max() <= 1
+    assert (together != in_twos).mean() < 0.01
+    assert np.abs(together[:1] - alone).max() <= 1
+    other = model.generate(labels=labels, **{**arguments, "seed": 8})
+    assert np.abs(together - other).mean() > 3
+
+
+def test_steps_guidance_labels_and_seed_are_arguments():
+    # Changing them gives what a freshly compiled model gives.
+    model = trained()
+    for arguments in (
+        {"num_steps": 8, "labels": [0, 1], "seed": 0, "guidance_scale": 1.0},
+        {"num_steps": 3, "labels": [2, 1], "seed": 4, "guidance_scale": 3.0},
+        {"num_steps": 8, "labels": [1, 3], "seed": 5, "guidance_scale": 2.0},
+    ):
+        reused = model.generate(**arguments)
+        kept, model.generate_function = model.generate_function, None
+        np.testing.assert_array_equal(model.generate(**arguments), reused)
+        model.generate_function = kept
+
+
+def test_values_do_not_retrace(monkeypatch):
+    model = trained()
+    traces = []
+    step = model.sampler.step
+    monkeypatch.setattr(
+        model.sampler, "step", lambda *a: traces.append(1) or step(*a)
+    )
+    model.compile(sampler=model.sampler)
+    base = {"num_steps": 4, "guidance_scale": 2.0}
+    model.generate(labels=[0, 1], seed=0, **base)
+    before = len(traces)
+    model.generate(labels=[2, 0], seed=9, **{**base, "guidance_scale": 3.0})
+    if keras.backend.backend() == "torch":  # Eager: once a step, as before.
+        assert len(traces) == 2 * before
+    else:
+        assert len(traces) == before
+        model.generate(labels=[0, 1], num_steps=5, guidance_scale=2.0)
+        assert len(traces) > before
+
+
+def test_guidance_extrapolates():
+    model = trained()
+    backbone = model.backbone
+    rng = np.random.default_rng(0)
+    z = ops.convert_to_tensor(rng.normal(size=(2, 8, 8, 1)), dtype="float32")
+    log_snr = ops.convert_to_tensor(np.array([-1.0, 2.0], "float32"))
+
+    def predict(labels):
+        return ops.convert_to_numpy(
+            backbone(
+                {
+                    "noisy_images": z,
+                    "log_snr": log_snr,
+                    "labels": ops.convert_to_tensor(labels, dtype="int32"),
+                }
+            )
+        )
+
+    conditional, unconditional = predict([0, 1]), predict([3, 3])
+    assert np.abs(conditional - unconditional).max() > 1e-3
+    guided = model._predict_guided(
+        z, log_snr, ops.convert_to_tensor([0, 1], dtype="int32"), 2.5
+    )
+    np.testing.assert_allclose(
+        ops.convert_to_numpy(guided),
+        2.5 * conditional - 1.5 * unconditional,
+        atol=1e-5,
+    )
+
+
+def test_noise_can_be_given():
+    model = trained()
+    model.compile(sampler=ksd.samplers.DDIMSampler())
+    noise = np.random.default_rng(0).normal(size=(4, 8, 8, 1))
+    noise = noise.astype("float32")
+    a = model.generate(**{**GENERATE, "seed": 1}, noise=noise)
+    b = model.generate(**{**GENERATE, "seed": 2}, noise=noise)
+    np.testing.assert_array_equal(a, b)
+    c = model.generate(**GENERATE, noise=noise[::-1].copy())
+    assert not np.array_equal(a, c)
+
+
+# === Saving ===
+
+
+def test_fit_twice_save_load_generate(tmp_path):
+    model = make_model(
+        class_names=["a", "b", "c"],
+        schedule=ksd.schedules.ShiftedCosineSchedule(8, 16),
+        loss=ksd.losses.DiffusionLoss("epsilon"),
+        sampler=ksd.samplers.DDPMSampler(0.5),
+        num_steps=5,
+        guidance_scale=1.5,
+        label_dropout=0.3,
+    )
+    for _ in range(2):
+        model.fit(make_data(), batch_size=8, epochs=2, verbose=0)
+    pictures = model.generate(labels=["a", "c", 3], seed=3)
+    model.save_to_preset(tmp_path / "preset")
+    copy = ksd.models.DiffusionModel.from_preset(tmp_path / "preset")
+    assert copy.get_config() == model.get_config()
+    np.testing.assert_array_equal(
+        copy.generate(labels=["a", "c", 3], seed=3), pictures
+    )
+    # Raw weights, average and optimizer are in the Keras file.
+    model.save(tmp_path / "model.keras")
+    whole = keras.models.load_model(tmp_path / "model.keras")
+    assert_equal_weights(weights_of(whole), weights_of(model), atol=0)
+    np.testing.assert_array_equal(
+        whole.generate(labels=["a", "c", 3], seed=3), pictures
+    )
+    # Both go on training.
+    copy.fit(make_data(), batch_size=8, verbose=0)
+    whole.fit(make_data(), batch_size=8, verbose=0)
+    assert int(ops.convert_to_numpy(whole.optimizer.num_averaged)) == 20
+    # Overrides of what the preset says.
+    other = ksd.models.DiffusionModel.from_preset(
+        tmp_path / "preset", guidance_scale=1.0
+    )
+    assert other.guidance_scale == 1.0
+
+
+def test_a_backbone_preset_gives_a_model_with_defaults(tmp_path):
+    make_backbone().save_to_preset(tmp_path)
+    model = ksd.models.DiffusionModel.from_preset(tmp_path)
+    assert model.generate(labels=[0], num_steps=2).shape == (1, 8, 8, 1)
+
+
+def test_saving_a_preset_leaves_no_draft(tmp_path, monkeypatch):
+    model = make_model()
+    model.save_to_preset(tmp_path / "preset")
+    assert [p.name for p in tmp_path.iterdir()] == ["preset"]
+
+    def fail(*arguments):
+        raise OSError("disk full")
+
+    monkeypatch.setattr(model.backbone, "save_weights", fail)
+    with pytest.raises(OSError, match="disk full"):
+        model.save_to_preset(tmp_path / "second")
+    assert [p.name for p in tmp_path.iterdir()] == ["preset"]
+
+
+# === Bad input ===
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"images": np.zeros((4, 16, 16, 1), "uint8")}, r"shape \(8, 8, 1\)"),
+        ({"images": np.zeros((4, 8, 8, 3), "uint8")}, r"\(4, 8, 8, 3\)"),
+        ({"images": 255 * np.ones((4, 8, 8, 1))}, "Divide by 127.5"),
+        ({"labels": np.array([0, 1, 2, 4])}, r"in \[0, 2\], or 3 for no class"),
+        ({"labels": np.array([0, 1, -1, 2])}, "Received: -1"),
+        ({"labels": np.array([0.5, 1, 1, 2])}, "dtype float64"),
+        ({"labels": np.array([0, 1])}, "one label a picture"),
+        ({"labels": None}, "has no labels"),
+        ({"images": None, "pixels": 1}, "dict with"),
+    ],
+)
+def test_bad_training_data(change, message):
+    model = make_model()
+    data = {**make_data(4), **change}
+    data = {key: value for key, value in data.items() if value is not None}
+    with pytest.raises(ValueError, match=message):
+        model.fit(data, verbose=0)
+
+
+def test_labels_for_an_unconditional_model():
+    model = make_model(num_classes=None)
+    with pytest.raises(ValueError, match="unconditional, yet the data has"):
+        model.fit(make_data(4), verbose=0)
+    with pytest.raises(ValueError, match="`labels` must be left out"):
+        model.generate(labels=[1])
+    with pytest.raises(ValueError, match="guidance_scale=2.0"):
+        model.generate(guidance_scale=2.0)
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        ({}, "pass `labels`"),
+        ({"labels": [4]}, "Received: 4"),
+        ({"labels": ["cat"]}, "no class named 'cat'"),
+        ({"labels": [0], "num_images": 2}, "num_images=2 and 1 labels"),
+        ({"labels": [], "num_images": 0}, "at least 1"),
+        ({"labels": [0], "num_steps": -1}, "num_steps=-1"),
+        ({"labels": [0], "noise": np.zeros((1, 4, 4, 1))}, "`noise` must"),
+    ],
+)
+def test_bad_generate_arguments(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        make_model().generate(**arguments)
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        ({"label_dropout": 1.5}, "label_dropout=1.5"),
+        ({"class_names": ["a"]}, "Received: 1 names"),
+        ({"prediction_type": "noise"}, "prediction_type='noise'"),
+    ],
+)
+def test_bad_arguments(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        make_model(**arguments)

@@ -1,0 +1,32 @@
+"""What the README shows runs as it is written there."""
+
+import os
+import pathlib
+import re
+import subprocess
+import sys
+
+README = pathlib.Path(__file__).resolve().parent.parent / "README.md"
+
+
+def test_python_example_runs(tmp_path):
+    examples = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
+    example = examples[0]
+    assert len(example.strip().splitlines()) <= 25
+    # As written but for the length of the training.
+    short = example.replace("epochs=20", "epochs=1, steps_per_epoch=2")
+    assert short != example
+    result = subprocess.run(
+        [sys.executable, "-c", short],
+        cwd=tmp_path,
+        env=os.environ,
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 0, result.stderr
+    assert list(tmp_path.glob("*.png"))
+
+
+def test_pictures_are_there():
+    for name in re.findall(r"!\[.*?\]\((.*?)\)", README.read_text()):
+        assert (README.parent / name).is_file(), name
