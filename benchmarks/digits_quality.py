@@ -106,7 +106,9 @@ def main():
         "sampler": type(model.sampler).__name__,
         "seed": arguments.seed,
         "seconds": round(seconds, 1),
-        "rows": {name: [round(v, 4) for v in row] for name, row in rows.items()},
+        "rows": {
+            name: [round(v, 4) for v in row] for name, row in rows.items()
+        },
         "backend": keras.config.backend(),
         "keras": keras.__version__,
         "machine": f"{platform.machine()}, {platform.system()}",

@@ -1,4 +1,4 @@
-"""The command line, run as a user runs it: in a process of its own."""
+"""The command line: in this process, and where that matters in its own."""
 
 import csv
 import json
@@ -12,8 +12,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import keras_simple_diffusion as ksd
+from keras_simple_diffusion import cli
+
 
 def run(*arguments, cwd, **environment):
+    """Run as a user does, in a process of its own."""
     return subprocess.run(
         [sys.executable, "-m", "keras_simple_diffusion", *arguments],
         cwd=cwd,
@@ -28,12 +32,26 @@ def run(*arguments, cwd, **environment):
     )
 
 
-def error_of(result):
-    assert result.returncode == 2, result.stderr + result.stdout
-    line = result.stderr.strip().splitlines()[-1]
+def one_line_error(text):
+    assert "Traceback" not in text
+    line = text.strip().splitlines()[-1]
     assert line.startswith("Error: ")
-    assert "Traceback" not in result.stderr
     return line
+
+
+@pytest.fixture
+def error_of(monkeypatch, capsys, tmp_path):
+    """Run a command that fails, in this process, and return its error."""
+
+    def run_here(*arguments):
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr(sys, "argv", ["keras-simple-diffusion", *arguments])
+        with pytest.raises(SystemExit) as exit:
+            cli.main()
+        assert exit.value.code == 2
+        return one_line_error(capsys.readouterr().err)
+
+    return run_here
 
 
 def test_help_is_fast(tmp_path):
@@ -68,8 +86,6 @@ def trained(tmp_path_factory):
                 place / "pictures" / name / f"{i}.png"
             )
     preset = place / "preset"
-    import keras_simple_diffusion as ksd
-
     backbone = ksd.models.UViTBackbone(
         (8, 8, 3), (8, 16), (1, 1), num_heads=2, embedding_dim=16
     )
@@ -126,54 +142,50 @@ def test_generate_from_a_run(trained, tmp_path):
         assert sheet.width > 3 * 64
 
 
-def test_bad_generate_arguments(trained, tmp_path):
+def test_bad_generate_arguments(trained, error_of, tmp_path):
     place, _ = trained
     model = ["--model", str(place / "run")]
-    error = error_of(run("generate", *model, "--labels", "3", cwd=tmp_path))
+    error = error_of("generate", *model, "--labels", "3")
     assert "[0, 1], or 2 for no class. Received: 3" in error
-    error = error_of(run("generate", "--model", "uvit_digit", cwd=tmp_path))
+    error = error_of("generate", *model, "--labels", "red,green")
+    assert "no class named 'green'. Its classes: blue, red" in error
+    error = error_of("generate", "--model", "uvit_digit")
     assert "Did you mean uvit_digits_16" in error
-    error = error_of(run("generate", "--model", "uvit_digits_16", cwd=tmp_path))
+    error = error_of("generate", "--model", "uvit_digits_16")
     assert "configuration without weights" in error
     assert list(tmp_path.iterdir()) == []
 
 
-def test_bad_train_arguments(trained, tmp_path):
+def test_bad_train_arguments(trained, error_of, tmp_path):
     place, _ = trained
     base = ["train", "--preset", str(place / "preset"), "--output"]
-    taken = [*base, str(place / "run"), "--data", "digits"]
     before = (place / "run" / "config.json").read_text()
-    assert "holds something already" in error_of(run(*taken, cwd=tmp_path))
+    error = error_of(*base, str(place / "run"), "--data", "digits")
+    assert "holds something already" in error
     assert (place / "run" / "config.json").read_text() == before
     (tmp_path / "none").mkdir()
-    error = error_of(run(*base, "new", "--data", "none", cwd=tmp_path))
+    error = error_of(*base, "new", "--data", "none")
     assert "'none' holds no pictures" in error
-    error = error_of(
-        run(
-            *[*base, "new", "--data", str(place / "pictures")],
-            *["--image-size", "9"],
-            cwd=tmp_path,
-        )
-    )
+    data = ["--data", str(place / "pictures")]
+    error = error_of(*base, "new", *data, "--image-size", "9")
     assert "multiples of 2, such as 8x8" in error
+    error = error_of(*base, "new", *data, "--steps", "0")
+    assert "steps=0" in error
     assert not (tmp_path / "new").exists()
 
 
 def test_unsupported_and_missing_backend(tmp_path):
     arguments = ["generate", "--model", "uvit_digits_16"]
     result = run(*arguments, cwd=tmp_path, KERAS_BACKEND="numpy")
-    assert "jax, tensorflow and torch" in error_of(result)
-    code = (
-        "import importlib.util as u, runpy, sys; find = u.find_spec;"
-        "u.find_spec = lambda n, *a: None if n == 'jax' else find(n, *a);"
-        f"sys.argv[1:] = {arguments!r};"
-        "from keras_simple_diffusion.cli import main; main()"
+    assert result.returncode == 2
+    assert "jax, tensorflow and torch" in one_line_error(result.stderr)
+    # A machine without JAX: its finder says there is no such package.
+    (tmp_path / "sitecustomize.py").write_text(
+        "import importlib.util as util\n"
+        "find = util.find_spec\n"
+        "util.find_spec = lambda n, *a: None if n == 'jax' else find(n, *a)\n"
     )
-    result = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=tmp_path,
-        env={**os.environ, "KERAS_BACKEND": "jax"},
-        capture_output=True,
-        text=True,
-    )
-    assert "'jax' is not installed" in error_of(result)
+    path = f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"
+    result = run(*arguments, cwd=tmp_path, KERAS_BACKEND="jax", PYTHONPATH=path)
+    assert result.returncode == 2
+    assert "'jax' is not installed" in one_line_error(result.stderr)

@@ -10,9 +10,14 @@ from PIL import ImageOps
 
 from keras_simple_diffusion.utils.errors import InputError
 
-# What a data set is once it is in memory. `labels` and `class_names` are
-# `None` where there are no classes.
 Pictures = collections.namedtuple("Pictures", "images labels class_names")
+Pictures.__doc__ = """Pictures in memory, with their classes.
+
+Args:
+    images: `uint8` array of shape `(N, H, W, C)`.
+    labels: int32 array of shape `(N,)`, or `None` without classes.
+    class_names: list of strings, or `None` without classes.
+"""
 
 _SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 _SPLITS = {"train", "training", "test", "val", "valid", "validation", "eval"}
@@ -117,8 +122,17 @@ def decode(content, image_size, num_channels):
             white = Image.new("RGBA", image.size, "white")
             image = Image.alpha_composite(white, image)
         image = image.convert("L" if num_channels == 1 else "RGB")
-        image = ImageOps.fit(image, (width, height), Image.Resampling.LANCZOS)
+        image = _crop(image, height / width)
+        image = image.resize((width, height), Image.Resampling.LANCZOS)
     return np.asarray(image, "uint8").reshape(height, width, num_channels)
+
+
+def _crop(image, aspect):
+    """The largest central part with this height over width."""
+    width = min(image.width, round(image.height / aspect))
+    height = min(image.height, round(image.width * aspect))
+    left, top = (image.width - width) // 2, (image.height - height) // 2
+    return image.crop((left, top, left + width, top + height))
 
 
 class _Folder:

@@ -33,7 +33,8 @@ def compile_function(function, variables, jit_compile):
     if backend == "tensorflow":
         import tensorflow as tf
 
-        return tf.function(function, jit_compile=jit_compile)
+        # There is no Python control flow on tensors that needs converting.
+        return tf.function(function, autograph=False, jit_compile=jit_compile)
     if backend == "torch":
         import torch
 

@@ -199,8 +199,9 @@ class DiffusionModel(keras_hub.models.Task):
 
         Args:
             x: dict with `"images"` and, for a class-conditional model,
-                `"labels"`, or the images alone: arrays, or a `tf.data`, Grain
-                or torch dataset or a `keras.utils.PyDataset` of such batches.
+                `"labels"`, or the images alone: arrays, or a `tf.data` or
+                Grain dataset, a `keras.utils.PyDataset` or a torch
+                `DataLoader` of such batches, the last one of tuples `(x,)`.
                 Images are `uint8` in `[0, 255]`, or float in `[-1, 1]`, of
                 shape `(N, H, W, C)`; labels are integers of shape `(N,)`.
             *args: further arguments of `keras.Model.fit`.

@@ -1,31 +1,9 @@
 import dataclasses
 
 import keras
-from keras import ops
 
-
-@keras.saving.register_keras_serializable("keras_simple_diffusion")
-class WarmUp(keras.optimizers.schedules.LearningRateSchedule):
-    """Learning rate that rises linearly to its value and stays there.
-
-    Args:
-        learning_rate: float. The final value.
-        warmup_steps: int. Number of steps until it is reached.
-    """
-
-    def __init__(self, learning_rate, warmup_steps):
-        self.learning_rate = learning_rate
-        self.warmup_steps = warmup_steps
-
-    def __call__(self, step):
-        step = ops.cast(step, "float32") + 1.0
-        return self.learning_rate * ops.minimum(step / self.warmup_steps, 1.0)
-
-    def get_config(self):
-        return {
-            "learning_rate": self.learning_rate,
-            "warmup_steps": self.warmup_steps,
-        }
+from keras_simple_diffusion.optimizers.warm_up import WarmUp
+from keras_simple_diffusion.utils.errors import InputError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,6 +33,14 @@ class Recipe:
     clip_norm: float = 1.0
     ema_decay: float = 0.9999
     flip: bool = False
+
+    def __post_init__(self):
+        for name in ("steps", "batch_size", "learning_rate"):
+            if not getattr(self, name) > 0:
+                raise InputError(
+                    f"`{name}` must be positive. Received: "
+                    f"{name}={getattr(self, name)}"
+                )
 
     def optimizer(self):
         """A new `keras.optimizers.Adam` as the recipe says."""

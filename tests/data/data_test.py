@@ -102,7 +102,7 @@ def test_unreadable_pictures_are_named(folder):
     assert len(pictures.images) == 6
     for path in (folder / "train").rglob("*.png"):
         path.write_bytes(b"")
-    with pytest.raises(ValueError, match="None of the 9 pictures"):
+    with pytest.raises(ValueError, match="None of the 8 pictures"):
         ksd.data.load_pictures(folder, 8)
 
 
