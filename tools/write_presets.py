@@ -34,7 +34,7 @@ CONFIGURATIONS = {
             "schedule": ksd.schedules.ShiftedCosineSchedule(16, noise_size=16),
             "loss": ksd.losses.DiffusionLoss(error_type="v"),
             "num_steps": 64,
-            "guidance_scale": 2.0,
+            "guidance_scale": 1.5,
         },
         {
             "steps": 4000,

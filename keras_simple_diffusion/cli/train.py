@@ -33,9 +33,6 @@ def train(
         int | None,
         typer.Option(help="Steps between checkpoints.  [default: at the end]"),
     ] = None,
-    sample_steps: Annotated[
-        int, typer.Option(help="Sampling steps of samples.png.")
-    ] = 64,
     seed: Annotated[int, typer.Option(help="Seed of the whole run.")] = 0,
 ):
     """Train a model on pictures; the folder of the run holds everything."""
@@ -50,7 +47,6 @@ def train(
         seed=seed,
         minutes=minutes,
         checkpoint_every=checkpoint_every,
-        sample_steps=sample_steps,
         steps=steps,
         batch_size=batch_size,
         learning_rate=learning_rate,

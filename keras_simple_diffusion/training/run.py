@@ -38,8 +38,6 @@ def train_run(
     seed=0,
     minutes=None,
     checkpoint_every=None,
-    sample_steps=64,
-    sample_guidance=2.0,
     **overrides,
 ):
     """Train a preset's network on pictures, into a run folder.
@@ -57,9 +55,6 @@ def train_run(
         seed: int. Defaults to `0`.
         minutes: float or `None`. Time limit of the training.
         checkpoint_every: int or `None`. Steps between checkpoints.
-        sample_steps: int. Steps of `samples.png`. Defaults to `64`.
-        sample_guidance: float. Guidance of `samples.png`, where there are
-            classes. Defaults to `2.0`.
         **overrides: fields of the recipe, `None` for the preset's.
 
     Returns:
@@ -123,19 +118,16 @@ def train_run(
         verbose=0,
     )
     _draw_loss(output)
-    draw_samples(model, sample_steps, sample_guidance, seed).save(
-        output / "samples.png"
-    )
+    print("drawing samples ...")
+    draw_samples(model, seed).save(output / "samples.png")
     return model
 
 
-def draw_samples(model, num_steps, guidance_scale, seed=0, per_class=10):
+def draw_samples(model, seed=0, per_class=10):
     """A sheet of generated pictures, one class a row for up to 10 classes.
 
     Args:
-        model: a `DiffusionModel`.
-        num_steps: int.
-        guidance_scale: float. Ignored for an unconditional model.
+        model: a `DiffusionModel`, whose defaults of sampling are used.
         seed: int. Defaults to `0`.
         per_class: int. Number of columns. Defaults to `10`.
 
@@ -144,16 +136,10 @@ def draw_samples(model, num_steps, guidance_scale, seed=0, per_class=10):
     """
     num_classes = model.backbone.num_classes
     if num_classes is None:
-        images = model.generate(per_class**2, num_steps=num_steps, seed=seed)
-        return draw_sheet(images, columns=per_class)
+        return draw_sheet(model.generate(per_class**2, seed=seed), per_class)
     classes = np.linspace(0, num_classes - 1, min(num_classes, 10))
     classes = classes.round().astype("int32")
-    images = model.generate(
-        labels=np.repeat(classes, per_class),
-        num_steps=num_steps,
-        guidance_scale=guidance_scale,
-        seed=seed,
-    )
+    images = model.generate(labels=np.repeat(classes, per_class), seed=seed)
     names = model.class_names or [str(i) for i in range(num_classes)]
     return draw_sheet(images, per_class, row_names=[names[i] for i in classes])
 
