@@ -27,7 +27,7 @@ demo: $(VENV)/demo.stamp
 test: lint $(addprefix test-,$(BACKENDS))
 
 test-%: $(VENV)/tests.stamp
-	KERAS_BACKEND=$* $(PYTHON) -m pytest -q $(PYTEST_ARGUMENTS)
+	KERAS_BACKEND=$* $(PYTHON) -m pytest -q -n 2 $(PYTEST_ARGUMENTS)
 
 test-large: PYTEST_ARGUMENTS += --run-large
 test-large: test

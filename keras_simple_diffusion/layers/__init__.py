@@ -20,3 +20,9 @@ from keras_simple_diffusion.layers.residual_block import (
 from keras_simple_diffusion.layers.transformer_block import (
     TransformerBlock as TransformerBlock,
 )
+from keras_simple_diffusion.layers.wavelet import (
+    InverseWaveletTransform2D as InverseWaveletTransform2D,
+)
+from keras_simple_diffusion.layers.wavelet import (
+    WaveletTransform2D as WaveletTransform2D,
+)

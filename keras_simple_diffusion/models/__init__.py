@@ -4,6 +4,9 @@ from keras_simple_diffusion.models.backbone import (
 from keras_simple_diffusion.models.diffusion_model import (
     DiffusionModel as DiffusionModel,
 )
+from keras_simple_diffusion.models.residual_uvit_backbone import (
+    ResidualUViTBackbone as ResidualUViTBackbone,
+)
 from keras_simple_diffusion.models.unet_backbone import (
     UNetBackbone as UNetBackbone,
 )

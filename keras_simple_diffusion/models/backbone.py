@@ -5,6 +5,8 @@ from keras import layers
 from keras_simple_diffusion.layers.conditioning import Conditioning
 from keras_simple_diffusion.layers.residual_block import ResidualBlock
 from keras_simple_diffusion.layers.transformer_block import TransformerBlock
+from keras_simple_diffusion.layers.wavelet import InverseWaveletTransform2D
+from keras_simple_diffusion.layers.wavelet import WaveletTransform2D
 from keras_simple_diffusion.utils.errors import InputError
 from keras_simple_diffusion.utils.presets import resolve_preset
 
@@ -38,6 +40,8 @@ class DiffusionBackbone(keras_hub.models.Backbone):
         dropout_max_size,
         num_classes,
         embedding_dim,
+        downsampling,
+        downsampling_factor,
         dtype=None,
         **kwargs,
     ):
@@ -50,6 +54,8 @@ class DiffusionBackbone(keras_hub.models.Backbone):
         self.dropout_max_size = dropout_max_size
         self.num_classes = num_classes
         self.embedding_dim = embedding_dim
+        self.downsampling = downsampling
+        self.downsampling_factor = downsampling_factor
         self._check_config()
         policy = keras.dtype_policies.get(dtype or keras.config.dtype_policy())
         self._block_dtype = policy
@@ -66,28 +72,11 @@ class DiffusionBackbone(keras_hub.models.Backbone):
         embedding = Conditioning(
             embedding_dim, num_classes, name="conditioning"
         )(*conditions)
-        # The two ends work in float32: half precision would round away the
-        # noise of nearly clean pictures, and banding would show in the output.
-        x = layers.Conv2D(
-            self.channels[0],
-            3,
-            padding="same",
-            data_format="channels_last",
-            dtype="float32",
-            name="input_conv",
-        )(inputs["noisy_images"])
+        x = self._encode(inputs["noisy_images"])
         x = self.build_levels(x, embedding)
         x = layers.RMSNormalization(dtype=policy, name="output_norm")(x)
         x = layers.Activation("silu", dtype=policy, name="output_silu")(x)
-        outputs = layers.Conv2D(
-            self.image_shape[-1],
-            3,
-            padding="same",
-            data_format="channels_last",
-            kernel_initializer="zeros",
-            dtype="float32",
-            name="output_conv",
-        )(x)
+        outputs = self._decode(x)
         super().__init__(inputs=inputs, outputs=outputs, dtype=policy, **kwargs)
         # Inputs stay float32: each layer casts to its own precision.
         self.autocast = False
@@ -103,6 +92,59 @@ class DiffusionBackbone(keras_hub.models.Backbone):
             A symbolic tensor shaped like `x`.
         """
         raise NotImplementedError(f"{type(self).__name__} must define this.")
+
+    # The two ends work in float32: half precision would round away the noise
+    # of nearly clean pictures, and banding would show in the output.
+
+    def _encode(self, images):
+        if self.downsampling == "conv":
+            return self._end_conv(
+                self.channels[0],
+                "input_conv",
+                kernel_size=self.downsampling_factor,
+                strides=self.downsampling_factor,
+            )(images)
+        if self.downsampling == "dwt":
+            images = WaveletTransform2D(self._wavelet_levels, name="dwt")(
+                images
+            )
+        return self._end_conv(self.channels[0], "input_conv")(images)
+
+    def _decode(self, x):
+        channels = self.image_shape[-1]
+        if self.downsampling == "conv":
+            return layers.Conv2DTranspose(
+                channels,
+                self.downsampling_factor,
+                strides=self.downsampling_factor,
+                data_format="channels_last",
+                kernel_initializer="zeros",
+                dtype="float32",
+                name="output_conv",
+            )(x)
+        if self.downsampling == "dwt":
+            channels *= self.downsampling_factor**2
+        x = self._end_conv(channels, "output_conv", kernel_initializer="zeros")(
+            x
+        )
+        if self.downsampling == "dwt":
+            x = InverseWaveletTransform2D(self._wavelet_levels, name="idwt")(x)
+        return x
+
+    def _end_conv(self, channels, name, kernel_size=3, **kwargs):
+        return layers.Conv2D(
+            channels,
+            kernel_size,
+            padding="same",
+            data_format="channels_last",
+            dtype="float32",
+            name=name,
+            **kwargs,
+        )
+
+    @property
+    def _wavelet_levels(self):
+        return self.downsampling_factor.bit_length() - 1
 
     def residual_block(self, x, embedding, name, skip=None):
         """Apply a new `ResidualBlock`."""
@@ -121,6 +163,16 @@ class DiffusionBackbone(keras_hub.models.Backbone):
         )
         return block(x, embedding)
 
+    @staticmethod
+    def level_indices(name, levels, num_levels):
+        """Indices of levels as a set, with the negative ones resolved."""
+        if any(not -num_levels <= level < num_levels for level in levels):
+            raise InputError(
+                f"`{name}` must index the {num_levels} levels of `channels`. "
+                f"Received: {name}={tuple(levels)}"
+            )
+        return {level % num_levels for level in levels}
+
     def _dropout_at(self, x):
         size = min(x.shape[1:3])
         return self.dropout if size <= self.dropout_max_size else 0.0
@@ -137,6 +189,16 @@ class DiffusionBackbone(keras_hub.models.Backbone):
             raise InputError(
                 "`channels` and `blocks` need one entry a level each. Received:"
                 f" channels={self.channels}, blocks={self.blocks}"
+            )
+        if self.downsampling not in (None, "dwt", "conv"):
+            raise InputError(
+                "`downsampling` must be None, 'dwt' or 'conv'. Received: "
+                f"downsampling={self.downsampling!r}"
+            )
+        if self.downsampling_factor not in (2, 4, 8):
+            raise InputError(
+                "`downsampling_factor` must be 2, 4 or 8. Received: "
+                f"downsampling_factor={self.downsampling_factor}"
             )
         factor = self.total_downsampling
         height, width, _ = self.image_shape
@@ -158,7 +220,8 @@ class DiffusionBackbone(keras_hub.models.Backbone):
     @property
     def total_downsampling(self):
         """Size of the pictures over that of the lowest level."""
-        return 2 ** (len(self.channels) - 1)
+        factor = 1 if self.downsampling is None else self.downsampling_factor
+        return factor * 2 ** (len(self.channels) - 1)
 
     def get_config(self):
         return {
@@ -171,6 +234,8 @@ class DiffusionBackbone(keras_hub.models.Backbone):
             "dropout_max_size": self.dropout_max_size,
             "num_classes": self.num_classes,
             "embedding_dim": self.embedding_dim,
+            "downsampling": self.downsampling,
+            "downsampling_factor": self.downsampling_factor,
         }
 
     @classmethod

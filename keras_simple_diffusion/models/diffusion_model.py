@@ -8,9 +8,9 @@ from keras import ops
 from keras_hub.src.utils.preset_utils import get_preset_loader
 
 from keras_simple_diffusion.losses.diffusion_loss import DiffusionLoss
+from keras_simple_diffusion.models import generation
 from keras_simple_diffusion.models.compilation import compile_function
 from keras_simple_diffusion.models.training_data import check_arrays
-from keras_simple_diffusion.models.training_data import check_labels
 from keras_simple_diffusion.models.training_data import split_inputs
 from keras_simple_diffusion.ops import random
 from keras_simple_diffusion.ops.diffusion import alpha_sigma
@@ -349,25 +349,17 @@ class DiffusionModel(keras_hub.models.Task):
         Example:
         >>> model.generate(labels=[3] * 16, num_steps=64, guidance_scale=2.0)
         """
-        labels = self._check_labels(labels)
-        if num_images is None:
-            num_images = len(labels) if labels is not None else 1
-        if num_images < 1 or (labels is not None and len(labels) != num_images):
-            raise InputError(
-                "`num_images` must be at least 1, and there must be one label "
-                f"a picture. Received: num_images={num_images} and "
-                f"{'no' if labels is None else len(labels)} labels"
-            )
-        image_shape = self.backbone.image_shape
-        if noise is not None and tuple(noise.shape) != (
-            num_images,
-            *image_shape,
-        ):
-            raise InputError(
-                f"`noise` must have shape {(num_images, *image_shape)}. "
-                f"Received: {tuple(noise.shape)}"
-            )
-        guidance_scale = self._check_guidance(guidance_scale)
+        if guidance_scale is None:
+            guidance_scale = self.guidance_scale
+        num_classes = self.backbone.num_classes
+        labels = generation.find_labels(labels, num_classes, self.class_names)
+        num_images = generation.count_images(num_images, labels)
+        generation.check_guidance(guidance_scale, num_classes)
+        generation.check_noise(noise, num_images, self.backbone.image_shape)
+        if guidance_scale == 1.0:
+            guidance_scale = None
+        else:
+            guidance_scale = ops.convert_to_tensor(guidance_scale, "float32")
         if seed is None:
             seed = secrets.randbits(63)
         key = np.array(random.seed_to_key(seed), "int32")
@@ -452,48 +444,6 @@ class DiffusionModel(keras_hub.models.Task):
         return classifier_free_guidance(
             conditional, unconditional, guidance_scale
         )
-
-    def _check_labels(self, labels):
-        num_classes = self.backbone.num_classes
-        if num_classes is None:
-            if labels is not None:
-                raise InputError(
-                    "The model is unconditional: `labels` must be left out. "
-                    f"Received: labels={labels}"
-                )
-            return None
-        if labels is None:
-            raise InputError(
-                f"The model has {num_classes} classes: pass `labels`, one a "
-                f"picture, each in [0, {num_classes - 1}], or {num_classes} "
-                "for no class."
-            )
-        labels = [self._label_of(label) for label in labels]
-        if labels:
-            check_labels(labels, num_classes)
-        return np.array(labels, "int32")
-
-    def _label_of(self, label):
-        if not isinstance(label, str):
-            return label
-        if label not in (self.class_names or []):
-            raise InputError(
-                f"The model has no class named '{label}'. Its classes: "
-                f"{', '.join(self.class_names or ['without names'])}"
-            )
-        return self.class_names.index(label)
-
-    def _check_guidance(self, guidance_scale):
-        if guidance_scale is None:
-            guidance_scale = self.guidance_scale
-        if guidance_scale == 1.0:
-            return None
-        if self.backbone.num_classes is None:
-            raise InputError(
-                "Guidance needs a conditional model, and this one is "
-                f"unconditional. Received: guidance_scale={guidance_scale}"
-            )
-        return ops.convert_to_tensor(guidance_scale, dtype="float32")
 
     # === Presets ===
 

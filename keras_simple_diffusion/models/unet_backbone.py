@@ -4,7 +4,6 @@ from keras_simple_diffusion.layers.attention import SelfAttention
 from keras_simple_diffusion.layers.resampling import Downsample2D
 from keras_simple_diffusion.layers.resampling import Upsample2D
 from keras_simple_diffusion.models.backbone import DiffusionBackbone
-from keras_simple_diffusion.utils.errors import InputError
 
 
 @keras.saving.register_keras_serializable("keras_simple_diffusion")
@@ -18,7 +17,8 @@ class UNetBackbone(DiffusionBackbone):
 
     Args:
         image_shape: tuple of ints, `(height, width, channels)`. Height and
-            width must be multiples of `2 ** (len(channels) - 1)`.
+            width must be multiples of `2 ** (len(channels) - 1)`, times the
+            `downsampling_factor` if there is downsampling.
         channels: tuple of ints. Width of each level, highest resolution
             first.
         blocks: tuple of ints. Number of blocks of each level, counted on the
@@ -33,6 +33,11 @@ class UNetBackbone(DiffusionBackbone):
         num_classes: int or `None`. Number of classes, `None` for an
             unconditional network. Defaults to `None`.
         embedding_dim: int. Width of the conditioning. Defaults to `1024`.
+        downsampling: string or `None`. What comes before the first and after
+            the last level: `"dwt"`, the 5/3 wavelet transform, `"conv"`,
+            convolutions with the factor as size and stride, or nothing.
+            Defaults to `None`.
+        downsampling_factor: int. 2, 4 or 8. Defaults to `2`.
         dtype: dtype policy of the blocks. The first and last convolution and
             the conditioning stay float32.
         **kwargs: base `keras_hub.models.Backbone` arguments.
@@ -65,17 +70,15 @@ class UNetBackbone(DiffusionBackbone):
         dropout_max_size=16,
         num_classes=None,
         embedding_dim=1024,
+        downsampling=None,
+        downsampling_factor=2,
         dtype=None,
         **kwargs,
     ):
         self.attention_levels = tuple(attention_levels)
-        num_levels = len(channels)
-        if any(not -num_levels <= i < num_levels for i in attention_levels):
-            raise InputError(
-                f"`attention_levels` must index the {num_levels} levels of "
-                f"`channels`. Received: attention_levels={attention_levels}"
-            )
-        self._attention_set = {i % num_levels for i in attention_levels}
+        self._attention_set = self.level_indices(
+            "attention_levels", attention_levels, len(channels)
+        )
         super().__init__(
             image_shape=image_shape,
             channels=channels,
@@ -85,6 +88,8 @@ class UNetBackbone(DiffusionBackbone):
             dropout_max_size=dropout_max_size,
             num_classes=num_classes,
             embedding_dim=embedding_dim,
+            downsampling=downsampling,
+            downsampling_factor=downsampling_factor,
             dtype=dtype,
             **kwargs,
         )

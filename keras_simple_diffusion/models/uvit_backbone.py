@@ -17,7 +17,8 @@ class UViTBackbone(DiffusionBackbone):
 
     Args:
         image_shape: tuple of ints, `(height, width, channels)`. Height and
-            width must be multiples of `2 ** (len(channels) - 1)`.
+            width must be multiples of `2 ** (len(channels) - 1)`, times the
+            `downsampling_factor` if there is downsampling.
         channels: tuple of ints. Width of each level, highest resolution
             first; the last is the width of the transformer.
         blocks: tuple of ints. Number of blocks of each level, counted on the
@@ -29,6 +30,11 @@ class UViTBackbone(DiffusionBackbone):
         num_classes: int or `None`. Number of classes, `None` for an
             unconditional network. Defaults to `None`.
         embedding_dim: int. Width of the conditioning. Defaults to `1024`.
+        downsampling: string or `None`. What comes before the first and after
+            the last level: `"dwt"`, the 5/3 wavelet transform, `"conv"`,
+            convolutions with the factor as size and stride, or nothing.
+            Defaults to `None`.
+        downsampling_factor: int. 2, 4 or 8. Defaults to `2`.
         dtype: dtype policy of the blocks. The first and last convolution and
             the conditioning stay float32.
         **kwargs: base `keras_hub.models.Backbone` arguments.
@@ -58,6 +64,8 @@ class UViTBackbone(DiffusionBackbone):
         dropout_max_size=16,
         num_classes=None,
         embedding_dim=1024,
+        downsampling=None,
+        downsampling_factor=2,
         dtype=None,
         **kwargs,
     ):
@@ -70,6 +78,8 @@ class UViTBackbone(DiffusionBackbone):
             dropout_max_size=dropout_max_size,
             num_classes=num_classes,
             embedding_dim=embedding_dim,
+            downsampling=downsampling,
+            downsampling_factor=downsampling_factor,
             dtype=dtype,
             **kwargs,
         )

@@ -114,6 +114,7 @@ def train_run(
         epochs=-(-recipe.steps // steps_per_epoch),
         validation_data=validation,
         validation_freq=5,
+        shuffle=False,  # Grain has shuffled already.
         callbacks=callbacks,
         verbose=0,
     )

@@ -34,7 +34,21 @@ def uvit(**kwargs):
     return models.UViTBackbone(**{**arguments, **kwargs})
 
 
-EACH = pytest.mark.parametrize("make", [unet, uvit])
+def residual_uvit(**kwargs):
+    arguments = {
+        "image_shape": (16, 16, 3),
+        "channels": (8, 12, 16),
+        "blocks": (1, 1, 2),
+        "up_blocks": (2, 1),
+        "transformer_levels": (1, 2),
+        "num_heads": 2,
+        "embedding_dim": 16,
+        "num_classes": 4,
+    }
+    return models.ResidualUViTBackbone(**{**arguments, **kwargs})
+
+
+EACH = pytest.mark.parametrize("make", [unet, uvit, residual_uvit])
 
 
 def inputs_of(backbone, count=2, seed=0):
@@ -84,7 +98,12 @@ def test_starts_at_zero(make):
 
 @EACH
 def test_every_input_and_weight_matters(make):
-    backbone = randomize(make())
+    small = {"image_shape": (8, 8, 3), "channels": (8, 16), "blocks": (1, 1)}
+    if make is unet:
+        small["attention_levels"] = (1,)
+    if make is residual_uvit:
+        small.update(up_blocks=(2,), transformer_levels=(1,))
+    backbone = randomize(make(**small))
     inputs = inputs_of(backbone)
     base = backbone.predict_on_batch(inputs)
     for key, changed in {
@@ -139,6 +158,55 @@ def test_uvit_topology():
     assert len(layer_names(backbone, "TransformerBlock")) == 3
     position = backbone.get_layer("position").embedding
     assert tuple(position.shape) == (4, 4, 16)
+
+
+def test_residual_uvit_topology():
+    backbone = residual_uvit()
+    assert layer_names(backbone, "ResidualBlock") == [
+        "down_0_0",
+        "up_0_0",
+        "up_0_1",
+    ]
+    assert layer_names(backbone, "TransformerBlock") == [
+        "down_1_0",
+        "middle_0",
+        "middle_1",
+        "up_1_0",
+    ]
+    assert not any(hasattr(x, "norm_skip") for x in backbone.layers)
+
+
+def test_residual_uvit_starts_as_the_identity():
+    # Before the output layers: what the lower levels return minus what they
+    # were given is zero, so the upsampled change is the bias alone.
+    backbone = residual_uvit()
+    first = backbone.get_layer("input_conv").output
+    last = backbone.get_layer("output_norm").input
+    ends = keras.Model(backbone.input, [first, last])
+    a, b = ends(inputs_of(backbone))
+    np.testing.assert_allclose(
+        ops.convert_to_numpy(a), ops.convert_to_numpy(b), atol=1e-6
+    )
+
+
+@EACH
+@pytest.mark.parametrize("kind, factor", [("dwt", 2), ("dwt", 4), ("conv", 2)])
+def test_downsampling(make, kind, factor):
+    shape = (8 * factor, 12 * factor, 3)
+    backbone = make(
+        image_shape=shape, downsampling=kind, downsampling_factor=factor
+    )
+    inputs = inputs_of(backbone)
+    np.testing.assert_array_equal(ops.convert_to_numpy(backbone(inputs)), 0.0)
+    randomize(backbone)
+    output = ops.convert_to_numpy(backbone(inputs))
+    assert output.shape == (2, *shape) and output.std() > 1e-3
+    # The levels are those of pictures smaller by the factor.
+    plain = make(image_shape=(8, 12, 3))
+    first = backbone.get_layer("input_conv").output.shape
+    assert first == plain.get_layer("input_conv").output.shape
+    channels = 3 * factor**2 if kind == "dwt" else 3
+    assert backbone.get_layer("input_conv").kernel.shape[2] == channels
 
 
 @EACH
@@ -211,6 +279,23 @@ def test_builtin_presets():
         (unet, {"blocks": (1, 2)}, r"blocks=\(1, 2\)"),
         (unet, {"attention_levels": (3,)}, r"attention_levels=\(3,\)"),
         (uvit, {"dropout": 1.0}, "dropout=1.0"),
+        (uvit, {"downsampling": "haar"}, "downsampling='haar'"),
+        (
+            unet,
+            {"downsampling": "dwt", "downsampling_factor": 3},
+            "downsampling_factor=3",
+        ),
+        (
+            unet,
+            {"downsampling": "dwt", "image_shape": (20, 16, 3)},
+            "multiples of 8",
+        ),
+        (residual_uvit, {"up_blocks": (1,)}, r"up_blocks=\(1,\)"),
+        (
+            residual_uvit,
+            {"transformer_levels": (-4,)},
+            r"transformer_levels=\(-4,\)",
+        ),
         (uvit, {"num_heads": 5}, "num_heads=5"),
     ],
 )

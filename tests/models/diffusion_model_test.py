@@ -164,6 +164,8 @@ def test_gradient_accumulation():
     assert int(ops.convert_to_numpy(averaged.num_averaged)) == 4
 
 
+# Tracing by torch.compile looks at `.grad` of every tensor.
+@pytest.mark.filterwarnings("ignore:The .grad attribute:UserWarning")
 def test_jit_compile():
     model = make_model()
     model.compile(keras.optimizers.Adam(2e-3), jit_compile=True)
