@@ -1,7 +1,7 @@
 """Pixel-space diffusion models for Keras 3: simple diffusion and SiD2."""
 
 import importlib
-import os
+import pathlib
 import sys
 
 from keras_simple_diffusion.utils.backend import check_backend
@@ -23,7 +23,7 @@ __all__ = ["__version__", *_NAMESPACES]
 
 def _is_command_line():
     """Whether this process is our own command, whose help needs no Keras."""
-    if os.path.basename(sys.argv[0]) == "keras-simple-diffusion":
+    if pathlib.PurePath(sys.argv[0]).stem == "keras-simple-diffusion":
         return True
     return sys.argv[0] == "-m" and __name__ in sys.orig_argv
 

@@ -40,6 +40,7 @@ def imports_of(path):
             yield from (alias.name for alias in node.names)
         if isinstance(node, ast.ImportFrom):
             yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
 def test_every_folder_has_a_rule():

@@ -14,6 +14,7 @@ from PIL import Image
 
 import keras_simple_diffusion as ksd
 from keras_simple_diffusion import cli
+from keras_simple_diffusion.training import train_run
 
 
 def run(*arguments, cwd, **environment):
@@ -95,7 +96,7 @@ def trained(tmp_path_factory):
         json.dumps({"steps": 7, "batch_size": 4, "warmup_steps": 2})
     )
     arguments = ["--data", "pictures", "--preset", "preset", "--output", "run"]
-    result = run("train", *arguments, cwd=place)
+    result = run("train", *arguments, "--checkpoint-every", "3", cwd=place)
     assert result.returncode == 0, result.stderr
     return place, result
 
@@ -153,6 +154,10 @@ def test_bad_generate_arguments(trained, error_of, tmp_path):
     assert "Did you mean uvit_digits_16" in error
     error = error_of("generate", "--model", "uvit_digits_16")
     assert "configuration without weights" in error
+    error = error_of("generate", *model, "--steps", "0")
+    assert "num_steps=0" in error
+    error = error_of("generate", *model, "--output", "pictures")
+    assert "a .png or .jpg file. Received: --output pictures" in error
     assert list(tmp_path.iterdir()) == []
 
 
@@ -172,6 +177,22 @@ def test_bad_train_arguments(trained, error_of, tmp_path):
     error = error_of(*base, "new", *data, "--steps", "0")
     assert "steps=0" in error
     assert not (tmp_path / "new").exists()
+
+
+def test_a_flat_folder_makes_an_unconditional_run(trained, tmp_path):
+    # The preset asks for guidance, for which there are no classes here.
+    place, _ = trained
+    preset = ksd.models.DiffusionModel.from_preset(
+        place / "run", guidance_scale=2.0
+    )
+    preset.save_to_preset(tmp_path / "preset")
+    (tmp_path / "preset" / "recipe.json").write_text(
+        json.dumps({"steps": 2, "batch_size": 2})
+    )
+    train_run(place / "pictures" / "red", tmp_path / "preset", tmp_path / "run")
+    model = ksd.models.DiffusionModel.from_preset(tmp_path / "run")
+    assert model.backbone.num_classes is None
+    assert model.generate(2).shape == (2, 8, 8, 3)
 
 
 def test_unsupported_and_missing_backend(tmp_path):

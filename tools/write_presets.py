@@ -12,6 +12,7 @@ import keras
 import keras_hub
 
 import keras_simple_diffusion as ksd
+from keras_simple_diffusion.models.cost import count_macs
 from keras_simple_diffusion.utils import presets
 
 # name -> description, backbone class, its arguments, arguments of the task,
@@ -93,11 +94,13 @@ def write(name, description, class_name, network, task, recipe):
         for key, value in task.items()
     }
     task["backbone"] = backbone
+    built = cls(**network)
     metadata = {
         "description": description,
         "keras_version": keras.__version__,
         "keras_hub_version": keras_hub.__version__,
-        "parameter_count": cls(**network).count_params(),
+        "parameter_count": built.count_params(),
+        "macs": sum(count_macs(built).values()),
         "date_saved": datetime.date.today().isoformat(),
     }
     files = {

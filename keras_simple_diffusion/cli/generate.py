@@ -1,9 +1,11 @@
 import pathlib
+import re
 from typing import Annotated
 
 import typer
 
 from keras_simple_diffusion.utils.backend import check_backend
+from keras_simple_diffusion.utils.errors import InputError
 
 
 def generate(
@@ -12,7 +14,9 @@ def generate(
     ],
     num_images: Annotated[
         int | None,
-        typer.Option(help="Number of pictures.  [default: one a label, or 16]"),
+        typer.Option(
+            min=1, help="Number of pictures.  [default: one a label, or 16]"
+        ),
     ] = None,
     labels: Annotated[
         str | None,
@@ -41,12 +45,16 @@ def generate(
     from keras_simple_diffusion.utils.files import whole_file
     from keras_simple_diffusion.utils.sheets import draw_sheet
 
-    preset = pathlib.Path(model) / "preset"
-    task = DiffusionModel.from_preset(preset if preset.is_dir() else model)
+    if pathlib.Path(output).suffix.lower() not in (".png", ".jpg", ".jpeg"):
+        raise InputError(
+            "The sheet of pictures is a .png or .jpg file. Received: "
+            f"--output {output}"
+        )
+    task = DiffusionModel.from_preset(model)
     num_classes = task.backbone.num_classes
     chosen = None
     if labels is not None:
-        chosen = [_number_or_name(text) for text in labels.split(",")]
+        chosen = [_find_label(task, text) for text in labels.split(",")]
     elif num_classes is not None:
         chosen = list(range(num_classes))
     if num_images is None:
@@ -66,9 +74,12 @@ def generate(
     print(f"{num_images} pictures are in {output}")
 
 
-def _number_or_name(text):
+def _find_label(task, text):
     text = text.strip()
-    return int(text) if text.lstrip("-").isdigit() else text
+    is_number = re.fullmatch("-?[0-9]+", text)
+    if text in (task.class_names or []) or not is_number:
+        return text
+    return int(text)
 
 
 def _caption(task, label):

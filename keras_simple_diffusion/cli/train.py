@@ -15,7 +15,9 @@ def train(
     ] = "uvit_small_64",
     image_size: Annotated[
         int | None,
-        typer.Option(help="Height and width in pixels.  [default: preset's]"),
+        typer.Option(
+            min=1, help="Height and width in pixels.  [default: preset's]"
+        ),
     ] = None,
     steps: Annotated[
         int | None, typer.Option(help="Training steps.  [default: preset's]")
@@ -27,13 +29,18 @@ def train(
         float | None, typer.Option(help="Of Adam.  [default: preset's]")
     ] = None,
     minutes: Annotated[
-        float | None, typer.Option(help="Stop training after this time.")
+        float | None, typer.Option(min=0, help="Stop training after this time.")
     ] = None,
     checkpoint_every: Annotated[
         int | None,
-        typer.Option(help="Steps between checkpoints.  [default: at the end]"),
+        typer.Option(
+            min=1, help="Steps between checkpoints.  [default: at the end]"
+        ),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Seed of the whole run.")] = 0,
+    seed: Annotated[
+        int,
+        typer.Option(min=0, max=2**32 - 1, help="Seed of the whole run."),
+    ] = 0,
 ):
     """Train a model on pictures; the folder of the run holds everything."""
     check_backend()

@@ -3,6 +3,8 @@ from PIL import Image
 from sklearn import datasets
 from sklearn.model_selection import train_test_split
 
+from keras_simple_diffusion.data.pictures import check_format
+
 _SPLITS = ("all", "train", "test")
 
 
@@ -29,6 +31,7 @@ def load_digits(image_size=32, split="all"):
         raise ValueError(
             f"`split` must be one of {_SPLITS}. Received: split={split!r}"
         )
+    check_format(image_size, 1)
     digits = datasets.load_digits()
     labels = digits.target.astype("int32")
     size = (image_size, image_size)

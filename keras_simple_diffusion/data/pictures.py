@@ -3,6 +3,7 @@ import io
 import pathlib
 import warnings
 import zipfile
+import zlib
 
 import numpy as np
 from PIL import Image
@@ -20,15 +21,32 @@ Args:
 """
 
 _SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
-_SPLITS = {"train", "training", "test", "val", "valid", "validation", "eval"}
+# Names of the folders of a split, by what `split` asks for.
+_SPLITS = {
+    "train": ("train", "training"),
+    "test": ("test", "val", "valid", "validation", "eval"),
+}
+_UNREADABLE = (
+    EOFError,
+    Image.DecompressionBombError,
+    NotImplementedError,
+    OSError,
+    RuntimeError,
+    SyntaxError,
+    ValueError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 _MAX_NAMED = 10
 
 
-def load_pictures(path, image_size, split=None, num_channels=3):
+def load_pictures(path, image_size, split="train", num_channels=3):
     """Load a folder or zip of pictures into memory.
 
     Folders inside it are classes, in alphabetical order. Where the outermost
-    folders are splits, such as `train` and `test`, one of them is taken.
+    folders are splits, such as `train` and `test`, one of them is taken; a
+    class has the same number in each. A folder that holds all of it counts
+    for nothing.
     Pictures are turned upright, cropped to the target's shape around the
     centre and resized with antialiasing; transparent ones are laid on white
     and 16-bit ones scaled to 8.
@@ -36,8 +54,9 @@ def load_pictures(path, image_size, split=None, num_channels=3):
     Args:
         path: path of a folder or of a `.zip` file.
         image_size: int, or `(height, width)`.
-        split: string or `None`. The split to take. `None` takes `"train"`
-            where there are splits. Defaults to `None`.
+        split: string. The split to take: `"train"`, or `"test"` for the
+            held-out one whatever its folder is called, or the folder's name.
+            Defaults to `"train"`, which is everything where there are none.
         num_channels: int. 3 for colour or 1 for grey. Defaults to `3`.
 
     Returns:
@@ -52,32 +71,37 @@ def load_pictures(path, image_size, split=None, num_channels=3):
     Example:
     >>> pictures = keras_simple_diffusion.data.load_pictures("photos", 64)
     """
+    check_format(image_size, num_channels)
     path = pathlib.Path(path)
     if not path.exists():
         raise InputError(f"There is no folder or zip file at '{path}'.")
     source = _open_source(path)
-    names = [name for name in source.names() if _is_picture(name)]
-    names = _take_split(sorted(names), split, path)
+    names = sorted(name for name in source.names() if _is_picture(name))
     if not names:
         raise InputError(
             f"'{path}' holds no pictures. Expected files ending in "
             f"{', '.join(sorted(_SUFFIXES))}, in one folder a class or all in "
             "one folder."
         )
-    classes = [pathlib.PurePosixPath(name).parent.name for name, _ in names]
+    names, classes = _take_split(names, split, path)
     class_names = sorted(set(classes))
     if "" in class_names and len(class_names) > 1:
         raise InputError(
             f"'{path}' holds pictures both inside and outside of class "
-            f"folders, such as '{names[classes.index('')][1]}'. Move them into "
+            f"folders, such as '{names[classes.index('')]}'. Move them into "
             "class folders, or all out of them."
         )
+    chosen = [
+        (name, class_name)
+        for name, class_name in zip(names, classes, strict=True)
+        if name is not None
+    ]
     images, labels, broken = [], [], []
-    for (_, name), class_name in zip(names, classes, strict=True):
+    for name, class_name in chosen:
         try:
             images.append(decode(source.read(name), image_size, num_channels))
             labels.append(class_names.index(class_name))
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+        except _UNREADABLE:
             broken.append(name)
     if broken:
         listed = ", ".join(broken[:_MAX_NAMED])
@@ -85,17 +109,36 @@ def load_pictures(path, image_size, split=None, num_channels=3):
             listed += f" and {len(broken) - _MAX_NAMED} more"
         if not images:
             raise InputError(
-                f"None of the {len(names)} pictures of '{path}' can be read: "
+                f"None of the {len(chosen)} pictures of '{path}' can be read: "
                 f"{listed}"
             )
         warnings.warn(
-            f"{len(broken)} of {len(names)} pictures of '{path}' cannot be "
+            f"{len(broken)} of {len(chosen)} pictures of '{path}' cannot be "
             f"read and are skipped: {listed}",
             stacklevel=2,
         )
     if class_names == [""]:
         return Pictures(np.stack(images), None, None)
     return Pictures(np.stack(images), np.array(labels, "int32"), class_names)
+
+
+class MissingSplitError(InputError):
+    """There is no such split in the data."""
+
+
+def check_format(image_size, num_channels):
+    """Raise an `InputError` unless pictures can have this format."""
+    sizes = (image_size,) if isinstance(image_size, int) else image_size
+    if not all(isinstance(size, int) and size > 0 for size in sizes):
+        raise InputError(
+            "`image_size` must be a positive size in pixels, or a `(height, "
+            f"width)` pair. Received: image_size={image_size}"
+        )
+    if num_channels not in (1, 3):
+        raise InputError(
+            "Pictures are loaded with 1 or 3 channels. Received: "
+            f"num_channels={num_channels}"
+        )
 
 
 def decode(content, image_size, num_channels):
@@ -174,23 +217,46 @@ def _is_picture(name):
 
 
 def _take_split(names, split, path):
-    """Pairs of the name below the split, and the whole name."""
-    paths = [pathlib.PurePosixPath(name) for name in names]
-    splits = sorted({p.parts[0] for p in paths if len(p.parts) > 1})
-    if not splits or not set(splits) <= _SPLITS:
-        if split not in (None, "train"):
-            raise InputError(
+    """Names of one split's pictures, and the classes of all splits'.
+
+    Returns:
+        Two lists of the same length: names, `None` for pictures of other
+        splits, and class names, `""` outside of class folders.
+    """
+    parts = _without_common_folder([name.split("/") for name in names])
+    folders = {part[0] for part in parts if len(part) > 1}
+    known = {alias for aliases in _SPLITS.values() for alias in aliases}
+    if not folders or not folders <= known:
+        if split != "train":
+            raise MissingSplitError(
                 f"'{path}' has no splits, so no '{split}' either. Expected "
-                f"outermost folders such as train and test."
+                "outermost folders such as train and test."
             )
-        return [(name, name) for name in names]
-    split = split or "train"
-    if split not in splits:
-        raise InputError(
-            f"'{path}' has no split '{split}'. It has: {', '.join(splits)}"
+        return names, [_class_of(part) for part in parts]
+    candidates = (split, *_SPLITS.get(split, ()))
+    folder = next((name for name in candidates if name in folders), None)
+    if folder is None:
+        raise MissingSplitError(
+            f"'{path}' has no split '{split}'. It has: "
+            f"{', '.join(sorted(folders))}"
         )
-    return [
-        (p.relative_to(split).as_posix(), name)
-        for p, name in zip(paths, names, strict=True)
-        if p.parts[0] == split
+    taken = [
+        name if part[0] == folder else None
+        for name, part in zip(names, parts, strict=True)
     ]
+    inside = [part[1:] if len(part) > 1 else part for part in parts]
+    return taken, [_class_of(part) for part in _without_common_folder(inside)]
+
+
+def _class_of(parts):
+    return parts[0] if len(parts) > 1 else ""
+
+
+def _without_common_folder(parts):
+    """Drop a leading folder that all names share, unless it is a split."""
+    known = {alias for aliases in _SPLITS.values() for alias in aliases}
+    while len({part[0] for part in parts}) == 1 and len(parts[0]) > 1:
+        if parts[0][0] in known:
+            break
+        parts = [part[1:] for part in parts]
+    return parts

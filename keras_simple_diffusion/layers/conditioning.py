@@ -3,8 +3,8 @@ import math
 import keras
 from keras import ops
 
-# The linear embedding of the authors' earlier code: log-SNR in [-15, 15] is
-# mapped to [0, 1000], the time steps of the sinusoidal embedding.
+# The linear embedding of the authors' earlier code spreads 30 units of log-SNR
+# over 1000 time steps of the sinusoidal embedding.
 _SCALE = 1000.0 / 30.0
 _MAX_PERIOD = 10000.0
 

@@ -82,7 +82,7 @@ class DiffusionLoss:
                     "log-SNR: pass `log_snr_derivative=schedule.derivative(t)`."
                     " Received: log_snr_derivative=None"
                 )
-            loss = -0.5 * log_snr_derivative * loss
+            loss = -0.5 * ops.cast(log_snr_derivative, "float32") * loss
         return loss
 
     def get_config(self):

@@ -185,6 +185,15 @@ class DiffusionBackbone(keras_hub.models.Backbone):
                 "`image_shape` must be (height, width, channels), all positive "
                 f"integers. Received: image_shape={self.image_shape}"
             )
+        for name in ("channels", "num_heads", "num_classes", "embedding_dim"):
+            value = getattr(self, name)
+            numbers = value if isinstance(value, tuple) else (value,)
+            if numbers == (None,) and name == "num_classes":
+                continue
+            if not numbers or not all(number >= 1 for number in numbers):
+                raise InputError(
+                    f"`{name}` must be positive. Received: {name}={value}"
+                )
         if len(self.channels) != len(self.blocks):
             raise InputError(
                 "`channels` and `blocks` need one entry a level each. Received:"

@@ -6,7 +6,7 @@ import keras
 def compile_function(function, variables, jit_compile):
     """Compile a function that reads Keras variables.
 
-    This is the only place where the library asks which backend it runs on.
+    This is the only place where what runs depends on the backend.
 
     Args:
         function: function of tensors, or `None`s, that returns tensors and

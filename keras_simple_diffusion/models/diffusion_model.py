@@ -106,12 +106,12 @@ class DiffusionModel(keras_hub.models.Task):
                 "`label_dropout` must be in [0, 1]. Received: "
                 f"label_dropout={label_dropout}"
             )
+        generation.check_guidance(guidance_scale, backbone.num_classes)
         if class_names is not None and len(class_names) != backbone.num_classes:
             raise InputError(
                 f"`class_names` must name the {backbone.num_classes} classes "
                 f"of the backbone. Received: {len(class_names)} names"
             )
-        kwargs.pop("preprocessor", None)
         super().__init__(compile=False, dtype="float32", **kwargs)
         self.backbone = backbone
         self.preprocessor = None
@@ -131,6 +131,7 @@ class DiffusionModel(keras_hub.models.Task):
             _EVALUATION_SEED, name="evaluation_seed"
         )
         self.generate_function = None
+        self.built = True  # All variables are the backbone's.
         if compile:
             self.compile()
 
@@ -169,15 +170,23 @@ class DiffusionModel(keras_hub.models.Task):
             self.sampler = sampler
         previous = getattr(self, "_averaged_optimizer", None)
         self._averaged_optimizer = None
+        scaling = None
+        if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
+            # The average belongs inside, where skipped steps do not count.
+            scaling, optimizer = optimizer, optimizer.inner_optimizer
         if ema_decay is not None:
-            optimizer = AveragedOptimizer(optimizer, decay=ema_decay)
+            if not isinstance(optimizer, AveragedOptimizer):
+                optimizer = AveragedOptimizer(optimizer, decay=ema_decay)
             self._averaged_optimizer = optimizer
             if previous is not None and previous.has_averages():
                 optimizer.build(self.trainable_variables)
                 optimizer.copy_averages(previous)
-        if self.backbone.compute_dtype == "float16" and kwargs.pop(
-            "auto_scale_loss", True
-        ):
+        auto_scale_loss = kwargs.pop("auto_scale_loss", True)
+        if scaling is not None:
+            optimizer = keras.optimizers.LossScaleOptimizer(
+                optimizer, scaling.initial_scale, scaling.dynamic_growth_steps
+            )
+        elif self.backbone.compute_dtype == "float16" and auto_scale_loss:
             # Keras does this for a float16 model; ours is float32 around a
             # float16 backbone.
             optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
@@ -185,11 +194,16 @@ class DiffusionModel(keras_hub.models.Task):
         self.generate_function = None
 
     def get_compile_config(self):
-        return keras.saving.serialize_keras_object(self._compile_arguments)
+        config = keras.saving.serialize_keras_object(self._compile_arguments)
+        return {"arguments": config, "is_trained": self.optimizer.built}
 
     def compile_from_config(self, config):
-        self.compile(**keras.saving.deserialize_keras_object(config))
-        self.optimizer.build(self.trainable_variables)
+        self.compile(
+            **keras.saving.deserialize_keras_object(config["arguments"])
+        )
+        if config["is_trained"]:
+            # Its variables are there to be loaded.
+            self.optimizer.build(self.trainable_variables)
 
     # `keras_hub` maps its preprocessing over a dataset of single examples;
     # without any, Keras feeds arrays and every kind of dataset directly.
@@ -351,6 +365,10 @@ class DiffusionModel(keras_hub.models.Task):
         """
         if guidance_scale is None:
             guidance_scale = self.guidance_scale
+        if batch_size < 1:
+            raise InputError(
+                f"`batch_size` must be at least 1. Received: {batch_size}"
+            )
         num_classes = self.backbone.num_classes
         labels = generation.find_labels(labels, num_classes, self.class_names)
         num_images = generation.count_images(num_images, labels)
@@ -363,7 +381,9 @@ class DiffusionModel(keras_hub.models.Task):
         if seed is None:
             seed = secrets.randbits(63)
         key = np.array(random.seed_to_key(seed), "int32")
-        grid = log_snr_grid(self.schedule, num_steps or self.num_steps)
+        if num_steps is None:
+            num_steps = self.num_steps
+        grid = log_snr_grid(self.schedule, num_steps)
         if self.generate_function is None:
             self.generate_function = self.make_generate_function()
         batch_size = min(batch_size, num_images)

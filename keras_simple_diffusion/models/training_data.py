@@ -42,6 +42,11 @@ def split_inputs(inputs, backbone):
             "has no labels. Pass {'images': ..., 'labels': ...}, or build the "
             "backbone with num_classes=None."
         )
+    if labels is not None and len(labels.shape) != 1:
+        raise InputError(
+            "Labels must be a vector of integers, one a picture. Received: "
+            f"labels of shape {tuple(labels.shape)}"
+        )
     return images, labels
 
 
@@ -55,11 +60,13 @@ def check_arrays(inputs, backbone):
     Raises:
         InputError: if pictures or labels are out of range.
     """
-    leaves = [inputs]
     if isinstance(inputs, dict):
         _check_keys(inputs)
-        leaves = inputs.values()
-    if not all(isinstance(leaf, np.ndarray) for leaf in leaves):
+        if isinstance(inputs.get("labels"), (list, tuple)):
+            inputs = {**inputs, "labels": np.asarray(inputs["labels"])}
+    else:
+        inputs = {"images": inputs}
+    if not all(isinstance(leaf, np.ndarray) for leaf in inputs.values()):
         return
     images, labels = split_inputs(inputs, backbone)
     if labels is not None:
@@ -69,9 +76,12 @@ def check_arrays(inputs, backbone):
                 f"{len(images)} pictures and {len(labels)} labels"
             )
         check_labels(labels, backbone.num_classes)
-    if np.issubdtype(images.dtype, np.floating) and len(images):
+    if len(images):
         low, high = float(images.min()), float(images.max())
-        if not (-1.001 <= low and high <= 1.001):
+        limits = (0, 255)
+        if np.issubdtype(images.dtype, np.floating):
+            limits = (-1.001, 1.001)
+        if not (limits[0] <= low and high <= limits[1]):
             raise InputError(
                 "Pictures must be uint8 in [0, 255], or float in [-1, 1]. "
                 f"Received: {images.dtype} in [{low:.4g}, {high:.4g}]. Divide "

@@ -101,10 +101,22 @@ class AveragedOptimizer(keras.optimizers.Optimizer):
         return self.built and int(ops.convert_to_numpy(self.num_averaged)) > 0
 
     def copy_averages(self, other):
-        """Take over the averages of another such optimizer."""
+        """Take over the averages of another such optimizer.
+
+        Weights that it did not train start from their current values.
+        """
         self.num_averaged.assign(ops.copy(other.num_averaged))
-        for average, source in zip(self.averages, other.averages, strict=True):
-            average.assign(ops.copy(source))
+        sources = {
+            id(weight): average
+            for weight, average in zip(
+                other._trainable_variables, other.averages, strict=True
+            )
+        }
+        for weight, average in zip(
+            self._trainable_variables, self.averages, strict=True
+        ):
+            source = sources.get(id(weight), weight)
+            average.assign(ops.cast(ops.copy(source), "float32"))
 
     @contextlib.contextmanager
     def averaged_weights(self):
@@ -142,7 +154,11 @@ class AveragedOptimizer(keras.optimizers.Optimizer):
             store[str(i)] = variable.numpy()
 
     def load_own_variables(self, store):
-        for i, variable in enumerate(super().variables):
+        variables = super().variables
+        if len(store.keys()) != len(variables):
+            # Saved before the first step: there is no average yet.
+            return
+        for i, variable in enumerate(variables):
             variable.assign(store[str(i)])
 
     def get_config(self):

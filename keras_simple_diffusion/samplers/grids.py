@@ -1,6 +1,8 @@
 import numpy as np
 from keras import ops
 
+from keras_simple_diffusion.utils.errors import InputError
+
 
 def log_snr_grid(schedule, num_steps):
     """Log-SNR at which a sampler stops, uniform in time as in the paper.
@@ -18,7 +20,7 @@ def log_snr_grid(schedule, num_steps):
     >>> keras_simple_diffusion.samplers.log_snr_grid(schedule, 2)  # -15, 0, 15
     """
     if num_steps != int(num_steps) or num_steps < 1:
-        raise ValueError(
+        raise InputError(
             "`num_steps` must be a whole number of at least 1. "
             f"Received: num_steps={num_steps}"
         )

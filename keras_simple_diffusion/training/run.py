@@ -5,11 +5,13 @@ import pathlib
 import platform
 
 import keras
-import matplotlib
 import numpy as np
+from matplotlib import figure as matplotlib_figure
+from matplotlib import ticker
 
 from keras_simple_diffusion.data.named import load_named
 from keras_simple_diffusion.data.named import take
+from keras_simple_diffusion.data.pictures import MissingSplitError
 from keras_simple_diffusion.data.pipeline import training_batches
 from keras_simple_diffusion.models.backbone import DiffusionBackbone
 from keras_simple_diffusion.models.diffusion_model import DiffusionModel
@@ -70,10 +72,10 @@ def train_run(
     recipe = _recipe(folder, overrides)
     keras.utils.set_random_seed(seed)
     shape = read_json(folder, "config.json")["config"]["image_shape"]
-    image_size = image_size or min(shape[:2])
+    image_size = image_size or tuple(shape[:2])
     pictures = load_named(data, image_size, "train", shape[2])
     validation = _validation(data, image_size, shape[2])
-    model = _build_model(folder, pictures, image_size)
+    model = _build_model(folder, pictures)
     model.compile(recipe.optimizer(), ema_decay=recipe.ema_decay)
 
     output.mkdir(parents=True, exist_ok=True)
@@ -94,9 +96,10 @@ def train_run(
         },
     }
     _write_text(output / "config.json", json.dumps(config, indent=2))
+    format = " x ".join(str(n) for n in pictures.images.shape[1:])
     print(
-        f"{len(pictures.images)} pictures of {image_size} x {image_size} x "
-        f"{shape[2]}, {len(pictures.class_names or [])} classes; "
+        f"{len(pictures.images)} pictures of {format}, "
+        f"{len(pictures.class_names or [])} classes; "
         f"{config['parameters']:,} parameters; {keras.config.backend()} on "
         f"{device_name()}"
     )
@@ -151,7 +154,7 @@ def _recipe(folder, overrides):
     return Recipe(**fields)
 
 
-def _build_model(folder, pictures, image_size):
+def _build_model(folder, pictures):
     num_classes = pictures.class_names and len(pictures.class_names)
     backbone = DiffusionBackbone.from_preset(
         folder,
@@ -160,10 +163,13 @@ def _build_model(folder, pictures, image_size):
         num_classes=num_classes,
     )
     overrides = {}
+    if num_classes is None:
+        overrides["guidance_scale"] = 1.0
     task = read_json(folder, "task.json").get("config", {})
     schedule = task.get("schedule", {})
-    if schedule.get("config", {}).get("image_size", image_size) != image_size:
-        schedule["config"]["image_size"] = image_size
+    size = min(pictures.images.shape[1:3])
+    if schedule.get("config", {}).get("image_size", size) != size:
+        schedule["config"]["image_size"] = size
         overrides["schedule"] = keras.saving.deserialize_keras_object(schedule)
     return DiffusionModel.from_preset(
         folder,
@@ -177,7 +183,7 @@ def _build_model(folder, pictures, image_size):
 def _validation(data, image_size, num_channels):
     try:
         pictures = load_named(data, image_size, "test", num_channels)
-    except InputError:
+    except MissingSplitError:
         return None
     pictures = take(pictures, _NUM_VALIDATION)
     inputs = {"images": pictures.images, "labels": pictures.labels}
@@ -200,11 +206,8 @@ def _write_text(path, text):
 def _draw_loss(output):
     with (output / "history.csv").open() as file:
         rows = list(csv.DictReader(file))
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-    from matplotlib import ticker
-
-    figure, axes = pyplot.subplots(figsize=(6, 4))
+    figure = matplotlib_figure.Figure(figsize=(6, 4), layout="tight")
+    axes = figure.subplots()
     for field, label in (("loss", "training"), ("val_loss", "held out")):
         points = [
             (int(row["step"]), float(row[field])) for row in rows if row[field]
@@ -219,6 +222,4 @@ def _draw_loss(output):
         axis_formatter(ticker.StrMethodFormatter("{x:g}"))
     axes.grid(alpha=0.3, which="both")
     axes.legend()
-    figure.tight_layout()
     figure.savefig(output / "loss.png", dpi=120)
-    pyplot.close(figure)

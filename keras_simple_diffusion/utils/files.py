@@ -7,7 +7,7 @@ import tempfile
 
 @contextlib.contextmanager
 def whole_folder(folder):
-    """Write the files of a folder all together, or none of them.
+    """Write the files of a folder aside, and move them in when all are whole.
 
     Args:
         folder: path of the folder. Files it already holds stay, unless one of
@@ -23,7 +23,7 @@ def whole_folder(folder):
     try:
         yield draft
         folder.mkdir(exist_ok=True)
-        for path in pathlib.Path(draft).rglob("*"):
+        for path in sorted(pathlib.Path(draft).rglob("*")):
             target = folder / path.relative_to(draft)
             if path.is_dir():
                 target.mkdir(exist_ok=True)

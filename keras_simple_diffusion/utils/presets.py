@@ -35,8 +35,8 @@ def resolve_preset(preset, load_weights):
     """Turn a preset's name into what keras_hub loads.
 
     Args:
-        preset: string. A built-in name, a folder, or a `hf://` or `kaggle://`
-            handle.
+        preset: string. A built-in name, a preset's folder, the folder of a
+            run, or a `hf://` or `kaggle://` handle.
         load_weights: bool. Whether weights are wanted.
 
     Returns:
@@ -47,6 +47,8 @@ def resolve_preset(preset, load_weights):
             they are wanted.
     """
     preset = str(preset)
+    if (pathlib.Path(preset) / "preset" / "config.json").exists():
+        preset = str(pathlib.Path(preset) / "preset")  # Of a run.
     names = builtin_presets()
     if preset in names:
         folder = preset_folder(preset)
@@ -57,7 +59,7 @@ def resolve_preset(preset, load_weights):
                 f"or train it: keras-simple-diffusion train --preset {preset}"
             )
         return str(folder)
-    if "://" in preset or (pathlib.Path(preset) / "config.json").exists():
+    if "://" in preset or "registered_name" in read_json(preset, "config.json"):
         return preset
     close = difflib.get_close_matches(preset, names, n=3, cutoff=0.4)
     hint = f"Did you mean {' or '.join(close)}? " if close else ""

@@ -164,9 +164,57 @@ def test_gradient_accumulation():
     assert int(ops.convert_to_numpy(averaged.num_averaged)) == 4
 
 
+@pytest.mark.parametrize("accumulation", [None, 2])
+def test_loss_scaling_is_outside_of_the_average(accumulation):
+    model = make_model()
+    inner = keras.optimizers.SGD(1e-3, gradient_accumulation_steps=accumulation)
+    model.compile(keras.optimizers.LossScaleOptimizer(inner, 2.0**10))
+    assert isinstance(model.optimizer, keras.optimizers.LossScaleOptimizer)
+    assert model.optimizer.initial_scale == 2.0**10
+    average = model.optimizer.inner_optimizer
+    assert isinstance(average, ksd.optimizers.AveragedOptimizer)
+    assert average.inner_optimizer is inner
+    model.fit(make_data(), batch_size=8, epochs=1, verbose=0)
+    updates = 4 // (accumulation or 1)
+    assert int(ops.convert_to_numpy(average.num_averaged)) == updates
+
+
+def test_freezing_a_layer_keeps_the_other_averages():
+    model = make_model()
+    model.fit(make_data(), batch_size=8, epochs=1, verbose=0)
+    before = ops.convert_to_numpy(model.optimizer.averages[-1]).copy()
+    model.backbone.get_layer("conditioning").trainable = False
+    model.compile(keras.optimizers.Adam(1e-3))
+    after = ops.convert_to_numpy(model.optimizer.averages[-1])
+    np.testing.assert_array_equal(after, before)
+    model.fit(make_data(), batch_size=8, epochs=1, verbose=0)
+
+
+def test_an_untrained_model_is_saved_and_loaded(tmp_path):
+    model = make_model()
+    model.save(tmp_path / "model.keras")
+    copy = keras.models.load_model(tmp_path / "model.keras")
+    np.testing.assert_array_equal(
+        copy.generate(**GENERATE), model.generate(**GENERATE)
+    )
+
+
+def test_jit_compile():
+    if keras.backend.backend() == "torch":
+        pytest.skip("torch.compile takes minutes: see test_torch_compile")
+    check_jit_compile()
+
+
+@pytest.mark.large
 # Tracing by torch.compile looks at `.grad` of every tensor.
 @pytest.mark.filterwarnings("ignore:The .grad attribute:UserWarning")
-def test_jit_compile():
+def test_torch_compile():
+    if keras.backend.backend() != "torch":
+        pytest.skip("test_jit_compile runs on this backend")
+    check_jit_compile()
+
+
+def check_jit_compile():
     model = make_model()
     model.compile(keras.optimizers.Adam(2e-3), jit_compile=True)
     history = model.fit(make_data(), batch_size=8, epochs=2, verbose=0)
@@ -425,6 +473,9 @@ def test_saving_a_preset_leaves_no_draft(tmp_path, monkeypatch):
         ({"labels": np.array([0, 1, -1, 2])}, "Received: -1"),
         ({"labels": np.array([0.5, 1, 1, 2])}, "dtype float64"),
         ({"labels": np.array([0, 1])}, "one label a picture"),
+        ({"labels": [0, 1, 2, 7]}, "Received: 7"),
+        ({"labels": np.zeros((4, 1), "int32")}, "must be a vector"),
+        ({"images": np.full((4, 4, 4, 1), 256, "uint16")}, "in .256, 256"),
         ({"labels": None}, "has no labels"),
         ({"images": None, "pixels": 1}, "dict with"),
     ],
@@ -445,6 +496,8 @@ def test_labels_for_an_unconditional_model():
         model.generate(labels=[1])
     with pytest.raises(ValueError, match="guidance_scale=2.0"):
         model.generate(guidance_scale=2.0)
+    with pytest.raises(ValueError, match="guidance_scale=1.5"):
+        make_model(num_classes=None, guidance_scale=1.5)
 
 
 @pytest.mark.parametrize(
@@ -456,6 +509,8 @@ def test_labels_for_an_unconditional_model():
         ({"labels": [0], "num_images": 2}, "num_images=2 and 1 labels"),
         ({"labels": [], "num_images": 0}, "at least 1"),
         ({"labels": [0], "num_steps": -1}, "num_steps=-1"),
+        ({"labels": [0], "num_steps": 0}, "num_steps=0"),
+        ({"labels": [0], "batch_size": 0}, "Received: 0"),
         ({"labels": [0], "noise": np.zeros((1, 8, 8, 1))}, "`noise` must"),
     ],
 )
