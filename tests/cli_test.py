@@ -185,6 +185,12 @@ def test_bad_train_arguments(trained, error_of, tmp_path):
     assert not (tmp_path / "new").exists()
 
 
+def test_digits_train_a_builtin_preset(tmp_path):
+    model = train_run("digits", "uvit_digits_16", tmp_path / "run", steps=1)
+    assert model.class_names == [str(digit) for digit in range(10)]
+    assert (tmp_path / "run" / "samples.png").exists()
+
+
 def test_a_flat_folder_makes_an_unconditional_run(trained, tmp_path):
     # The preset asks for guidance, for which there are no classes here.
     place, _ = trained

@@ -16,13 +16,13 @@ def load_digits(image_size=32, split="all"):
     enlarged by bicubic interpolation.
 
     Args:
-        image_size: int. Height and width to resize to. Defaults to `32`.
+        image_size: int, or `(height, width)`, to resize to. Defaults to `32`.
         split: string. `"train"` (1,437 digits), `"test"` (360, the same
             share of each class) or `"all"`. Defaults to `"all"`.
 
     Returns:
         A tuple `(images, labels)` of NumPy arrays: `uint8` of shape
-        `(N, image_size, image_size, 1)`, and int32 of shape `(N,)`.
+        `(N, height, width, 1)`, and int32 of shape `(N,)`.
 
     Example:
     >>> images, labels = keras_simple_diffusion.data.load_digits(32, "train")
@@ -34,12 +34,14 @@ def load_digits(image_size=32, split="all"):
     check_format(image_size, 1)
     digits = datasets.load_digits()
     labels = digits.target.astype("int32")
-    size = (image_size, image_size)
+    if isinstance(image_size, int):
+        image_size = (image_size, image_size)
+    height, width = image_size
     images = np.stack(
         [
             np.asarray(
                 Image.fromarray(np.uint8(np.round(image * (255 / 16)))).resize(
-                    size, Image.Resampling.BICUBIC
+                    (width, height), Image.Resampling.BICUBIC
                 )
             )
             for image in digits.images

@@ -39,6 +39,7 @@ def test_digits():
     assert labels.shape == (1797,) and labels.dtype == "int32"
     assert images.min() == 0 and images.max() == 255
     np.testing.assert_array_equal(np.unique(labels), np.arange(10))
+    assert ksd.data.load_digits((8, 12))[0].shape == (1797, 8, 12, 1)
     train, train_labels = ksd.data.load_digits(16, "train")
     test, test_labels = ksd.data.load_digits(16, "test")
     assert len(train) == 1437 and len(test) == 360
