@@ -1,8 +1,12 @@
 """Write the folders of the built-in configurations from the table below.
 
-Run it after a change of the table:
+Run it after a change of the table; networks are built without memory for
+their weights, which PyTorch can do:
 
-    python tools/write_presets.py
+    KERAS_BACKEND=torch python tools/write_presets.py
+
+Where the papers say nothing, or disagree with themselves, `docs/presets.md`
+says what was chosen and why.
 """
 
 import datetime
@@ -15,8 +19,12 @@ import keras_simple_diffusion as ksd
 from keras_simple_diffusion.models.cost import count_macs
 from keras_simple_diffusion.utils import presets
 
+DiffusionLoss = ksd.losses.DiffusionLoss
+Shifted = ksd.schedules.ShiftedCosineSchedule
+Interpolated = ksd.schedules.InterpolatedCosineSchedule
+
 # name -> description, backbone class, its arguments, arguments of the task,
-# recipe.
+# recipe. Text-conditional ones have no task yet.
 CONFIGURATIONS = {
     "uvit_digits_16": (
         "A U-ViT for 16 px digits that trains in minutes on a CPU.",
@@ -32,8 +40,8 @@ CONFIGURATIONS = {
             "embedding_dim": 128,
         },
         {
-            "schedule": ksd.schedules.ShiftedCosineSchedule(16, noise_size=16),
-            "loss": ksd.losses.DiffusionLoss(error_type="v"),
+            "schedule": Shifted(16, noise_size=16),
+            "loss": DiffusionLoss("v"),
             "num_steps": 64,
             "guidance_scale": 1.5,
         },
@@ -58,8 +66,8 @@ CONFIGURATIONS = {
             "embedding_dim": 256,
         },
         {
-            "schedule": ksd.schedules.ShiftedCosineSchedule(64, noise_size=64),
-            "loss": ksd.losses.DiffusionLoss(error_type="v"),
+            "schedule": Shifted(64, noise_size=64),
+            "loss": DiffusionLoss("v"),
             "num_steps": 128,
         },
         {
@@ -73,6 +81,193 @@ CONFIGURATIONS = {
 }
 
 
+def _unet(size, steps, schedule, beta_2=0.99, base_size=None, **network):
+    return (
+        f"U-Net of simple diffusion for ImageNet at {size} px.",
+        "UNetBackbone",
+        {
+            "image_shape": (size, size, 3),
+            **network,
+            "num_heads": 4,
+            "dropout": 0.1,
+            "dropout_max_size": 16,
+            "num_classes": 1000,
+            "embedding_dim": 1024,
+        },
+        {
+            "schedule": schedule,
+            "loss": DiffusionLoss("epsilon", base_size=base_size),
+            "label_dropout": 0.1,
+            "num_steps": 512,
+        },
+        {
+            "steps": steps,
+            "batch_size": 512,
+            "learning_rate": 5e-5,
+            "beta_1": 0.9,
+            "beta_2": beta_2,
+            "epsilon": 1e-12,
+            "warmup_steps": 10_000,
+            "clip_norm": 1.0,
+            "ema_decay": 0.9999,
+            "flip": True,
+        },
+    )
+
+
+def _uvit_network(image_shape, downsampling_factor):
+    network = {
+        "image_shape": image_shape,
+        "channels": (128, 256, 512, 2048),
+        "blocks": (2, 2, 2, 36),
+        "num_heads": 4,
+        "dropout": 0.2,
+        "dropout_max_size": 16,
+        "num_classes": None,
+        "embedding_dim": 1024,
+    }
+    if downsampling_factor > 1:
+        network["downsampling"] = "dwt"
+        network["downsampling_factor"] = downsampling_factor
+    return network
+
+
+def _uvit_recipe(steps, flip):
+    return {
+        "steps": steps,
+        "batch_size": 2048,
+        "learning_rate": 1e-4,
+        "beta_1": 0.9,
+        "beta_2": 0.99,
+        "epsilon": 1e-12,
+        "warmup_steps": 10_000,
+        "clip_norm": 1.0,
+        "ema_decay": 0.9999,
+        "flip": flip,
+    }
+
+
+def _uvit(size, guidance_scale, base_size=None):
+    network = _uvit_network((size, size, 3), size // 128)
+    return (
+        f"U-ViT of simple diffusion for ImageNet at {size} px.",
+        "UViTBackbone",
+        {**network, "num_classes": 1000},
+        {
+            "schedule": Interpolated(size, 32, min(size, 256)),
+            "loss": DiffusionLoss("v", base_size=base_size),
+            "label_dropout": 0.1,
+            "num_steps": 512,
+            "guidance_scale": guidance_scale,
+        },
+        _uvit_recipe(500_000, flip=True),
+    )
+
+
+def _uvit_text(height, width, downsampling_factor, **extra):
+    network = _uvit_network((height, width, 3), downsampling_factor)
+    size = f"{height} px" if height == width else f"{height} x {width} px"
+    return (
+        f"U-ViT of simple diffusion for text to image at {size}, with T5-XXL.",
+        "UViTBackbone",
+        {
+            **network,
+            "transformer_levels": (2, 3),
+            "context_dim": 4096,
+            **extra,
+        },
+        None,
+        _uvit_recipe(700_000, flip=False),
+    )
+
+
+def _sid2(kind, size, grid, bias):
+    network = {
+        "image_shape": (size, size, 3),
+        "channels": (128, 256, 512, 1024),
+        "blocks": (3, 3, 3, 16),
+        "up_blocks": (3, 3, 3),
+        "transformer_levels": (2, 3),
+        "num_heads": 4,
+        "dropout": (0.0, 0.0, 0.1, 0.1),
+        "num_classes": 1000,
+        "embedding_dim": 1024,
+    }
+    if size > grid:
+        network["downsampling"] = "conv"
+        network["downsampling_factor"] = size // grid
+    return (
+        f"Residual U-ViT of SiD2, {kind}, for ImageNet at {size} px.",
+        "ResidualUViTBackbone",
+        network,
+        {
+            "schedule": Interpolated(
+                size, 32, size, log_snr_min=-10.0, log_snr_max=10.0
+            ),
+            "loss": DiffusionLoss(
+                "epsilon", weighting=ksd.losses.SigmoidWeighting(bias)
+            ),
+            "label_dropout": 0.1,
+            "num_steps": 512,
+        },
+        {
+            "steps": 1_000_000,
+            "batch_size": 1024,
+            "learning_rate": 1e-4,
+            "beta_1": 0.9,
+            "beta_2": 0.99,
+            "epsilon": 1e-12,
+            "warmup_steps": 10_000,
+            "clip_norm": 1.0,
+            "ema_decay": 0.9999,
+            "flip": True,
+        },
+    )
+
+
+CONFIGURATIONS |= {
+    "unet_imagenet_128": _unet(
+        128,
+        1_500_000,
+        Shifted(128, noise_size=32),
+        beta_2=0.999,
+        channels=(128, 256, 512, 1024, 1024),
+        blocks=(3, 4, 4, 12, 4),
+        attention_levels=(3, 4),
+    ),
+    "unet_imagenet_256": _unet(
+        256,
+        2_000_000,
+        Shifted(256, noise_size=32),
+        channels=(128, 128, 256, 512, 1024, 1024),
+        blocks=(1, 2, 2, 4, 12, 4),
+        attention_levels=(4, 5),
+    ),
+    "unet_imagenet_512": _unet(
+        512,
+        2_000_000,
+        Shifted(512, noise_size=64),
+        base_size=32,
+        channels=(256, 384, 512, 1024, 1024),
+        blocks=(3, 3, 4, 12, 4),
+        attention_levels=(3, 4),
+        downsampling="dwt",
+        downsampling_factor=4,
+    ),
+    "uvit_imagenet_128": _uvit(128, guidance_scale=1.0),
+    "uvit_imagenet_256": _uvit(256, guidance_scale=1.1),
+    "uvit_imagenet_512": _uvit(512, guidance_scale=1.1, base_size=32),
+    "uvit_text_256": _uvit_text(256, 256, 2),
+    "uvit_text_512": _uvit_text(512, 512, 4),
+    "uvit_text_384x640": _uvit_text(384, 640, 4, portrait_flag=True),
+    "sid2_small_imagenet_128": _sid2("small", 128, 128, bias=0.0),
+    "sid2_small_imagenet_256": _sid2("small", 256, 128, bias=-1.0),
+    "sid2_small_imagenet_512": _sid2("small", 512, 128, bias=-3.0),
+    "sid2_flop_heavy_imagenet_256": _sid2("flop heavy", 256, 256, bias=-1.0),
+    "sid2_flop_heavy_imagenet_512": _sid2("flop heavy", 512, 256, bias=-3.0),
+}
+
+
 def serialized(cls, config):
     """What `keras.saving.serialize_keras_object` gives, without building."""
     return {
@@ -83,36 +278,48 @@ def serialized(cls, config):
     }
 
 
-def write(name, description, class_name, network, task, recipe):
-    """Write one preset folder."""
-    folder = presets.preset_folder(name)
-    folder.mkdir(parents=True, exist_ok=True)
-    cls = getattr(ksd.models, class_name)
-    backbone = serialized(cls, network)
-    task = {
-        key: keras.saving.serialize_keras_object(value)
-        for key, value in task.items()
-    }
-    task["backbone"] = backbone
-    built = cls(**network)
-    metadata = {
-        "description": description,
+def files(name):
+    """The files of a preset that need no network, by name."""
+    _, class_name, network, task, recipe = CONFIGURATIONS[name]
+    backbone = serialized(getattr(ksd.models, class_name), network)
+    content = {"config.json": backbone, "recipe.json": recipe}
+    if task is not None:
+        task = {
+            key: keras.saving.serialize_keras_object(value)
+            for key, value in task.items()
+        }
+        task["backbone"] = backbone
+        content["task.json"] = serialized(ksd.models.DiffusionModel, task)
+    return content
+
+
+def build(name):
+    """The backbone of a preset, without memory for its weights."""
+    _, class_name, network, _, _ = CONFIGURATIONS[name]
+    with keras.device("meta"):
+        return getattr(ksd.models, class_name)(**network)
+
+
+def metadata(name):
+    """The preset's `metadata.json`."""
+    backbone = build(name)
+    return {
+        "description": CONFIGURATIONS[name][0],
         "keras_version": keras.__version__,
         "keras_hub_version": keras_hub.__version__,
-        "parameter_count": built.count_params(),
-        "macs": sum(count_macs(built).values()),
+        "parameter_count": backbone.count_params(),
+        "macs": sum(count_macs(backbone).values()),
         "date_saved": datetime.date.today().isoformat(),
     }
-    files = {
-        "config.json": backbone,
-        "task.json": serialized(ksd.models.DiffusionModel, task),
-        "metadata.json": metadata,
-        "recipe.json": recipe,
-    }
-    for file, content in files.items():
-        (folder / file).write_text(json.dumps(content, indent=2) + "\n")
 
 
 if __name__ == "__main__":
-    for name, configuration in CONFIGURATIONS.items():
-        write(name, *configuration)
+    if keras.backend.backend() != "torch":
+        raise SystemExit("Run it with KERAS_BACKEND=torch.")
+    for name in CONFIGURATIONS:
+        folder = presets.preset_folder(name)
+        folder.mkdir(parents=True, exist_ok=True)
+        content = {**files(name), "metadata.json": metadata(name)}
+        for file, value in content.items():
+            (folder / file).write_text(json.dumps(value, indent=2) + "\n")
+        print(f"{name}: {content['metadata.json']['parameter_count']:,}")

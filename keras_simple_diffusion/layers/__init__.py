@@ -4,6 +4,9 @@ from keras_simple_diffusion.layers.attention import (
 from keras_simple_diffusion.layers.conditioning import (
     Conditioning as Conditioning,
 )
+from keras_simple_diffusion.layers.cross_attention import (
+    CrossAttention as CrossAttention,
+)
 from keras_simple_diffusion.layers.feature_modulation import (
     FeatureModulation as FeatureModulation,
 )

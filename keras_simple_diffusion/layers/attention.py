@@ -5,6 +5,45 @@ from keras import layers
 from keras import ops
 
 
+def attend(queries, keys, values, mask=None):
+    """Attention of several heads, with the softmax in float32.
+
+    Args:
+        queries: float tensor of shape `(B, heads, N, d)`, scaled already.
+        keys: float tensor of shape `(B, heads, M, d)`.
+        values: float tensor of shape `(B, heads, M, d)`.
+        mask: optional bool tensor of shape `(B, M)`, `False` for keys that
+            nothing may attend to. Where all are masked the result is zero.
+
+    Returns:
+        A tensor shaped like `queries`.
+    """
+    scores = ops.matmul(queries, ops.transpose(keys, (0, 1, 3, 2)))
+    scores = ops.cast(scores, "float32")
+    if mask is not None:
+        mask = ops.expand_dims(ops.expand_dims(mask, 1), 1)
+        scores = ops.where(mask, scores, -1e9)
+    weights = ops.softmax(scores, axis=-1)
+    if mask is not None:
+        weights = ops.where(mask, weights, 0.0)
+    return ops.matmul(ops.cast(weights, values.dtype), values)
+
+
+def merge_heads(x, shape):
+    """`(B, heads, N, d)` to a feature map of `shape`, `(B, H, W, heads d)`."""
+    return ops.reshape(ops.transpose(x, (0, 2, 1, 3)), (-1, *shape[1:]))
+
+
+def head_dim(channels, num_heads):
+    """Channels of a head, or a `ValueError` if they do not divide."""
+    if channels % num_heads:
+        raise ValueError(
+            f"`num_heads` must divide the {channels} channels of the "
+            f"feature map. Received: num_heads={num_heads}"
+        )
+    return channels // num_heads
+
+
 @keras.saving.register_keras_serializable("keras_simple_diffusion")
 class SelfAttention(layers.Layer):
     """Residual multi-head self-attention over the pixels of a feature map.
@@ -42,12 +81,7 @@ class SelfAttention(layers.Layer):
 
     def build(self, x_shape):
         channels = x_shape[-1]
-        if channels % self.num_heads:
-            raise ValueError(
-                f"`num_heads` must divide the {channels} channels of the "
-                f"feature map. Received: num_heads={self.num_heads}"
-            )
-        self.head_dim = channels // self.num_heads
+        self.head_dim = head_dim(channels, self.num_heads)
         self.projection = layers.Dense(
             3 * channels, dtype=self.dtype_policy, name="qkv"
         )
@@ -63,7 +97,7 @@ class SelfAttention(layers.Layer):
         self.norm_key.build((None, None, None, self.head_dim))
 
     def call(self, x):
-        height, width, channels = x.shape[1:]
+        height, width = x.shape[1:3]
         qkv = self.projection(self.norm(x))
         qkv = ops.reshape(
             qkv, (-1, height * width, 3, self.num_heads, self.head_dim)
@@ -71,13 +105,8 @@ class SelfAttention(layers.Layer):
         # Heads before tokens: one matrix product a head, no strided access.
         q, k, v = ops.unstack(ops.transpose(qkv, (2, 0, 3, 1, 4)), 3, axis=0)
         q = self.norm_query(q) * (1.0 / math.sqrt(self.head_dim))
-        k = self.norm_key(k)
-        scores = ops.matmul(q, ops.transpose(k, (0, 1, 3, 2)))
-        weights = ops.softmax(ops.cast(scores, "float32"), axis=-1)
-        h = ops.matmul(ops.cast(weights, v.dtype), v)  # (B, heads, HW, d)
-        h = ops.transpose(h, (0, 2, 1, 3))
-        h = ops.reshape(h, (-1, height, width, channels))
-        return x + self.output_dense(h)
+        h = attend(q, self.norm_key(k), v)
+        return x + self.output_dense(merge_heads(h, x.shape))
 
     def compute_output_shape(self, x_shape):
         return x_shape

@@ -11,29 +11,39 @@ _MAX_PERIOD = 10000.0
 
 @keras.saving.register_keras_serializable("keras_simple_diffusion")
 class Conditioning(keras.layers.Layer):
-    """Embedding of the noise level and of the class, for every block.
+    """Embedding of the noise level and of the class or text, for every block.
 
     Sinusoidal features of log-SNR and a two-layer perceptron, plus a learned
-    vector a class, activated once here so that a block only projects it. It
-    is computed in float32 whatever the dtype policy: log-SNR spans a range in
-    which half precision cannot tell neighbouring noise levels apart.
+    vector a class, plus the mean of the text's embeddings, projected, plus a
+    learned vector for each orientation of the picture; activated once here so
+    that a block only projects it. It is computed in float32 whatever the dtype
+    policy: log-SNR spans a range in which half precision cannot tell
+    neighbouring noise levels apart.
 
     Args:
         embedding_dim: int. Width of the embedding, even.
         num_classes: int or `None`. Number of classes; label `num_classes` is
-            the null label, which stands for no class. `None` for an
-            unconditional network. Defaults to `None`.
+            the null label, which stands for no class. `None` for a network
+            without classes. Defaults to `None`.
         **kwargs: base layer keyword arguments.
 
     Call arguments:
         log_snr: float tensor of shape `(B,)`.
-        labels: int tensor of shape `(B,)`, in `[0, num_classes]`.
+        labels: int tensor of shape `(B,)`, in `[0, num_classes]`, if there
+            are classes.
+        context: optional float tensor of shape `(B, L, D)`, the text
+            embeddings.
+        context_mask: int or bool tensor of shape `(B, L)`, with `context`,
+            zero for padding.
+        portrait: optional int tensor of shape `(B,)`, 1 for a picture turned
+            from portrait to landscape.
 
     Output shape:
         `(B, embedding_dim)`, float32.
 
     References:
-        - [Hoogeboom et al., 2023](https://arxiv.org/abs/2301.11093), appendix
+        - [Hoogeboom et al., 2023](https://arxiv.org/abs/2301.11093),
+          section 3.6 and appendix
     """
 
     def __init__(self, embedding_dim, num_classes=None, **kwargs):
@@ -48,36 +58,72 @@ class Conditioning(keras.layers.Layer):
         self.hidden_dense = keras.layers.Dense(
             embedding_dim, activation="silu", dtype="float32", name="hidden"
         )
-        self.output_dense = keras.layers.Dense(
-            embedding_dim, dtype="float32", name="output"
-        )
+        self.output_dense = self._dense("output")
         self.label_embedding = None
         if num_classes is not None:
-            # Of about the size of the noise level's, so that the class is
-            # heard from the first step on.
-            self.label_embedding = keras.layers.Embedding(
-                num_classes + 1,
-                embedding_dim,
-                embeddings_initializer=keras.initializers.RandomNormal(
-                    stddev=1.0
-                ),
-                dtype="float32",
-                name="label",
-            )
+            self.label_embedding = self._vectors(num_classes + 1, "label")
 
-    def build(self, log_snr_shape, labels_shape=None):
+    def build(
+        self,
+        log_snr_shape,
+        labels_shape=None,
+        context_shape=None,
+        context_mask_shape=None,
+        portrait_shape=None,
+    ):
         self.hidden_dense.build((None, self.embedding_dim))
         self.output_dense.build((None, self.embedding_dim))
         if self.label_embedding is not None:
             self.label_embedding.build((None,))
+        if context_shape is not None:
+            context_dim = context_shape[-1]
+            self.norm_context = keras.layers.LayerNormalization(
+                dtype="float32", name="norm_context"
+            )
+            self.norm_context.build((None, context_dim))
+            self.context_dense = self._dense("context")
+            self.context_dense.build((None, context_dim))
+        if portrait_shape is not None:
+            self.portrait_embedding = self._vectors(2, "portrait")
+            self.portrait_embedding.build((None,))
 
-    def call(self, log_snr, labels=None):
+    def call(
+        self,
+        log_snr,
+        labels=None,
+        context=None,
+        context_mask=None,
+        portrait=None,
+    ):
         embedding = self.output_dense(
             self.hidden_dense(self._sinusoid(log_snr))
         )
-        if self.label_embedding is not None:
+        if labels is not None:
             embedding = embedding + self.label_embedding(labels)
+        if context is not None:
+            mask = ops.expand_dims(ops.cast(context_mask, "float32"), -1)
+            total = ops.sum(ops.cast(context, "float32") * mask, axis=1)
+            mean = total / ops.maximum(ops.sum(mask, axis=1), 1.0)
+            embedding = embedding + self.context_dense(self.norm_context(mean))
+        if portrait is not None:
+            embedding = embedding + self.portrait_embedding(portrait)
         return ops.silu(embedding)
+
+    def _dense(self, name):
+        return keras.layers.Dense(
+            self.embedding_dim, dtype="float32", name=name
+        )
+
+    def _vectors(self, count, name):
+        # Of about the size of the noise level's, so that the class is heard
+        # from the first step on.
+        return keras.layers.Embedding(
+            count,
+            self.embedding_dim,
+            embeddings_initializer=keras.initializers.RandomNormal(stddev=1.0),
+            dtype="float32",
+            name=name,
+        )
 
     def _sinusoid(self, log_snr):
         half = self.embedding_dim // 2
@@ -86,7 +132,7 @@ class Conditioning(keras.layers.Layer):
         angles = ops.expand_dims(ops.cast(log_snr, "float32"), -1) * frequencies
         return ops.concatenate([ops.sin(angles), ops.cos(angles)], axis=-1)
 
-    def compute_output_shape(self, log_snr_shape, labels_shape=None):
+    def compute_output_shape(self, log_snr_shape, **other_shapes):
         return (log_snr_shape[0], self.embedding_dim)
 
     def get_config(self):

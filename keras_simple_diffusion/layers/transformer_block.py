@@ -1,8 +1,11 @@
+import math
+
 import keras
 from keras import layers
 from keras import ops
 
 from keras_simple_diffusion.layers.attention import SelfAttention
+from keras_simple_diffusion.layers.cross_attention import CrossAttention
 from keras_simple_diffusion.layers.feature_modulation import FeatureModulation
 
 
@@ -11,42 +14,68 @@ class TransformerBlock(layers.Layer):
     """Transformer block of the U-ViT, perceptron first.
 
     ```
-    h = silu(dense(norm(x)))                        # 4 C wide
+    h = norm(x)
+    h = (h + norm(skip)) / sqrt(2)                  # where there is a skip
+    h = silu(dense(h))                              # 4 C wide
     h = h * (1 + scale) + shift                     # from the embedding
     x = x + zero_dense(dropout(h))
     x = self_attention(x)                           # residual
+    x = cross_attention(x, context)                 # where there is text
     ```
 
-    The conditioning enters the perceptron only, at its hidden width.
+    The conditioning enters the perceptron only. With `modulation="norm"` it
+    acts on the normalised input, `C` wide, which takes a quarter of the
+    weights.
 
     Args:
         num_heads: int. Number of attention heads; must divide the channels.
         dropout: float. Dropout rate in the perceptron. Defaults to `0.0`.
+        modulation: string. Where scale and shift are applied: `"hidden"`, on
+            the hidden layer (simple diffusion), or `"norm"`, before it
+            (SiD2). Defaults to `"hidden"`.
         **kwargs: base layer keyword arguments.
 
     Call arguments:
         x: float tensor of shape `(B, H, W, C)`.
         embedding: float tensor of shape `(B, E)`, see
             `keras_simple_diffusion.layers.Conditioning`.
+        skip: optional float tensor shaped like `x`.
+        context: optional float tensor of shape `(B, L, D)`, see
+            `keras_simple_diffusion.layers.CrossAttention`.
+        context_mask: int or bool tensor of shape `(B, L)`, with `context`.
 
     Output shape:
         That of `x`.
 
     References:
-        - [Hoogeboom et al., 2023](https://arxiv.org/abs/2301.11093), appendix
+        - [Hoogeboom et al., 2023](https://arxiv.org/abs/2301.11093),
+          section 3.6 and appendix
     """
 
-    def __init__(self, num_heads, dropout=0.0, **kwargs):
+    def __init__(self, num_heads, dropout=0.0, modulation="hidden", **kwargs):
         super().__init__(**kwargs)
+        if modulation not in ("hidden", "norm"):
+            raise ValueError(
+                "`modulation` must be 'hidden' or 'norm'. Received: "
+                f"modulation={modulation!r}"
+            )
         self.num_heads = num_heads
         self.dropout_rate = dropout
+        self.modulated = modulation
         dtype = self.dtype_policy
         self.norm = layers.RMSNormalization(dtype=dtype, name="norm")
         self.modulation = FeatureModulation(dtype=dtype, name="modulation")
         self.dropout = layers.Dropout(dropout, dtype=dtype, name="dropout")
         self.attention = SelfAttention(num_heads, dtype=dtype, name="attention")
 
-    def build(self, x_shape, embedding_shape):
+    def build(
+        self,
+        x_shape,
+        embedding_shape,
+        skip_shape=None,
+        context_shape=None,
+        context_mask_shape=None,
+    ):
         channels = x_shape[-1]
         hidden_shape = (*x_shape[:-1], 4 * channels)
         self.hidden_dense = layers.Dense(
@@ -59,17 +88,57 @@ class TransformerBlock(layers.Layer):
             name="output",
         )
         self.norm.build(x_shape)
+        if skip_shape is not None:
+            self.norm_skip = layers.RMSNormalization(
+                dtype=self.dtype_policy, name="norm_skip"
+            )
+            self.norm_skip.build(skip_shape)
         self.hidden_dense.build(x_shape)
-        self.modulation.build(hidden_shape, embedding_shape)
+        self.modulation.build(
+            hidden_shape if self.modulated == "hidden" else x_shape,
+            embedding_shape,
+        )
         self.output_dense.build(hidden_shape)
         self.attention.build(x_shape)
+        if context_shape is not None:
+            self.cross_attention = CrossAttention(
+                self.num_heads, dtype=self.dtype_policy, name="cross_attention"
+            )
+            self.cross_attention.build(
+                x_shape, context_shape, context_mask_shape
+            )
 
-    def call(self, x, embedding, training=None):
-        h = ops.silu(self.hidden_dense(self.norm(x)))
-        h = self.dropout(self.modulation(h, embedding), training=training)
-        return self.attention(x + self.output_dense(h))
+    def call(
+        self,
+        x,
+        embedding,
+        skip=None,
+        context=None,
+        context_mask=None,
+        training=None,
+    ):
+        h = self.norm(x)
+        if skip is not None:
+            h = (h + self.norm_skip(skip)) * (1.0 / math.sqrt(2.0))
+        if self.modulated == "norm":
+            h = self.modulation(h, embedding)
+        h = ops.silu(self.hidden_dense(h))
+        if self.modulated == "hidden":
+            h = self.modulation(h, embedding)
+        h = self.dropout(h, training=training)
+        x = self.attention(x + self.output_dense(h))
+        if context is not None:
+            x = self.cross_attention(x, context, context_mask)
+        return x
 
-    def compute_output_shape(self, x_shape, embedding_shape):
+    def compute_output_shape(
+        self,
+        x_shape,
+        embedding_shape,
+        skip_shape=None,
+        context_shape=None,
+        context_mask_shape=None,
+    ):
         return x_shape
 
     def get_config(self):
@@ -77,4 +146,5 @@ class TransformerBlock(layers.Layer):
             **super().get_config(),
             "num_heads": self.num_heads,
             "dropout": self.dropout_rate,
+            "modulation": self.modulated,
         }

@@ -24,7 +24,12 @@ class DiffusionBackbone(keras_hub.models.Backbone):
             - `"noisy_images"`: float tensor of shape `(B, H, W, C)`,
             - `"log_snr"`: float tensor of shape `(B,)`,
             - `"labels"`: int tensor of shape `(B,)`, only if `num_classes` is
-              set; `num_classes` is the null label.
+              set; `num_classes` is the null label,
+            - `"context"` and `"context_mask"`: float tensor of shape
+              `(B, L, context_dim)` and int tensor of shape `(B, L)`, zero for
+              padding; only if `context_dim` is set,
+            - `"portrait"`: int tensor of shape `(B,)`, 1 for a portrait picture
+              that lies on its side; only if `portrait_flag` is set.
 
     Output shape:
         `(B, H, W, C)`, float32.
@@ -42,6 +47,8 @@ class DiffusionBackbone(keras_hub.models.Backbone):
         embedding_dim,
         downsampling,
         downsampling_factor,
+        context_dim=None,
+        portrait_flag=False,
         dtype=None,
         **kwargs,
     ):
@@ -51,11 +58,15 @@ class DiffusionBackbone(keras_hub.models.Backbone):
         self.blocks = tuple(blocks)
         self.num_heads = num_heads
         self.dropout = dropout
+        if isinstance(dropout, (tuple, list)):
+            self.dropout = tuple(dropout)
         self.dropout_max_size = dropout_max_size
         self.num_classes = num_classes
         self.embedding_dim = embedding_dim
         self.downsampling = downsampling
         self.downsampling_factor = downsampling_factor
+        self.context_dim = context_dim
+        self.portrait_flag = portrait_flag
         self._check_config()
         policy = keras.dtype_policies.get(dtype or keras.config.dtype_policy())
         self._block_dtype = policy
@@ -65,15 +76,24 @@ class DiffusionBackbone(keras_hub.models.Backbone):
             "noisy_images": keras.Input(self.image_shape, name="noisy_images"),
             "log_snr": keras.Input((), name="log_snr"),
         }
-        conditions = [inputs["log_snr"]]
         if num_classes is not None:
             inputs["labels"] = keras.Input((), dtype="int32", name="labels")
-            conditions.append(inputs["labels"])
-        embedding = Conditioning(
+        conditions = {}
+        if context_dim is not None:
+            conditions["context"] = keras.Input(
+                (None, context_dim), name="context"
+            )
+            conditions["context_mask"] = keras.Input(
+                (None,), dtype="int32", name="context_mask"
+            )
+            inputs.update(conditions)
+        if portrait_flag:
+            inputs["portrait"] = keras.Input((), dtype="int32", name="portrait")
+        conditions["embedding"] = Conditioning(
             embedding_dim, num_classes, name="conditioning"
-        )(*conditions)
+        )(**{k: v for k, v in inputs.items() if k != "noisy_images"})
         x = self._encode(inputs["noisy_images"])
-        x = self.build_levels(x, embedding)
+        x = self.build_levels(x, conditions)
         x = layers.RMSNormalization(dtype=policy, name="output_norm")(x)
         x = layers.Activation("silu", dtype=policy, name="output_silu")(x)
         outputs = self._decode(x)
@@ -81,12 +101,14 @@ class DiffusionBackbone(keras_hub.models.Backbone):
         # Inputs stay float32: each layer casts to its own precision.
         self.autocast = False
 
-    def build_levels(self, x, embedding):
+    def build_levels(self, x, conditions):
         """The network between the first and the last convolution.
 
         Args:
             x: symbolic tensor of shape `(B, H, W, channels[0])`.
-            embedding: symbolic tensor of shape `(B, embedding_dim)`.
+            conditions: dict of symbolic tensors, `"embedding"` of shape
+                `(B, embedding_dim)` and, with `context_dim`, `"context"` and
+                `"context_mask"`.
 
         Returns:
             A symbolic tensor shaped like `x`.
@@ -146,22 +168,27 @@ class DiffusionBackbone(keras_hub.models.Backbone):
     def _wavelet_levels(self):
         return self.downsampling_factor.bit_length() - 1
 
-    def residual_block(self, x, embedding, name, skip=None):
+    def residual_block(self, level, x, conditions, name, skip=None):
         """Apply a new `ResidualBlock`."""
         block = ResidualBlock(
-            dropout=self._dropout_at(x), dtype=self._block_dtype, name=name
-        )
-        return block(x, embedding, skip=skip)
-
-    def transformer_block(self, x, embedding, name):
-        """Apply a new `TransformerBlock`."""
-        block = TransformerBlock(
-            self.num_heads,
-            dropout=self._dropout_at(x),
+            dropout=self._dropout_at(level, x),
             dtype=self._block_dtype,
             name=name,
         )
-        return block(x, embedding)
+        return block(x, conditions["embedding"], skip=skip)
+
+    def transformer_block(
+        self, level, x, conditions, name, skip=None, modulation="hidden"
+    ):
+        """Apply a new `TransformerBlock`."""
+        block = TransformerBlock(
+            self.num_heads,
+            dropout=self._dropout_at(level, x),
+            modulation=modulation,
+            dtype=self._block_dtype,
+            name=name,
+        )
+        return block(x, skip=skip, **conditions)
 
     @staticmethod
     def level_indices(name, levels, num_levels):
@@ -173,7 +200,9 @@ class DiffusionBackbone(keras_hub.models.Backbone):
             )
         return {level % num_levels for level in levels}
 
-    def _dropout_at(self, x):
+    def _dropout_at(self, level, x):
+        if isinstance(self.dropout, tuple):
+            return self.dropout[level]
         size = min(x.shape[1:3])
         return self.dropout if size <= self.dropout_max_size else 0.0
 
@@ -185,10 +214,16 @@ class DiffusionBackbone(keras_hub.models.Backbone):
                 "`image_shape` must be (height, width, channels), all positive "
                 f"integers. Received: image_shape={self.image_shape}"
             )
-        for name in ("channels", "num_heads", "num_classes", "embedding_dim"):
+        for name in (
+            "channels",
+            "num_heads",
+            "num_classes",
+            "embedding_dim",
+            "context_dim",
+        ):
             value = getattr(self, name)
             numbers = value if isinstance(value, tuple) else (value,)
-            if numbers == (None,) and name == "num_classes":
+            if value is None and name in ("num_classes", "context_dim"):
                 continue
             if not numbers or not all(number >= 1 for number in numbers):
                 raise InputError(
@@ -221,9 +256,15 @@ class DiffusionBackbone(keras_hub.models.Backbone):
                 f"multiples of {factor}, such as {fitting[0]}x{fitting[1]}. "
                 f"Received: image_shape={self.image_shape}"
             )
-        if not 0.0 <= self.dropout < 1.0:
+        rates = self.dropout
+        if not isinstance(rates, tuple):
+            rates = (rates,) * len(self.channels)
+        if len(rates) != len(self.channels) or not all(
+            0.0 <= rate < 1.0 for rate in rates
+        ):
             raise InputError(
-                f"`dropout` must be in [0, 1). Received: dropout={self.dropout}"
+                "`dropout` must be in [0, 1), or a tuple of such rates, one a "
+                f"level. Received: dropout={self.dropout}"
             )
 
     @property

@@ -101,6 +101,13 @@ class DiffusionModel(keras_hub.models.Task):
         **kwargs,
     ):
         check_prediction_type("prediction_type", prediction_type)
+        if backbone.context_dim is not None or backbone.portrait_flag:
+            raise InputError(
+                "`DiffusionModel` is for pictures with or without classes, and "
+                "this backbone takes text. Received: "
+                f"context_dim={backbone.context_dim}, "
+                f"portrait_flag={backbone.portrait_flag}"
+            )
         if not 0.0 <= label_dropout <= 1.0:
             raise InputError(
                 "`label_dropout` must be in [0, 1]. Received: "

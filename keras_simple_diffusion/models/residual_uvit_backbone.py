@@ -20,6 +20,8 @@ class ResidualUViTBackbone(DiffusionBackbone):
     x = blocks_up(upsample(lower_levels(d) - d) + h)
     ```
 
+    The transformer blocks modulate their normalised input, not the four times
+    wider hidden layer, which fits the model size that the paper's costs imply.
     Nothing but `h` is kept on the way down, which saves the memory of the
     U-Net's skips, and the network starts as the identity. Since ways up and
     down are not paired, they may have different numbers of blocks.
@@ -38,9 +40,10 @@ class ResidualUViTBackbone(DiffusionBackbone):
             levels of transformer blocks; the others are convolutional.
             Defaults to `(-1,)`.
         num_heads: int. Number of attention heads. Defaults to `4`.
-        dropout: float. Dropout rate in the blocks. Defaults to `0.0`.
-        dropout_max_size: int. Levels whose shorter side is at most this have
-            dropout. Defaults to `16`.
+        dropout: float, or tuple of floats, one a level. Dropout rate in the
+            blocks. Defaults to `0.0`.
+        dropout_max_size: int. Where `dropout` is one number, levels whose
+            shorter side is at most this have it. Defaults to `16`.
         num_classes: int or `None`. Number of classes, `None` for an
             unconditional network. Defaults to `None`.
         embedding_dim: int. Width of the conditioning. Defaults to `1024`.
@@ -49,6 +52,11 @@ class ResidualUViTBackbone(DiffusionBackbone):
             convolutions with the factor as size and stride, or nothing.
             Defaults to `None`.
         downsampling_factor: int. 2, 4 or 8. Defaults to `2`.
+        context_dim: int or `None`. Width of the text embeddings that every
+            transformer block attends to; `None` for a network without text.
+            Defaults to `None`.
+        portrait_flag: bool. Whether an input says that the picture is a
+            portrait lying on its side. Defaults to `False`.
         dtype: dtype policy of the blocks. The first and last convolution and
             the conditioning stay float32.
         **kwargs: base `keras_hub.models.Backbone` arguments.
@@ -83,6 +91,8 @@ class ResidualUViTBackbone(DiffusionBackbone):
         embedding_dim=1024,
         downsampling=None,
         downsampling_factor=2,
+        context_dim=None,
+        portrait_flag=False,
         dtype=None,
         **kwargs,
     ):
@@ -108,14 +118,16 @@ class ResidualUViTBackbone(DiffusionBackbone):
             embedding_dim=embedding_dim,
             downsampling=downsampling,
             downsampling_factor=downsampling_factor,
+            context_dim=context_dim,
+            portrait_flag=portrait_flag,
             dtype=dtype,
             **kwargs,
         )
 
-    def build_levels(self, x, embedding, level=0):
+    def build_levels(self, x, conditions, level=0):
         is_lowest = level == len(self.channels) - 1
         kind = "middle" if is_lowest else f"down_{level}"
-        x = self._blocks(x, embedding, level, self.blocks[level], kind)
+        x = self._blocks(level, x, conditions, self.blocks[level], kind)
         if is_lowest:
             return x
         below = Downsample2D(
@@ -127,22 +139,24 @@ class ResidualUViTBackbone(DiffusionBackbone):
             below = PositionEmbedding2D(
                 dtype=self._block_dtype, name=f"position_{level + 1}"
             )(below)
-        change = self.build_levels(below, embedding, level + 1) - below
+        change = self.build_levels(below, conditions, level + 1) - below
         x = x + Upsample2D(
             self.channels[level],
             dtype=self._block_dtype,
             name=f"upsample_{level + 1}",
         )(change)
         return self._blocks(
-            x, embedding, level, self.up_blocks[level], f"up_{level}"
+            level, x, conditions, self.up_blocks[level], f"up_{level}"
         )
 
-    def _blocks(self, x, embedding, level, count, name):
+    def _blocks(self, level, x, conditions, count, name):
         for i in range(count):
             if level in self._transformer_set:
-                x = self.transformer_block(x, embedding, f"{name}_{i}")
+                x = self.transformer_block(
+                    level, x, conditions, f"{name}_{i}", modulation="norm"
+                )
             else:
-                x = self.residual_block(x, embedding, f"{name}_{i}")
+                x = self.residual_block(level, x, conditions, f"{name}_{i}")
         return x
 
     def get_config(self):
@@ -150,4 +164,6 @@ class ResidualUViTBackbone(DiffusionBackbone):
             **super().get_config(),
             "up_blocks": self.up_blocks,
             "transformer_levels": self.transformer_levels,
+            "context_dim": self.context_dim,
+            "portrait_flag": self.portrait_flag,
         }

@@ -27,9 +27,10 @@ class UNetBackbone(DiffusionBackbone):
             with self-attention; negative ones count from the lowest. Defaults
             to `(-1,)`.
         num_heads: int. Number of attention heads. Defaults to `4`.
-        dropout: float. Dropout rate in the blocks. Defaults to `0.0`.
-        dropout_max_size: int. Levels whose shorter side is at most this have
-            dropout. Defaults to `16`.
+        dropout: float, or tuple of floats, one a level. Dropout rate in the
+            blocks. Defaults to `0.0`.
+        dropout_max_size: int. Where `dropout` is one number, levels whose
+            shorter side is at most this have it. Defaults to `16`.
         num_classes: int or `None`. Number of classes, `None` for an
             unconditional network. Defaults to `None`.
         embedding_dim: int. Width of the conditioning. Defaults to `1024`.
@@ -94,7 +95,7 @@ class UNetBackbone(DiffusionBackbone):
             **kwargs,
         )
 
-    def build_levels(self, x, embedding):
+    def build_levels(self, x, conditions):
         skips = [x]
         for level, num_blocks in enumerate(self.blocks):
             if level > 0:
@@ -105,15 +106,16 @@ class UNetBackbone(DiffusionBackbone):
                 )(x)
                 skips.append(x)
             for i in range(num_blocks):
-                x = self._block(x, embedding, level, f"down_{level}_{i}")
+                x = self._block(level, x, conditions, f"down_{level}_{i}")
                 skips.append(x)
-        x = self.residual_block(x, embedding, "middle_0")
+        lowest = len(self.blocks) - 1
+        x = self.residual_block(lowest, x, conditions, "middle_0")
         x = self._attention(x, "middle_attention")
-        x = self.residual_block(x, embedding, "middle_1")
+        x = self.residual_block(lowest, x, conditions, "middle_1")
         for level in reversed(range(len(self.blocks))):
             for i in range(self.blocks[level] + 1):
                 x = self._block(
-                    x, embedding, level, f"up_{level}_{i}", skips.pop()
+                    level, x, conditions, f"up_{level}_{i}", skips.pop()
                 )
             if level > 0:
                 x = Upsample2D(
@@ -123,8 +125,8 @@ class UNetBackbone(DiffusionBackbone):
                 )(x)
         return x
 
-    def _block(self, x, embedding, level, name, skip=None):
-        x = self.residual_block(x, embedding, name, skip)
+    def _block(self, level, x, conditions, name, skip=None):
+        x = self.residual_block(level, x, conditions, name, skip)
         if level in self._attention_set:
             x = self._attention(x, f"{name}_attention")
         return x

@@ -4,6 +4,7 @@ from keras_simple_diffusion.layers.position_embedding import PositionEmbedding2D
 from keras_simple_diffusion.layers.resampling import Downsample2D
 from keras_simple_diffusion.layers.resampling import Upsample2D
 from keras_simple_diffusion.models.backbone import DiffusionBackbone
+from keras_simple_diffusion.utils.errors import InputError
 
 
 @keras.saving.register_keras_serializable("keras_simple_diffusion")
@@ -13,7 +14,8 @@ class UViTBackbone(DiffusionBackbone):
     The lowest level is a stack of transformer blocks with residual
     connections only; that is where nearly all the compute goes. The levels
     above are those of a U-Net: `n` residual blocks on the way down, `n + 1`
-    on the way up with a skip each.
+    on the way up with a skip each. For text the level above the lowest may
+    have transformer blocks too, `n` and `n + 1` of them with skips.
 
     Args:
         image_shape: tuple of ints, `(height, width, channels)`. Height and
@@ -23,10 +25,14 @@ class UViTBackbone(DiffusionBackbone):
             first; the last is the width of the transformer.
         blocks: tuple of ints. Number of blocks of each level, counted on the
             way down; the last is the number of transformer blocks.
+        transformer_levels: tuple of ints. Indices into `channels` of the
+            levels of transformer blocks, the lowest among them; the others
+            are convolutional. Defaults to `(-1,)`.
         num_heads: int. Number of attention heads. Defaults to `4`.
-        dropout: float. Dropout rate in the blocks. Defaults to `0.0`.
-        dropout_max_size: int. Levels whose shorter side is at most this have
-            dropout. Defaults to `16`.
+        dropout: float, or tuple of floats, one a level. Dropout rate in the
+            blocks. Defaults to `0.0`.
+        dropout_max_size: int. Where `dropout` is one number, levels whose
+            shorter side is at most this have it. Defaults to `16`.
         num_classes: int or `None`. Number of classes, `None` for an
             unconditional network. Defaults to `None`.
         embedding_dim: int. Width of the conditioning. Defaults to `1024`.
@@ -35,6 +41,11 @@ class UViTBackbone(DiffusionBackbone):
             convolutions with the factor as size and stride, or nothing.
             Defaults to `None`.
         downsampling_factor: int. 2, 4 or 8. Defaults to `2`.
+        context_dim: int or `None`. Width of the text embeddings that every
+            transformer block attends to; `None` for a network without text.
+            Defaults to `None`.
+        portrait_flag: bool. Whether an input says that the picture is a
+            portrait lying on its side. Defaults to `False`.
         dtype: dtype policy of the blocks. The first and last convolution and
             the conditioning stay float32.
         **kwargs: base `keras_hub.models.Backbone` arguments.
@@ -59,6 +70,7 @@ class UViTBackbone(DiffusionBackbone):
         image_shape,
         channels,
         blocks,
+        transformer_levels=(-1,),
         num_heads=4,
         dropout=0.0,
         dropout_max_size=16,
@@ -66,9 +78,20 @@ class UViTBackbone(DiffusionBackbone):
         embedding_dim=1024,
         downsampling=None,
         downsampling_factor=2,
+        context_dim=None,
+        portrait_flag=False,
         dtype=None,
         **kwargs,
     ):
+        self.transformer_levels = tuple(transformer_levels)
+        self._transformer_set = self.level_indices(
+            "transformer_levels", transformer_levels, len(channels)
+        )
+        if len(channels) - 1 not in self._transformer_set:
+            raise InputError(
+                "`transformer_levels` must include the lowest level, -1. "
+                f"Received: transformer_levels={self.transformer_levels}"
+            )
         super().__init__(
             image_shape=image_shape,
             channels=channels,
@@ -80,34 +103,58 @@ class UViTBackbone(DiffusionBackbone):
             embedding_dim=embedding_dim,
             downsampling=downsampling,
             downsampling_factor=downsampling_factor,
+            context_dim=context_dim,
+            portrait_flag=portrait_flag,
             dtype=dtype,
             **kwargs,
         )
 
-    def build_levels(self, x, embedding):
-        *conv_blocks, num_transformer_blocks = self.blocks
+    def build_levels(self, x, conditions):
+        *upper_blocks, num_lowest_blocks = self.blocks
+        lowest = len(upper_blocks)
         skips = []
-        for level, num_blocks in enumerate(conv_blocks):
+        for level, num_blocks in enumerate(upper_blocks):
+            x = self._enter(level, x)
             skips.append(x)
             for i in range(num_blocks):
-                x = self.residual_block(x, embedding, f"down_{level}_{i}")
+                x = self._block(level, x, conditions, f"down_{level}_{i}")
                 skips.append(x)
             x = Downsample2D(
                 self.channels[level + 1],
                 dtype=self._block_dtype,
                 name=f"downsample_{level + 1}",
             )(x)
-        x = PositionEmbedding2D(dtype=self._block_dtype, name="position")(x)
-        for i in range(num_transformer_blocks):
-            x = self.transformer_block(x, embedding, f"transformer_{i}")
-        for level in reversed(range(len(conv_blocks))):
+        x = self._enter(lowest, x)
+        for i in range(num_lowest_blocks):
+            x = self._block(lowest, x, conditions, f"transformer_{i}")
+        for level in reversed(range(lowest)):
             x = Upsample2D(
                 self.channels[level],
                 dtype=self._block_dtype,
                 name=f"upsample_{level + 1}",
             )(x)
-            for i in range(conv_blocks[level] + 1):
-                x = self.residual_block(
-                    x, embedding, f"up_{level}_{i}", skips.pop()
+            for i in range(upper_blocks[level] + 1):
+                x = self._block(
+                    level, x, conditions, f"up_{level}_{i}", skips.pop()
                 )
         return x
+
+    def _enter(self, level, x):
+        if level not in self._transformer_set:
+            return x
+        return PositionEmbedding2D(
+            dtype=self._block_dtype, name=f"position_{level}"
+        )(x)
+
+    def _block(self, level, x, conditions, name, skip=None):
+        if level in self._transformer_set:
+            return self.transformer_block(level, x, conditions, name, skip)
+        return self.residual_block(level, x, conditions, name, skip)
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "transformer_levels": self.transformer_levels,
+            "context_dim": self.context_dim,
+            "portrait_flag": self.portrait_flag,
+        }

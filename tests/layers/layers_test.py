@@ -57,25 +57,55 @@ def test_self_attention_equals_reference():
     assert_close(layer(X), blocks.self_attention(X.astype("float64"), 4, w))
 
 
-def test_transformer_block_equals_reference():
-    layer = layers.TransformerBlock(num_heads=2)
-    layer(X, EMBEDDING)
+CONTEXT = RNG.normal(size=(2, 5, 12)).astype("float32")
+MASK = np.array([[1, 1, 1, 0, 0], [1, 1, 1, 1, 1]], "int32")
+
+
+@pytest.mark.parametrize("skip", [None, SKIP], ids=["plain", "skip"])
+@pytest.mark.parametrize("text", [None, (CONTEXT, MASK)], ids=["", "text"])
+@pytest.mark.parametrize("modulation", ["hidden", "norm"])
+def test_transformer_block_equals_reference(modulation, text, skip):
+    layer = layers.TransformerBlock(num_heads=2, modulation=modulation)
+    arguments = {"skip": skip}
+    if text is not None:
+        arguments |= {"context": CONTEXT, "context_mask": MASK}
+    layer(X, EMBEDDING, **arguments)
     w = randomize(layer)
-    expected = blocks.transformer_block(X.astype("float64"), EMBEDDING, 2, w)
-    assert_close(layer(X, EMBEDDING), expected)
+    expected = blocks.transformer_block(
+        X.astype("float64"), EMBEDDING, 2, w, modulation, skip, text
+    )
+    assert_close(layer(X, EMBEDDING, **arguments), expected)
+
+
+def test_no_text_at_all_changes_nothing():
+    layer = layers.CrossAttention(num_heads=4)
+    layer(X, CONTEXT, MASK)
+    randomize(layer)
+    layer.output_dense.bias.assign(np.zeros(16, "float32"))
+    assert_close(layer(X, CONTEXT, 0 * MASK), X)
 
 
 @pytest.mark.parametrize("labels", [None, np.array([2, 3], "int32")])
-def test_conditioning_equals_reference(labels):
+@pytest.mark.parametrize("text", [False, True])
+def test_conditioning_equals_reference(labels, text):
     log_snr = np.array([-3.7, 12.1], "float32")
     layer = layers.Conditioning(8, None if labels is None else 3)
-    arguments = [log_snr] if labels is None else [log_snr, labels]
-    layer(*arguments)
+    arguments = {} if labels is None else {"labels": labels}
+    reference = {}
+    if text:
+        portrait = np.array([1, 0], "int32")
+        reference = {"context": CONTEXT, "mask": MASK, "portrait": portrait}
+        arguments |= {
+            "context": CONTEXT,
+            "context_mask": MASK,
+            "portrait": portrait,
+        }
+    layer(log_snr, **arguments)
     w = randomize(layer)
     # Angles of up to 400 are rounded to 1.5e-5 in float32.
     np.testing.assert_allclose(
-        ops.convert_to_numpy(layer(*arguments)),
-        blocks.conditioning(log_snr, labels, w, 8),
+        ops.convert_to_numpy(layer(log_snr, **arguments)),
+        blocks.conditioning(log_snr, labels, w, 8, **reference),
         atol=1e-4,
     )
 

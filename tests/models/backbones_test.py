@@ -156,8 +156,28 @@ def test_uvit_topology():
         assert sum(n.startswith(f"down_{level}_") for n in names) == count
         assert sum(n.startswith(f"up_{level}_") for n in names) == count + 1
     assert len(layer_names(backbone, "TransformerBlock")) == 3
-    position = backbone.get_layer("position").embedding
+    position = backbone.get_layer("position_2").embedding
     assert tuple(position.shape) == (4, 4, 16)
+
+
+def test_uvit_with_transformers_above_the_lowest_level():
+    backbone = uvit(transformer_levels=(1, 2))
+    assert layer_names(backbone, "ResidualBlock") == [
+        *(f"down_0_{i}" for i in range(2)),
+        *(f"up_0_{i}" for i in range(3)),
+    ]
+    names = layer_names(backbone, "TransformerBlock")
+    assert [n for n in names if "_1_" in n] == ["down_1_0", "up_1_0", "up_1_1"]
+    with_skip = [x.name for x in backbone.layers if hasattr(x, "norm_skip")]
+    assert with_skip == [
+        n for n in layer_names_of_blocks(backbone) if "up" in n
+    ]
+    assert tuple(backbone.get_layer("position_1").embedding.shape) == (8, 8, 12)
+
+
+def layer_names_of_blocks(backbone):
+    blocks = ("ResidualBlock", "TransformerBlock")
+    return [x.name for x in backbone.layers if type(x).__name__ in blocks]
 
 
 def test_residual_uvit_topology():
@@ -234,6 +254,69 @@ def test_mixed_precision_keeps_the_noise_level_in_float32(make):
 
 
 @EACH
+def test_dropout_of_each_level(make):
+    backbone = make(dropout=(0.0, 0.2, 0.1))
+    rates = {16: 0.0, 8: 0.2, 4: 0.1}
+    for layer in backbone.layers:
+        if type(layer).__name__ in ("ResidualBlock", "TransformerBlock"):
+            assert layer.dropout_rate == rates[layer.output.shape[1]]
+
+
+def text_inputs(backbone, length=5):
+    rng = np.random.default_rng(0)
+    shape = (2, length, backbone.context_dim)
+    mask = np.ones((2, length), "int32")
+    mask[1, 3:] = 0
+    return {
+        **inputs_of(backbone),
+        "context": rng.normal(size=shape).astype("float32"),
+        "context_mask": mask,
+        "portrait": np.array([0, 1], "int32"),
+    }
+
+
+TEXT = {"num_classes": None, "context_dim": 6, "portrait_flag": True}
+TEXT_NETWORKS = pytest.mark.parametrize("make", [uvit, residual_uvit])
+
+
+@TEXT_NETWORKS
+def test_text_matters_and_its_padding_does_not(make):
+    backbone = randomize(make(transformer_levels=(1, 2), **TEXT))
+    inputs = text_inputs(backbone)
+    base = backbone.predict_on_batch(inputs)
+    for key, changed in {
+        "context": inputs["context"] + 0.1,
+        "context_mask": np.ones_like(inputs["context_mask"]),
+        "portrait": 1 - inputs["portrait"],
+    }.items():
+        output = backbone.predict_on_batch({**inputs, key: changed})
+        assert np.abs(output - base).max() > 1e-3, key
+    padded = {
+        **inputs,
+        "context": np.pad(
+            inputs["context"], ((0, 0), (0, 4), (0, 0)), constant_values=3.0
+        ),
+        "context_mask": np.pad(inputs["context_mask"], ((0, 0), (0, 4))),
+    }
+    np.testing.assert_allclose(
+        backbone.predict_on_batch(padded), base, atol=1e-6
+    )
+    empty = {**inputs, "context_mask": 0 * inputs["context_mask"]}
+    assert np.isfinite(backbone.predict_on_batch(empty)).all()
+
+
+@TEXT_NETWORKS
+def test_config_of_a_text_network_round_trips(make):
+    backbone = make(**TEXT)
+    config = keras.saving.serialize_keras_object(backbone)
+    copy = keras.saving.deserialize_keras_object(config)
+    assert copy.get_config() == backbone.get_config()
+    assert sorted(copy.input) == sorted(text_inputs(backbone))
+    with pytest.raises(ValueError, match="context_dim=6"):
+        models.DiffusionModel(backbone)
+
+
+@EACH
 def test_config_round_trip(make):
     backbone = make(dropout=0.1)
     config = keras.saving.serialize_keras_object(backbone)
@@ -279,6 +362,9 @@ def test_builtin_presets():
         (unet, {"blocks": (1, 2)}, r"blocks=\(1, 2\)"),
         (unet, {"attention_levels": (3,)}, r"attention_levels=\(3,\)"),
         (uvit, {"dropout": 1.0}, "dropout=1.0"),
+        (uvit, {"dropout": (0.1, 0.2)}, r"dropout=\(0.1, 0.2\)"),
+        (uvit, {"transformer_levels": (1,)}, r"transformer_levels=\(1,\)"),
+        (uvit, {"context_dim": 0}, "context_dim=0"),
         (uvit, {"downsampling": "haar"}, "downsampling='haar'"),
         (
             unet,

@@ -81,13 +81,57 @@ def self_attention(x, num_heads, w, prefix=""):
     return x + dense(out, w, f"{prefix}output").reshape(x.shape)
 
 
-def transformer_block(x, embedding, num_heads, w):
-    h = silu(dense(rms_norm(x, w["norm/scale"]), w, "hidden"))
-    x = x + dense(modulate(h, embedding, w, "modulation"), w, "output")
-    return self_attention(x, num_heads, w, "attention/")
+def cross_attention(x, context, mask, num_heads, w, prefix=""):
+    batch, height, width, channels = x.shape
+    dim = channels // num_heads
+    q = dense(rms_norm(x, w[f"{prefix}norm/scale"]), w, f"{prefix}query")
+    q = q.reshape(batch, height * width, channels)
+    context = rms_norm(context, w[f"{prefix}norm_context/scale"])
+    kv = dense(context, w, f"{prefix}key_value")
+    out = np.zeros_like(q)
+    # One picture and one head at a time, over its real tokens alone.
+    for i in range(batch):
+        tokens = mask[i] != 0
+        for head in range(num_heads):
+            part = slice(head * dim, (head + 1) * dim)
+            k, v = kv[i, tokens, :channels], kv[i, tokens, channels:]
+            query = layer_norm(
+                q[i, :, part],
+                w[f"{prefix}norm_q/gamma"],
+                w[f"{prefix}norm_q/beta"],
+            )
+            key = layer_norm(
+                k[:, part],
+                w[f"{prefix}norm_k/gamma"],
+                w[f"{prefix}norm_k/beta"],
+            )
+            scores = np.exp(query @ key.T / np.sqrt(dim))
+            scores /= scores.sum(-1, keepdims=True)
+            out[i, :, part] = scores @ v[:, part]
+    return x + dense(out, w, f"{prefix}output").reshape(x.shape)
 
 
-def conditioning(log_snr, labels, w, embedding_dim):
+def transformer_block(
+    x, embedding, num_heads, w, modulation="hidden", skip=None, text=None
+):
+    h = rms_norm(x, w["norm/scale"])
+    if skip is not None:
+        h = (h + rms_norm(skip, w["norm_skip/scale"])) / np.sqrt(2)
+    if modulation == "norm":
+        h = modulate(h, embedding, w, "modulation")
+    h = silu(dense(h, w, "hidden"))
+    if modulation == "hidden":
+        h = modulate(h, embedding, w, "modulation")
+    x = x + dense(h, w, "output")
+    x = self_attention(x, num_heads, w, "attention/")
+    if text is not None:
+        x = cross_attention(x, *text, num_heads, w, "cross_attention/")
+    return x
+
+
+def conditioning(
+    log_snr, labels, w, embedding_dim, context=None, mask=None, portrait=None
+):
     half = embedding_dim // 2
     frequencies = 1000 / 30 * 10000.0 ** (-np.arange(half) / (half - 1))
     angles = log_snr[:, None].astype("float64") * frequencies
@@ -95,4 +139,14 @@ def conditioning(log_snr, labels, w, embedding_dim):
     out = dense(silu(dense(features, w, "hidden")), w, "output")
     if labels is not None:
         out = out + w["label/embeddings"][labels]
+    if context is not None:
+        means = np.stack(
+            [c[m != 0].mean(0) for c, m in zip(context, mask, strict=True)]
+        )
+        means = layer_norm(
+            means, w["norm_context/gamma"], w["norm_context/beta"]
+        )
+        out = out + dense(means, w, "context")
+    if portrait is not None:
+        out = out + w["portrait/embeddings"][portrait]
     return silu(out)

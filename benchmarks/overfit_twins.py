@@ -1,0 +1,238 @@
+"""Each built-in configuration, a tenth as wide, learns 16 pictures by heart.
+
+The twin has the configuration's topology, schedule and loss, at 64 pixels. It
+trains on the same 16 photographs at every step; then it denoises them at three
+noise levels. Where almost nothing of a picture is left in the noise, only a
+network that knows it can bring it back. It stops when the error is below half
+of the pictures' deviation from their mean at all three.
+
+    python benchmarks/overfit_twins.py --pictures imagenette_64.zip \
+        --output docs/overfit --backend tensorflow
+
+One sheet a configuration: the originals, then for each log-SNR the noisy
+pictures and the denoised ones. One JSON line a configuration, appended, so
+that an interrupted run goes on with the next.
+"""
+
+import argparse
+import json
+import os
+import pathlib
+import sys
+import time
+
+TEXT_LENGTH = 8
+LOG_SNRS = (2.0, -2.0, -5.0)
+INTERVAL = 50
+# Of the deviation from the mean picture, at every noise level.
+LEARNED = 0.5
+
+
+def arguments():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--pictures", required=True)
+    parser.add_argument("--output", required=True)
+    parser.add_argument("--backend", default="tensorflow")
+    parser.add_argument("--steps", type=int, default=300)
+    parser.add_argument("--learning-rate", type=float, default=4e-3)
+    parser.add_argument("--names", help="comma-separated; default: all")
+    return parser.parse_args()
+
+
+args = arguments()
+os.environ["KERAS_BACKEND"] = args.backend
+
+import keras  # noqa: E402
+import numpy as np  # noqa: E402
+from keras import ops  # noqa: E402
+from PIL import Image  # noqa: E402
+
+import keras_simple_diffusion as ksd  # noqa: E402
+from keras_simple_diffusion.data.pictures import load_pictures  # noqa: E402
+from keras_simple_diffusion.utils import presets  # noqa: E402
+
+
+def tenth(width, multiple=4):
+    return max(multiple, round(width / 10 / multiple) * multiple)
+
+
+def twin_of(name):
+    """Backbone, schedule and loss of a configuration's twin."""
+    folder = presets.preset_folder(name)
+    serialized = presets.read_json(folder, "config.json")
+    config = serialized["config"]
+    height, width, _ = config["image_shape"]
+    config["image_shape"] = (64, 64 if height == width else 96, 3)
+    # No level narrower than twice the numbers that its pixels stand for: its
+    # norms leave no room for their size otherwise.
+    factor = config["downsampling_factor"] if "downsampling" in config else 2
+    config["channels"] = [
+        max(tenth(width), 6 * factor**2) for width in config["channels"]
+    ]
+    config["embedding_dim"] = tenth(config["embedding_dim"])
+    if config["num_classes"] is not None:
+        config["num_classes"] = 16
+    if config.get("context_dim"):
+        config["context_dim"] = tenth(config["context_dim"])
+    backbone = getattr(ksd.models, serialized["class_name"])(**config)
+    task = presets.read_json(folder, "task.json").get("config", {})
+    schedule = ksd.schedules.InterpolatedCosineSchedule(64, 32, 64)
+    if "schedule" in task:
+        serialized = task["schedule"]
+        serialized["config"]["image_size"] = 64
+        if "noise_size_high" in serialized["config"]:
+            serialized["config"]["noise_size_high"] = 64
+        schedule = keras.saving.deserialize_keras_object(serialized)
+    loss = ksd.losses.DiffusionLoss("v")
+    if "loss" in task:
+        loss = keras.saving.deserialize_keras_object(task["loss"])
+    return backbone, schedule, loss
+
+
+def conditions_of(backbone, count):
+    """Something that tells the pictures apart, for each condition."""
+    rng = np.random.default_rng(0)
+    conditions = {}
+    if backbone.num_classes is not None:
+        conditions["labels"] = np.arange(count, dtype="int32")
+    if backbone.context_dim is not None:
+        shape = (count, TEXT_LENGTH, backbone.context_dim)
+        conditions["context"] = rng.normal(size=shape).astype("float32")
+        lengths = rng.integers(2, TEXT_LENGTH + 1, count)
+        mask = np.arange(TEXT_LENGTH) < lengths[:, None]
+        conditions["context_mask"] = mask.astype("int32")
+    if backbone.portrait_flag:
+        conditions["portrait"] = np.arange(count, dtype="int32") % 2
+    return conditions
+
+
+class Denoiser(keras.Model):
+    """Any backbone under `fit`, whatever its conditions are."""
+
+    def __init__(self, backbone, schedule, loss):
+        super().__init__()
+        self.backbone = backbone
+        self.schedule = schedule
+        self.diffusion_loss = loss
+        self.seed = keras.random.SeedGenerator(0)
+
+    def call(self, inputs, training=False):
+        inputs = dict(inputs)
+        images = inputs.pop("images")
+        t = keras.random.uniform((ops.shape(images)[0],), seed=self.seed)
+        noise = keras.random.normal(ops.shape(images), seed=self.seed)
+        log_snr = self.schedule(t)
+        inputs["log_snr"] = log_snr
+        inputs["noisy_images"] = ksd.ops.diffuse(images, noise, log_snr)
+        alpha, sigma = ksd.ops.alpha_sigma(log_snr[:, None, None, None])
+        return {
+            "prediction": self.backbone(inputs, training=training),
+            "target": alpha * noise - sigma * images,
+            "log_snr": log_snr,
+            "log_snr_derivative": self.schedule.derivative(t),
+        }
+
+    def compute_loss(self, x, y, y_pred, sample_weight=None, training=True):
+        return ops.mean(self.diffusion_loss(**y_pred))
+
+
+def denoise(backbone, images, conditions, log_snr):
+    """Noisy pictures of one level, and what the backbone makes of them."""
+    noise = np.random.default_rng(1).normal(size=images.shape)
+    levels = np.full(len(images), log_snr, "float32")
+    noisy = ksd.ops.diffuse(images, noise.astype("float32"), levels)
+    velocity = backbone.predict(
+        {"noisy_images": noisy, "log_snr": levels, **conditions},
+        batch_size=len(images),
+        verbose=0,
+    )
+    clean = ksd.ops.convert_prediction(velocity, noisy, levels, "v", "x")
+    return ops.convert_to_numpy(noisy), ops.convert_to_numpy(clean)
+
+
+def load_images(shape):
+    height, width, _ = shape
+    pictures = load_pictures(args.pictures, (64, 64)).images
+    chosen = pictures[:: len(pictures) // 16][:16]
+    if width != height:  # Cut to the shape, then enlarge.
+        rows = round(64 * height / width)
+        top = (64 - rows) // 2
+        chosen = [
+            Image.fromarray(p[top : top + rows]).resize((width, height))
+            for p in chosen
+        ]
+    return np.stack(chosen).astype("float32") / 127.5 - 1.0
+
+
+def sheet(rows):
+    rows = [np.concatenate(list(row), axis=1) for row in rows]
+    pixels = np.clip((np.concatenate(rows) + 1.0) * 127.5, 0, 255)
+    return Image.fromarray(pixels.round().astype("uint8"))
+
+
+def run(name, output):
+    keras.utils.set_random_seed(0)
+    backbone, schedule, loss = twin_of(name)
+    images = load_images(backbone.image_shape)
+    conditions = conditions_of(backbone, len(images))
+    model = Denoiser(backbone, schedule, loss)
+    optimizer = keras.optimizers.Adam(
+        ksd.optimizers.WarmUp(args.learning_rate, 30),
+        beta_2=0.99,
+        global_clipnorm=1.0,
+    )
+    jit_compile = args.backend == "jax"
+    model.compile(optimizer, jit_compile=jit_compile)
+    start = time.perf_counter()
+    # Every picture twice a step, each at a noise level of its own.
+    data = {"images": images, **conditions}
+    data = {k: np.concatenate([v] * 2 * INTERVAL) for k, v in data.items()}
+    # What is left for a network that knows no more than the mean picture.
+    spread = float(np.sqrt(((images - images.mean(0)) ** 2).mean()))
+    start = time.perf_counter()
+    for steps in range(INTERVAL, args.steps + 1, INTERVAL):
+        model.fit(data, batch_size=32, shuffle=False, verbose=0)
+        errors = {}
+        rows = [images]
+        for log_snr in LOG_SNRS:
+            noisy, clean = denoise(backbone, images, conditions, log_snr)
+            rows += [noisy, clean]
+            errors[log_snr] = float(np.sqrt(((clean - images) ** 2).mean()))
+        print(f"{name} {steps}: {errors}", file=sys.stderr, flush=True)
+        if max(errors.values()) < LEARNED * spread:
+            break
+    seconds = time.perf_counter() - start
+    sheet(rows).save(output / f"{name}-{args.backend}.png", optimize=True)
+    return {
+        "name": name,
+        "backend": args.backend,
+        "parameters": backbone.count_params(),
+        "steps": steps,
+        "learned": max(errors.values()) < LEARNED * spread,
+        "seconds": round(seconds, 1),
+        "rmse": {str(k): round(v, 4) for k, v in errors.items()},
+        "spread": round(spread, 4),
+        "keras": keras.__version__,
+    }
+
+
+def main():
+    output = pathlib.Path(args.output)
+    output.mkdir(parents=True, exist_ok=True)
+    results = output / "results.jsonl"
+    done = set()
+    if results.exists():
+        lines = map(json.loads, results.read_text().splitlines())
+        done = {(line["name"], line["backend"]) for line in lines}
+    names = args.names.split(",") if args.names else presets.builtin_presets()
+    for name in names:
+        if (name, args.backend) in done or name == "uvit_digits_16":
+            continue
+        line = json.dumps(run(name, output))
+        print(line, flush=True)
+        with results.open("a") as file:
+            file.write(line + "\n")
+
+
+if __name__ == "__main__":
+    main()
