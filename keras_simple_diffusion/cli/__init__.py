@@ -1,6 +1,7 @@
 """The command `keras-simple-diffusion`. Keras is imported inside commands."""
 
 import sys
+import warnings
 
 import typer
 
@@ -20,7 +21,12 @@ app.command()(generate)
 app.command()(presets)
 
 
+def _one_line(message, *args, **kwargs):
+    return f"Warning: {message}\n"
+
+
 def main():
+    warnings.formatwarning = _one_line
     try:
         app()
     except InputError as error:

@@ -28,6 +28,13 @@ def train(
     learning_rate: Annotated[
         float | None, typer.Option(help="Of Adam.  [default: preset's]")
     ] = None,
+    initialize_from: Annotated[
+        str | None,
+        typer.Option(
+            help="Run or preset whose weights to start from, of the same "
+            "network at another image size."
+        ),
+    ] = None,
     minutes: Annotated[
         float | None, typer.Option(min=0, help="Stop training after this time.")
     ] = None,
@@ -52,6 +59,7 @@ def train(
         output=output,
         image_size=image_size,
         seed=seed,
+        initialize_from=initialize_from,
         minutes=minutes,
         checkpoint_every=checkpoint_every,
         steps=steps,

@@ -4,8 +4,14 @@ from keras_simple_diffusion.models.backbone import (
 from keras_simple_diffusion.models.diffusion_model import (
     DiffusionModel as DiffusionModel,
 )
+from keras_simple_diffusion.models.guard import (
+    UnusualSettingWarning as UnusualSettingWarning,
+)
 from keras_simple_diffusion.models.residual_uvit_backbone import (
     ResidualUViTBackbone as ResidualUViTBackbone,
+)
+from keras_simple_diffusion.models.transfer import (
+    transfer_weights as transfer_weights,
 )
 from keras_simple_diffusion.models.unet_backbone import (
     UNetBackbone as UNetBackbone,

@@ -10,6 +10,7 @@ from keras_hub.src.utils.preset_utils import get_preset_loader
 from keras_simple_diffusion.losses.diffusion_loss import DiffusionLoss
 from keras_simple_diffusion.models import generation
 from keras_simple_diffusion.models.compilation import compile_function
+from keras_simple_diffusion.models.guard import warn_unusual
 from keras_simple_diffusion.models.training_data import check_arrays
 from keras_simple_diffusion.models.training_data import split_inputs
 from keras_simple_diffusion.ops import random
@@ -19,9 +20,7 @@ from keras_simple_diffusion.ops.diffusion import convert_prediction
 from keras_simple_diffusion.ops.diffusion import expand_like
 from keras_simple_diffusion.ops.pictures import from_uint8
 from keras_simple_diffusion.ops.pictures import to_uint8
-from keras_simple_diffusion.optimizers.averaged_optimizer import (
-    AveragedOptimizer,
-)
+from keras_simple_diffusion.optimizers.averaged_optimizer import wrap_optimizer
 from keras_simple_diffusion.samplers.ddpm_sampler import DDPMSampler
 from keras_simple_diffusion.samplers.grids import log_snr_grid
 from keras_simple_diffusion.samplers.guidance import classifier_free_guidance
@@ -127,6 +126,9 @@ class DiffusionModel(keras_hub.models.Task):
             schedule = ShiftedCosineSchedule(size, noise_size=min(size, 64))
         self.schedule = schedule
         self.diffusion_loss = loss or DiffusionLoss(error_type="v")
+        warn_unusual(
+            schedule, self.diffusion_loss, backbone.image_shape, stacklevel=2
+        )
         self.label_dropout = label_dropout
         self.prediction_type = prediction_type
         self.class_names = class_names and list(class_names)
@@ -176,27 +178,15 @@ class DiffusionModel(keras_hub.models.Task):
         if sampler is not None:
             self.sampler = sampler
         previous = getattr(self, "_averaged_optimizer", None)
-        self._averaged_optimizer = None
-        scaling = None
-        if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
-            # The average belongs inside, where skipped steps do not count.
-            scaling, optimizer = optimizer, optimizer.inner_optimizer
-        if ema_decay is not None:
-            if not isinstance(optimizer, AveragedOptimizer):
-                optimizer = AveragedOptimizer(optimizer, decay=ema_decay)
-            self._averaged_optimizer = optimizer
-            if previous is not None and previous.has_averages():
-                optimizer.build(self.trainable_variables)
-                optimizer.copy_averages(previous)
-        auto_scale_loss = kwargs.pop("auto_scale_loss", True)
-        if scaling is not None:
-            optimizer = keras.optimizers.LossScaleOptimizer(
-                optimizer, scaling.initial_scale, scaling.dynamic_growth_steps
-            )
-        elif self.backbone.compute_dtype == "float16" and auto_scale_loss:
-            # Keras does this for a float16 model; ours is float32 around a
-            # float16 backbone.
-            optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
+        # Keras scales the loss of a float16 model; ours is float32 around a
+        # float16 backbone.
+        is_half = self.backbone.compute_dtype == "float16"
+        scale_loss = kwargs.pop("auto_scale_loss", True) and is_half
+        optimizer, averaged = wrap_optimizer(optimizer, ema_decay, scale_loss)
+        self._averaged_optimizer = averaged
+        if averaged and previous is not None and previous.has_averages():
+            averaged.build(self.trainable_variables)
+            averaged.copy_averages(previous)
         super().compile(optimizer=optimizer, **kwargs)
         self.generate_function = None
 

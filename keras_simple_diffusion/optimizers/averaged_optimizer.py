@@ -4,6 +4,38 @@ import keras
 from keras import ops
 
 
+def wrap_optimizer(optimizer, decay, scale_loss):
+    """Add averaging of the weights, and loss scaling around it.
+
+    The average belongs inside, where steps that the scaling skips do not
+    count.
+
+    Args:
+        optimizer: a `keras.optimizers.Optimizer`, wrapped already or not.
+        decay: float, see `AveragedOptimizer`, or `None` for no average.
+        scale_loss: bool. Whether the loss must be scaled.
+
+    Returns:
+        A tuple of the optimizer and, within it, the `AveragedOptimizer` or
+        `None`.
+    """
+    loss_scale = keras.optimizers.LossScaleOptimizer
+    scaling = averaged = None
+    if isinstance(optimizer, loss_scale):
+        scaling, optimizer = optimizer, optimizer.inner_optimizer
+    if decay is not None:
+        if not isinstance(optimizer, AveragedOptimizer):
+            optimizer = AveragedOptimizer(optimizer, decay=decay)
+        averaged = optimizer
+    if scaling is not None:
+        optimizer = loss_scale(
+            optimizer, scaling.initial_scale, scaling.dynamic_growth_steps
+        )
+    elif scale_loss:
+        optimizer = loss_scale(optimizer)
+    return optimizer, averaged
+
+
 @keras.saving.register_keras_serializable("keras_simple_diffusion")
 class AveragedOptimizer(keras.optimizers.Optimizer):
     """Optimizer that keeps an exponential moving average of the weights.

@@ -15,6 +15,7 @@ from keras_simple_diffusion.data.pictures import MissingSplitError
 from keras_simple_diffusion.data.pipeline import training_batches
 from keras_simple_diffusion.models.backbone import DiffusionBackbone
 from keras_simple_diffusion.models.diffusion_model import DiffusionModel
+from keras_simple_diffusion.models.transfer import transfer_weights
 from keras_simple_diffusion.training.callbacks import Checkpoint
 from keras_simple_diffusion.training.callbacks import History
 from keras_simple_diffusion.training.callbacks import Limit
@@ -38,6 +39,7 @@ def train_run(
     output,
     image_size=None,
     seed=0,
+    initialize_from=None,
     minutes=None,
     checkpoint_every=None,
     **overrides,
@@ -55,6 +57,8 @@ def train_run(
         output: path of the run folder, which must not hold anything.
         image_size: int or `None`. Defaults to the preset's.
         seed: int. Defaults to `0`.
+        initialize_from: string or `None`. Preset or run whose weights to start
+            from, see `keras_simple_diffusion.models.transfer_weights`.
         minutes: float or `None`. Time limit of the training.
         checkpoint_every: int or `None`. Steps between checkpoints.
         **overrides: fields of the recipe, `None` for the preset's.
@@ -76,6 +80,8 @@ def train_run(
     pictures = load_named(data, image_size, "train", shape[2])
     validation = _validation(data, image_size, shape[2])
     model = _build_model(folder, pictures)
+    if initialize_from is not None:
+        transfer_weights(initialize_from, model.backbone)
     model.compile(recipe.optimizer(), ema_decay=recipe.ema_decay)
 
     output.mkdir(parents=True, exist_ok=True)
@@ -85,6 +91,7 @@ def train_run(
         "image_size": image_size,
         "num_pictures": len(pictures.images),
         "seed": seed,
+        "initialize_from": initialize_from and str(initialize_from),
         "minutes": minutes,
         "recipe": dataclasses.asdict(recipe),
         "parameters": model.backbone.count_params(),

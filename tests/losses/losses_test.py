@@ -224,3 +224,51 @@ def test_serialization(loss):
 def test_bad_arguments(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+class LinearSchedule(ksd.schedules.NoiseSchedule):
+    """Log-SNR from 20 to -20, all levels alike."""
+
+    def __call__(self, t):
+        return 20.0 - 40.0 * ops.convert_to_tensor(t, dtype="float32")
+
+    def derivative(self, t):
+        return -40.0 * ops.ones_like(ops.convert_to_tensor(t, dtype="float32"))
+
+
+@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
+@pytest.mark.parametrize(
+    "loss",
+    [
+        losses.DiffusionLoss("epsilon"),
+        losses.DiffusionLoss("v", base_size=4),
+        losses.DiffusionLoss("x", losses.SigmoidWeighting(-1.0), 4),
+        losses.DiffusionLoss("epsilon", losses.MinSNRWeighting()),
+    ],
+)
+def test_nothing_overflows_in_half_precision(loss, policy):
+    backbone = ksd.models.UViTBackbone(
+        (8, 8, 3), (16,), (1,), embedding_dim=16, dtype=policy
+    )
+    model = ksd.models.DiffusionModel(backbone, LinearSchedule(), loss)
+    before = [to_numpy(w).copy() for w in backbone.weights]
+    images = np.random.default_rng(0).integers(0, 256, (256, 8, 8, 3))
+    history = model.fit(
+        images.astype("uint8"), batch_size=64, epochs=2, verbose=0
+    )
+    assert np.isfinite(history.history["loss"]).all()
+    after = [to_numpy(w) for w in backbone.weights]
+    assert all(np.isfinite(value).all() for value in after)
+    # No step was skipped by the loss scaling.
+    assert int(model.optimizer.iterations) == 8
+    assert any((a != b).any() for a, b in zip(before, after, strict=True))
+    # Log-SNRs to the ends, one by one.
+    rng = np.random.default_rng(0)
+    target, prediction = rng.normal(size=(2, 81, 8, 8, 3)).astype("float32")
+    values = loss(
+        target,
+        ops.cast(prediction, policy[6:]),
+        LOG_SNR,
+        log_snr_derivative=np.full(81, -40.0, "float32"),
+    )
+    assert np.isfinite(to_numpy(values)).all()

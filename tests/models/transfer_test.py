@@ -1,0 +1,80 @@
+"""Starting from the weights of a network for another resolution."""
+
+import numpy as np
+import pytest
+from keras import ops
+
+import keras_simple_diffusion as ksd
+
+transfer_weights = ksd.models.transfer_weights
+
+
+def make(image_size, cls=ksd.models.UViTBackbone, seed=0, **kwargs):
+    arguments = {"channels": (8, 32), "blocks": (1, 4), "num_heads": 2}
+    backbone = cls(
+        (image_size, image_size, 3),
+        **{**arguments, "embedding_dim": 16, "num_classes": 3, **kwargs},
+    )
+    rng = np.random.default_rng(seed)
+    for weight in backbone.weights:
+        weight.assign(rng.normal(size=weight.shape).astype("float32"))
+    return backbone
+
+
+def values_of(backbone):
+    return {w.path: ops.convert_to_numpy(w).copy() for w in backbone.weights}
+
+
+@pytest.mark.parametrize(
+    "source, target, fresh",
+    [
+        # Twice the pixels behind the wavelet: the lowest level stays.
+        (
+            make(8),
+            make(16, downsampling="dwt", seed=1),
+            {
+                "input_conv/kernel",
+                "output_conv/kernel",
+                "output_conv/bias",
+            },
+        ),
+        # Half the patch: the lowest level has four times the tokens.
+        (
+            make(16, downsampling="conv", downsampling_factor=4),
+            make(16, downsampling="conv", downsampling_factor=2, seed=1),
+            {
+                "input_conv/kernel",
+                "output_conv/kernel",
+                "position_1/embedding",
+            },
+        ),
+    ],
+    ids=["resolution", "patch"],
+)
+def test_what_agrees_is_copied_and_the_rest_is_named(source, target, fresh):
+    before, trained = values_of(target), values_of(source)
+    with pytest.warns(UserWarning, match="input_conv/kernel") as record:
+        assert set(transfer_weights(source, target)) == fresh
+    assert len(record) == 1 and record[0].filename == __file__
+    for path, value in values_of(target).items():
+        expected = before if path in fresh else trained
+        np.testing.assert_array_equal(value, expected[path])
+
+
+def test_from_a_preset_in_one_call(tmp_path):
+    source, target = make(8), make(8, seed=1)
+    source.save_to_preset(tmp_path)
+    assert transfer_weights(tmp_path, target) == []
+    for path, value in values_of(target).items():
+        np.testing.assert_array_equal(value, values_of(source)[path])
+
+
+@pytest.mark.parametrize(
+    "target", [make(8, channels=(8, 16)), make(8, blocks=(1, 5))]
+)
+def test_too_little_in_common_is_an_error(target):
+    before = values_of(target)
+    with pytest.raises(ValueError, match=r"Only \d.*90% must. Not found: "):
+        transfer_weights(make(8), target)
+    for path, value in values_of(target).items():
+        np.testing.assert_array_equal(value, before[path])
