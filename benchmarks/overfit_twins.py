@@ -34,7 +34,7 @@ def arguments():
     parser.add_argument("--output", required=True)
     parser.add_argument("--backend", default="tensorflow")
     parser.add_argument("--steps", type=int, default=300)
-    parser.add_argument("--learning-rate", type=float, default=4e-3)
+    parser.add_argument("--learning-rate", type=float, default=2e-3)
     parser.add_argument("--names", help="comma-separated; default: all")
     return parser.parse_args()
 
@@ -70,6 +70,7 @@ def twin_of(name):
         max(tenth(width), 6 * factor**2) for width in config["channels"]
     ]
     config["embedding_dim"] = tenth(config["embedding_dim"])
+    config["dropout"] = 0.0
     if config["num_classes"] is not None:
         config["num_classes"] = 16
     if config.get("context_dim"):

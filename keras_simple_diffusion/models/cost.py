@@ -42,17 +42,26 @@ def matrix_products(backbone, context_length=128):
     Returns:
         A list of `MatrixProduct`.
     """
-    products = []
-    for layer in backbone.layers:
-        for weight in layer.weights:
-            if weight.path.endswith("/kernel"):
-                products.append(_kernel_product(layer, weight, context_length))
-        attention = getattr(layer, "attention", layer)
-        if isinstance(attention, SelfAttention):
-            keys = math.prod(layer.output.shape[1:3])
-            products.append(_attention_product(layer, keys))
-        if hasattr(layer, "cross_attention"):
-            products.append(_attention_product(layer, context_length))
+    return [
+        product
+        for layer in backbone.layers
+        for product in layer_products(layer, context_length)
+    ]
+
+
+def layer_products(layer, context_length):
+    """The matrix products of one layer of a backbone, see above."""
+    products = [
+        _kernel_product(layer, weight, context_length)
+        for weight in layer.weights
+        if weight.path.endswith("/kernel")
+    ]
+    attention = getattr(layer, "attention", layer)
+    if isinstance(attention, SelfAttention):
+        keys = math.prod(layer.output.shape[1:3])
+        products.append(_attention_product(layer, keys))
+    if hasattr(layer, "cross_attention"):
+        products.append(_attention_product(layer, context_length))
     return products
 
 
