@@ -182,6 +182,9 @@ def test_bad_train_arguments(trained, error_of, tmp_path):
     assert "multiples of 2, such as 8x8" in error
     error = error_of(*base, "new", *data, "--steps", "0")
     assert "steps=0" in error
+    start = ["--initialize-from", "uvit_small_64"]
+    error = error_of(*base, "new", *data, *start)
+    assert "configuration without weights" in error
     assert not (tmp_path / "new").exists()
 
 
@@ -205,6 +208,26 @@ def test_a_flat_folder_makes_an_unconditional_run(trained, tmp_path):
     model = ksd.models.DiffusionModel.from_preset(tmp_path / "run")
     assert model.backbone.num_classes is None
     assert model.generate(2).shape == (2, 8, 8, 3)
+
+
+def test_a_run_starts_from_another_ones_weights(trained, tmp_path):
+    place, _ = trained
+    train_run(
+        place / "pictures",
+        place / "preset",
+        tmp_path / "run",
+        initialize_from=place / "run",
+        steps=1,
+        learning_rate=1e-9,
+    )
+    old, new = (
+        ksd.models.DiffusionBackbone.from_preset(folder)
+        for folder in (place / "run", tmp_path / "run")
+    )
+    for a, b in zip(old.weights, new.weights, strict=True):
+        np.testing.assert_allclose(a.numpy(), b.numpy(), atol=1e-6)
+    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert config["initialize_from"] == str(place / "run")
 
 
 def test_unsupported_and_missing_backend(tmp_path):

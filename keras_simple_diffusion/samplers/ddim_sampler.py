@@ -29,19 +29,19 @@ class DDIMSampler(Sampler):
             raise ValueError(f"`eta` must be in [0, 1]. Received: eta={eta}")
         self.eta = eta
 
-    def step(self, denoise, noisy_images, log_snr, next_log_snr, draw_noise):
-        clean = denoise(noisy_images, log_snr)
+    def step(self, denoise, at, draw_noise):
+        clean = denoise(at.noisy_images, at.log_snr)
         epsilon = convert_prediction(
-            clean, noisy_images, log_snr, "x", "epsilon"
+            clean, at.noisy_images, at.log_snr, "x", "epsilon"
         )
-        next_alpha, next_sigma = alpha_sigma(next_log_snr)
+        alpha, sigma = alpha_sigma(at.next_log_snr)
         if self.eta == 0.0:
-            return next_alpha * clean + next_sigma * epsilon, clean
-        # The share of next_sigma^2 that is fresh noise.
-        fresh = -ops.expm1(log_snr - next_log_snr) * self.eta**2
+            return alpha * clean + sigma * epsilon, clean
+        # The share of sigma^2 that is fresh noise.
+        fresh = -ops.expm1(at.log_snr - at.next_log_snr) * self.eta**2
         noise = ops.sqrt(1.0 - fresh) * epsilon
         noise = noise + ops.sqrt(fresh) * draw_noise()
-        return next_alpha * clean + next_sigma * noise, clean
+        return alpha * clean + sigma * noise, clean
 
     def get_config(self):
         return {"eta": self.eta}

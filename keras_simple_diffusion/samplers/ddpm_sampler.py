@@ -36,15 +36,16 @@ class DDPMSampler(Sampler):
             )
         self.variance_interpolation = variance_interpolation
 
-    def step(self, denoise, noisy_images, log_snr, next_log_snr, draw_noise):
-        clean = denoise(noisy_images, log_snr)
+    def step(self, denoise, at, draw_noise):
+        clean = denoise(at.noisy_images, at.log_snr)
+        log_snr, next_log_snr = at.log_snr, at.next_log_snr
         alpha, _ = alpha_sigma(log_snr)
         next_alpha, _ = alpha_sigma(next_log_snr)
         # Eq. 3: alpha_ts sigma_s^2 / sigma_t^2 = ratio alpha_s / alpha_t.
         ratio = ops.exp(log_snr - next_log_snr)
         one_minus_ratio = -ops.expm1(log_snr - next_log_snr)
         mean = (
-            ratio * (next_alpha / alpha) * noisy_images
+            ratio * (next_alpha / alpha) * at.noisy_images
             + one_minus_ratio * next_alpha * clean
         )
         # sigma_ts^2 sigma_s^2 / sigma_t^2 and sigma_ts^2 alike have the

@@ -1,6 +1,35 @@
+import dataclasses
+from typing import Any
+
 from keras import ops
 
 from keras_simple_diffusion.ops import random
+
+
+@dataclasses.dataclass(frozen=True)
+class SamplerStep:
+    """What a sampler knows when it goes from one noise level to the next.
+
+    Args:
+        noisy_images: float32 tensor of shape `(B, H, W, C)`, at `log_snr`.
+        log_snr: float32 scalar tensor.
+        next_log_snr: float32 scalar tensor, the level to go to.
+        previous_clean_images: float32 tensor of shape `(B, H, W, C)`, what
+            the step before predicted; zeros in the first one.
+        previous_log_snr: float32 scalar tensor, the level of the step before.
+        is_first: bool, or bool scalar tensor.
+        is_last: bool, or bool scalar tensor.
+        num_steps: int.
+    """
+
+    noisy_images: Any
+    log_snr: Any
+    next_log_snr: Any
+    previous_clean_images: Any
+    previous_log_snr: Any
+    is_first: Any
+    is_last: Any
+    num_steps: int
 
 
 class Sampler:
@@ -8,18 +37,28 @@ class Sampler:
 
     A sampler is immutable. Everything that belongs to one run (grid, noise,
     seed) is an argument of `sample`, so that a compiled run can never be
-    stale. Subclasses define `step`.
+    stale. A sampler of one's own defines `step`; attributes, if it has any,
+    go to `get_config`.
+
+    Example:
+    ```python
+    class Euler(keras_simple_diffusion.samplers.Sampler):
+        def step(self, denoise, at, draw_noise):
+            clean = denoise(at.noisy_images, at.log_snr)
+            alpha, sigma = ksd.ops.alpha_sigma(at.log_snr)
+            noise = (at.noisy_images - alpha * clean) / sigma
+            alpha, sigma = ksd.ops.alpha_sigma(at.next_log_snr)
+            return alpha * clean + sigma * noise, clean
+    ```
     """
 
-    def step(self, denoise, noisy_images, log_snr, next_log_snr, draw_noise):
+    def step(self, denoise, at, draw_noise):
         """Go from one noise level to the next.
 
         Args:
-            denoise: function of `(noisy_images, log_snr)`, with log-SNR of
-                shape `(B,)`, that returns the predicted clean pictures.
-            noisy_images: float32 tensor of shape `(B, H, W, C)`, at `log_snr`.
-            log_snr: float32 scalar tensor.
-            next_log_snr: float32 scalar tensor, above `log_snr`.
+            denoise: function of `(noisy_images, log_snr)`, with a scalar
+                log-SNR, that returns the predicted clean pictures.
+            at: a `SamplerStep`, where the walk is.
             draw_noise: function without arguments that returns fresh standard
                 normal noise shaped like `noisy_images`, or zeros in the last
                 step. To be called at most once.
@@ -31,7 +70,14 @@ class Sampler:
         raise NotImplementedError(f"{type(self).__name__} must define this.")
 
     def sample(
-        self, denoise, noise, grid, seed=0, indices=None, return_clean=False
+        self,
+        denoise,
+        noise,
+        grid,
+        seed=0,
+        indices=None,
+        return_clean=False,
+        return_steps=False,
     ):
         """Draw pictures by walking from the first to the last noise level.
 
@@ -50,9 +96,14 @@ class Sampler:
             return_clean: bool. Whether to return the clean pictures predicted
                 in the last step, instead of those at `grid[-1]`, which still
                 hold the little noise of that level. Defaults to `False`.
+            return_steps: bool. Whether to return what each step saw as well.
+                Defaults to `False`.
 
         Returns:
-            A float32 tensor of shape `(B, H, W, C)`.
+            A float32 tensor of shape `(B, H, W, C)`. With `return_steps` a
+            tuple of it, the noisy pictures that each step started from, and
+            the clean ones that it predicted, both of shape
+            `(num_steps, B, H, W, C)`.
         """
         noise = ops.cast(noise, "float32")
         grid = ops.cast(ops.convert_to_tensor(grid), "float32")
@@ -75,18 +126,31 @@ class Sampler:
                 fresh = random.normal(keys, i + 1, noise.shape[1:])
                 return ops.where(i + 1 < num_steps, fresh, 0.0)
 
-            return self.step(
-                denoise_batch,
-                state[0],
-                ops.take(grid, i, axis=0),
-                ops.take(grid, i + 1, axis=0),
-                draw_noise,
+            before, clean, *history = state
+            at = SamplerStep(
+                noisy_images=before,
+                log_snr=ops.take(grid, i, axis=0),
+                next_log_snr=ops.take(grid, i + 1, axis=0),
+                previous_clean_images=clean,
+                previous_log_snr=ops.take(grid, ops.maximum(i - 1, 0), axis=0),
+                is_first=i < 1,
+                is_last=i + 1 >= num_steps,
+                num_steps=num_steps,
             )
+            noisy, clean = self.step(denoise_batch, at, draw_noise)
+            history = [
+                _store(kept, new, i)
+                for kept, new in zip(history, (before, clean), strict=False)
+            ]
+            return noisy, clean, *history
 
-        noisy_images, clean_images = ops.fori_loop(
-            0, num_steps, body, (noise, ops.zeros_like(noise))
-        )
-        return clean_images if return_clean else noisy_images
+        state = [noise, ops.zeros_like(noise)]
+        if return_steps:
+            history = ops.zeros((num_steps, *noise.shape), dtype="float32")
+            state += [history, history]
+        noisy, clean, *history = ops.fori_loop(0, num_steps, body, tuple(state))
+        images = clean if return_clean else noisy
+        return (images, *history) if return_steps else images
 
     def get_config(self):
         return {}
@@ -94,3 +158,21 @@ class Sampler:
     @classmethod
     def from_config(cls, config):
         return cls(**config)
+
+    def __repr__(self):
+        config = ", ".join(f"{k}={v!r}" for k, v in self.get_config().items())
+        return f"{type(self).__name__}({config})"
+
+    # Samplers that do the same are equal, so that they share a compiled run.
+
+    def __eq__(self, other):
+        return type(self) is type(other) and vars(self) == vars(other)
+
+    def __hash__(self):
+        return hash((type(self), repr(sorted(vars(self).items()))))
+
+
+def _store(kept, new, i):
+    shape = (-1,) + (1,) * len(new.shape)
+    is_here = ops.reshape(ops.arange(kept.shape[0]), shape) == i
+    return ops.where(is_here, new, kept)

@@ -23,6 +23,10 @@ def to_numpy(x):
     return ops.convert_to_numpy(x)
 
 
+def to_tensor(x):
+    return ops.convert_to_tensor(x, dtype="float32")
+
+
 def test_grid():
     grid = to_numpy(samplers.log_snr_grid(SCHEDULE, 8))
     assert grid.shape == (9,) and grid.dtype == "float32"
@@ -55,20 +59,67 @@ def test_guidance_is_the_same_in_every_space():
         np.testing.assert_allclose(guided(space), expected, atol=5e-4)
 
 
-def test_ddim_has_order_one():
+@pytest.mark.parametrize("spacing", ["log_snr", "power"])
+@pytest.mark.parametrize(
+    "schedule",
+    [
+        SCHEDULE,
+        ksd.schedules.InterpolatedCosineSchedule(512, 32, 256),
+        ksd.schedules.ShiftedCosineSchedule(256),
+    ],
+)
+def test_spacing(schedule, spacing):
+    grid = to_numpy(samplers.log_snr_grid(schedule, 10, spacing))
+    ends = to_numpy(schedule(np.array([1.0, 0.0], "float32")))
+    np.testing.assert_array_equal(grid[[0, -1]], ends)
+    assert (np.diff(grid) > 0).all()
+    levels = grid.astype("float64")
+    if spacing == "power":  # Of sigma / alpha.
+        levels = np.exp(-0.5 * levels) ** (1 / 7)
+    steps = np.diff(levels)
+    np.testing.assert_allclose(steps, steps.mean(), rtol=1e-4)
+
+
+def test_bad_spacing():
+    with pytest.raises(ValueError, match="spacing='even'"):
+        samplers.log_snr_grid(SCHEDULE, 8, "even")
+
+
+def orders(sampler, counts=(64, 128, 256)):
+    """Measured order of accuracy on the exact flow of a Gaussian."""
     oracle = gaussian_oracle.GaussianOracle([0.3], [0.4], [1.0])
     noise = np.random.default_rng(0).normal(size=(16, 4, 4, 1))
     exact = oracle.flow(noise.astype("float32"), -6.0, 6.0)
+    schedule = ksd.schedules.CosineSchedule(-6.0, 6.0)
     errors = []
-    counts = (64, 128, 256)
     for count in counts:
-        # Uniform in time between the two log-SNRs.
-        schedule = ksd.schedules.CosineSchedule(-6.0, 6.0)
-        grid = samplers.log_snr_grid(schedule, count)
-        x = samplers.DDIMSampler().sample(oracle.denoise, noise, grid)
+        grid = samplers.log_snr_grid(schedule, count, "log_snr")
+        x = sampler.sample(oracle.denoise, noise, grid)
         errors.append(np.sqrt(np.mean((to_numpy(x) - exact) ** 2)))
-    slopes = -np.diff(np.log(errors)) / np.diff(np.log(counts))
-    np.testing.assert_allclose(slopes, 1.0, atol=0.15)
+    return -np.diff(np.log(errors)) / np.diff(np.log(counts))
+
+
+@pytest.mark.parametrize(
+    "sampler, order",
+    [
+        (samplers.DDIMSampler(), 1.0),
+        (samplers.DPMSolverSampler(order=1), 1.0),
+        (samplers.HeunSampler(), 2.0),
+        (samplers.DPMSolverSampler(), 2.0),
+    ],
+    ids=["ddim", "dpm 1", "heun", "dpm 2"],
+)
+def test_order_of_accuracy(sampler, order):
+    np.testing.assert_allclose(orders(sampler), order, atol=0.15)
+
+
+def test_first_order_solver_is_ddim():
+    oracle = gaussian_oracle.GaussianOracle([-0.5, 0.5], [0.1, 0.1], [0.5, 0.5])
+    noise = np.random.default_rng(0).normal(size=(4, 8, 8, 1))
+    grid = samplers.log_snr_grid(SCHEDULE, 16)
+    a = samplers.DDIMSampler().sample(oracle.denoise, noise, grid)
+    b = samplers.DPMSolverSampler(order=1).sample(oracle.denoise, noise, grid)
+    np.testing.assert_allclose(to_numpy(a), to_numpy(b), atol=2e-5)
 
 
 @pytest.mark.parametrize(
@@ -79,8 +130,10 @@ def test_ddim_has_order_one():
         samplers.DDPMSampler(1.0),
         samplers.DDIMSampler(eta=1.0),
         samplers.DDIMSampler(eta=0.5),
+        samplers.DPMSolverSampler(stochastic=True),
+        samplers.HeunSampler(churn=20.0),
     ],
-    ids=["ddpm 0", "ddpm 0.2", "ddpm 1", "ddim eta 1", "ddim eta 0.5"],
+    ids=str,
 )
 def test_stochastic_samplers_reproduce_a_mixture(sampler):
     oracle = gaussian_oracle.GaussianOracle(
@@ -118,12 +171,18 @@ def test_ddpm_extremes_are_the_posterior_and_the_forward_variance():
     variances[0.2] = variances[0.0] ** 0.8 * variances[1.0] ** 0.2
     for share, variance in variances.items():
         sampler = samplers.DDPMSampler(share)
+        at = samplers.SamplerStep(
+            noisy_images=to_tensor(z),
+            log_snr=to_tensor(log_snr),
+            next_log_snr=to_tensor(next_log_snr),
+            previous_clean_images=None,
+            previous_log_snr=None,
+            is_first=True,
+            is_last=False,
+            num_steps=1,
+        )
         x, predicted = sampler.step(
-            lambda z, log_snr: ops.convert_to_tensor(clean, dtype="float32"),
-            ops.convert_to_tensor(z, dtype="float32"),
-            ops.convert_to_tensor(log_snr, dtype="float32"),
-            ops.convert_to_tensor(next_log_snr, dtype="float32"),
-            lambda: ops.convert_to_tensor(noise, dtype="float32"),
+            lambda z, log_snr: to_tensor(clean), at, lambda: to_tensor(noise)
         )
         np.testing.assert_allclose(
             to_numpy(x), mean + np.sqrt(variance) * noise, atol=2e-6
@@ -142,7 +201,7 @@ def test_ddim_with_eta_one_is_ddpm_with_the_smaller_variance():
 
 
 @pytest.mark.parametrize(
-    "sampler", [samplers.DDPMSampler(), samplers.DDIMSampler(0.5)]
+    "sampler", [samplers.DDPMSampler(), samplers.HeunSampler(8.0)], ids=str
 )
 def test_a_picture_does_not_depend_on_its_batch(sampler):
     oracle = gaussian_oracle.GaussianOracle([-0.5, 0.5], [0.1, 0.1], [0.5, 0.5])
@@ -180,13 +239,89 @@ def test_return_clean_gives_the_last_prediction():
         np.testing.assert_allclose(to_numpy(seen[-1]), clean, atol=1e-6)
 
 
+class Euler(samplers.Sampler):
+    """The sampler of the docs: DDIM in five lines."""
+
+    def step(self, denoise, at, draw_noise):
+        clean = denoise(at.noisy_images, at.log_snr)
+        alpha, sigma = ksd.ops.alpha_sigma(at.log_snr)
+        noise = (at.noisy_images - alpha * clean) / sigma
+        alpha, sigma = ksd.ops.alpha_sigma(at.next_log_snr)
+        return alpha * clean + sigma * noise, clean
+
+
+def test_a_sampler_of_ones_own():
+    oracle = gaussian_oracle.GaussianOracle([-0.5, 0.5], [0.1, 0.1], [0.5, 0.5])
+    noise = np.random.default_rng(0).normal(size=(2, 8, 8, 1))
+    grid = samplers.log_snr_grid(SCHEDULE, 8)
+    a = Euler().sample(oracle.denoise, noise, grid)
+    b = samplers.DDIMSampler().sample(oracle.denoise, noise, grid)
+    np.testing.assert_allclose(to_numpy(a), to_numpy(b), atol=2e-5)
+
+
 @pytest.mark.parametrize(
-    "sampler", [samplers.DDPMSampler(0.7), samplers.DDIMSampler(0.3)]
+    "sampler", [samplers.DDIMSampler(), samplers.DDPMSampler()], ids=str
 )
+def test_steps_can_be_returned(sampler):
+    oracle = gaussian_oracle.GaussianOracle([-0.5, 0.5], [0.1, 0.1], [0.5, 0.5])
+    noise = np.random.default_rng(0).normal(size=(2, 8, 8, 1))
+    grid = samplers.log_snr_grid(SCHEDULE, 6)
+    x, noisy, clean = map(
+        to_numpy, sampler.sample(oracle.denoise, noise, grid, return_steps=True)
+    )
+    assert noisy.shape == clean.shape == (6, 2, 8, 8, 1)
+    np.testing.assert_array_equal(noisy[0], noise.astype("float32"))
+    plain = sampler.sample(oracle.denoise, noise, grid)
+    np.testing.assert_allclose(to_numpy(plain), x, atol=1e-6)
+    for i in range(6):
+        level = np.full(2, to_numpy(grid)[i], "float32")
+        predicted = oracle.denoise(to_tensor(noisy[i]), to_tensor(level))
+        np.testing.assert_allclose(to_numpy(predicted), clean[i], atol=1e-5)
+
+
+def test_rescaled_guidance_has_the_contrast_of_the_condition():
+    guided, conditional = np.random.default_rng(0).normal(size=(2, 3, 8, 8, 2))
+    guided *= 3.0
+
+    def spread(share):
+        x = samplers.rescale_guidance(guided, conditional, share)
+        return to_numpy(x).std(axis=(1, 2, 3))
+
+    np.testing.assert_allclose(
+        spread(1.0), conditional.std(axis=(1, 2, 3)), rtol=1e-5
+    )
+    np.testing.assert_allclose(
+        spread(0.0), guided.std(axis=(1, 2, 3)), rtol=1e-5
+    )
+
+
+def test_clipping():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(3, 8, 8, 2)).astype("float32")
+    x *= np.array([0.1, 1.0, 4.0], "float32")[:, None, None, None]
+    np.testing.assert_array_equal(
+        to_numpy(samplers.clip_static(x)), np.clip(x, -1, 1)
+    )
+    for i, value in enumerate(to_numpy(samplers.clip_dynamic(x, 0.9))):
+        limit = max(1.0, np.quantile(np.abs(x[i]), 0.9))
+        expected = np.clip(x[i], -limit, limit) / limit
+        np.testing.assert_allclose(value, expected, atol=1e-5)
+
+
+EACH_KIND = [
+    samplers.DDPMSampler(0.7),
+    samplers.DDIMSampler(0.3),
+    samplers.HeunSampler(3.0, (-5.0, 4.0), 1.01),
+    samplers.DPMSolverSampler(1, stochastic=True),
+]
+
+
+@pytest.mark.parametrize("sampler", EACH_KIND, ids=str)
 def test_serialization(sampler):
     config = keras.saving.serialize_keras_object(sampler)
     copy = keras.saving.deserialize_keras_object(config)
-    assert type(copy) is type(sampler)
+    assert copy == sampler and hash(copy) == hash(sampler)
+    assert copy != samplers.DDPMSampler() and copy != Euler()
     assert copy.get_config() == sampler.get_config()
 
 
@@ -195,3 +330,9 @@ def test_bad_arguments():
         samplers.DDPMSampler(1.5)
     with pytest.raises(ValueError, match="eta=-0.1"):
         samplers.DDIMSampler(-0.1)
+    with pytest.raises(ValueError, match="churn=-1.0"):
+        samplers.HeunSampler(-1.0)
+    with pytest.raises(ValueError, match=r"churn_interval=\(2.0, 1.0\)"):
+        samplers.HeunSampler(1.0, (2.0, 1.0))
+    with pytest.raises(ValueError, match="order=3"):
+        samplers.DPMSolverSampler(3)
