@@ -56,10 +56,23 @@ def inputs():
 def draw(backbone, sampler):
     """32 guided steps, before rounding to uint8."""
     model = ksd.models.DiffusionModel(backbone)
-    labels = ops.convert_to_tensor(np.array([0, 2], "int32"))
+
+    def predict(noisy_images, log_snr, labels):
+        labels = ops.convert_to_tensor(np.array(labels, "int32"))
+        return backbone(
+            {
+                "noisy_images": noisy_images,
+                "log_snr": log_snr,
+                "labels": labels,
+            }
+        )
 
     def denoise(noisy_images, log_snr):
-        v = model._predict_guided(noisy_images, log_snr, labels, 1.5)
+        v = ksd.samplers.classifier_free_guidance(
+            predict(noisy_images, log_snr, [0, 2]),
+            predict(noisy_images, log_snr, [3, 3]),
+            1.5,
+        )
         x = ksd.ops.convert_prediction(v, noisy_images, log_snr, "v", "x")
         return ops.clip(x, -1.0, 1.0)
 

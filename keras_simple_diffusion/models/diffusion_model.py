@@ -1,29 +1,22 @@
 import contextlib
-import secrets
 
 import keras
 import keras_hub
-import numpy as np
 from keras import ops
 from keras_hub.src.utils.preset_utils import get_preset_loader
 
 from keras_simple_diffusion.losses.diffusion_loss import DiffusionLoss
 from keras_simple_diffusion.models import generation
-from keras_simple_diffusion.models.compilation import compile_function
 from keras_simple_diffusion.models.guard import warn_unusual
+from keras_simple_diffusion.models.image_generation import ImageGeneration
 from keras_simple_diffusion.models.training_data import check_arrays
 from keras_simple_diffusion.models.training_data import split_inputs
-from keras_simple_diffusion.ops import random
 from keras_simple_diffusion.ops.diffusion import alpha_sigma
 from keras_simple_diffusion.ops.diffusion import check_prediction_type
-from keras_simple_diffusion.ops.diffusion import convert_prediction
 from keras_simple_diffusion.ops.diffusion import expand_like
 from keras_simple_diffusion.ops.pictures import from_uint8
-from keras_simple_diffusion.ops.pictures import to_uint8
 from keras_simple_diffusion.optimizers.averaged_optimizer import wrap_optimizer
 from keras_simple_diffusion.samplers.ddpm_sampler import DDPMSampler
-from keras_simple_diffusion.samplers.grids import log_snr_grid
-from keras_simple_diffusion.samplers.guidance import classifier_free_guidance
 from keras_simple_diffusion.schedules.shifted_cosine_schedule import (
     ShiftedCosineSchedule,
 )
@@ -36,7 +29,7 @@ _EVALUATION_SEED = 0x51D20000
 
 
 @keras.saving.register_keras_serializable("keras_simple_diffusion")
-class DiffusionModel(keras_hub.models.Task):
+class DiffusionModel(ImageGeneration, keras_hub.models.Task):
     """Pixel-space diffusion model, trained by `fit`, sampled by `generate`.
 
     It joins a network with a noise schedule and a loss. All of them, and the
@@ -139,7 +132,7 @@ class DiffusionModel(keras_hub.models.Task):
         self.evaluation_seed_generator = keras.random.SeedGenerator(
             _EVALUATION_SEED, name="evaluation_seed"
         )
-        self.generate_function = None
+        self.compiled_programs = {}
         self.built = True  # All variables are the backbone's.
         if compile:
             self.compile()
@@ -188,7 +181,7 @@ class DiffusionModel(keras_hub.models.Task):
             averaged.build(self.trainable_variables)
             averaged.copy_averages(previous)
         super().compile(optimizer=optimizer, **kwargs)
-        self.generate_function = None
+        self.compiled_programs = {}
 
     def get_compile_config(self):
         config = keras.saving.serialize_keras_object(self._compile_arguments)
@@ -320,147 +313,12 @@ class DiffusionModel(keras_hub.models.Task):
         with optimizer.averaged_weights():
             yield
 
-    # === Sampling ===
-
-    def generate(
-        self,
-        num_images=None,
-        labels=None,
-        num_steps=None,
-        guidance_scale=None,
-        seed=None,
-        batch_size=64,
-        noise=None,
-    ):
-        """Draw pictures, with the averaged weights.
-
-        Picture `i` depends on the seed and on `i` alone, not on the batch it
-        is drawn in nor on the backend, up to float rounding. One program is
-        compiled for a number of steps and a batch size; labels, guidance and
-        seed are its arguments.
-
-        Args:
-            num_images: int. Defaults to the number of labels, or 1.
-            labels: list of ints or class names, one a picture. Label
-                `num_classes` is the null label. Required if the backbone has
-                classes.
-            num_steps: int. Number of steps, each of one network evaluation.
-                Defaults to the model's.
-            guidance_scale: float. 1 is no guidance, at half the cost.
-                Defaults to the model's.
-            seed: int. Defaults to a random one.
-            batch_size: int. Number of pictures drawn at once. Defaults to
-                `64`.
-            noise: optional float array of shape `(num_images, H, W, C)`, the
-                standard normal noise to start from.
-
-        Returns:
-            A `uint8` NumPy array of shape `(num_images, H, W, C)`.
-
-        Example:
-        >>> model.generate(labels=[3] * 16, num_steps=64, guidance_scale=2.0)
-        """
-        if guidance_scale is None:
-            guidance_scale = self.guidance_scale
-        if batch_size < 1:
-            raise InputError(
-                f"`batch_size` must be at least 1. Received: {batch_size}"
-            )
-        num_classes = self.backbone.num_classes
-        labels = generation.find_labels(labels, num_classes, self.class_names)
-        num_images = generation.count_images(num_images, labels)
-        generation.check_guidance(guidance_scale, num_classes)
-        generation.check_noise(noise, num_images, self.backbone.image_shape)
-        if guidance_scale == 1.0:
-            guidance_scale = None
-        else:
-            guidance_scale = ops.convert_to_tensor(guidance_scale, "float32")
-        if seed is None:
-            seed = secrets.randbits(63)
-        key = np.array(random.seed_to_key(seed), "int32")
-        if num_steps is None:
-            num_steps = self.num_steps
-        grid = log_snr_grid(self.schedule, num_steps)
-        if self.generate_function is None:
-            self.generate_function = self.make_generate_function()
-        batch_size = min(batch_size, num_images)
-        pictures = []
-        with self.averaged_weights():
-            for start in range(0, num_images, batch_size):
-                # The last batch is filled up: one size, one program.
-                indices = np.arange(start, start + batch_size, dtype="int32")
-                taken = np.minimum(indices, num_images - 1)
-                batch = self.generate_function(
-                    ops.convert_to_tensor(key),
-                    ops.convert_to_tensor(indices),
-                    grid,
-                    None if labels is None else ops.take(labels, taken, axis=0),
-                    guidance_scale,
-                    None if noise is None else ops.take(noise, taken, axis=0),
-                )
-                pictures.append(ops.convert_to_numpy(batch))
-        return np.concatenate(pictures)[:num_images]
-
-    def generate_step(self, key, indices, grid, labels, guidance_scale, noise):
-        """Draw one batch; what `generate` compiles.
-
-        Args:
-            key: int32 tensor of shape `(2,)`.
-            indices: int32 tensor of shape `(B,)`.
-            grid: float32 tensor of shape `(num_steps + 1,)`.
-            labels: int32 tensor of shape `(B,)`, or `None`.
-            guidance_scale: float32 scalar tensor, or `None` for no guidance.
-            noise: float32 tensor of shape `(B, H, W, C)`, or `None`.
-
-        Returns:
-            A `uint8` tensor of shape `(B, H, W, C)`.
-        """
-        if noise is None:
-            keys = random.picture_keys(key, indices)
-            noise = random.normal(keys, 0, self.backbone.image_shape)
-
-        def denoise(noisy_images, log_snr):
-            prediction = self._predict_guided(
-                noisy_images, log_snr, labels, guidance_scale
-            )
-            clean = convert_prediction(
-                prediction, noisy_images, log_snr, self.prediction_type, "x"
-            )
-            return ops.clip(clean, -1.0, 1.0)
-
-        return to_uint8(
-            self.sampler.sample(
-                denoise, noise, grid, key, indices, return_clean=True
-            )
-        )
-
-    def make_generate_function(self):
-        """Compile `generate_step`; done at the first `generate`."""
-        return compile_function(
-            self.generate_step, self.backbone.variables, bool(self.jit_compile)
-        )
-
     def _predict(self, noisy_images, log_snr, labels, training=False):
         inputs = {"noisy_images": noisy_images, "log_snr": log_snr}
         if labels is not None:
             inputs["labels"] = labels
         prediction = self.backbone(inputs, training=training)
         return ops.cast(prediction, "float32")
-
-    def _predict_guided(self, noisy_images, log_snr, labels, guidance_scale):
-        if guidance_scale is None:
-            return self._predict(noisy_images, log_snr, labels)
-        # Both halves in one batch.
-        null_labels = ops.full_like(labels, self.backbone.num_classes)
-        prediction = self._predict(
-            ops.concatenate([noisy_images, noisy_images]),
-            ops.concatenate([log_snr, log_snr]),
-            ops.concatenate([labels, null_labels]),
-        )
-        conditional, unconditional = ops.split(prediction, 2)
-        return classifier_free_guidance(
-            conditional, unconditional, guidance_scale
-        )
 
     # === Presets ===
 

@@ -4,6 +4,8 @@ import pytest
 from keras import ops
 
 import keras_simple_diffusion as ksd
+from keras_simple_diffusion.models.sampling_program import Network
+from keras_simple_diffusion.models.sampling_program import SamplingProgram
 
 
 # One transformer block: what is compiled here is compiled in a second or two.
@@ -333,9 +335,9 @@ def test_steps_guidance_labels_and_seed_are_arguments():
         {"num_steps": 8, "labels": [1, 3], "seed": 5, "guidance_scale": 2.0},
     ):
         reused = model.generate(**arguments)
-        kept, model.generate_function = model.generate_function, None
+        kept, model.compiled_programs = model.compiled_programs, {}
         np.testing.assert_array_equal(model.generate(**arguments), reused)
-        model.generate_function = kept
+        model.compiled_programs = kept
 
 
 def test_values_do_not_retrace(monkeypatch):
@@ -378,9 +380,14 @@ def test_guidance_extrapolates():
 
     conditional, unconditional = predict([0, 1]), predict([3, 3])
     assert np.abs(conditional - unconditional).max() > 1e-3
-    guided = model._predict_guided(
-        z, log_snr, ops.convert_to_tensor([0, 1], dtype="int32"), 2.5
-    )
+    program = SamplingProgram(Network(backbone, "v"), model.sampler)
+    inputs = {
+        "labels": ops.convert_to_tensor([0, 1], dtype="int32"),
+        "guidance_scale": ops.convert_to_tensor(2.5),
+        "guidance_interval": None,
+        "guidance_rescale": None,
+    }
+    guided = program.predict(z, log_snr, inputs)
     np.testing.assert_allclose(
         ops.convert_to_numpy(guided),
         2.5 * conditional - 1.5 * unconditional,
