@@ -29,7 +29,7 @@ ALLOWED = {
     },
     "data": set(),
     "training": {"data", "models", "optimizers", "schedules"},
-    "cli": {"models", "training"},
+    "cli": {"data", "models", "samplers", "training"},
 }
 FILES = sorted(PACKAGE.rglob("*.py"))
 
@@ -72,8 +72,8 @@ def test_backends_are_imported_in_two_places_only(backend):
 
 
 def test_files_are_small():
-    long = {p.name for p in FILES if len(p.read_text().splitlines()) > 500}
-    assert long <= {"diffusion_model.py"}
+    long = {p.name for p in FILES if len(p.read_text().splitlines()) > 400}
+    assert not long
 
 
 def _public():

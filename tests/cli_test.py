@@ -162,9 +162,96 @@ def test_bad_generate_arguments(trained, error_of, tmp_path):
     assert "configuration without weights" in error
     error = error_of("generate", *model, "--steps", "0")
     assert "num_steps=0" in error
-    error = error_of("generate", *model, "--output", "pictures")
-    assert "a .png or .jpg file. Received: --output pictures" in error
+    error = error_of("generate", *model, "--output", "pictures.gif")
+    assert "file, or a folder. Received: --output pictures.gif" in error
+    error = error_of("generate", *model, "--resume")
+    assert "goes on filling a folder" in error
+    error = error_of("generate", *model, "--resume", "--output", "new")
+    assert "nothing to resume" in error
+    error = error_of("generate", *model, "--guidance-interval", "3")
+    assert "two log-SNRs, such as -3,3. Received: 3" in error
+    error = error_of("generate", *model, "--guidance-interval", "3,-3")
+    assert "guidance_interval=(3.0, -3.0)" in error
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture
+def call(trained, monkeypatch, capsys, tmp_path):
+    """Run a command on the trained model, in this process."""
+    place, _ = trained
+
+    def call_here(command, *arguments):
+        monkeypatch.chdir(tmp_path)
+        words = [command, "--model", str(place / "run"), "--steps", "3"]
+        words += [str(argument) for argument in arguments]
+        monkeypatch.setattr(sys, "argv", ["keras-simple-diffusion", *words])
+        with pytest.raises(SystemExit) as exit:
+            cli.main()
+        assert not exit.value.code
+        return capsys.readouterr().out
+
+    return call_here
+
+
+def test_generate_fills_a_folder_and_goes_on(call, error_of, trained, tmp_path):
+    place, _ = trained
+    options = ["--labels", "red,blue", "--batch-size", "2", "--output", "many"]
+    call("generate", *options, "--num-images", "3", "--seed", "5")
+    folder = tmp_path / "many"
+
+    def read(name):
+        return np.asarray(Image.open(folder / name))
+
+    first = read("000000.png")
+    names = sorted(path.name for path in folder.glob("*.png"))
+    assert names == ["000000.png", "000001.png", "000002.png"]
+    lost = read("000001.png")
+    (folder / "000001.png").unlink()
+    call("generate", *options, "--num-images", "5", "--resume")
+    assert len(list(folder.glob("*.png"))) == 5
+    np.testing.assert_array_equal(read("000000.png"), first)
+    np.testing.assert_allclose(read("000001.png"), lost, atol=1)
+    model = ["--model", str(place / "run"), "--steps", "3"]
+    options = [*model, "--labels", "red", "--output", "many"]
+    error = error_of("generate", *options)
+    assert "holds something already" in error
+    error = error_of("generate", *options, "--resume")
+    assert "was begun with labels=red,blue. Received: labels=red" in error
+
+
+def test_generate_draws_the_steps(call, tmp_path):
+    options = ["--labels", "0,1", "--sampler", "dpm", "--spacing", "power"]
+    call("generate", *options, "--steps-strip", "--output", "strip.png")
+    with Image.open(tmp_path / "strip.png") as sheet:
+        assert sheet.width > 3 * 64 and sheet.height > 2 * 64
+
+
+def test_editing_commands(call, error_of, trained, tmp_path):
+    place, _ = trained
+    red = ["--image", place / "pictures" / "red" / "0.png"]
+    mask = np.zeros((8, 8), "uint8")
+    mask[4:] = 255
+    Image.fromarray(mask).save(tmp_path / "mask.png")
+    three = ["--num-images", "3", "--seed", "0"]
+    call("edit", *red, *three, "--strength", "0.5", "--labels", "blue")
+    call("inpaint", *red, *three, "--mask", "mask.png", "--sampler", "ddim")
+    call("upscale", *red, *three, "--factor", "2")
+    ends = ["--first", "3", "--second", red[1]]
+    call("interpolate", *ends, "--num-images", "3", "--labels", "1")
+    for name in ("edited", "inpainted", "upscaled", "interpolated"):
+        with Image.open(tmp_path / f"{name}.png") as sheet:
+            assert sheet.width > 2 * 64
+    model = ["--model", str(place / "run")]
+    red = ["--image", str(red[1])]
+    error = error_of("edit", *model, *red, "--strength", "2")
+    assert "strength=2.0" in error
+    error = error_of("upscale", *model, *red, "--factor", "3")
+    assert "must divide the model's pictures of 8 x 8. Received: 3" in error
+    (tmp_path / "no.png").write_text("no picture")
+    error = error_of("edit", *model, "--image", "no.png")
+    assert "'no.png' is not a readable picture" in error
+    error = error_of("edit", *model, *red, "--output", "folder")
+    assert "a .png or .jpg file. Received: --output folder" in error
 
 
 def test_bad_train_arguments(trained, error_of, tmp_path):

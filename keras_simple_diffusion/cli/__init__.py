@@ -5,6 +5,10 @@ import warnings
 
 import typer
 
+from keras_simple_diffusion.cli.edit import edit
+from keras_simple_diffusion.cli.edit import inpaint
+from keras_simple_diffusion.cli.edit import interpolate
+from keras_simple_diffusion.cli.edit import upscale
 from keras_simple_diffusion.cli.generate import generate
 from keras_simple_diffusion.cli.presets import presets
 from keras_simple_diffusion.cli.train import train
@@ -18,6 +22,10 @@ app = typer.Typer(
 )
 app.command()(train)
 app.command()(generate)
+app.command()(edit)
+app.command()(inpaint)
+app.command()(upscale)
+app.command()(interpolate)
 app.command()(presets)
 
 

@@ -1,90 +1,123 @@
 import pathlib
-import re
 from typing import Annotated
 
 import typer
 
+from keras_simple_diffusion.cli import sampling
 from keras_simple_diffusion.utils.backend import check_backend
 from keras_simple_diffusion.utils.errors import InputError
 
 
 def generate(
-    model: Annotated[
-        str, typer.Option(help="Folder of a run, or a preset with weights.")
-    ],
+    model: sampling.Model,
     num_images: Annotated[
         int | None,
         typer.Option(
-            min=1, help="Number of pictures.  [default: one a label, or 16]"
+            min=1, help="Number of pictures. (default: one a label, or 16)"
         ),
     ] = None,
-    labels: Annotated[
+    labels: sampling.Labels = None,
+    steps: sampling.Steps = None,
+    guidance: sampling.Guidance = None,
+    guidance_interval: Annotated[
         str | None,
+        typer.Option(help="Log-SNRs LOW,HIGH between which there is guidance."),
+    ] = None,
+    sampler: sampling.SamplerName = None,
+    spacing: sampling.Spacing = "time",
+    seed: sampling.Seed = None,
+    steps_strip: Annotated[
+        bool,
         typer.Option(
-            help="Classes, by number or name, separated by commas and "
-            "repeated in turn.  [default: all]"
+            "--steps-strip", help="Draw what the steps predict, a row each."
         ),
-    ] = None,
-    steps: Annotated[
-        int | None, typer.Option(help="Sampling steps.  [default: model's]")
-    ] = None,
-    guidance: Annotated[
-        float | None,
-        typer.Option(help="Guidance; 1 is none.  [default: model's]"),
-    ] = None,
-    seed: Annotated[
-        int | None, typer.Option(help="[default: a random one]")
-    ] = None,
+    ] = False,
+    batch_size: Annotated[
+        int, typer.Option(min=1, help="Pictures drawn at once.")
+    ] = 64,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on filling the folder.")
+    ] = False,
     output: Annotated[
-        str, typer.Option(help="The sheet of pictures, a .png file.")
+        str,
+        typer.Option(help="A .png sheet, or a folder for one file a picture."),
     ] = "pictures.png",
 ):
-    """Generate pictures from a trained model, on one sheet."""
+    """Generate pictures from a trained model, on one sheet or in a folder."""
     check_backend()
-    from keras_simple_diffusion.models.diffusion_model import DiffusionModel
-    from keras_simple_diffusion.utils.files import whole_file
-    from keras_simple_diffusion.utils.sheets import draw_sheet
-
-    if pathlib.Path(output).suffix.lower() not in (".png", ".jpg", ".jpeg"):
+    one_sheet = sampling.is_sheet(output)
+    if resume and one_sheet:
         raise InputError(
-            "The sheet of pictures is a .png or .jpg file. Received: "
-            f"--output {output}"
+            "`--resume` goes on filling a folder. Received: --output "
+            f"{output}, which is a file."
         )
-    task = DiffusionModel.from_preset(model)
-    num_classes = task.backbone.num_classes
-    chosen = None
-    if labels is not None:
-        chosen = [_find_label(task, text) for text in labels.split(",")]
-    elif num_classes is not None:
-        chosen = list(range(num_classes))
-    if num_images is None:
-        num_images = 16 if chosen is None else len(chosen)
-    if chosen is not None:
-        chosen = [chosen[i % len(chosen)] for i in range(num_images)]
-    images = task.generate(
-        num_images,
-        labels=chosen,
-        num_steps=steps,
-        guidance_scale=guidance,
-        seed=seed,
-    )
-    captions = chosen and [_caption(task, label) for label in chosen]
-    with whole_file(output) as draft:
-        draw_sheet(images, captions=captions).save(draft)
+    task = sampling.load_model(model)
+    num_images, chosen = sampling.choose_labels(task, labels, num_images)
+    options = {
+        "num_steps": steps,
+        "guidance_scale": guidance,
+        "guidance_interval": _read_interval(guidance_interval),
+        "sampler": sampling.make_sampler(sampler),
+        "spacing": spacing,
+        "batch_size": batch_size,
+    }
+    if not one_sheet:
+        from keras_simple_diffusion.cli.picture_folder import fill_folder
+
+        settings = {
+            "model": str(model),
+            "labels": labels,
+            "steps": steps,
+            "guidance": guidance,
+            "guidance_interval": guidance_interval,
+            "sampler": sampler,
+            "spacing": spacing,
+            "seed": seed,
+        }
+        fill_folder(
+            task,
+            pathlib.Path(output),
+            num_images,
+            chosen,
+            settings,
+            options,
+            resume,
+        )
+    elif steps_strip:
+        _draw_strip(task, num_images, chosen, {**options, "seed": seed}, output)
+    else:
+        images = task.generate(num_images, chosen, seed=seed, **options)
+        captions = sampling.captions_of(task, chosen)
+        sampling.save_sheet(images, output, captions=captions)
     print(f"{num_images} pictures are in {output}")
 
 
-def _find_label(task, text):
-    text = text.strip()
-    is_number = re.fullmatch("-?[0-9]+", text)
-    if text in (task.class_names or []) or not is_number:
-        return text
-    return int(text)
+def _read_interval(text):
+    if text is None:
+        return None
+    try:
+        low, high = map(float, text.split(","))
+    except ValueError:
+        raise InputError(
+            "`--guidance-interval` is two log-SNRs, such as -3,3. Received: "
+            f"{text}"
+        ) from None
+    return low, high
 
 
-def _caption(task, label):
-    if isinstance(label, str):
-        return label
-    if label == task.backbone.num_classes:
-        return "(none)"
-    return task.class_names[label] if task.class_names else str(label)
+def _draw_strip(task, num_images, labels, options, output):
+    """A row a picture: up to 12 of its predicted clean pictures, in order."""
+    import numpy as np
+
+    _, _, clean = task.generate(
+        num_images, labels, return_steps=True, **options
+    )
+    count = clean.shape[1]
+    shown = np.unique(np.linspace(0, count - 1, min(count, 12)).round())
+    clean = clean[:, shown.astype("int64")]
+    sampling.save_sheet(
+        clean.reshape(-1, *clean.shape[2:]),
+        output,
+        columns=clean.shape[1],
+        row_names=sampling.captions_of(task, labels),
+    )

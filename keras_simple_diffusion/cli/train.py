@@ -16,17 +16,18 @@ def train(
     image_size: Annotated[
         int | None,
         typer.Option(
-            min=1, help="Height and width in pixels.  [default: preset's]"
+            min=1, help="Height and width in pixels. (default: the preset's)"
         ),
     ] = None,
     steps: Annotated[
-        int | None, typer.Option(help="Training steps.  [default: preset's]")
+        int | None, typer.Option(help="Training steps. (default: the preset's)")
     ] = None,
     batch_size: Annotated[
-        int | None, typer.Option(help="Pictures a step.  [default: preset's]")
+        int | None,
+        typer.Option(help="Pictures a step. (default: the preset's)"),
     ] = None,
     learning_rate: Annotated[
-        float | None, typer.Option(help="Of Adam.  [default: preset's]")
+        float | None, typer.Option(help="Of Adam. (default: the preset's)")
     ] = None,
     initialize_from: Annotated[
         str | None,
@@ -41,7 +42,7 @@ def train(
     checkpoint_every: Annotated[
         int | None,
         typer.Option(
-            min=1, help="Steps between checkpoints.  [default: at the end]"
+            min=1, help="Steps between checkpoints. (default: at the end)"
         ),
     ] = None,
     seed: Annotated[

@@ -1,0 +1,161 @@
+"""What the commands that draw pictures share: options, model, labels, sheet."""
+
+import pathlib
+import re
+from typing import Annotated
+from typing import Literal
+
+import typer
+
+from keras_simple_diffusion.utils.errors import InputError
+
+Model = Annotated[
+    str, typer.Option(help="Folder of a run, or a preset with weights.")
+]
+Labels = Annotated[
+    str | None,
+    typer.Option(
+        help="Classes, by number or name, separated by commas and repeated in "
+        "turn. (default: all)"
+    ),
+]
+Steps = Annotated[
+    int | None, typer.Option(help="Sampling steps. (default: the model's)")
+]
+Guidance = Annotated[
+    float | None,
+    typer.Option(help="Guidance; 1 is none. (default: the model's)"),
+]
+Seed = Annotated[int | None, typer.Option(help="(default: a random one)")]
+SamplerName = Annotated[
+    Literal["ddpm", "ddim", "heun", "dpm"] | None,
+    typer.Option(help="How to sample. (default: the model's)"),
+]
+Spacing = Annotated[
+    Literal["time", "log_snr", "power"],
+    typer.Option(help="How the steps are spaced."),
+]
+Output = Annotated[
+    str, typer.Option(help="The sheet of pictures, a .png file.")
+]
+
+
+def load_model(name):
+    """The `DiffusionModel` of a run or preset."""
+    from keras_simple_diffusion.models.diffusion_model import DiffusionModel
+
+    return DiffusionModel.from_preset(name)
+
+
+def make_sampler(name):
+    """A sampler by its short name, or `None`."""
+    from keras_simple_diffusion import samplers
+
+    classes = {
+        "ddpm": samplers.DDPMSampler,
+        "ddim": samplers.DDIMSampler,
+        "heun": samplers.HeunSampler,
+        "dpm": samplers.DPMSolverSampler,
+    }
+    return classes[name]() if name else None
+
+
+def choose_labels(task, labels, num_images=None):
+    """One label a picture from a list in a string, repeated in turn.
+
+    Args:
+        task: a `DiffusionModel`.
+        labels: string or `None` for all classes.
+        num_images: int or `None` for one picture a label, or 16.
+
+    Returns:
+        A tuple of the number of pictures and the labels or `None`.
+    """
+    num_classes = task.backbone.num_classes
+    chosen = None
+    if labels is not None:
+        chosen = [_find_label(task, text) for text in labels.split(",")]
+    elif num_classes is not None:
+        chosen = list(range(num_classes))
+    if num_images is None:
+        num_images = 16 if chosen is None else len(chosen)
+    if chosen is not None:
+        chosen = [chosen[i % len(chosen)] for i in range(num_images)]
+    return num_images, chosen
+
+
+def _find_label(task, text):
+    text = text.strip()
+    is_number = re.fullmatch("-?[0-9]+", text)
+    if text in (task.class_names or []) or not is_number:
+        return text
+    return int(text)
+
+
+def captions_of(task, labels):
+    """What is written below pictures with labels, or `None`."""
+    return labels and [_caption(task, label) for label in labels]
+
+
+def _caption(task, label):
+    if isinstance(label, str):
+        return label
+    if label == task.backbone.num_classes:
+        return "(none)"
+    return task.class_names[label] if task.class_names else str(label)
+
+
+def is_sheet(output):
+    """Whether an output is a picture file rather than a folder.
+
+    Raises:
+        InputError: if it is a file of another kind.
+    """
+    suffix = pathlib.Path(output).suffix.lower()
+    if suffix and suffix not in (".png", ".jpg", ".jpeg"):
+        raise InputError(
+            "The output is a .png or .jpg file, or a folder. Received: "
+            f"--output {output}"
+        )
+    return bool(suffix)
+
+
+def check_sheet(output):
+    """Raise an `InputError` unless an output is a picture file."""
+    if not is_sheet(output):
+        raise InputError(
+            "The sheet of pictures is a .png or .jpg file. Received: "
+            f"--output {output}"
+        )
+
+
+def save_sheet(images, output, **kwargs):
+    """Write a sheet whole or not at all."""
+    from keras_simple_diffusion.utils.files import whole_file
+    from keras_simple_diffusion.utils.sheets import draw_sheet
+
+    with whole_file(output) as draft:
+        draw_sheet(images, **kwargs).save(draft)
+
+
+def read_picture(path, task, smaller=1):
+    """A picture file, cut and resized for a model.
+
+    Args:
+        path: string.
+        task: a `DiffusionModel`.
+        smaller: int. How many times smaller than the model's pictures.
+
+    Returns:
+        A `uint8` array of shape `(H, W, C)`.
+    """
+    from keras_simple_diffusion.data.pictures import decode
+
+    height, width, channels = task.backbone.image_shape
+    try:
+        content = pathlib.Path(path).read_bytes()
+        return decode(content, (height // smaller, width // smaller), channels)
+    except (OSError, ValueError) as error:
+        raise InputError(f"'{path}' is not a readable picture: {error}") from (
+            error
+        )
