@@ -230,26 +230,31 @@ class ImageGeneration:
         if labels is not None and len(labels) == 1:
             labels = list(labels) * num_images
         generation.count_images(num_images, labels)
-        ends = []
-        for end, label in (
-            (first, labels and labels[0]),
-            (second, labels and labels[-1]),
-        ):
-            if isinstance(end, int):
-                keys = random.picture_keys(
-                    ops.convert_to_tensor(random.seed_to_key(end)),
-                    ops.convert_to_tensor(np.zeros(1, "int32")),
-                )
-                noise = random.normal(keys, 0, self.backbone.image_shape)
-                ends.append(ops.convert_to_numpy(noise)[0])
-            else:
-                label = None if labels is None else [label]
-                ends.append(self.invert(end[None], label, num_steps)[0])
+        each = [None, None] if labels is None else [labels[:1], labels[-1:]]
+        ends = [
+            self._noise_of(end, label, num_steps)
+            for end, label in zip((first, second), each, strict=True)
+        ]
         noise = generation.great_circle(*ends, num_images)
         kwargs.setdefault("sampler", DDIMSampler())
         return self.generate(
             num_images, labels, num_steps, noise=noise, **kwargs
         )
+
+    def _noise_of(self, end, labels, num_steps):
+        """The noise that a seed's first picture, or a picture, comes from."""
+        shape = self.backbone.image_shape
+        if isinstance(end, (int, np.integer)):
+            key = ops.convert_to_tensor(random.seed_to_key(int(end)), "int32")
+            keys = random.picture_keys(key, ops.zeros(1, dtype="int32"))
+            return ops.convert_to_numpy(random.normal(keys, 0, shape))[0]
+        end = np.asarray(end)
+        if end.shape != shape:
+            raise InputError(
+                "`first` and `second` are each a seed or a picture of shape "
+                f"{shape}. Received: {end.dtype} of shape {end.shape}"
+            )
+        return self.invert(end[None], labels, num_steps)[0]
 
     def _draw(
         self,
@@ -294,7 +299,9 @@ class ImageGeneration:
         grid = log_snr_grid(self.schedule, num_steps, spacing)
         skipped = generation.count_skipped(strength, num_steps)
         if skipped == num_steps:
-            return generation.to_bytes(images)
+            pictures = generation.to_bytes(images)
+            none = np.zeros((num_images, 0, *pictures.shape[1:]), "uint8")
+            return (pictures, none, none) if return_steps else pictures
         if guidance_scale == 1.0:
             guidance_scale = guidance_interval = guidance_rescale = None
             guidance_model = None

@@ -164,9 +164,9 @@ def test_a_part_of_a_larger_set(model):
 
 def test_edit_goes_from_the_picture_to_another(model):
     images = pictures()
-    np.testing.assert_array_equal(
-        model.edit(images, **DRAW, strength=0.0), images
-    )
+    same, noisy, _ = model.edit(images, **DRAW, strength=0.0, return_steps=True)
+    np.testing.assert_array_equal(same, images)
+    assert noisy.shape == (2, 0, 4, 8, 1)
     differences = [
         mean_difference(
             model.edit(images, **DRAW, strength=strength, num_steps=20), images
@@ -254,6 +254,8 @@ def test_interpolation_between_pictures(model):
 @pytest.mark.parametrize(
     "method, arguments, message",
     [
+        ("interpolate", {"first": "a.png", "second": 2}, "a seed or a picture"),
+        ("interpolate", {"first": np.zeros((8, 8, 1)), "second": 2}, "a seed"),
         ("generate", {"guidance_interval": (2.0, 1.0)}, "increasing log-SNRs"),
         ("generate", {"guidance_rescale": 1.5}, "guidance_rescale=1.5"),
         ("generate", {"clipping": "hard"}, "clipping='hard'"),
@@ -273,7 +275,9 @@ def test_interpolation_between_pictures(model):
 )
 def test_bad_arguments(model, method, arguments, message):
     base = dict(DRAW)
-    if method != "generate":
+    if method == "interpolate":
+        base["num_images"] = 2
+    elif method != "generate":
         base["images"] = pictures()
     if method == "inpaint":
         base["mask"] = np.zeros((4, 8), bool)
