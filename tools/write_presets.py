@@ -173,6 +173,7 @@ def _uvit_text(height, width, downsampling_factor, **extra):
         {
             **network,
             "transformer_levels": (2, 3),
+            "dropout": (0.0, 0.0, 0.2, 0.2),
             "context_dim": 4096,
             **extra,
         },

@@ -33,8 +33,8 @@ class Conditioning(keras.layers.Layer):
             are classes.
         context: optional float tensor of shape `(B, L, D)`, the text
             embeddings.
-        context_mask: int or bool tensor of shape `(B, L)`, with `context`,
-            zero for padding.
+        context_mask: optional int or bool tensor of shape `(B, L)`, zero for
+            padding.
         portrait: optional int tensor of shape `(B,)`, 1 for a picture turned
             from portrait to landscape.
 
@@ -101,6 +101,8 @@ class Conditioning(keras.layers.Layer):
         if labels is not None:
             embedding = embedding + self.label_embedding(labels)
         if context is not None:
+            if context_mask is None:
+                context_mask = ops.ones_like(context[..., 0])
             mask = ops.expand_dims(ops.cast(context_mask, "float32"), -1)
             total = ops.sum(ops.cast(context, "float32") * mask, axis=1)
             mean = total / ops.maximum(ops.sum(mask, axis=1), 1.0)

@@ -29,7 +29,8 @@ class CrossAttention(layers.Layer):
     Call arguments:
         x: float tensor of shape `(B, H, W, C)`.
         context: float tensor of shape `(B, L, D)`, the text embeddings.
-        context_mask: int or bool tensor of shape `(B, L)`, zero for padding.
+        context_mask: optional int or bool tensor of shape `(B, L)`, zero for
+            padding.
 
     Output shape:
         That of `x`.
@@ -49,7 +50,7 @@ class CrossAttention(layers.Layer):
         self.norm_query = layers.LayerNormalization(dtype=dtype, name="norm_q")
         self.norm_key = layers.LayerNormalization(dtype=dtype, name="norm_k")
 
-    def build(self, x_shape, context_shape, context_mask_shape):
+    def build(self, x_shape, context_shape, context_mask_shape=None):
         channels = x_shape[-1]
         self.head_dim = head_dim(channels, self.num_heads)
         dtype = self.dtype_policy
@@ -67,7 +68,7 @@ class CrossAttention(layers.Layer):
         self.norm_query.build((None, None, None, self.head_dim))
         self.norm_key.build((None, None, None, self.head_dim))
 
-    def call(self, x, context, context_mask):
+    def call(self, x, context, context_mask=None):
         height, width = x.shape[1:3]
         q = ops.reshape(
             self.query_dense(self.norm(x)),
@@ -83,11 +84,13 @@ class CrossAttention(layers.Layer):
             q * (1.0 / math.sqrt(self.head_dim)),
             self.norm_key(k),
             v,
-            ops.cast(context_mask, "bool"),
+            None if context_mask is None else ops.cast(context_mask, "bool"),
         )
         return x + self.output_dense(merge_heads(h, x.shape))
 
-    def compute_output_shape(self, x_shape, context_shape, context_mask_shape):
+    def compute_output_shape(
+        self, x_shape, context_shape, context_mask_shape=None
+    ):
         return x_shape
 
     def get_config(self):

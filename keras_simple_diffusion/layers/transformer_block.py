@@ -42,7 +42,8 @@ class TransformerBlock(layers.Layer):
         skip: optional float tensor shaped like `x`.
         context: optional float tensor of shape `(B, L, D)`, see
             `keras_simple_diffusion.layers.CrossAttention`.
-        context_mask: int or bool tensor of shape `(B, L)`, with `context`.
+        context_mask: optional int or bool tensor of shape `(B, L)`, zero for
+            padding.
 
     Output shape:
         That of `x`.

@@ -229,7 +229,7 @@ class DiffusionBackbone(keras_hub.models.Backbone):
                 raise InputError(
                     f"`{name}` must be positive. Received: {name}={value}"
                 )
-        if len(self.channels) != len(self.blocks):
+        if len(self.channels) != len(self.blocks) or min(self.blocks) < 0:
             raise InputError(
                 "`channels` and `blocks` need one entry a level each. Received:"
                 f" channels={self.channels}, blocks={self.blocks}"

@@ -1,9 +1,12 @@
 """What `generate` is asked for, and the errors when it cannot be."""
 
+import secrets
+
 import numpy as np
 
 from keras_simple_diffusion.models.sampling_program import CLIPPINGS
 from keras_simple_diffusion.models.training_data import check_labels
+from keras_simple_diffusion.samplers.sampler import Sampler
 from keras_simple_diffusion.utils.errors import InputError
 
 
@@ -34,10 +37,22 @@ def find_labels(labels, num_classes, class_names):
             f"picture, each in [0, {num_classes - 1}], or {num_classes} for no "
             "class."
         )
+    check_list_of_labels(labels)
     numbers = [_number_of(label, class_names) for label in labels]
     if numbers:
         check_labels(numbers, num_classes)
     return np.array(numbers, "int32")
+
+
+def check_list_of_labels(labels):
+    """Raise an `InputError` for one label where there must be a list."""
+    if labels is not None and (
+        isinstance(labels, str) or not hasattr(labels, "__len__")
+    ):
+        raise InputError(
+            "`labels` must be a list, one a picture, such as [3, 3]. Received: "
+            f"labels={labels!r}"
+        )
 
 
 def _number_of(label, class_names):
@@ -64,8 +79,20 @@ def count_images(num_images, labels):
     return num_images
 
 
-def check_guidance(guidance_scale, num_classes):
-    """Raise an `InputError` for guidance of an unconditional model."""
+def check_guidance(guidance_scale, num_classes, guidance_model=None):
+    """Raise an `InputError` for guidance that cannot be, or does nothing."""
+    if not np.isfinite(guidance_scale):
+        raise InputError(
+            "`guidance_scale` must be a finite number. Received: "
+            f"guidance_scale={guidance_scale}"
+        )
+    if guidance_scale == 1.0 and guidance_model is not None:
+        raise InputError(
+            "`guidance_model` does nothing without guidance: pass a "
+            "`guidance_scale` other than 1, such as 1.5."
+        )
+    if guidance_model is not None:
+        return
     if guidance_scale != 1.0 and num_classes is None:
         raise InputError(
             "Guidance needs a conditional model, and this one is "
@@ -73,11 +100,27 @@ def check_guidance(guidance_scale, num_classes):
         )
 
 
-def check_guidance_model(guidance_model, backbone):
+def check_sampler(sampler):
+    """Raise an `InputError` for what is no sampler."""
+    if sampler is not None and not isinstance(sampler, Sampler):
+        raise InputError(
+            "`sampler` must be a keras_simple_diffusion.samplers.Sampler, such "
+            f"as DDIMSampler(). Received: sampler={sampler!r}"
+        )
+
+
+def check_guidance_model(guidance_model, model):
     """Raise an `InputError` unless the weaker model draws such pictures."""
-    other = guidance_model.backbone
+    if guidance_model is None:
+        return
+    if not isinstance(guidance_model, type(model)):
+        raise InputError(
+            f"`guidance_model` must be a {type(model).__name__}. Received: "
+            f"guidance_model={guidance_model!r}"
+        )
     for name in ("image_shape", "num_classes"):
-        ours, theirs = getattr(backbone, name), getattr(other, name)
+        ours = getattr(model.backbone, name)
+        theirs = getattr(guidance_model.backbone, name)
         if ours != theirs:
             raise InputError(
                 f"`guidance_model` must have the {name} of the model, {ours}. "
@@ -88,10 +131,15 @@ def check_guidance_model(guidance_model, backbone):
 def check_guidance_options(interval, rescale):
     """Raise an `InputError` for an empty interval, or too much rescaling."""
     if interval is not None:
-        if len(interval) != 2 or not interval[0] < interval[1]:
+        numbers = np.asarray(interval)
+        if (
+            numbers.dtype.kind not in "if"
+            or numbers.shape != (2,)
+            or not numbers[0] < numbers[1]
+        ):
             raise InputError(
                 "`guidance_interval` must be two increasing log-SNRs. "
-                f"Received: guidance_interval={tuple(interval)}"
+                f"Received: guidance_interval={interval}"
             )
     if rescale is not None and not 0.0 <= rescale <= 1.0:
         raise InputError(
@@ -109,16 +157,29 @@ def check_clipping(clipping):
         )
 
 
+def to_seed(seed):
+    """The seed as an int; a random one for `None`."""
+    if seed is None:
+        return secrets.randbits(63)
+    if not isinstance(seed, (int, np.integer)):
+        raise InputError(
+            f"`seed` must be a whole number. Received: seed={seed!r}"
+        )
+    return int(seed)
+
+
 def to_noise(noise, num_images, image_shape):
     """The noise as a float32 array of the pictures' shape, or `None`."""
     if noise is None:
         return None
     shape = (num_images, *image_shape)
-    if tuple(noise.shape) != shape:
+    noise = np.asarray(noise, "float32")
+    if noise.shape != shape or not np.isfinite(noise).all():
         raise InputError(
-            f"`noise` must have shape {shape}. Received: {tuple(noise.shape)}"
+            f"`noise` must be finite numbers of shape {shape}. Received: "
+            f"{noise.shape}"
         )
-    return np.asarray(noise, "float32")
+    return noise
 
 
 def to_indices(indices, num_images):
@@ -126,21 +187,30 @@ def to_indices(indices, num_images):
     if indices is None:
         return np.arange(num_images, dtype="int32")
     indices = np.asarray(indices)
-    if indices.shape != (num_images,) or (indices < 0).any():
+    if (
+        indices.shape != (num_images,)
+        or indices.dtype.kind not in "iu"
+        or (indices < 0).any()
+        or (indices >= 2**31).any()
+    ):
         raise InputError(
             f"`indices` must be {num_images} numbers of at least 0, one a "
-            f"picture. Received: shape {indices.shape}"
+            f"picture. Received: {indices.dtype} of shape {indices.shape}"
         )
     return indices.astype("int32")
 
 
 def count_skipped(strength, num_steps):
     """How many steps of the grid an edit of that strength leaves out."""
+    if strength is None:
+        return 0
     if not 0.0 <= strength <= 1.0:
         raise InputError(
             f"`strength` must be in [0, 1]. Received: strength={strength}"
         )
-    return round((1.0 - strength) * num_steps)
+    if strength == 0.0:
+        return num_steps
+    return min(round((1.0 - strength) * num_steps), num_steps - 1)
 
 
 def to_pictures(images, image_shape):
@@ -155,14 +225,14 @@ def to_pictures(images, image_shape):
 
 
 def _to_float(images):
-    if np.issubdtype(images.dtype, np.floating):
-        if images.size and np.abs(images).max() > 1.001:
-            raise InputError(
-                "Pictures must be uint8 in [0, 255], or float in [-1, 1]. "
-                f"Received: {images.dtype} in [{images.min():.4g}, "
-                f"{images.max():.4g}]"
-            )
+    is_float = np.issubdtype(images.dtype, np.floating)
+    if is_float and (np.abs(images) <= 1.001).all():
         return images.astype("float32")
+    if images.dtype != "uint8":
+        raise InputError(
+            "Pictures must be uint8 in [0, 255], or float in [-1, 1]. "
+            f"Received: {images.dtype} in [{images.min()}, {images.max()}]"
+        )
     return images.astype("float32") / np.float32(127.5) - np.float32(1.0)
 
 

@@ -55,7 +55,7 @@ def _schedule_message(schedule, size):
 
 
 def _base_size_message(loss, size):
-    if loss.base_size is None or loss.base_size <= size:
+    if loss.base_size is None or 2 * loss.base_size <= size:
         return None
     return (
         f"The multiscale loss with base_size={loss.base_size} does nothing for "

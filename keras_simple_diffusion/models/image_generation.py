@@ -1,5 +1,3 @@
-import secrets
-
 import numpy as np
 from keras import ops
 
@@ -90,7 +88,7 @@ class ImageGeneration:
         >>> model.generate(labels=[3] * 16, num_steps=64, guidance_scale=2.0)
         """
         options = {k: v for k, v in locals().items() if k != "self"}
-        return self._draw(**options)
+        return self._draw({}, **options)
 
     def edit(self, images, labels=None, strength=0.6, **kwargs):
         """Make variations of pictures: add noise, and draw anew from there.
@@ -112,9 +110,8 @@ class ImageGeneration:
         >>> model.edit(photos, strength=0.5, seed=0)
         """
         images = generation.to_pictures(images, self.backbone.image_shape)
-        return self._draw(
-            len(images), labels, images=images, strength=strength, **kwargs
-        )
+        given = {"images": images, "strength": strength}
+        return self._draw(given, len(images), labels, **kwargs)
 
     def inpaint(self, images, mask, labels=None, **kwargs):
         """Draw a part of pictures anew; the rest stays, to the last bit.
@@ -139,13 +136,15 @@ class ImageGeneration:
         """
         known = generation.to_pictures(images, self.backbone.image_shape)
         mask = generation.to_mask(mask, known.shape)
-        return self._draw(len(known), labels, known=known, mask=mask, **kwargs)
+        given = {"known": known, "mask": mask}
+        return self._draw(given, len(known), labels, **kwargs)
 
     def upscale(self, images, labels=None, **kwargs):
         """Draw pictures whose averages over blocks are given small ones.
 
         Every predicted clean picture is moved to the nearest one with these
         averages, so the network adds what is finer than the small pictures.
+        Only where it leaves the range of grey levels are they missed.
 
         Args:
             images: `uint8` array, or float in `[-1, 1]`, of shape
@@ -165,9 +164,16 @@ class ImageGeneration:
         """
         shape = self.backbone.image_shape
         small = generation.to_small_pictures(images, shape)
-        return self._draw(len(small), labels, small=small, **kwargs)
+        return self._draw({"small": small}, len(small), labels, **kwargs)
 
-    def invert(self, images, labels=None, num_steps=None, batch_size=64):
+    def invert(
+        self,
+        images,
+        labels=None,
+        num_steps=None,
+        batch_size=64,
+        spacing="time",
+    ):
         """Find the noise that `DDIMSampler` turns into given pictures.
 
         It follows the probability flow from the clean to the noisy end. The
@@ -182,6 +188,7 @@ class ImageGeneration:
                 classes.
             num_steps: int. Defaults to the model's.
             batch_size: int. Defaults to `64`.
+            spacing: string, as in `generate`. Defaults to `"time"`.
 
         Returns:
             A float32 NumPy array of shape `(N, H, W, C)`.
@@ -195,7 +202,9 @@ class ImageGeneration:
             labels, backbone.num_classes, self.class_names
         )
         generation.count_images(len(images), labels)
-        grid = log_snr_grid(self.schedule, num_steps or self.num_steps)
+        if num_steps is None:
+            num_steps = self.num_steps
+        grid = log_snr_grid(self.schedule, num_steps, spacing)
         inputs = {"labels": labels, "images": images}
         program = InversionProgram(Network(backbone, self.prediction_type))
         with self.averaged_weights():
@@ -219,7 +228,9 @@ class ImageGeneration:
                 each. Required if the backbone has classes.
             num_steps: int. Defaults to the model's.
             **kwargs: further arguments of `generate`. `sampler` defaults to
-                `DDIMSampler()`, which adds no noise on the way.
+                `DDIMSampler()`, which adds no noise on the way. Where an end
+                is a picture, `guidance_scale` defaults to 1 and `clipping` to
+                `None`, so that the way leads there.
 
         Returns:
             What `generate` returns.
@@ -227,24 +238,30 @@ class ImageGeneration:
         References:
             - [Song et al., 2021](https://arxiv.org/abs/2010.02502), sec. 5.3
         """
+        generation.check_list_of_labels(labels)
         if labels is not None and len(labels) == 1:
             labels = list(labels) * num_images
         generation.count_images(num_images, labels)
         each = [None, None] if labels is None else [labels[:1], labels[-1:]]
+        spacing = kwargs.get("spacing", "time")
         ends = [
-            self._noise_of(end, label, num_steps)
+            self._noise_of(end, label, num_steps, spacing)
             for end, label in zip((first, second), each, strict=True)
         ]
+        if not (_is_seed(first) and _is_seed(second)):
+            if kwargs.get("guidance_scale") is None:
+                kwargs["guidance_scale"] = 1.0
+            kwargs.setdefault("clipping", None)
         noise = generation.great_circle(*ends, num_images)
         kwargs.setdefault("sampler", DDIMSampler())
         return self.generate(
             num_images, labels, num_steps, noise=noise, **kwargs
         )
 
-    def _noise_of(self, end, labels, num_steps):
+    def _noise_of(self, end, labels, num_steps, spacing):
         """The noise that a seed's first picture, or a picture, comes from."""
         shape = self.backbone.image_shape
-        if isinstance(end, (int, np.integer)):
+        if _is_seed(end):
             key = ops.convert_to_tensor(random.seed_to_key(int(end)), "int32")
             keys = random.picture_keys(key, ops.zeros(1, dtype="int32"))
             return ops.convert_to_numpy(random.normal(keys, 0, shape))[0]
@@ -254,10 +271,11 @@ class ImageGeneration:
                 "`first` and `second` are each a seed or a picture of shape "
                 f"{shape}. Received: {end.dtype} of shape {end.shape}"
             )
-        return self.invert(end[None], labels, num_steps)[0]
+        return self.invert(end[None], labels, num_steps, spacing=spacing)[0]
 
     def _draw(
         self,
+        given,
         num_images=None,
         labels=None,
         num_steps=None,
@@ -273,12 +291,8 @@ class ImageGeneration:
         guidance_rescale=None,
         clipping="static",
         return_steps=False,
-        strength=1.0,
-        images=None,
-        known=None,
-        mask=None,
-        small=None,
     ):
+        """`generate`, with what is `given` of the pictures."""
         if guidance_scale is None:
             guidance_scale = self.guidance_scale
         if num_steps is None:
@@ -287,26 +301,23 @@ class ImageGeneration:
         labels = generation.find_labels(labels, num_classes, self.class_names)
         num_images = generation.count_images(num_images, labels)
         indices = generation.to_indices(indices, num_images)
-        if guidance_model is None:
-            generation.check_guidance(guidance_scale, num_classes)
-        else:
-            generation.check_guidance_model(guidance_model, self.backbone)
+        generation.check_sampler(sampler)
+        generation.check_guidance(guidance_scale, num_classes, guidance_model)
+        generation.check_guidance_model(guidance_model, self)
         generation.check_guidance_options(guidance_interval, guidance_rescale)
         noise = generation.to_noise(
             noise, num_images, self.backbone.image_shape
         )
         generation.check_clipping(clipping)
         grid = log_snr_grid(self.schedule, num_steps, spacing)
-        skipped = generation.count_skipped(strength, num_steps)
+        skipped = generation.count_skipped(given.get("strength"), num_steps)
         if skipped == num_steps:
-            pictures = generation.to_bytes(images)
+            pictures = generation.to_bytes(given["images"])
             none = np.zeros((num_images, 0, *pictures.shape[1:]), "uint8")
             return (pictures, none, none) if return_steps else pictures
         if guidance_scale == 1.0:
             guidance_scale = guidance_interval = guidance_rescale = None
-            guidance_model = None
-        if seed is None:
-            seed = secrets.randbits(63)
+        seed = generation.to_seed(seed)
         guide = None
         if guidance_model is not None:
             guide = Network(
@@ -323,10 +334,10 @@ class ImageGeneration:
             "indices": indices,
             "labels": labels,
             "noise": noise,
-            "images": images,
-            "known": known,
-            "mask": mask,
-            "small": small,
+            "images": given.get("images"),
+            "known": given.get("known"),
+            "mask": given.get("mask"),
+            "small": given.get("small"),
         }
         shared = {
             "key": ops.convert_to_tensor(random.seed_to_key(seed), "int32"),
@@ -378,6 +389,10 @@ class ImageGeneration:
             for parts in zip(*batches, strict=True)
         ]
         return results[0] if len(results) == 1 else tuple(results)
+
+
+def _is_seed(end):
+    return isinstance(end, (int, np.integer))
 
 
 def _to_tensor(value):

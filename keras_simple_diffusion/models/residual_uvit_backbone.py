@@ -98,10 +98,14 @@ class ResidualUViTBackbone(DiffusionBackbone):
     ):
         num_levels = len(channels)
         self.up_blocks = tuple(blocks[:-1] if up_blocks is None else up_blocks)
-        if len(self.up_blocks) != num_levels - 1:
+        if (
+            len(self.up_blocks) != num_levels - 1
+            or min(self.up_blocks, default=0) < 0
+        ):
             raise InputError(
-                f"`up_blocks` needs {num_levels - 1} entries, one for each "
-                f"level but the lowest. Received: up_blocks={up_blocks}"
+                f"`up_blocks` needs {num_levels - 1} entries of at least 0, one"
+                " for each level but the lowest. Received: "
+                f"up_blocks={up_blocks}"
             )
         self.transformer_levels = tuple(transformer_levels)
         self._transformer_set = self.level_indices(
@@ -125,6 +129,8 @@ class ResidualUViTBackbone(DiffusionBackbone):
         )
 
     def build_levels(self, x, conditions, level=0):
+        if level == 0:
+            x = self._enter(level, x)
         is_lowest = level == len(self.channels) - 1
         kind = "middle" if is_lowest else f"down_{level}"
         x = self._blocks(level, x, conditions, self.blocks[level], kind)
@@ -135,10 +141,7 @@ class ResidualUViTBackbone(DiffusionBackbone):
             dtype=self._block_dtype,
             name=f"downsample_{level + 1}",
         )(x)
-        if level + 1 in self._transformer_set:
-            below = PositionEmbedding2D(
-                dtype=self._block_dtype, name=f"position_{level + 1}"
-            )(below)
+        below = self._enter(level + 1, below)
         change = self.build_levels(below, conditions, level + 1) - below
         x = x + Upsample2D(
             self.channels[level],
@@ -148,6 +151,13 @@ class ResidualUViTBackbone(DiffusionBackbone):
         return self._blocks(
             level, x, conditions, self.up_blocks[level], f"up_{level}"
         )
+
+    def _enter(self, level, x):
+        if level not in self._transformer_set:
+            return x
+        return PositionEmbedding2D(
+            dtype=self._block_dtype, name=f"position_{level}"
+        )(x)
 
     def _blocks(self, level, x, conditions, count, name):
         for i in range(count):

@@ -21,8 +21,9 @@ def transfer_weights(source, target):
     and keeps the values that it has.
 
     Args:
-        source: a trained `keras_simple_diffusion.models.DiffusionBackbone`,
-            or the preset or run folder that it is loaded from.
+        source: a trained `keras_simple_diffusion.models.DiffusionModel`, of
+            which the averaged weights are taken, or a backbone, or the preset
+            or run folder that it is loaded from.
         target: a `keras_simple_diffusion.models.DiffusionBackbone`.
 
     Returns:
@@ -40,6 +41,9 @@ def transfer_weights(source, target):
     keras_simple_diffusion.models.transfer_weights("runs/uvit_128", backbone)
     ```
     """
+    if hasattr(source, "averaged_weights"):
+        with source.averaged_weights():
+            return transfer_weights(source.backbone, target)
     if not isinstance(source, DiffusionBackbone):
         source = DiffusionBackbone.from_preset(source)
     sources = {weight.path: weight for weight in source.weights}

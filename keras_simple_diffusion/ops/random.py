@@ -12,6 +12,7 @@ them offers the full unsigned arithmetic.
 """
 
 import math
+import operator
 
 from keras import ops
 
@@ -62,6 +63,7 @@ def seed_to_key(seed):
     Returns:
         A NumPy-compatible list of two Python ints in the int32 range.
     """
+    seed = operator.index(seed)
     words = [seed & 0xFFFFFFFF, (seed >> 32) & 0xFFFFFFFF]
     return [word - (1 << 32) if word >= 1 << 31 else word for word in words]
 

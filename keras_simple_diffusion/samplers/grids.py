@@ -1,3 +1,5 @@
+import numbers
+
 import numpy as np
 from keras import ops
 
@@ -29,7 +31,9 @@ def log_snr_grid(schedule, num_steps, spacing="time"):
     References:
         - [Karras et al., 2022](https://arxiv.org/abs/2206.00364), eq. 5
     """
-    if num_steps != int(num_steps) or num_steps < 1:
+    if not isinstance(num_steps, numbers.Real) or not (
+        num_steps == int(num_steps) >= 1
+    ):
         raise InputError(
             "`num_steps` must be a whole number of at least 1. "
             f"Received: num_steps={num_steps}"

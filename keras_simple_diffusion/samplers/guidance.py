@@ -47,7 +47,7 @@ def rescale_guidance(guided, conditional, share):
     axes = (1, 2, 3)
     wanted = ops.std(conditional, axis=axes, keepdims=True)
     actual = ops.std(guided, axis=axes, keepdims=True)
-    return guided * (1.0 + share * (wanted / actual - 1.0))
+    return guided * (1.0 + share * (wanted / ops.maximum(actual, 1e-8) - 1.0))
 
 
 def clip_static(clean_images):

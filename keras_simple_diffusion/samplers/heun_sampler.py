@@ -17,8 +17,9 @@ class HeunSampler(Sampler):
 
     In the variables `z / alpha` and `sigma / alpha` the flow's slope is the
     noise in the pictures. A step takes it at both ends and goes along their
-    mean, which costs two network evaluations. The last step is of first order,
-    since nearly clean pictures show no noise to measure.
+    mean, which costs two network evaluations. The first and the last step are
+    of first order: pictures of nothing but noise make the slope too steep to
+    extrapolate, and nearly clean ones show no noise to measure.
 
     With churn each step first adds fresh noise, which lets the sampler forget
     the errors that it made.
@@ -79,7 +80,8 @@ class HeunSampler(Sampler):
             "epsilon",
         )
         corrected = move(0.5 * (noise + noise_ahead))
-        return ops.where(at.is_last, ahead, corrected), clean
+        is_end = ops.logical_or(at.is_first, at.is_last)
+        return ops.where(is_end, ahead, corrected), clean
 
     def _add_noise(self, at, fresh):
         low, high = self.churn_interval

@@ -108,7 +108,7 @@ class Sampler:
         noise = ops.cast(noise, "float32")
         grid = ops.cast(ops.convert_to_tensor(grid), "float32")
         batch_size, num_steps = noise.shape[0], grid.shape[0] - 1
-        if isinstance(seed, int):
+        if hasattr(seed, "__index__") and not getattr(seed, "shape", ()):
             seed = random.seed_to_key(seed)
         key = ops.cast(ops.convert_to_tensor(seed), "int32")
         if indices is None:

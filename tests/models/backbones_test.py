@@ -376,7 +376,9 @@ def test_builtin_presets():
             {"downsampling": "dwt", "image_shape": (20, 16, 3)},
             "multiples of 8",
         ),
+        (unet, {"blocks": (1, -2, 1)}, r"blocks=\(1, -2, 1\)"),
         (residual_uvit, {"up_blocks": (1,)}, r"up_blocks=\(1,\)"),
+        (residual_uvit, {"up_blocks": (1, -1)}, r"up_blocks=\(1, -1\)"),
         (
             residual_uvit,
             {"transformer_levels": (-4,)},

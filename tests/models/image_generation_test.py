@@ -164,6 +164,8 @@ def test_a_part_of_a_larger_set(model):
 
 def test_edit_goes_from_the_picture_to_another(model):
     images = pictures()
+    few = {"num_steps": 20, "strength": 0.001}
+    assert mean_difference(model.edit(images, **DRAW, **few), images) > 0
     same, noisy, _ = model.edit(images, **DRAW, strength=0.0, return_steps=True)
     np.testing.assert_array_equal(same, images)
     assert noisy.shape == (2, 0, 4, 8, 1)
@@ -236,16 +238,11 @@ def test_interpolation_between_seeds(model):
     assert max(steps) < mean_difference(way[0], way[-1])
 
 
-def test_interpolation_between_pictures(model):
+def test_interpolation_between_pictures():
     first, second = pictures() // 2 + 64
-    way = model.interpolate(
-        first,
-        second,
-        num_images=3,
-        labels=[0, 1, 2],
-        num_steps=96,
-        guidance_scale=1.0,
-        clipping=None,
+    guided = make_model(guidance_scale=3.0)
+    way = guided.interpolate(
+        first, second, num_images=3, labels=[0, 1, 2], num_steps=96
     )
     assert mean_difference(way[0], first) < 4
     assert mean_difference(way[-1], second) < 4
@@ -260,6 +257,22 @@ def test_interpolation_between_pictures(model):
         ("generate", {"guidance_rescale": 1.5}, "guidance_rescale=1.5"),
         ("generate", {"clipping": "hard"}, "clipping='hard'"),
         ("generate", {"spacing": "even"}, "spacing='even'"),
+        ("generate", {"labels": 3}, "labels=3"),
+        ("generate", {"labels": "cat"}, "such as [3, 3]"),
+        ("generate", {"seed": 1.5}, "seed=1.5"),
+        ("generate", {"num_steps": "8"}, "num_steps=8"),
+        ("generate", {"sampler": "ddim"}, "sampler='ddim'"),
+        ("generate", {"guidance_scale": np.nan}, "guidance_scale=nan"),
+        ("generate", {"guidance_model": "weak"}, "other than 1"),
+        (
+            "generate",
+            {"guidance_model": "weak", "guidance_scale": 2.0},
+            "guidance_model='weak'",
+        ),
+        ("generate", {"guidance_interval": 3.0}, "guidance_interval=3.0"),
+        ("generate", {"noise": [[1.0]]}, "finite numbers of shape"),
+        ("edit", {"images": np.full((2, 4, 8, 1), 7, "int16")}, "int16"),
+        ("edit", {"images": np.full((2, 4, 8, 1), np.nan)}, "[nan, nan]"),
         ("generate", {"indices": [1]}, "`indices` must be 2 numbers"),
         ("edit", {"strength": 1.2}, "strength=1.2"),
         ("edit", {"images": np.zeros((2, 8, 8, 1), "uint8")}, "(N, 4, 8, 1)"),

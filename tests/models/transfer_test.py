@@ -69,6 +69,19 @@ def test_from_a_preset_in_one_call(tmp_path):
         np.testing.assert_array_equal(value, values_of(source)[path])
 
 
+def test_from_a_trained_model_the_averages_are_taken():
+    model = ksd.models.DiffusionModel(make(8))
+    images = np.zeros((8, 8, 8, 3), "uint8")
+    data = {"images": images, "labels": np.zeros(8, "int32")}
+    model.fit(data, batch_size=4, epochs=3, verbose=0)
+    target = make(8, seed=1)
+    transfer_weights(model, target)
+    with model.averaged_weights():
+        expected = values_of(model.backbone)
+    for path, value in values_of(target).items():
+        np.testing.assert_array_equal(value, expected[path])
+
+
 @pytest.mark.parametrize(
     "target", [make(8, channels=(8, 16)), make(8, blocks=(1, 5))]
 )

@@ -113,6 +113,19 @@ def test_order_of_accuracy(sampler, order):
     np.testing.assert_allclose(orders(sampler), order, atol=0.15)
 
 
+def test_few_steps_of_heun_from_pure_noise():
+    # The slope at log-SNR -15 is too steep for a second-order step.
+    oracle = gaussian_oracle.GaussianOracle([0.0], [0.5], [1.0])
+    noise = np.random.default_rng(0).normal(size=(16, 8, 8, 1))
+    for count in (4, 8):
+        grid = samplers.log_snr_grid(SCHEDULE, count)
+        heun, ddim = (
+            to_numpy(sampler.sample(oracle.denoise, noise, grid)).std()
+            for sampler in (samplers.HeunSampler(), samplers.DDIMSampler())
+        )
+        assert abs(heun - 0.5) < abs(ddim - 0.5)
+
+
 def test_first_order_solver_is_ddim():
     oracle = gaussian_oracle.GaussianOracle([-0.5, 0.5], [0.1, 0.1], [0.5, 0.5])
     noise = np.random.default_rng(0).normal(size=(4, 8, 8, 1))
