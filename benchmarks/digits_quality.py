@@ -10,35 +10,14 @@ beside those of real held-out digits.
 
 import argparse
 import json
-import pathlib
 import platform
 import time
 
 import keras
 import numpy as np
-from sklearn.svm import SVC
+from digits_reader import DigitsReader
 
 import keras_simple_diffusion as ksd
-
-
-def distances(a, b):
-    """Root mean square difference of each pair, in grey levels of 0 to 1."""
-    squares = (a**2).sum(1)[:, None] + (b**2).sum(1)[None] - 2 * a @ b.T
-    return np.sqrt(np.maximum(squares, 0) / a.shape[1])
-
-
-def nearest(a, b):
-    return float(distances(a, b).min(axis=1).mean())
-
-
-def spread(pictures, labels):
-    """Mean distance between two pictures of one class."""
-    values = []
-    for label in np.unique(labels):
-        chosen = pictures[labels == label]
-        pairs = distances(chosen, chosen)[np.triu_indices(len(chosen), 1)]
-        values.append(pairs.mean())
-    return float(np.mean(values))
 
 
 def main():
@@ -50,20 +29,8 @@ def main():
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
 
-    preset = pathlib.Path(arguments.model) / "preset"
-    model = ksd.models.DiffusionModel.from_preset(
-        preset if preset.is_dir() else arguments.model
-    )
-    size = model.backbone.image_shape[0]
-
-    def flat(images):
-        return images.reshape(len(images), -1) / 255.0
-
-    train, train_labels = ksd.data.load_digits(size, "train")
-    test, test_labels = ksd.data.load_digits(size, "test")
-    train, test = flat(train), flat(test)
-    classifier = SVC(C=10.0).fit(train, train_labels)
-
+    model = ksd.models.DiffusionModel.from_preset(arguments.model)
+    reader = DigitsReader(model.backbone.image_shape[0])
     labels = np.repeat(np.arange(10), arguments.per_class)
     start = time.perf_counter()
     images = model.generate(
@@ -74,22 +41,8 @@ def main():
         batch_size=100,
     )
     seconds = time.perf_counter() - start
-    generated = flat(images)
-    read = classifier.predict(generated)
-    rows = {
-        "read as the digit asked for": (
-            float((read == labels).mean()),
-            float(classifier.score(test, test_labels)),
-        ),
-        "distance to the nearest training picture": (
-            nearest(generated, train),
-            nearest(test, train),
-        ),
-        "spread within a class": (
-            spread(generated, labels),
-            spread(test, test_labels),
-        ),
-    }
+    read = reader.read(images)
+    rows = reader.measure(images, labels)
     print(f"{'':42}{'generated':>10}{'held out':>10}")
     for name, (ours, real) in rows.items():
         print(f"{name:42}{ours:10.3f}{real:10.3f}")

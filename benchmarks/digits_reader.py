@@ -1,0 +1,97 @@
+"""What tells good generated digits from bad ones."""
+
+import numpy as np
+from sklearn.svm import SVC
+
+import keras_simple_diffusion as ksd
+
+
+def distances(a, b):
+    """Root mean square difference of each pair, in grey levels of 0 to 1."""
+    squares = (a**2).sum(1)[:, None] + (b**2).sum(1)[None] - 2 * a @ b.T
+    return np.sqrt(np.maximum(squares, 0) / a.shape[1])
+
+
+def frechet(a, b):
+    """Fréchet distance of two sets of vectors, taken as Gaussians."""
+    mean_a, mean_b = a.mean(0), b.mean(0)
+    cov_a, cov_b = np.cov(a.T), np.cov(b.T)
+    # The trace of the square root of a product of two positive matrices.
+    root = np.sqrt(np.maximum(np.linalg.eigvals(cov_a @ cov_b).real, 0)).sum()
+    return float(
+        ((mean_a - mean_b) ** 2).sum()
+        + np.trace(cov_a)
+        + np.trace(cov_b)
+        - 2 * root
+    )
+
+
+class DigitsReader:
+    """A support vector machine trained on the real digits, and its measures.
+
+    Args:
+        size: int, height and width of the digits.
+    """
+
+    def __init__(self, size):
+        train, labels = ksd.data.load_digits(size, "train")
+        test, self.test_labels = ksd.data.load_digits(size, "test")
+        self.train, self.test = self._flat(train), self._flat(test)
+        self.classifier = SVC(C=10.0).fit(self.train, labels)
+
+    def read(self, images):
+        """The digits that the classifier reads."""
+        return self.classifier.predict(self._flat(images))
+
+    def measure(self, images, labels):
+        """How generated digits compare with real ones held out of training.
+
+        Args:
+            images: `uint8` array of shape `(N, size, size, 1)`.
+            labels: int array of shape `(N,)`, the digits asked for.
+
+        Returns:
+            A dict from the measure's name to a pair of floats, of the
+            generated and of the held-out digits.
+        """
+        pictures = self._flat(images)
+        return {
+            "read as the digit asked for": (
+                self.classifier.score(pictures, labels),
+                self.classifier.score(self.test, self.test_labels),
+            ),
+            "distance to the nearest training picture": (
+                self._nearest(pictures),
+                self._nearest(self.test),
+            ),
+            "spread within a class": (
+                self._spread(pictures, labels),
+                self._spread(self.test, self.test_labels),
+            ),
+            "Fréchet distance to held-out digits": (
+                self._frechet(pictures),
+                self._frechet(self.train),
+            ),
+        }
+
+    def _nearest(self, pictures):
+        return float(distances(pictures, self.train).min(axis=1).mean())
+
+    def _frechet(self, pictures):
+        """Over the classifier's ten decision values."""
+        decide = self.classifier.decision_function
+        return frechet(decide(pictures), decide(self.test))
+
+    @staticmethod
+    def _spread(pictures, labels):
+        """Mean distance between two pictures of one class."""
+        values = []
+        for label in np.unique(labels):
+            chosen = pictures[labels == label]
+            pairs = distances(chosen, chosen)[np.triu_indices(len(chosen), 1)]
+            values.append(pairs.mean())
+        return float(np.mean(values))
+
+    @staticmethod
+    def _flat(images):
+        return images.reshape(len(images), -1) / 255.0
