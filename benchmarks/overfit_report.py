@@ -32,7 +32,7 @@ mean squares of the [-1, 1] range; the filter's is {wiener}.
 
 {table}
 
-![The pictures, and what each twin makes of them at a log-SNR of -5](overfit.jpg)
+![Photographs, and what each twin makes of their noise](overfit.jpg)
 
 *First row: the photographs. Below: what the twins bring back from noise in
 which nothing can be seen.*
