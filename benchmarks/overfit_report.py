@@ -1,6 +1,6 @@
 """Table and picture of the results of `overfit_twins.py`.
 
-    python benchmarks/overfit_report.py --results FOLDER [FOLDER ...]
+    python benchmarks/overfit_report.py --results docs/overfit
 
 Writes `docs/overfit.md` and `docs/overfit.jpg`.
 """
@@ -14,7 +14,7 @@ from PIL import Image
 from PIL import ImageDraw
 from PIL import ImageFont
 
-ORIGINALS, DENOISED = 0, 6  # Rows of the sheets, 64 pixels each.
+ORIGINALS, DENOISED = 0, 3  # Rows of the sheets, 64 pixels each.
 DOCS = pathlib.Path(__file__).parents[1] / "docs"
 PAGE = """# Every configuration learns
 
@@ -46,16 +46,17 @@ def row_of(path, index):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--results", type=pathlib.Path, nargs="+")
+    parser.add_argument("--results", type=pathlib.Path)
     parser.add_argument("--output", type=pathlib.Path, default=DOCS)
     args = parser.parse_args()
     cells, sheets, last = {}, {}, None
-    for folder in args.results:
-        for line in (folder / "results.jsonl").read_text().splitlines():
-            last = json.loads(line)
-            name, backend = last["name"], last["backend"]
-            cells.setdefault(name, {})[backend] = last
-            sheets.setdefault(name, folder / f"{name}-{backend}.png")
+    for line in (args.results / "results.jsonl").read_text().splitlines():
+        last = json.loads(line)
+        name, backend = last["name"], last["backend"]
+        cells.setdefault(name, {})[backend] = last
+        sheet = args.results / f"{name}-{backend}.jpg"
+        if sheet.exists():
+            sheets.setdefault(name, sheet)
     backends = ("jax", "tensorflow", "torch")
     rows = [
         "| twin of | parameters (M) | "

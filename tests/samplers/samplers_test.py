@@ -89,8 +89,8 @@ def orders(sampler, counts=(64, 128, 256)):
     """Measured order of accuracy on the exact flow of a Gaussian."""
     oracle = gaussian_oracle.GaussianOracle([0.3], [0.4], [1.0])
     noise = np.random.default_rng(0).normal(size=(16, 4, 4, 1))
-    exact = oracle.flow(noise.astype("float32"), -6.0, 6.0)
-    schedule = ksd.schedules.CosineSchedule(-6.0, 6.0)
+    exact = oracle.flow(noise.astype("float32"), -8.0, 8.0)
+    schedule = ksd.schedules.CosineSchedule(-8.0, 8.0)
     errors = []
     for count in counts:
         grid = samplers.log_snr_grid(schedule, count, "log_snr")
