@@ -252,15 +252,15 @@ def test_nothing_overflows_in_half_precision(loss, policy):
     )
     model = ksd.models.DiffusionModel(backbone, LinearSchedule(), loss)
     before = [to_numpy(w).copy() for w in backbone.weights]
-    images = np.random.default_rng(0).integers(0, 256, (256, 8, 8, 3))
+    images = np.random.default_rng(0).integers(0, 256, (64, 8, 8, 3))
     history = model.fit(
-        images.astype("uint8"), batch_size=64, epochs=2, verbose=0
+        images.astype("uint8"), batch_size=16, epochs=1, verbose=0
     )
     assert np.isfinite(history.history["loss"]).all()
     after = [to_numpy(w) for w in backbone.weights]
     assert all(np.isfinite(value).all() for value in after)
     # No step was skipped by the loss scaling.
-    assert int(model.optimizer.iterations) == 8
+    assert int(model.optimizer.iterations) == 4
     assert any((a != b).any() for a, b in zip(before, after, strict=True))
     # Log-SNRs to the ends, one by one.
     rng = np.random.default_rng(0)

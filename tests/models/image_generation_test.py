@@ -131,14 +131,12 @@ def test_guidance_rescale_and_clipping_change_the_pictures(model):
     ids=str,
 )
 def test_sampler_and_spacing_are_arguments(model, sampler):
-    many = {"num_steps": 96, "clipping": None, "guidance_scale": 1.0}
-    exact = model.generate(
-        **DRAW, **{**many, "num_steps": 192}, sampler=samplers.HeunSampler()
-    )
+    many = {"num_steps": 40, "clipping": None, "guidance_scale": 1.0}
+    exact = model.generate(**DRAW, **many, sampler=samplers.HeunSampler())
     for spacing in ("time", "power"):
         drawn = model.generate(**DRAW, **many, sampler=sampler, spacing=spacing)
         # All of them solve the same flow.
-        assert mean_difference(drawn, exact) < 2.5
+        assert mean_difference(drawn, exact) < 5
     assert model.sampler == samplers.DDPMSampler()
 
 
