@@ -37,6 +37,7 @@ class ImageGeneration:
         guidance_rescale=None,
         clipping="static",
         return_steps=False,
+        _given=None,
     ):
         """Draw pictures, with the averaged weights.
 
@@ -87,8 +88,65 @@ class ImageGeneration:
         Example:
         >>> model.generate(labels=[3] * 16, num_steps=64, guidance_scale=2.0)
         """
-        options = {k: v for k, v in locals().items() if k != "self"}
-        return self._draw({}, **options)
+        given = _given or {}
+        if guidance_scale is None:
+            guidance_scale = self.guidance_scale
+        if num_steps is None:
+            num_steps = self.num_steps
+        num_classes = self.backbone.num_classes
+        labels = generation.find_labels(labels, num_classes, self.class_names)
+        num_images = generation.count_images(num_images, labels)
+        indices = generation.to_indices(indices, num_images)
+        generation.check_sampler(sampler)
+        generation.check_guidance(guidance_scale, num_classes, guidance_model)
+        generation.check_guidance_model(guidance_model, self)
+        generation.check_guidance_options(guidance_interval, guidance_rescale)
+        noise = generation.to_noise(
+            noise, num_images, self.backbone.image_shape
+        )
+        generation.check_clipping(clipping)
+        grid = log_snr_grid(self.schedule, num_steps, spacing)
+        skipped = generation.count_skipped(given.get("strength"), num_steps)
+        if skipped == num_steps:
+            pictures = generation.to_bytes(given["images"])
+            none = np.zeros((num_images, 0, *pictures.shape[1:]), "uint8")
+            return (pictures, none, none) if return_steps else pictures
+        if guidance_scale == 1.0:
+            guidance_scale = guidance_interval = guidance_rescale = None
+        seed = generation.to_seed(seed)
+        guide = None
+        if guidance_model is not None:
+            guide = Network(
+                guidance_model.backbone, guidance_model.prediction_type
+            )
+        program = SamplingProgram(
+            network=Network(self.backbone, self.prediction_type),
+            sampler=sampler or self.sampler,
+            clipping=clipping,
+            guide=guide,
+            return_steps=return_steps,
+        )
+        by_picture = {
+            "indices": indices,
+            "labels": labels,
+            "noise": noise,
+            "images": given.get("images"),
+            "known": given.get("known"),
+            "mask": given.get("mask"),
+            "small": given.get("small"),
+        }
+        shared = {
+            "key": ops.convert_to_tensor(random.seed_to_key(seed), "int32"),
+            "grid": grid[skipped:],
+            "guidance_scale": _to_tensor(guidance_scale),
+            "guidance_rescale": _to_tensor(guidance_rescale),
+            "guidance_interval": _to_tensor(guidance_interval),
+        }
+        with self.averaged_weights():
+            if guidance_model is None:
+                return self._run(program, by_picture, shared, batch_size)
+            with guidance_model.averaged_weights():
+                return self._run(program, by_picture, shared, batch_size)
 
     def edit(self, images, labels=None, strength=0.6, **kwargs):
         """Make variations of pictures: add noise, and draw anew from there.
@@ -111,7 +169,7 @@ class ImageGeneration:
         """
         images = generation.to_pictures(images, self.backbone.image_shape)
         given = {"images": images, "strength": strength}
-        return self._draw(given, len(images), labels, **kwargs)
+        return self.generate(len(images), labels, _given=given, **kwargs)
 
     def inpaint(self, images, mask, labels=None, **kwargs):
         """Draw a part of pictures anew; the rest stays, to the last bit.
@@ -137,7 +195,7 @@ class ImageGeneration:
         known = generation.to_pictures(images, self.backbone.image_shape)
         mask = generation.to_mask(mask, known.shape)
         given = {"known": known, "mask": mask}
-        return self._draw(given, len(known), labels, **kwargs)
+        return self.generate(len(known), labels, _given=given, **kwargs)
 
     def upscale(self, images, labels=None, **kwargs):
         """Draw pictures whose averages over blocks are given small ones.
@@ -164,7 +222,8 @@ class ImageGeneration:
         """
         shape = self.backbone.image_shape
         small = generation.to_small_pictures(images, shape)
-        return self._draw({"small": small}, len(small), labels, **kwargs)
+        given = {"small": small}
+        return self.generate(len(small), labels, _given=given, **kwargs)
 
     def invert(
         self,
@@ -272,85 +331,6 @@ class ImageGeneration:
                 f"{shape}. Received: {end.dtype} of shape {end.shape}"
             )
         return self.invert(end[None], labels, num_steps, spacing=spacing)[0]
-
-    def _draw(
-        self,
-        given,
-        num_images=None,
-        labels=None,
-        num_steps=None,
-        guidance_scale=None,
-        seed=None,
-        batch_size=64,
-        noise=None,
-        indices=None,
-        sampler=None,
-        spacing="time",
-        guidance_interval=None,
-        guidance_model=None,
-        guidance_rescale=None,
-        clipping="static",
-        return_steps=False,
-    ):
-        """`generate`, with what is `given` of the pictures."""
-        if guidance_scale is None:
-            guidance_scale = self.guidance_scale
-        if num_steps is None:
-            num_steps = self.num_steps
-        num_classes = self.backbone.num_classes
-        labels = generation.find_labels(labels, num_classes, self.class_names)
-        num_images = generation.count_images(num_images, labels)
-        indices = generation.to_indices(indices, num_images)
-        generation.check_sampler(sampler)
-        generation.check_guidance(guidance_scale, num_classes, guidance_model)
-        generation.check_guidance_model(guidance_model, self)
-        generation.check_guidance_options(guidance_interval, guidance_rescale)
-        noise = generation.to_noise(
-            noise, num_images, self.backbone.image_shape
-        )
-        generation.check_clipping(clipping)
-        grid = log_snr_grid(self.schedule, num_steps, spacing)
-        skipped = generation.count_skipped(given.get("strength"), num_steps)
-        if skipped == num_steps:
-            pictures = generation.to_bytes(given["images"])
-            none = np.zeros((num_images, 0, *pictures.shape[1:]), "uint8")
-            return (pictures, none, none) if return_steps else pictures
-        if guidance_scale == 1.0:
-            guidance_scale = guidance_interval = guidance_rescale = None
-        seed = generation.to_seed(seed)
-        guide = None
-        if guidance_model is not None:
-            guide = Network(
-                guidance_model.backbone, guidance_model.prediction_type
-            )
-        program = SamplingProgram(
-            network=Network(self.backbone, self.prediction_type),
-            sampler=sampler or self.sampler,
-            clipping=clipping,
-            guide=guide,
-            return_steps=return_steps,
-        )
-        by_picture = {
-            "indices": indices,
-            "labels": labels,
-            "noise": noise,
-            "images": given.get("images"),
-            "known": given.get("known"),
-            "mask": given.get("mask"),
-            "small": given.get("small"),
-        }
-        shared = {
-            "key": ops.convert_to_tensor(random.seed_to_key(seed), "int32"),
-            "grid": grid[skipped:],
-            "guidance_scale": _to_tensor(guidance_scale),
-            "guidance_rescale": _to_tensor(guidance_rescale),
-            "guidance_interval": _to_tensor(guidance_interval),
-        }
-        with self.averaged_weights():
-            if guidance_model is None:
-                return self._run(program, by_picture, shared, batch_size)
-            with guidance_model.averaged_weights():
-                return self._run(program, by_picture, shared, batch_size)
 
     def _run(self, program, by_picture, shared, batch_size):
         """Run a program batch by batch, compiled once."""
