@@ -37,6 +37,7 @@ def arguments():
     parser.add_argument("--backend", default="tensorflow")
     parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--learning-rate", type=float, default=2e-3)
+    parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument("--names", help="comma-separated; default: all")
     return parser.parse_args()
 
@@ -216,12 +217,13 @@ def run(name, output):
     jit_compile = args.backend == "jax"
     model.compile(optimizer, jit_compile=jit_compile)
     start = time.perf_counter()
-    # Every picture twice a step, each at a noise level of its own.
+    # Every picture once or more a step, each at a noise level of its own.
     data = {"images": images, **conditions}
-    data = {k: np.concatenate([v] * 2 * INTERVAL) for k, v in data.items()}
+    repeats = args.batch_size // len(images) * INTERVAL
+    data = {k: np.concatenate([v] * repeats) for k, v in data.items()}
     start = time.perf_counter()
     for steps in range(INTERVAL, args.steps + 1, INTERVAL):
-        model.fit(data, batch_size=32, shuffle=False, verbose=0)
+        model.fit(data, batch_size=args.batch_size, shuffle=False, verbose=0)
         errors = {}
         rows = [images]
         for log_snr in LOG_SNRS:
@@ -240,6 +242,7 @@ def run(name, output):
         "backend": args.backend,
         "parameters": backbone.count_params(),
         "steps": steps,
+        "batch_size": args.batch_size,
         "learned": learned,
         "seconds": round(seconds, 1),
         "rmse": {str(k): round(v, 4) for k, v in errors.items()},

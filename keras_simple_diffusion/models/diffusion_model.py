@@ -9,6 +9,7 @@ from keras_simple_diffusion.losses.diffusion_loss import DiffusionLoss
 from keras_simple_diffusion.models import generation
 from keras_simple_diffusion.models.guard import warn_unusual
 from keras_simple_diffusion.models.image_generation import ImageGeneration
+from keras_simple_diffusion.models.sampling_program import Network
 from keras_simple_diffusion.models.training_data import check_arrays
 from keras_simple_diffusion.models.training_data import split_inputs
 from keras_simple_diffusion.ops.diffusion import alpha_sigma
@@ -266,7 +267,8 @@ class DiffusionModel(ImageGeneration, keras_hub.models.Task):
                     self.backbone.num_classes,
                     labels,
                 )
-        prediction = self._predict(
+        network = Network(self.backbone, self.prediction_type)
+        prediction = network.predict(
             alpha * images + sigma * noise, log_snr, labels, training
         )
         target = {
@@ -312,13 +314,6 @@ class DiffusionModel(ImageGeneration, keras_hub.models.Task):
             return
         with optimizer.averaged_weights():
             yield
-
-    def _predict(self, noisy_images, log_snr, labels, training=False):
-        inputs = {"noisy_images": noisy_images, "log_snr": log_snr}
-        if labels is not None:
-            inputs["labels"] = labels
-        prediction = self.backbone(inputs, training=training)
-        return ops.cast(prediction, "float32")
 
     # === Presets ===
 

@@ -34,12 +34,12 @@ class Network:
     backbone: Any
     prediction_type: str
 
-    def predict(self, noisy_images, log_snr, labels):
+    def predict(self, noisy_images, log_snr, labels, training=False):
         """The float32 prediction for pictures with labels, or `None`."""
         inputs = {"noisy_images": noisy_images, "log_snr": log_snr}
         if labels is not None:
             inputs["labels"] = labels
-        return ops.cast(self.backbone(inputs, training=False), "float32")
+        return ops.cast(self.backbone(inputs, training=training), "float32")
 
     def convert(self, prediction, noisy_images, log_snr, to_type):
         """The prediction in another space."""
