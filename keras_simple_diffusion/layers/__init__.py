@@ -20,6 +20,9 @@ from keras_simple_diffusion.layers.resampling import Upsample2D as Upsample2D
 from keras_simple_diffusion.layers.residual_block import (
     ResidualBlock as ResidualBlock,
 )
+from keras_simple_diffusion.layers.seeded_dropout import (
+    SeededDropout as SeededDropout,
+)
 from keras_simple_diffusion.layers.transformer_block import (
     TransformerBlock as TransformerBlock,
 )

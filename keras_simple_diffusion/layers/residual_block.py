@@ -5,6 +5,7 @@ from keras import layers
 from keras import ops
 
 from keras_simple_diffusion.layers.feature_modulation import FeatureModulation
+from keras_simple_diffusion.layers.seeded_dropout import SeededDropout
 
 
 @keras.saving.register_keras_serializable("keras_simple_diffusion")
@@ -49,7 +50,7 @@ class ResidualBlock(layers.Layer):
         self.norm_in = layers.RMSNormalization(dtype=dtype, name="norm_in")
         self.norm_out = layers.RMSNormalization(dtype=dtype, name="norm_out")
         self.modulation = FeatureModulation(dtype=dtype, name="modulation")
-        self.dropout = layers.Dropout(dropout, dtype=dtype, name="dropout")
+        self.dropout = SeededDropout(dropout, dtype=dtype, name="dropout")
 
     def build(self, x_shape, embedding_shape, skip_shape=None):
         conv = {

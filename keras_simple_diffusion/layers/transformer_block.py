@@ -7,6 +7,7 @@ from keras import ops
 from keras_simple_diffusion.layers.attention import SelfAttention
 from keras_simple_diffusion.layers.cross_attention import CrossAttention
 from keras_simple_diffusion.layers.feature_modulation import FeatureModulation
+from keras_simple_diffusion.layers.seeded_dropout import SeededDropout
 
 
 @keras.saving.register_keras_serializable("keras_simple_diffusion")
@@ -66,7 +67,7 @@ class TransformerBlock(layers.Layer):
         dtype = self.dtype_policy
         self.norm = layers.RMSNormalization(dtype=dtype, name="norm")
         self.modulation = FeatureModulation(dtype=dtype, name="modulation")
-        self.dropout = layers.Dropout(dropout, dtype=dtype, name="dropout")
+        self.dropout = SeededDropout(dropout, dtype=dtype, name="dropout")
         self.attention = SelfAttention(num_heads, dtype=dtype, name="attention")
 
     def build(

@@ -205,3 +205,17 @@ def test_bad_arguments():
         layers.SelfAttention(3)(X)
     with pytest.raises(ValueError, match="embedding_dim=7"):
         layers.Conditioning(7)
+
+
+def test_dropout_masks_follow_from_the_saved_state():
+    layer = ksd.layers.SeededDropout(0.5)
+    x = np.ones((2, 50), "float32")
+    layer(x, training=True)
+    state = ops.convert_to_numpy(layer.seed_generator.state)
+    first = ops.convert_to_numpy(layer(x, training=True))
+    layer(x, training=True)
+    layer.seed_generator.state.assign(state)
+    keras.utils.set_random_seed(7)  # Another state of everything else.
+    again = ops.convert_to_numpy(layer(x, training=True))
+    np.testing.assert_array_equal(again, first)
+    assert 0.2 < (first == 0).mean() < 0.8
