@@ -149,13 +149,14 @@ def read_picture(path, task, smaller=1):
     Returns:
         A `uint8` array of shape `(H, W, C)`.
     """
-    from keras_simple_diffusion.data.pictures import decode
+    from keras_simple_diffusion.data.decoding import UNREADABLE
+    from keras_simple_diffusion.data.decoding import Decoder
 
     height, width, channels = task.backbone.image_shape
+    decoder = Decoder((height // smaller, width // smaller), channels)
     try:
-        content = pathlib.Path(path).read_bytes()
-        return decode(content, (height // smaller, width // smaller), channels)
-    except (OSError, ValueError) as error:
+        return decoder(pathlib.Path(path).read_bytes())["images"]
+    except UNREADABLE as error:
         raise InputError(f"'{path}' is not a readable picture: {error}") from (
             error
         )

@@ -1,9 +1,7 @@
 import numpy as np
 from PIL import Image
-from sklearn import datasets
-from sklearn.model_selection import train_test_split
 
-from keras_simple_diffusion.data.pictures import check_format
+from keras_simple_diffusion.data.decoding import check_format
 
 _SPLITS = ("all", "train", "test")
 
@@ -32,6 +30,10 @@ def load_digits(image_size=32, split="all"):
             f"`split` must be one of {_SPLITS}. Received: split={split!r}"
         )
     check_format(image_size, 1)
+    # Slow to import, and not needed by the processes that read other data.
+    from sklearn import datasets
+    from sklearn.model_selection import train_test_split
+
     digits = datasets.load_digits()
     labels = digits.target.astype("int32")
     if isinstance(image_size, int):

@@ -1,55 +1,188 @@
+"""Batches for `fit`, each a function of its number alone."""
+
+import concurrent.futures
+import contextlib
+import functools
+import itertools
+import os
+import time
+
 import grain
 import numpy as np
+from absl import flags
+
+from keras_simple_diffusion.data.sources import stack
+from keras_simple_diffusion.utils.errors import InputError
+
+_BATCHES_AHEAD = 2
 
 
-class _PictureSource:
-    """Random access to pictures in memory, one training example each."""
+def training_batches(
+    source,
+    batch_size,
+    seed=0,
+    flip=False,
+    start_step=0,
+    process_index=0,
+    process_count=1,
+    num_workers=0,
+    keys=("images", "labels"),
+):
+    """Endless, shuffled batches for `fit`, the same in every run.
 
-    def __init__(self, pictures):
-        self.pictures = pictures
-
-    def __len__(self):
-        return len(self.pictures.images)
-
-    def __getitem__(self, index):
-        example = {"images": self.pictures.images[index]}
-        if self.pictures.labels is not None:
-            example["labels"] = self.pictures.labels[index]
-        return example
-
-
-def _flip_half(example, rng):
-    if rng.random() < 0.5:
-        example = {**example, "images": example["images"][:, ::-1]}
-    return example
-
-
-def training_batches(pictures, batch_size, seed=0, flip=False):
-    """Endless, shuffled, deterministic batches for `fit`.
+    The pictures come in another order in each epoch; together the epochs are
+    an endless stream. Batch `s` holds its elements `s * batch_size` to
+    `(s + 1) * batch_size - 1`, and what is random about an element depends on
+    the seed and its place in the stream. So a run goes on from `start_step`
+    with the batches that it would have had, at no cost, whatever the numbers
+    of processes and workers are.
 
     Args:
-        pictures: a `Pictures` tuple.
-        batch_size: int.
-        seed: int. Order of the pictures and which are flipped. Defaults to
-            `0`.
+        source: a `PictureSource`, see `keras_simple_diffusion.data.open_data`.
+        batch_size: int. Pictures a step, in all processes together.
+        seed: int. Order of the pictures, flips and crops. Defaults to `0`.
         flip: bool. Whether to mirror half of the pictures left to right.
             Defaults to `False`.
+        start_step: int. Number of the first batch. Defaults to `0`.
+        process_index: int. Which share of each batch to read, `0` to
+            `process_count - 1`. Defaults to `0`.
+        process_count: int. Number of shares: joined in their order they are
+            the whole batch. Defaults to `1`.
+        num_workers: int. Processes that read and decode; `0` does so in
+            threads of this one. Defaults to `0`.
+        keys: names of what to take of each example, as far as there is.
+            Defaults to `("images", "labels")`.
 
     Returns:
-        A `grain.IterDataset` of dicts with `"images"`, `uint8` of shape
-        `(batch_size, H, W, C)`, and, if there are classes, `"labels"`.
+        `Batches`, a `grain.IterDataset` of dicts of stacked arrays.
+
+    Example:
+    >>> digits = keras_simple_diffusion.data.open_data("digits", 16)
+    >>> batches = keras_simple_diffusion.data.training_batches(digits, 64)
+    >>> model.fit(batches, steps_per_epoch=100, epochs=10)
     """
-    dataset = grain.MapDataset.source(_PictureSource(pictures))
-    dataset = dataset.seed(seed).shuffle().repeat()
-    if flip:
-        dataset = dataset.random_map(_flip_half)
-    return dataset.batch(batch_size, batch_fn=_stack).to_iter_dataset(
-        grain.ReadOptions(num_threads=1, prefetch_buffer_size=4)
+    if batch_size % process_count:
+        raise InputError(
+            "The batch must divide into the processes. Received: batch_size="
+            f"{batch_size}, process_count={process_count}"
+        )
+    num_threads = 1 if num_workers else min(16, os.cpu_count() or 1)
+    stream = grain.MapDataset.range(len(source)).seed(seed).shuffle().repeat()
+    shares = stream.map_with_index(lambda place, index: (place, index)).batch(
+        batch_size // process_count, batch_fn=list
     )
+    ours = shares[start_step * process_count + process_index :: process_count]
+    batches = ours.map(_Load(source, seed, flip, keys, num_threads))
+    batches = batches.to_iter_dataset(
+        grain.ReadOptions(num_threads=1, prefetch_buffer_size=_BATCHES_AHEAD)
+    )
+    if num_workers:
+        if not flags.FLAGS.is_parsed():
+            flags.FLAGS.mark_as_parsed()  # Grain asks them about profiling.
+        batches = batches.mp_prefetch(
+            grain.MultiprocessingOptions(
+                num_workers, per_worker_buffer_size=_BATCHES_AHEAD
+            )
+        ).map(_out_of_shared_memory)
+    return Batches(batches)
 
 
-def _stack(examples):
-    return {
-        key: np.stack([example[key] for example in examples])
-        for key in examples[0]
-    }
+def _out_of_shared_memory(batch):
+    return {key: np.array(array) for key, array in batch.items()}
+
+
+class Batches(grain.IterDataset):
+    """Batches that know how long was waited for them.
+
+    Attributes:
+        seconds_waited: float. Time spent on asking for batches so far. Where
+            Keras itself reads ahead, on TensorFlow, it is more than the time
+            that the training waited.
+        error: the exception that ended the batches, or `None`.
+    """
+
+    def __init__(self, batches):
+        super().__init__(batches)
+        self.seconds_waited = 0.0
+        self.error = None
+
+    def __iter__(self):
+        return _BatchIterator(iter(self._parent), self)
+
+    @contextlib.contextmanager
+    def errors_as_raised(self):
+        """Context in which an error of the data comes out as it was raised.
+
+        Between the data and the caller of `fit` there may be TensorFlow,
+        which makes an error of its own of it, with a page of text.
+        """
+        try:
+            yield
+        except Exception:
+            if self.error is not None:
+                raise self.error from None
+            raise
+
+
+class _BatchIterator(grain.DatasetIterator):
+    def __init__(self, batches, owner):
+        super().__init__(batches)
+        self._owner = owner
+
+    def __next__(self):
+        started = time.perf_counter()
+        try:
+            return next(self._parent)
+        except Exception as error:
+            # After the first error TensorFlow may ask for more.
+            self._owner.error = self._owner.error or error
+            raise
+        finally:
+            self._owner.seconds_waited += time.perf_counter() - started
+
+    def get_state(self):
+        return self._parent.get_state()
+
+    def set_state(self, state):
+        self._parent.set_state(state)
+
+
+class _Load:
+    """Loads the pictures of a batch, several at once."""
+
+    def __init__(self, source, seed, flip, keys, num_threads):
+        self.source = source
+        self.seed = seed
+        self.flip = flip
+        self.keys = keys
+        self.num_threads = num_threads
+
+    def __getstate__(self):
+        state = dict(self.__dict__)
+        state.pop("_pool", None)
+        return state
+
+    @functools.cached_property
+    def _pool(self):
+        return concurrent.futures.ThreadPoolExecutor(self.num_threads)
+
+    def __call__(self, orders):
+        if self.num_threads == 1:
+            return stack(self._load(orders), self.keys)
+        size = -(-len(orders) // self.num_threads)
+        parts = [orders[i : i + size] for i in range(0, len(orders), size)]
+        loaded = self._pool.map(self._load, parts)
+        return stack(list(itertools.chain(*loaded)), self.keys)
+
+    def _load(self, orders):
+        examples = []
+        for place, index in orders:
+            rng = np.random.default_rng((self.seed, place))
+            flip = self.flip and rng.random() < 0.5
+            example = self.source.example(index, rng)
+            if flip:
+                # Of a picture that lies on its side, up and down.
+                axis = 0 if example.get("portrait") else 1
+                example["images"] = np.flip(example["images"], axis)
+            examples.append(example)
+        return examples

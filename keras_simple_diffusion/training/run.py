@@ -9,10 +9,11 @@ import numpy as np
 from matplotlib import figure as matplotlib_figure
 from matplotlib import ticker
 
-from keras_simple_diffusion.data.named import load_named
-from keras_simple_diffusion.data.named import take
-from keras_simple_diffusion.data.pictures import MissingSplitError
+from keras_simple_diffusion.data.listing import MissingSplitError
+from keras_simple_diffusion.data.named import open_data
 from keras_simple_diffusion.data.pipeline import training_batches
+from keras_simple_diffusion.data.sources import stack
+from keras_simple_diffusion.data.sources import take
 from keras_simple_diffusion.models.backbone import DiffusionBackbone
 from keras_simple_diffusion.models.diffusion_model import DiffusionModel
 from keras_simple_diffusion.models.transfer import transfer_weights
@@ -77,9 +78,9 @@ def train_run(
     keras.utils.set_random_seed(seed)
     shape = read_json(folder, "config.json")["config"]["image_shape"]
     image_size = image_size or tuple(shape[:2])
-    pictures = load_named(data, image_size, "train", shape[2])
+    source = open_data(data, image_size, "train", shape[2])
     validation = _validation(data, image_size, shape[2])
-    model = _build_model(folder, pictures)
+    model = _build_model(folder, source)
     if initialize_from is not None:
         transfer_weights(initialize_from, model.backbone)
     model.compile(recipe.optimizer(), ema_decay=recipe.ema_decay)
@@ -89,7 +90,7 @@ def train_run(
         "data": str(data),
         "preset": str(preset),
         "image_size": image_size,
-        "num_pictures": len(pictures.images),
+        "num_pictures": len(source),
         "seed": seed,
         "initialize_from": initialize_from and str(initialize_from),
         "minutes": minutes,
@@ -103,10 +104,10 @@ def train_run(
         },
     }
     _write_text(output / "config.json", json.dumps(config, indent=2))
-    format = " x ".join(str(n) for n in pictures.images.shape[1:])
+    format = " x ".join(str(n) for n in source.image_shape)
     print(
-        f"{len(pictures.images)} pictures of {format}, "
-        f"{len(pictures.class_names or [])} classes; "
+        f"{len(source)} pictures of {format}, "
+        f"{len(source.class_names or [])} classes; "
         f"{config['parameters']:,} parameters; {keras.config.backend()} on "
         f"{device_name()}"
     )
@@ -118,16 +119,18 @@ def train_run(
         History(output / "history.csv"),
         Checkpoint(lambda: _save(model, output), checkpoint_every),
     ]
-    model.fit(
-        training_batches(pictures, recipe.batch_size, seed, recipe.flip),
-        steps_per_epoch=steps_per_epoch,
-        epochs=-(-recipe.steps // steps_per_epoch),
-        validation_data=validation,
-        validation_freq=5,
-        shuffle=False,  # Grain has shuffled already.
-        callbacks=callbacks,
-        verbose=0,
-    )
+    batches = training_batches(source, recipe.batch_size, seed, recipe.flip)
+    with batches.errors_as_raised():
+        model.fit(
+            batches,
+            steps_per_epoch=steps_per_epoch,
+            epochs=-(-recipe.steps // steps_per_epoch),
+            validation_data=validation,
+            validation_freq=5,
+            shuffle=False,  # Grain has shuffled already.
+            callbacks=callbacks,
+            verbose=0,
+        )
     _draw_loss(output)
     print("drawing samples ...")
     draw_samples(model, seed).save(output / "samples.png")
@@ -161,12 +164,12 @@ def _recipe(folder, overrides):
     return Recipe(**fields)
 
 
-def _build_model(folder, pictures):
-    num_classes = pictures.class_names and len(pictures.class_names)
+def _build_model(folder, source):
+    num_classes = source.class_names and len(source.class_names)
     backbone = DiffusionBackbone.from_preset(
         folder,
         load_weights=False,
-        image_shape=pictures.images.shape[1:],
+        image_shape=source.image_shape,
         num_classes=num_classes,
     )
     overrides = {}
@@ -174,7 +177,7 @@ def _build_model(folder, pictures):
         overrides["guidance_scale"] = 1.0
     task = read_json(folder, "task.json").get("config", {})
     schedule = task.get("schedule", {})
-    size = min(pictures.images.shape[1:3])
+    size = min(source.image_shape[:2])
     if schedule.get("config", {}).get("image_size", size) != size:
         schedule["config"]["image_size"] = size
         overrides["schedule"] = keras.saving.deserialize_keras_object(schedule)
@@ -182,21 +185,19 @@ def _build_model(folder, pictures):
         folder,
         load_weights=False,
         backbone=backbone,
-        class_names=pictures.class_names,
+        class_names=source.class_names,
         **overrides,
     )
 
 
 def _validation(data, image_size, num_channels):
     try:
-        pictures = load_named(data, image_size, "test", num_channels)
+        source = open_data(data, image_size, "test", num_channels)
     except MissingSplitError:
         return None
-    pictures = take(pictures, _NUM_VALIDATION)
-    inputs = {"images": pictures.images, "labels": pictures.labels}
-    if pictures.labels is None:
-        del inputs["labels"]
-    return inputs
+    source = take(source, _NUM_VALIDATION)
+    examples = [source[index] for index in range(len(source))]
+    return stack(examples, ("images", "labels"))
 
 
 def _save(model, output):

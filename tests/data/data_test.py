@@ -7,7 +7,11 @@ import pytest
 from PIL import Image
 
 import keras_simple_diffusion as ksd
-from keras_simple_diffusion.data.pictures import decode
+from keras_simple_diffusion.data.decoding import Decoder
+
+
+def decode(content, image_size, num_channels):
+    return Decoder(image_size, num_channels)(content)["images"]
 
 
 def encode(array, suffix="png", **kwargs):
@@ -161,10 +165,10 @@ def test_training_batches():
     images = np.arange(10, dtype="uint8").reshape(10, 1, 1, 1)
     images = np.broadcast_to(images, (10, 4, 4, 1)).copy()
     images[:, :, 0] += 100  # Left and right differ.
-    pictures = ksd.data.Pictures(images, np.arange(10, dtype="int32"), None)
+    source = ksd.data.ArraySource(images, np.arange(10))
 
     def take(count, **kwargs):
-        batches = iter(ksd.data.training_batches(pictures, 4, **kwargs))
+        batches = iter(ksd.data.training_batches(source, 4, **kwargs))
         return [next(batches) for _ in range(count)]
 
     batches = take(5)
@@ -191,8 +195,8 @@ def test_training_batches():
 
 def test_pictures_without_classes_give_no_labels():
     images = np.zeros((4, 2, 2, 1), "uint8")
-    pictures = ksd.data.Pictures(images, None, None)
-    batch = next(iter(ksd.data.training_batches(pictures, 2)))
+    source = ksd.data.ArraySource(images)
+    batch = next(iter(ksd.data.training_batches(source, 2)))
     assert set(batch) == {"images"}
 
 

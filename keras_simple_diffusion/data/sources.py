@@ -1,0 +1,137 @@
+"""Random access to pictures, one training example each."""
+
+import zlib
+
+import numpy as np
+
+
+class PictureSource:
+    """Pictures by number, decoded when they are asked for.
+
+    Item `i` is a dict with `"images"`, a `uint8` array of shape `(H, W, C)`,
+    and, where the data has them, `"labels"` (int32), `"captions"` (string) and
+    `"portrait"` (int32, 1 for a picture that was turned on its side). Sources
+    can be sent to other processes.
+
+    A subclass sets the attributes, and defines `__len__` and `example`.
+
+    Args:
+        image_shape: `(height, width, channels)`.
+        class_names: list of strings, or `None` without classes.
+        fingerprint: string. A digest that changes when the data does.
+    """
+
+    def __init__(self, image_shape, class_names, fingerprint):
+        self.image_shape = tuple(image_shape)
+        self.class_names = class_names
+        self.fingerprint = fingerprint
+
+    def example(self, index, rng=None):
+        """One picture with what belongs to it.
+
+        Args:
+            index: int.
+            rng: `numpy.random.Generator` that decides on what is random, such
+                as where to crop, or `None` for the same in every call.
+
+        Returns:
+            A dict.
+        """
+        raise NotImplementedError
+
+    def __len__(self):
+        raise NotImplementedError
+
+    def __getitem__(self, index):
+        return self.example(index)
+
+
+class ArraySource(PictureSource):
+    """A source of pictures in memory.
+
+    Args:
+        images: `uint8` array of shape `(N, H, W, C)`.
+        labels: int32 array of shape `(N,)`, or `None` without classes.
+        class_names: list of strings, or `None`.
+        captions: list of `N` strings, or `None`.
+
+    Example:
+    >>> images, labels = keras_simple_diffusion.data.load_digits(32)
+    >>> source = keras_simple_diffusion.data.ArraySource(images, labels)
+    """
+
+    def __init__(self, images, labels=None, class_names=None, captions=None):
+        if labels is not None:
+            labels = np.asarray(labels, "int32")
+        columns = {"images": images, "labels": labels, "captions": captions}
+        self._columns = {k: v for k, v in columns.items() if v is not None}
+        lengths = {name: len(each) for name, each in self._columns.items()}
+        if len(set(lengths.values())) > 1:
+            raise ValueError(
+                "There must be as many labels and captions as images. "
+                f"Received: {lengths}"
+            )
+        digest = 0
+        for name, column in self._columns.items():
+            array = np.ascontiguousarray(column)
+            kind = f"{name} {array.shape} {array.dtype}"
+            digest = zlib.crc32(kind.encode(), digest)
+            digest = zlib.crc32(array.view("uint8"), digest)
+        super().__init__(images.shape[1:], class_names, f"{digest:08x}")
+
+    def __len__(self):
+        return len(self._columns["images"])
+
+    def example(self, index, rng=None):
+        return {name: column[index] for name, column in self._columns.items()}
+
+
+class _Subset(PictureSource):
+    def __init__(self, source, chosen):
+        super().__init__(
+            source.image_shape, source.class_names, source.fingerprint
+        )
+        self._source = source
+        self._chosen = chosen
+
+    def __len__(self):
+        return len(self._chosen)
+
+    def example(self, index, rng=None):
+        return self._source.example(self._chosen[index], rng)
+
+
+def take(source, count, seed=0):
+    """A random choice of at most `count` pictures, the same in every call.
+
+    Args:
+        source: a `PictureSource`.
+        count: int.
+        seed: int. Defaults to `0`.
+
+    Returns:
+        A `PictureSource`.
+    """
+    if len(source) <= count:
+        return source
+    chosen = np.random.default_rng(seed).choice(
+        len(source), count, replace=False
+    )
+    return _Subset(source, chosen.tolist())
+
+
+def stack(examples, keys=None):
+    """Examples as one batch.
+
+    Args:
+        examples: list of dicts.
+        keys: names of what to keep, or `None` for everything.
+
+    Returns:
+        A dict of arrays whose first axis counts the examples.
+    """
+    return {
+        key: np.stack([example[key] for example in examples])
+        for key in examples[0]
+        if keys is None or key in keys
+    }
