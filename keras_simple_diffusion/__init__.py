@@ -9,6 +9,7 @@ from keras_simple_diffusion.version import __version__
 
 _NAMESPACES = (
     "data",
+    "distribution",
     "layers",
     "losses",
     "models",

@@ -18,8 +18,10 @@ ALLOWED = {
     "losses": {"ops", "schedules"},
     "layers": {"ops"},
     "optimizers": set(),
+    "distribution": set(),
     "samplers": {"ops", "schedules"},
     "models": {
+        "distribution",
         "layers",
         "losses",
         "ops",
@@ -28,8 +30,14 @@ ALLOWED = {
         "schedules",
     },
     "data": set(),
-    "training": {"data", "models", "optimizers", "schedules"},
-    "cli": {"data", "models", "samplers", "training"},
+    "training": {
+        "data",
+        "distribution",
+        "models",
+        "optimizers",
+        "schedules",
+    },
+    "cli": {"data", "distribution", "models", "samplers", "training"},
 }
 FILES = sorted(PACKAGE.rglob("*.py"))
 
@@ -62,13 +70,17 @@ def test_import_direction(path):
 
 
 @pytest.mark.parametrize("backend", ["jax", "tensorflow", "torch"])
-def test_backends_are_imported_in_two_places_only(backend):
+def test_backends_are_imported_in_three_places_only(backend):
     users = {
         str(path.relative_to(PACKAGE))
         for path in FILES
         if any(name.split(".")[0] == backend for name in imports_of(path))
     }
-    assert users <= {"models/compilation.py", "utils/backend.py"}
+    assert users <= {
+        "distribution/native.py",
+        "models/compilation.py",
+        "utils/backend.py",
+    }
 
 
 def test_files_are_small():

@@ -3,11 +3,13 @@ import pathlib
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("MPLBACKEND", "Agg")
-# Most of the time on JAX goes into compiling programs that run once.
+# Most of the time on JAX goes into compiling programs that run once. There are
+# 8 devices for the tests of distribution; all others use the first.
 os.environ.setdefault(
     "XLA_FLAGS",
     "--xla_backend_optimization_level=0 "
-    "--xla_llvm_disable_expensive_passes=true",
+    "--xla_llvm_disable_expensive_passes=true "
+    "--xla_force_host_platform_device_count=8",
 )
 
 import keras

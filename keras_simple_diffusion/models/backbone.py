@@ -10,6 +10,19 @@ from keras_simple_diffusion.layers.wavelet import WaveletTransform2D
 from keras_simple_diffusion.utils.errors import InputError
 from keras_simple_diffusion.utils.presets import resolve_preset
 
+# How weights are split over the axes (data, model) of a device mesh. The
+# first of two layers is split by its outputs and the second by its inputs, so
+# that what is between them needs no exchange (Megatron).
+_LAYOUTS = {
+    ".*/(hidden|context|query|key_value|qkv|projection|dense)/kernel": (
+        "data",
+        "model",
+    ),
+    ".*/output/kernel": ("model", "data"),
+    ".*/conv_in/kernel": (None, None, "data", "model"),
+    ".*/conv_out/kernel": (None, None, "model", "data"),
+}
+
 
 class DiffusionBackbone(keras_hub.models.Backbone):
     """Base class of the networks that predict the velocity of noisy pictures.
@@ -287,6 +300,50 @@ class DiffusionBackbone(keras_hub.models.Backbone):
             "downsampling": self.downsampling,
             "downsampling_factor": self.downsampling_factor,
         }
+
+    @classmethod
+    def get_layout_map(
+        cls,
+        device_mesh,
+        model_parallel_dim_name="model",
+        data_parallel_dim_name="batch",
+    ):
+        """How to split the weights over devices, for tensor parallelism.
+
+        Groups of devices along the model axis share the work on each picture.
+        Along the data axis each kernel is split as well, in its other
+        dimension, to save memory. What no rule names is copied: it is little.
+
+        Args:
+            device_mesh: a `keras.distribution.DeviceMesh`.
+            model_parallel_dim_name: string. Its axis along which devices
+                share the work on a picture. Defaults to `"model"`.
+            data_parallel_dim_name: string. Its axis along which the batch is
+                split. Defaults to `"batch"`.
+
+        Returns:
+            A `keras.distribution.LayoutMap`.
+
+        Example:
+        ```python
+        mesh = keras.distribution.DeviceMesh((2, 4), ("batch", "model"))
+        distribution = keras.distribution.ModelParallel(
+            layout_map=UViTBackbone.get_layout_map(mesh)
+        )
+        ```
+
+        References:
+            - [Shoeybi et al., 2019](https://arxiv.org/abs/1909.08053)
+        """
+        names = {
+            "data": data_parallel_dim_name,
+            "model": model_parallel_dim_name,
+            None: None,
+        }
+        layout_map = keras.distribution.LayoutMap(device_mesh)
+        for paths, axes in _LAYOUTS.items():
+            layout_map[paths] = tuple(names[axis] for axis in axes)
+        return layout_map
 
     @classmethod
     def from_preset(cls, preset, load_weights=True, **kwargs):

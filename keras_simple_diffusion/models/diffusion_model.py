@@ -5,6 +5,8 @@ import keras_hub
 from keras import ops
 from keras_hub.src.utils.preset_utils import get_preset_loader
 
+from keras_simple_diffusion.distribution import processes
+from keras_simple_diffusion.distribution.strategies import check_distribution
 from keras_simple_diffusion.losses.diffusion_loss import DiffusionLoss
 from keras_simple_diffusion.models import generation
 from keras_simple_diffusion.models.guard import warn_unusual
@@ -158,6 +160,7 @@ class DiffusionModel(ImageGeneration, keras_hub.models.Task):
             **kwargs: `run_eagerly`, `steps_per_execution`, `jit_compile` and
                 `auto_scale_loss` of `keras.Model.compile`.
         """
+        check_distribution()
         if optimizer == "auto":
             optimizer = keras.optimizers.Adam(
                 1e-4, beta_2=0.99, epsilon=1e-12, global_clipnorm=1.0
@@ -343,12 +346,18 @@ class DiffusionModel(ImageGeneration, keras_hub.models.Task):
     def save_to_preset(self, preset_dir, max_shard_size=10):
         """Write a preset folder, with the averaged weights.
 
+        Of several processes all must call it, and the main one writes.
+
         Args:
             preset_dir: path of the folder.
             max_shard_size: see `keras_hub.models.Task.save_to_preset`.
         """
-        with self.averaged_weights(), whole_folder(preset_dir) as draft:
-            super().save_to_preset(draft, max_shard_size=max_shard_size)
+        variables = self.backbone.variables
+        with self.averaged_weights(), processes.gathered(variables):
+            if not processes.is_main_process():
+                return
+            with whole_folder(preset_dir) as draft:
+                super().save_to_preset(draft, max_shard_size=max_shard_size)
 
     @classmethod
     def from_preset(cls, preset, load_weights=True, **kwargs):

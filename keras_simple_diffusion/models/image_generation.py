@@ -1,6 +1,9 @@
 import numpy as np
 from keras import ops
 
+from keras_simple_diffusion.distribution import native
+from keras_simple_diffusion.distribution.batches import num_batch_parts
+from keras_simple_diffusion.distribution.batches import split_batch
 from keras_simple_diffusion.models import generation
 from keras_simple_diffusion.models.compilation import compile_function
 from keras_simple_diffusion.models.sampling_program import InversionProgram
@@ -113,7 +116,10 @@ class ImageGeneration:
             return (pictures, none, none) if return_steps else pictures
         if guidance_scale == 1.0:
             guidance_scale = guidance_interval = guidance_rescale = None
-        seed = generation.to_seed(seed)
+        # A random seed must be the same in all processes.
+        key = native.from_main_process(
+            random.seed_to_key(generation.to_seed(seed))
+        )
         guide = None
         if guidance_model is not None:
             guide = Network(
@@ -136,7 +142,7 @@ class ImageGeneration:
             "small": given.get("small"),
         }
         shared = {
-            "key": ops.convert_to_tensor(random.seed_to_key(seed), "int32"),
+            "key": ops.convert_to_tensor(key, "int32"),
             "grid": grid[skipped:],
             "guidance_scale": _to_tensor(guidance_scale),
             "guidance_rescale": _to_tensor(guidance_rescale),
@@ -349,7 +355,8 @@ class ImageGeneration:
             )
             self.compiled_programs[program] = function
         count = max(len(v) for v in by_picture.values() if v is not None)
-        batch_size = min(batch_size, count)
+        parts = num_batch_parts()
+        batch_size = -(-min(batch_size, count) // parts) * parts
         batches = []
         for start in range(0, count, batch_size):
             # The last batch is filled up: one size, one program.
@@ -357,13 +364,13 @@ class ImageGeneration:
             inputs = {
                 key: None
                 if value is None
-                else ops.convert_to_tensor(np.asarray(value)[taken])
+                else split_batch(np.asarray(value)[taken])
                 for key, value in by_picture.items()
             }
             batch = function({**inputs, **shared})
             if not isinstance(batch, tuple):
                 batch = (batch,)
-            batches.append([ops.convert_to_numpy(part) for part in batch])
+            batches.append([native.to_numpy(part) for part in batch])
         results = [
             np.concatenate(parts)[:count]
             for parts in zip(*batches, strict=True)

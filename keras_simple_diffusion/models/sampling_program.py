@@ -5,6 +5,7 @@ from typing import Any
 
 from keras import ops
 
+from keras_simple_diffusion.distribution.batches import split_batch
 from keras_simple_diffusion.ops import random
 from keras_simple_diffusion.ops.diffusion import convert_prediction
 from keras_simple_diffusion.ops.diffusion import diffuse
@@ -149,12 +150,12 @@ class SamplingProgram:
                 self.network.predict(noisy_images, log_snr, labels),
                 self.guide.convert(weak, noisy_images, log_snr, space),
             )
-        # Both halves in one batch.
+        # Both halves in one batch, split over the devices anew.
         null_labels = ops.full_like(labels, self.network.backbone.num_classes)
         prediction = self.network.predict(
-            ops.concatenate([noisy_images, noisy_images]),
-            ops.concatenate([log_snr, log_snr]),
-            ops.concatenate([labels, null_labels]),
+            split_batch(ops.concatenate([noisy_images, noisy_images])),
+            split_batch(ops.concatenate([log_snr, log_snr])),
+            split_batch(ops.concatenate([labels, null_labels])),
         )
         return ops.split(prediction, 2)
 

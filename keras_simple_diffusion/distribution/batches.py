@@ -1,0 +1,56 @@
+import keras
+from keras import ops
+
+from keras_simple_diffusion.utils.errors import InputError
+
+
+def num_batch_parts():
+    """Number of parts that a batch is split into, 1 without distribution."""
+    distribution = keras.distribution.distribution()
+    return 1 if distribution is None else distribution.num_model_replicas
+
+
+def check_batch_size(batch_size):
+    """Raise an `InputError` unless a batch can be split evenly."""
+    parts = num_batch_parts()
+    if batch_size % parts:
+        below = batch_size - batch_size % parts
+        raise InputError(
+            f"A batch is split over {parts} devices, so its size must be a "
+            f"multiple of {parts}, such as {below or parts}. Received: "
+            f"batch_size={batch_size}"
+        )
+
+
+def data_shard():
+    """Which share of every batch this process has to provide.
+
+    Share `i` of `n` is the `i`-th of `n` contiguous parts of the whole batch.
+    Processes whose devices hold parts of the same copy of the network have
+    the same share.
+
+    Returns:
+        A tuple of ints `(index, count)`.
+    """
+    distribution = keras.distribution.distribution()
+    if distribution is None:
+        return 0, 1
+    count = min(distribution.num_processes, distribution.num_model_replicas)
+    return distribution.data_shard_id, count
+
+
+def split_batch(array):
+    """Bring a whole batch to the devices, split along its first axis.
+
+    Args:
+        array: NumPy array, the same in every process; or, within a compiled
+            function, a tensor.
+
+    Returns:
+        A tensor. Without a distribution it is on one device.
+    """
+    distribution = keras.distribution.distribution()
+    if distribution is None:
+        return ops.convert_to_tensor(array)
+    layout = distribution.get_data_layout(array.shape)
+    return keras.distribution.distribute_tensor(array, layout)

@@ -1,0 +1,140 @@
+import contextlib
+
+import keras
+
+from keras_simple_diffusion.distribution import native
+from keras_simple_diffusion.utils.errors import InputError
+
+_STRATEGIES = "'data', 'sharded' or 'tensor:N'"
+
+
+class FullySharded(keras.distribution.DataParallel):
+    """Data parallelism in which the weights are split as well.
+
+    Every weight of two or more dimensions is split over all devices along its
+    largest dimension that they divide, and with it the optimizer's moments and
+    the average of the weights. The compiler brings the parts together where
+    they are used. What no dimension allows to split is copied.
+
+    Args:
+        **kwargs: `keras.distribution.DataParallel` arguments.
+
+    Example:
+    ```python
+    distribution = keras_simple_diffusion.distribution.FullySharded()
+    with distribution.scope():
+        model = keras_simple_diffusion.models.DiffusionModel(...)
+    ```
+
+    References:
+        - [Rajbhandari et al., 2019](https://arxiv.org/abs/1910.02054)
+    """
+
+    def get_variable_layout(self, variable):
+        layout = super().get_variable_layout(variable)
+        if getattr(variable, "_layout", None) is not None:
+            return layout
+        shape = variable.shape
+        count = self.num_model_replicas
+        fitting = [i for i, size in enumerate(shape) if size % count == 0]
+        if len(shape) < 2 or not fitting:
+            return layout
+        axes = list(layout.axes)
+        axes[max(fitting, key=lambda i: (shape[i], i))] = self.batch_dim_name
+        return keras.distribution.TensorLayout(axes, self.device_mesh)
+
+
+@contextlib.contextmanager
+def distribute(strategy, backbone=None):
+    """Context in which a model is made, trained and sampled on all devices.
+
+    Args:
+        strategy: string.
+            - `"data"`: every device has the whole network and a part of the
+              batch.
+            - `"sharded"`: the weights, the optimizer's moments and the
+              average are split over the devices too, see `FullySharded`.
+            - `"tensor:N"`: groups of `N` devices share the work on each
+              picture; the batch is split over the groups. `N` divides the
+              number of devices, and should divide that of attention heads.
+        backbone: class of the network, for `"tensor:N"`. Its
+            `get_layout_map` says how the weights are split.
+
+    Yields:
+        On JAX the `keras.distribution.Distribution`.
+
+    Raises:
+        InputError: if there is no such strategy, or not on this backend.
+
+    Example:
+    ```python
+    with keras_simple_diffusion.distribution.distribute("sharded"):
+        model = keras_simple_diffusion.models.DiffusionModel(backbone)
+        model.fit(dataset)
+    ```
+    """
+    name, group_size = _parse(strategy)
+    if keras.config.backend() == "tensorflow":
+        if name != "data":
+            raise InputError(
+                "On TensorFlow the only strategy is 'data'. Received: "
+                f"'{strategy}'. Set the environment variable KERAS_BACKEND=jax "
+                "for the others."
+            )
+        with native.mirrored_scope() as strategy:
+            yield strategy
+        return
+    if not native.keras_distributes():
+        raise InputError(
+            f"Keras {keras.__version__} does not distribute on "
+            f"{keras.config.backend()}. Received: '{strategy}'. Set the "
+            "environment variable KERAS_BACKEND=jax."
+        )
+    if name == "data":
+        # Each process reads its own part of the data, see `data_shard`.
+        distribution = keras.distribution.DataParallel(auto_shard_dataset=False)
+    elif name == "sharded":
+        distribution = FullySharded(auto_shard_dataset=False)
+    else:
+        distribution = _tensor_parallel(group_size, backbone)
+    with distribution.scope():
+        yield distribution
+
+
+def check_distribution():
+    """Raise an `InputError` if Keras would ignore the distribution set."""
+    is_set = keras.distribution.distribution() is not None
+    if is_set and not native.keras_distributes():
+        raise InputError(
+            "`keras.distribution` has no effect on "
+            f"{keras.config.backend()} with Keras {keras.__version__}. Remove "
+            "the distribution, or set the environment variable "
+            "KERAS_BACKEND=jax."
+        )
+
+
+def _parse(strategy):
+    name, _, size = str(strategy).partition(":")
+    is_tensor = name == "tensor" and size.isdecimal() and int(size) > 0
+    if strategy not in ("data", "sharded") and not is_tensor:
+        raise InputError(
+            f"The strategies are {_STRATEGIES}. Received: '{strategy}'"
+        )
+    return name, int(size) if is_tensor else None
+
+
+def _tensor_parallel(group_size, backbone):
+    devices = keras.distribution.list_devices()
+    if len(devices) % group_size:
+        raise InputError(
+            f"Groups of {group_size} devices cannot be made of {len(devices)}. "
+            f"Received: 'tensor:{group_size}'"
+        )
+    mesh = keras.distribution.DeviceMesh(
+        (len(devices) // group_size, group_size), ("batch", "model"), devices
+    )
+    return keras.distribution.ModelParallel(
+        layout_map=backbone.get_layout_map(mesh),
+        batch_dim_name="batch",
+        auto_shard_dataset=False,
+    )

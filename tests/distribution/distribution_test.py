@@ -1,0 +1,242 @@
+"""Training and sampling on several devices give what one device gives."""
+
+import importlib.util
+import os
+import pathlib
+import socket
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+
+import keras_simple_diffusion as ksd
+from keras_simple_diffusion import distribution
+from keras_simple_diffusion.utils.errors import InputError
+
+PROGRAM = pathlib.Path(__file__).with_name("train_program.py")
+_SPEC = importlib.util.spec_from_file_location("train_program", PROGRAM)
+train_program = importlib.util.module_from_spec(_SPEC)
+_SPEC.loader.exec_module(train_program)
+
+BACKEND = keras.config.backend()
+ON_JAX = pytest.mark.skipif(BACKEND != "jax", reason="JAX only")
+NOT_ON_JAX = pytest.mark.skipif(BACKEND == "jax", reason="not on JAX")
+
+
+def check_equal(results, expected):
+    """Losses and all state to 1e-5, pictures up to the rounding of a level."""
+    assert sorted(results) == sorted(expected)
+    for name, value in expected.items():
+        if name == "pictures":
+            change = np.abs(value.astype(int) - results[name].astype(int))
+            assert change.max() <= 1
+        elif name != "share":
+            np.testing.assert_allclose(
+                results[name], value, rtol=0, atol=1e-5, err_msg=name
+            )
+
+
+@ON_JAX
+def test_split_weights_train_and_draw_as_whole_ones(tmp_path):
+    expected = train_program.train("tiny", tmp_path / "one", steps=3)
+    with distribution.distribute("sharded"):
+        results = train_program.train("tiny", tmp_path / "eight", steps=3)
+    check_equal(results, expected)
+    assert expected["share"] == 1.0
+    assert results["share"] < 0.2
+    one, eight = (
+        ksd.models.DiffusionBackbone.from_preset(str(tmp_path / n / "preset"))
+        for n in ("one", "eight")
+    )
+    for a, b in zip(one.weights, eight.weights, strict=True):
+        np.testing.assert_allclose(a, b, rtol=0, atol=1e-5)
+
+
+def run_program(folder, network, strategies, num_devices, num_processes=1):
+    flags = os.environ["XLA_FLAGS"].split()
+    flags = [f for f in flags if "device_count" not in f]
+    flags.append(f"--xla_force_host_platform_device_count={num_devices}")
+    environment = {**os.environ, "XLA_FLAGS": " ".join(flags)}
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    processes = []
+    for index in range(num_processes):
+        command = [sys.executable, PROGRAM, folder, network, strategies]
+        if num_processes > 1:
+            command += [address, str(num_processes), str(index)]
+        processes.append(
+            subprocess.Popen(
+                command,
+                env=environment,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+            )
+        )
+    for process in processes:
+        output, _ = process.communicate(timeout=900)
+        assert process.returncode == 0, output[-3000:]
+    return {
+        strategy: dict(np.load(folder / strategy / "results.npz"))
+        for strategy in strategies.split(",")
+    }
+
+
+@pytest.mark.large
+@ON_JAX
+@pytest.mark.parametrize("network", ["uvit", "unet"])
+@pytest.mark.parametrize(
+    "num_processes, num_devices, strategies",
+    [(1, 8, "data,sharded,tensor:4"), (2, 2, "data,sharded,tensor:2,tensor:4")],
+    ids=["8 devices", "2 processes x 2 devices"],
+)
+def test_all_strategies(
+    network, num_processes, num_devices, strategies, tmp_path
+):
+    one = tmp_path / "one"
+    expected = run_program(one, network, "none", 1)["none"]
+    assert expected["losses"][-4:].mean() < 0.7 * expected["losses"][:4].mean()
+    several = tmp_path / "several"
+    results = run_program(
+        several, network, strategies, num_devices, num_processes
+    )
+    weights = ksd.models.DiffusionBackbone.from_preset(
+        str(one / "none" / "preset")
+    ).get_weights()
+    for strategy, result in results.items():
+        check_equal(result, expected)
+        if strategy == "data":
+            assert result["share"] == 1.0
+        else:
+            assert result["share"] < 1.25 / (num_devices * num_processes)
+        loaded = ksd.models.DiffusionBackbone.from_preset(
+            str(several / strategy / "preset")
+        ).get_weights()
+        for a, b in zip(weights, loaded, strict=True):
+            np.testing.assert_allclose(a, b, rtol=0, atol=1e-5)
+
+
+@ON_JAX
+def test_the_work_of_drawing_is_split():
+    import jax
+
+    from keras_simple_diffusion.models.sampling_program import Network
+    from keras_simple_diffusion.models.sampling_program import SamplingProgram
+
+    def flops_of_a_device():
+        backbone = ksd.models.UViTBackbone(
+            (8, 8, 3), (16, 64), (0, 1), num_classes=3, embedding_dim=32
+        )
+        program = SamplingProgram(
+            Network(backbone, "v"), ksd.samplers.DDIMSampler()
+        )
+        inputs = dict.fromkeys(
+            ["noise", "images", "known", "mask", "small"]
+            + ["guidance_rescale", "guidance_interval"]
+        )
+        inputs.update(
+            key=np.zeros(2, "int32"),
+            grid=np.array([-3.0, 3.0], "float32"),
+            guidance_scale=np.float32(2.0),
+            indices=distribution.split_batch(np.arange(16, dtype="int32")),
+            labels=distribution.split_batch(np.zeros(16, "int32")),
+        )
+
+        @jax.jit
+        def draw(state, inputs):
+            mapping = zip(backbone.variables, state, strict=True)
+            with keras.StatelessScope(list(mapping)):
+                return program(inputs)
+
+        state = [variable.value for variable in backbone.variables]
+        return draw.lower(state, inputs).compile().cost_analysis()["flops"]
+
+    whole = flops_of_a_device()
+    for strategy in ("sharded", "tensor:4"):
+        with distribution.distribute(strategy, ksd.models.UViTBackbone):
+            part = flops_of_a_device()
+        assert part < 1.2 * whole / 8, strategy
+
+
+@ON_JAX
+def test_shares_of_the_batch():
+    assert distribution.data_shard() == (0, 1)
+    with distribution.distribute("data"):
+        assert distribution.data_shard() == (0, 1)
+        distribution.check_batch_size(16)
+        with pytest.raises(InputError, match="such as 8.*batch_size=12"):
+            distribution.check_batch_size(12)
+        with pytest.raises(InputError, match="such as 8.*batch_size=3"):
+            distribution.check_batch_size(3)
+    with distribution.distribute("tensor:4", ksd.models.UNetBackbone):
+        distribution.check_batch_size(2)
+    assert keras.distribution.distribution() is None
+
+
+@pytest.mark.parametrize(
+    "shape, axes",
+    [
+        ((16, 8), ("batch", None)),
+        ((8, 16), (None, "batch")),
+        ((16, 16), (None, "batch")),
+        ((9, 9, 8, 7), (None, None, "batch", None)),
+        ((9, 9), (None, None)),
+        ((16,), (None,)),
+        ((), ()),
+    ],
+)
+def test_the_largest_dimension_that_divides_is_split(shape, axes):
+    devices = [f"cpu:{i}" for i in range(8)]
+    sharded = distribution.FullySharded(devices=devices)
+    variable = keras.Variable(keras.ops.zeros(shape))
+    assert sharded.get_variable_layout(variable).axes == axes
+
+
+def test_unknown_strategies():
+    for strategy in ("dta", "tensor", "tensor:x", "tensor:0", "data:2"):
+        with pytest.raises(InputError, match="'data', 'sharded' or 'tensor:N'"):
+            with distribution.distribute(strategy):
+                pass
+
+
+@ON_JAX
+def test_groups_that_do_not_fit():
+    with pytest.raises(InputError, match="Groups of 3 devices .* 8"):
+        with distribution.distribute("tensor:3", ksd.models.UViTBackbone):
+            pass
+
+
+@NOT_ON_JAX
+def test_strategies_that_this_backend_lacks():
+    for strategy in ("sharded", "tensor:2"):
+        with pytest.raises(InputError, match="KERAS_BACKEND=jax"):
+            with distribution.distribute(strategy):
+                pass
+    with pytest.raises(InputError, match="on JAX only"):
+        distribution.initialize("127.0.0.1:1234", 2, 0)
+    distribution.initialize()
+    assert distribution.is_main_process()
+
+
+@NOT_ON_JAX
+def test_a_distribution_that_keras_ignores():
+    model = ksd.models.DiffusionModel(
+        ksd.models.UViTBackbone((4, 4, 1), (8,), (1,), embedding_dim=8)
+    )
+    parallel = keras.distribution.DataParallel(devices=["cpu:0"])
+    with parallel.scope():
+        with pytest.raises(InputError, match="has no effect on"):
+            model.compile()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("host:1", 2, None), (None, 2, 0), ("host", 2, 0), ("host:1", 2, 2)],
+)
+@ON_JAX
+def test_processes_described_wrongly(arguments):
+    with pytest.raises(InputError, match="`coordinator`"):
+        distribution.initialize(*arguments)

@@ -1,0 +1,125 @@
+"""Trains a tiny network under each strategy, and writes what came of it.
+
+    python train_program.py FOLDER NETWORK STRATEGY,... [COORDINATOR COUNT ID]
+
+Run by the tests: in one process or several, with `XLA_FLAGS` for the number of
+virtual devices.
+"""
+
+import contextlib
+import pathlib
+import sys
+
+import keras
+import numpy as np
+
+import keras_simple_diffusion as ksd
+from keras_simple_diffusion import distribution
+
+STEPS = 20
+BATCH_SIZE = 16
+LABELS = [0, 1, 2, 1, 0, 2, 2, 1, 0, 0]
+SHARED = {
+    "image_shape": (8, 8, 3),
+    "channels": (16, 32),
+    "dropout": 0.1,
+    "num_classes": 3,
+    "embedding_dim": 32,
+}
+NETWORKS = {
+    "tiny": (
+        ksd.models.UViTBackbone,
+        {**SHARED, "channels": (16,), "blocks": (1,)},
+    ),
+    "uvit": (ksd.models.UViTBackbone, {"blocks": (1, 2), **SHARED}),
+    "unet": (ksd.models.UNetBackbone, {"blocks": (1, 1), **SHARED}),
+}
+
+
+def pictures():
+    """Batches that hold the same pictures whoever trains on them."""
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 3, BATCH_SIZE * 4, "int32")
+    # Red, green or blue ones.
+    images = rng.integers(0, 128, (BATCH_SIZE * 4, 8, 8, 3), "uint8")
+    images += 127 * np.eye(3, dtype="uint8")[labels][:, None, None]
+    return [{"images": images[i::4], "labels": labels[i::4]} for i in range(4)]
+
+
+def share(batch):
+    """The part of a batch that this process provides."""
+    index, count = distribution.data_shard()
+    size = BATCH_SIZE // count
+    return {
+        key: value[index * size : (index + 1) * size]
+        for key, value in batch.items()
+    }
+
+
+def endless(batches):
+    while True:
+        yield from ((share(batch),) for batch in batches)
+
+
+def on_one_device(variables):
+    """Share of the numbers that are on the first device of this process."""
+    total = sum(np.prod(v.shape) for v in variables)
+    held = sum(v.value.addressable_shards[0].data.size for v in variables)
+    return held / total
+
+
+def train(network, folder, steps=STEPS):
+    """Train, evaluate, sample and save; return everything as arrays."""
+    keras.utils.set_random_seed(1)
+    kind, arguments = NETWORKS[network]
+    model = ksd.models.DiffusionModel(kind(**arguments), label_dropout=0.2)
+    optimizer = keras.optimizers.Adam(3e-3, epsilon=1e-4, global_clipnorm=0.5)
+    model.compile(optimizer, ema_decay=0.9)
+    distribution.check_batch_size(BATCH_SIZE)
+    batches = pictures()
+    history = model.fit(
+        endless(batches),
+        steps_per_epoch=1,
+        epochs=steps,
+        shuffle=False,
+        verbose=0,
+    )
+    results = {"losses": np.array(history.history["loss"])}
+    held_out = [share(batch) for batch in batches]
+    results["evaluated"] = np.array(
+        model.evaluate(
+            {k: np.concatenate([b[k] for b in held_out]) for k in held_out[0]},
+            batch_size=len(held_out[0]["labels"]),
+            verbose=0,
+        )
+    )
+    results["pictures"] = model.generate(
+        labels=LABELS, num_steps=4, guidance_scale=2.0, seed=5, batch_size=7
+    )
+    state = model.trainable_variables + model.optimizer.variables
+    results["share"] = np.array(on_one_device(state))
+    for i, variable in enumerate(state):
+        results[f"state_{i:03}"] = distribution.to_numpy(variable)
+    model.save_to_preset(folder / "preset")
+    return results
+
+
+def main():
+    folder, network, strategies, *processes = sys.argv[1:]
+    if processes:
+        coordinator, count, index = processes
+        distribution.initialize(coordinator, int(count), int(index))
+    for strategy in strategies.split(","):
+        own = pathlib.Path(folder) / strategy
+        if strategy == "none":
+            context = contextlib.nullcontext()
+        else:
+            context = distribution.distribute(strategy, NETWORKS[network][0])
+        with context:
+            results = train(network, own)
+        if distribution.is_main_process():
+            np.savez(own / "results.npz", **results)
+
+
+if __name__ == "__main__":
+    main()
