@@ -1,6 +1,7 @@
 """Pixel-space diffusion models for Keras 3: simple diffusion and SiD2."""
 
 import importlib
+import multiprocessing
 import pathlib
 import sys
 
@@ -29,13 +30,18 @@ def _is_command_line():
     return sys.argv[0] == "-m" and __name__ in sys.orig_argv
 
 
+def _is_data_worker():
+    """Whether this process is one of Grain's, which only reads pictures."""
+    return multiprocessing.current_process().name.startswith("grain-")
+
+
 def __getattr__(name):
     if name in _NAMESPACES:
         return importlib.import_module(f"{__name__}.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
-if not _is_command_line():
+if not _is_command_line() and not _is_data_worker():
     check_backend()
     # Importing the namespaces registers their classes with Keras, so that
     # `keras_hub.models.Backbone.from_preset()` finds ours.

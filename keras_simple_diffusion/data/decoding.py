@@ -14,7 +14,6 @@ from keras_simple_diffusion.utils.errors import InputError
 # What Pillow and zipfile raise for damaged, missing and dangerous files.
 UNREADABLE = (
     ArithmeticError,
-    AttributeError,
     EOFError,
     Image.DecompressionBombError,
     LookupError,

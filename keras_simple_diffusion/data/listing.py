@@ -28,7 +28,7 @@ Args:
 
 _SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 # Names of the folders of a split, by what `split` asks for.
-_SPLITS = {
+SPLITS = {
     "train": ("train", "training"),
     "test": ("test", "val", "valid", "validation", "eval"),
 }
@@ -179,7 +179,7 @@ def _take_split(names, split, path):
     """
     parts = _without_common_folder([name.split("/") for name in names])
     folders = {part[0] for part in parts if len(part) > 1}
-    known = {alias for aliases in _SPLITS.values() for alias in aliases}
+    known = {alias for aliases in SPLITS.values() for alias in aliases}
     if not folders or not folders <= known:
         if split != "train":
             raise MissingSplitError(
@@ -187,7 +187,7 @@ def _take_split(names, split, path):
                 "outermost folders such as train and test."
             )
         return names, [_class_of(part) for part in parts]
-    candidates = (split, *_SPLITS.get(split, ()))
+    candidates = (split, *SPLITS.get(split, ()))
     folder = next((name for name in candidates if name in folders), None)
     if folder is None:
         raise MissingSplitError(
@@ -208,7 +208,7 @@ def _class_of(parts):
 
 def _without_common_folder(parts):
     """Drop a leading folder that all names share, unless it is a split."""
-    known = {alias for aliases in _SPLITS.values() for alias in aliases}
+    known = {alias for aliases in SPLITS.values() for alias in aliases}
     while len({part[0] for part in parts}) == 1 and len(parts[0]) > 1:
         if parts[0][0] in known:
             break

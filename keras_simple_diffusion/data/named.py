@@ -3,6 +3,7 @@ from keras_simple_diffusion.data.digits import load_digits
 from keras_simple_diffusion.data.file_source import FileSource
 from keras_simple_diffusion.data.listing import list_pictures
 from keras_simple_diffusion.data.sources import ArraySource
+from keras_simple_diffusion.data.tfds_source import TFDSSource
 
 
 def open_data(
@@ -21,7 +22,8 @@ def open_data(
     `metadata.jsonl` or `metadata.csv` (`file_name`, `text`).
 
     Args:
-        name: string. `"digits"`, or the path of a folder or zip of pictures.
+        name: string. `"digits"`, the path of a folder or zip of pictures, or
+            `"tfds:NAME"`, `"tfds:NAME/CONFIG:VERSION"` of TensorFlow Datasets.
         image_size: int, or `(height, width)`.
         split: string. `"train"`, or `"test"` for the held-out one whatever
             its folder is called, or the folder's name. Defaults to `"train"`,
@@ -52,4 +54,6 @@ def open_data(
         images, labels = load_digits(image_size, split)
         return ArraySource(images, labels, [str(digit) for digit in range(10)])
     decoder = Decoder(image_size, num_channels, turn_portrait)
+    if str(name).startswith("tfds:"):
+        return TFDSSource(name.removeprefix("tfds:"), split, decoder, crop)
     return FileSource(list_pictures(name, split), decoder, crop)

@@ -5,8 +5,8 @@ import numpy as np
 
 from keras_simple_diffusion.data.decoding import UNREADABLE
 from keras_simple_diffusion.data.decoding import Decoder
+from keras_simple_diffusion.data.encoded_source import some_of
 from keras_simple_diffusion.data.file_source import FileSource
-from keras_simple_diffusion.data.file_source import some_of
 from keras_simple_diffusion.data.listing import list_pictures
 from keras_simple_diffusion.utils.errors import InputError
 

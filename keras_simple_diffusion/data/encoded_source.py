@@ -1,0 +1,135 @@
+import threading
+import warnings
+
+import numpy as np
+from PIL import UnidentifiedImageError
+
+from keras_simple_diffusion.data.decoding import UNREADABLE
+from keras_simple_diffusion.data.sources import PictureSource
+from keras_simple_diffusion.utils.errors import InputError
+
+_MAX_IN_A_ROW = 32
+_MAX_NAMED = 10
+_CROPS = ("centre", "random")
+
+
+class EncodedSource(PictureSource):
+    """A source of encoded pictures, which are decoded one by one.
+
+    One that cannot be read is replaced by the next one that can: the first
+    ones are named in a warning each.
+
+    Args:
+        place: string. What errors call the data.
+        decoder: a `Decoder`.
+        crop: string. `"centre"`, or `"random"` for another part of the
+            picture each time that a random number generator is given.
+        class_names: list of strings, or `None`.
+        fingerprint: string.
+    """
+
+    def __init__(self, place, decoder, crop, class_names, fingerprint):
+        if crop not in _CROPS:
+            raise InputError(
+                f"`crop` must be one of {_CROPS}. Received: crop={crop!r}"
+            )
+        super().__init__(decoder.image_shape, class_names, fingerprint)
+        self.place = place
+        self.decoder = decoder
+        self.crop = crop
+        self.broken = {}
+        self._lock = threading.Lock()
+
+    def __getstate__(self):
+        return {**self.__dict__, "_lock": None}
+
+    def __setstate__(self, state):
+        self.__dict__.update(state, _lock=threading.Lock())
+
+    def name(self, index):
+        """What to call a picture."""
+        raise NotImplementedError
+
+    def record(self, index):
+        """The encoded picture and what belongs to it.
+
+        Args:
+            index: int.
+
+        Returns:
+            A tuple: bytes, label or `None`, and list of captions or `None`.
+        """
+        raise NotImplementedError
+
+    def decode(self, index, position=None, choice=0.0):
+        """One example, or an error of `UNREADABLE`.
+
+        Args:
+            index: int.
+            position: where to crop, see `Decoder`.
+            choice: float in `[0, 1)`. Which of several captions to take.
+        """
+        content, label, captions = self.record(index)
+        example = self.decoder(content, position)
+        if label is not None:
+            example["labels"] = np.int32(label)
+        if captions is not None:
+            example["captions"] = captions[int(choice * len(captions))]
+        return example
+
+    def example(self, index, rng=None):
+        position, choice = None, 0.0
+        if rng is not None:
+            *position, choice = rng.random(3)
+            if self.crop == "centre":
+                position = None
+        attempts = min(_MAX_IN_A_ROW, len(self))
+        for offset in range(attempts):
+            candidate = (index + offset) % len(self)
+            try:
+                return self.decode(candidate, position, choice)
+            except InputError:
+                raise
+            except UNREADABLE as error:
+                self._note(candidate, error)
+        names = [self.name((index + i) % len(self)) for i in range(attempts)]
+        reason = self.broken[names[-1]]
+        raise InputError(
+            f"{attempts} pictures in a row of '{self.place}' cannot be read: "
+            f"{some_of(names)} ({reason})"
+        )
+
+    def _note(self, index, error):
+        name = self.name(index)
+        with self._lock:
+            if name in self.broken:
+                return
+            self.broken[name] = reason_of(error)
+            count = len(self.broken)
+        if count <= _MAX_NAMED:
+            warnings.warn(
+                f"'{name}' of '{self.place}' cannot be read and is replaced "
+                f"by another picture ({self.broken[name]})",
+                stacklevel=2,
+            )
+        if count == _MAX_NAMED + 1:
+            warnings.warn(
+                f"More than {_MAX_NAMED} pictures of '{self.place}' cannot be "
+                "read; `keras-simple-diffusion inspect-data` names them all.",
+                stacklevel=2,
+            )
+
+
+def reason_of(error):
+    """Why a picture cannot be read, in words."""
+    if isinstance(error, UnidentifiedImageError):
+        return "it is no picture"
+    return f"{type(error).__name__}: {error}"
+
+
+def some_of(names):
+    """The first names of a list, in words."""
+    text = ", ".join(names[:_MAX_NAMED])
+    if len(names) > _MAX_NAMED:
+        text += f" and {len(names) - _MAX_NAMED} more"
+    return text

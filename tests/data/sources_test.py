@@ -1,0 +1,63 @@
+import pickle
+
+import numpy as np
+import pytest
+
+import keras_simple_diffusion as ksd
+from keras_simple_diffusion.data.sources import stack
+from keras_simple_diffusion.data.sources import take
+
+
+def test_arrays():
+    images = np.arange(24, dtype="uint8").reshape(3, 2, 4, 1)
+    source = ksd.data.ArraySource(
+        images, [2, 0, 1], ["a", "b", "c"], ["one", "two", "three"]
+    )
+    assert len(source) == 3 and source.image_shape == (2, 4, 1)
+    assert source.class_names == ["a", "b", "c"]
+    np.testing.assert_array_equal(source[2]["images"], images[2])
+    assert source[0]["labels"] == 2 and source[0]["labels"].dtype == "int32"
+    assert source[1]["captions"] == "two"
+    copy = pickle.loads(pickle.dumps(source))
+    assert copy.fingerprint == source.fingerprint and copy[1].keys() == {
+        "images",
+        "labels",
+        "captions",
+    }
+    other = images.copy()
+    other[1, 1, 1] += 1
+    assert ksd.data.ArraySource(other).fingerprint != (
+        ksd.data.ArraySource(images).fingerprint
+    )
+    with pytest.raises(ValueError, match="'labels': 2"):
+        ksd.data.ArraySource(images, [0, 1])
+
+
+def test_digits_by_name():
+    source = ksd.data.open_data("digits", 16, "test")
+    assert len(source) == 360 and source.image_shape == (16, 16, 1)
+    assert source.class_names == [str(digit) for digit in range(10)]
+    images, labels = ksd.data.load_digits(16, "test")
+    np.testing.assert_array_equal(source[7]["images"], images[7])
+    assert source[7]["labels"] == labels[7]
+
+
+def test_take_is_the_same_choice_in_every_call():
+    source = ksd.data.ArraySource(
+        np.arange(50, dtype="uint8").reshape(50, 1, 1, 1)
+    )
+    assert take(source, 50) is source
+    few = take(source, 8)
+    values = [int(few[i]["images"].item()) for i in range(len(few))]
+    assert len(set(values)) == 8
+    again = take(source, 8)
+    assert values == [int(again[i]["images"].item()) for i in range(8)]
+    other = take(source, 8, seed=1)
+    assert values != [int(other[i]["images"].item()) for i in range(8)]
+
+
+def test_stack():
+    examples = [{"images": np.zeros((2, 2, 1)), "captions": "a"}] * 3
+    assert stack(examples)["captions"].tolist() == ["a"] * 3
+    assert stack(examples, ("images", "labels")).keys() == {"images"}
+    assert stack(examples)["images"].shape == (3, 2, 2, 1)

@@ -1,0 +1,121 @@
+import pickle
+
+import numpy as np
+import pytest
+
+import keras_simple_diffusion as ksd
+from keras_simple_diffusion.data.listing import MissingSplitError
+from keras_simple_diffusion.utils.errors import InputError
+
+tfds = pytest.importorskip("tensorflow_datasets")
+
+
+@pytest.fixture(scope="module")
+def stored(tmp_path_factory, picture):
+    """A function that prepares a small dataset in a format."""
+    root = tmp_path_factory.mktemp("tfds")
+    features = tfds.features.FeaturesDict(
+        {
+            "id": tfds.features.Text(),
+            "image": tfds.features.Image(shape=(None, None, 3)),
+            "label": tfds.features.ClassLabel(names=["cat", "dog"]),
+            "captions": tfds.features.Sequence(tfds.features.Text()),
+        }
+    )
+
+    def examples(split):
+        labels = [-1, -1, -1] if split == "test" else [0, 1, 1]
+        return [
+            (
+                i,
+                {
+                    "id": f"no. {i}",
+                    "image": picture(i, (10, 12 + i, 3)),
+                    "label": label,
+                    "captions": [f"a {i}", f"the {i}"],
+                },
+            )
+            for i, label in enumerate(labels)
+        ]
+
+    def store(name, file_format):
+        splits = ("train", "validation", "test")
+        tfds.dataset_builders.store_as_tfds_dataset(
+            name=name,
+            version="1.0.0",
+            features=features,
+            split_datasets={split: examples(split) for split in splits},
+            data_dir=root,
+            file_format=file_format,
+            disable_shuffling=True,
+        )
+        return root / name / "1.0.0"
+
+    store("tiny_pictures", "array_record")
+    store("old_pictures", "tfrecord")
+    return root
+
+
+@pytest.fixture
+def data_dir(stored, monkeypatch):
+    monkeypatch.setattr(tfds.core.constants, "DATA_DIR", str(stored))
+    return stored
+
+
+def test_a_dataset_on_disk(data_dir, picture):
+    source = ksd.data.open_data("tfds:tiny_pictures", (10, 12))
+    assert len(source) == 3 and source.image_shape == (10, 12, 3)
+    assert source.class_names == ["cat", "dog"]
+    example = source[0]
+    np.testing.assert_array_equal(example["images"], picture(0, (10, 12, 3)))
+    assert [source[i]["labels"] for i in range(3)] == [0, 1, 1]
+    assert source[2]["captions"] == "a 2"
+    seen = [source.example(2, np.random.default_rng(i)) for i in range(20)]
+    assert {each["captions"] for each in seen} == {"a 2", "the 2"}
+    copy = pickle.loads(pickle.dumps(source))
+    np.testing.assert_array_equal(copy[1]["images"], source[1]["images"])
+    assert copy.fingerprint == source.fingerprint
+    batch = next(iter(ksd.data.training_batches(source, 2)))
+    assert batch.keys() == {"images", "labels"}
+
+
+def test_held_out_pictures_have_labels(data_dir):
+    source = ksd.data.open_data("tfds:tiny_pictures:1.0.0", 8, "test")
+    assert source.split == "validation"
+    train = ksd.data.open_data("tfds:tiny_pictures", 8)
+    assert train.fingerprint != source.fingerprint
+    with pytest.raises(MissingSplitError, match="It has: train, valid"):
+        ksd.data.open_data("tfds:tiny_pictures", 8, "extra")
+
+
+def test_other_formats_are_converted_once(data_dir, capsys):
+    source = ksd.data.open_data("tfds:old_pictures", 8)
+    assert "converting 'tfds:old_pictures'" in capsys.readouterr().out
+    expected = ksd.data.open_data("tfds:tiny_pictures", 8)
+    for i in range(3):
+        assert source[i].keys() == expected[i].keys()
+        for key in source[i]:
+            np.testing.assert_array_equal(source[i][key], expected[i][key])
+    assert len(ksd.data.open_data("tfds:old_pictures", 8, "validation")) == 3
+    assert not capsys.readouterr().out
+    # What was there is still there.
+    builder = tfds.builder("old_pictures")
+    assert builder.info.file_format.value == "tfrecord"
+    assert len(list(builder.data_path.glob("*.tfrecord*"))) == 3
+
+
+def test_mocked_dataset(data_dir):
+    with tfds.testing.mock_data(num_examples=5):
+        source = ksd.data.open_data("tfds:mnist", 16, num_channels=1)
+        assert len(source) == 5 and len(source.class_names) == 10
+        assert source[4]["images"].shape == (16, 16, 1)
+        assert 0 <= source[4]["labels"] < 10
+        batch = next(iter(ksd.data.training_batches(source, 8)))
+        assert batch["images"].shape == (8, 16, 16, 1)
+
+
+def test_names_that_do_not_exist(data_dir):
+    with pytest.raises(InputError, match="no dataset 'cifar'. Did you .*10"):
+        ksd.data.open_data("tfds:cifar", 8)
+    with pytest.raises(InputError, match="at version 9.9.9"):
+        ksd.data.open_data("tfds:mnist:9.9.9", 8)
