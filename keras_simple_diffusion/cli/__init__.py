@@ -10,6 +10,7 @@ from keras_simple_diffusion.cli.edit import inpaint
 from keras_simple_diffusion.cli.edit import interpolate
 from keras_simple_diffusion.cli.edit import upscale
 from keras_simple_diffusion.cli.generate import generate
+from keras_simple_diffusion.cli.inspect_data import inspect_data
 from keras_simple_diffusion.cli.presets import presets
 from keras_simple_diffusion.cli.train import train
 from keras_simple_diffusion.utils.errors import InputError
@@ -26,6 +27,7 @@ app.command()(edit)
 app.command()(inpaint)
 app.command()(upscale)
 app.command()(interpolate)
+app.command()(inspect_data)
 app.command()(presets)
 
 

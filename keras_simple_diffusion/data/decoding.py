@@ -87,9 +87,7 @@ class Decoder:
         """
         height, width = self.image_size
         with Image.open(io.BytesIO(content)) as image:
-            full = image.size
-            if image.getexif().get(_ORIENTATION) in (5, 6, 7, 8):
-                full = full[::-1]
+            full = upright_size(image)
             turned = self.turn_portrait and full[1] > full[0]
             target = (height, width) if turned else (width, height)
             shrink = min(full[0] / target[0], full[1] / target[1]) / _MARGIN
@@ -107,6 +105,13 @@ class Decoder:
         if self.turn_portrait:
             return {"images": array, "portrait": np.int32(turned)}
         return {"images": array}
+
+
+def upright_size(image):
+    """Width and height of a `PIL.Image.Image` turned as its EXIF says."""
+    if image.getexif().get(_ORIENTATION) in (5, 6, 7, 8):
+        return image.size[::-1]
+    return image.size
 
 
 def check_format(image_size, num_channels):

@@ -1,0 +1,212 @@
+import collections
+import pathlib
+from typing import Annotated
+
+import typer
+
+from keras_simple_diffusion.utils.errors import InputError
+
+_SPLITS = ("train", "test")
+_MAX_CLASSES = 20
+_MAX_BROKEN = 20
+
+
+def inspect_data(
+    data: Annotated[
+        str,
+        typer.Option(
+            help="digits, a folder or .zip of pictures, or tfds:NAME."
+        ),
+    ],
+    image_size: Annotated[
+        int | None,
+        typer.Option(min=1, help="Pixels. (default: what suits the pictures)"),
+    ] = None,
+    output: Annotated[
+        str | None, typer.Option(help="Where to draw a sheet of the pictures.")
+    ] = None,
+):
+    """Look at every picture: sizes, classes, captions, what is broken."""
+    from keras_simple_diffusion.data.inspection import suggest_preset
+    from keras_simple_diffusion.data.inspection import suggest_schedule
+    from keras_simple_diffusion.data.inspection import suggest_size
+
+    sources = _open_splits(data)
+    facts = {split: _examine(split, each) for split, each in sources.items()}
+    everything = [each for split in facts.values() for each in split]
+    readable = [each for each in everything if each.broken is None]
+    if not readable:
+        raise InputError(
+            f"None of the {len(everything)} pictures of '{data}' can be read: "
+            f"{everything[0].name} ({everything[0].broken}) and the others."
+        )
+    names = next(iter(sources.values())).class_names
+    counts = ", ".join(f"{len(v):,} to {_use(k)}" for k, v in facts.items())
+    print(f"{len(everything):,} pictures in '{data}': {counts}")
+    _print_sizes(readable)
+    _print_classes(everything, names)
+    _print_captions(everything)
+    _print_broken(everything)
+
+    size = image_size or suggest_size(readable)
+    small = sum(min(each.size) < size for each in readable)
+    print(f"\nat {size} pixels")
+    print(f"  {small:,} of {len(readable):,} pictures would be enlarged")
+    print(f"  noise schedule: {'; or '.join(suggest_schedule(size))}")
+    grey = all(each.mode in ("1", "L") for each in readable)
+    print(
+        f"  keras-simple-diffusion train --data {data} --image-size {size} "
+        f"--preset {suggest_preset(size, grey)} --output runs/"
+        f"{pathlib.PurePath(data.replace(':', '_')).stem}"
+    )
+    if size > 64:
+        print("  (that is the paper's network; uvit_small_64 is a small one)")
+    if output is not None:
+        _draw(data, size, next(iter(sources)), output)
+        print(f"The sheet is {output}.")
+
+
+def _use(split):
+    return "train on" if split == "train" else "hold out"
+
+
+def _open_splits(data):
+    """A dict of the splits that there are and their sources."""
+    from keras_simple_diffusion.data.listing import MissingSplitError
+    from keras_simple_diffusion.data.named import open_data
+
+    sources, error = {}, None
+    for split in _SPLITS:
+        try:
+            sources[split] = open_data(data, 8, split)
+        except MissingSplitError as missing:
+            error = error or missing
+    if not sources:
+        raise error
+    return sources
+
+
+def _examine(split, source):
+    from rich import progress
+
+    from keras_simple_diffusion.data.inspection import examine
+
+    return list(
+        progress.track(
+            examine(source),
+            f"looking at pictures to {_use(split)}",
+            total=len(source),
+            transient=True,
+        )
+    )
+
+
+def _print_sizes(facts):
+    import numpy as np
+
+    widths, heights = np.array([each.size for each in facts]).T
+    print(f"\n{'':14}{'smallest':>10}{'median':>10}{'largest':>10}")
+    for name, values in (
+        ("width", widths),
+        ("height", heights),
+        ("shorter side", np.minimum(widths, heights)),
+    ):
+        low, middle, high = values.min(), np.median(values), values.max()
+        print(f"{name:14}{low:>10}{middle:>10.0f}{high:>10}")
+    ratios = widths / heights
+    print(
+        f"{'width / height':14}{ratios.min():>10.2f}{np.median(ratios):>10.2f}"
+        f"{ratios.max():>10.2f}"
+    )
+    square = np.mean(abs(np.log(ratios)) < np.log(1.05))
+    high, wide = np.mean(ratios < 1 / 1.05), np.mean(ratios > 1.05)
+    print(f"{square:.0%} square, {wide:.0%} wide, {high:.0%} high")
+    print(f"modes: {_tally(each.mode for each in facts)}")
+    print(f"formats: {_tally(each.format for each in facts)}")
+    animated = sum(each.frames > 1 for each in facts)
+    if animated:
+        print(f"{animated:,} have several frames, of which the first counts")
+
+
+def _tally(values):
+    counts = collections.Counter(values).most_common()
+    return ", ".join(f"{name} {count:,}" for name, count in counts)
+
+
+def _print_classes(facts, names):
+    if names is None:
+        print("\nno classes")
+        return
+    found = collections.Counter(each.label for each in facts)
+    counts = sorted(
+        ((found[label], name) for label, name in enumerate(names)), reverse=True
+    )
+    print(f"\n{len(names)} classes")
+    width = max(len(name) for name in names)
+    shown = counts
+    if len(counts) > _MAX_CLASSES:
+        half = _MAX_CLASSES // 2
+        shown = [*counts[:half], None, *counts[-half:]]
+    for each in shown:
+        if each is None:
+            print(f"  ... {len(counts) - _MAX_CLASSES} more ...")
+            continue
+        count, name = each
+        bar = "█" * round(30 * count / counts[0][0])
+        print(f"  {name:{width}} {count:>8,} {bar}")
+    if counts[-1][0] == 0:
+        print(f"  '{counts[-1][1]}' has no pictures.")
+    elif counts[0][0] > 3 * counts[-1][0]:
+        ratio = counts[0][0] / counts[-1][0]
+        print(
+            f"  Unbalanced: the largest has {ratio:.0f} times the pictures of "
+            "the smallest, and is learned as much more often."
+        )
+
+
+def _print_captions(facts):
+    import numpy as np
+
+    captions = [text for each in facts for text in each.captions]
+    if not captions:
+        print("\nno captions")
+        return
+    words = [len(text.split()) for text in captions]
+    print(
+        f"\n{len(captions):,} captions of {min(words)} to {max(words)} words, "
+        f"{np.median(words):.0f} in the median, such as {captions[0]!r}"
+    )
+
+
+def _print_broken(facts):
+    broken = [each for each in facts if each.broken is not None]
+    if not broken:
+        print("\nevery picture can be read")
+        return
+    print(f"\n{len(broken):,} of {len(facts):,} pictures cannot be read:")
+    for each in broken[:_MAX_BROKEN]:
+        print(f"  {each.name}: {each.broken}")
+    if len(broken) > _MAX_BROKEN:
+        print(f"  and {len(broken) - _MAX_BROKEN:,} more")
+
+
+def _draw(data, size, split, output):
+    """A sheet of pictures as training gets them."""
+    import numpy as np
+
+    from keras_simple_diffusion.data.named import open_data
+    from keras_simple_diffusion.data.sources import take
+    from keras_simple_diffusion.utils.files import whole_file
+    from keras_simple_diffusion.utils.sheets import draw_sheet
+
+    source = take(open_data(data, size, split), 64)
+    examples = [source[index] for index in range(len(source))]
+    captions = None
+    if source.class_names is not None:
+        examples.sort(key=lambda example: example["labels"])
+        captions = [source.class_names[each["labels"]] for each in examples]
+    elif "captions" in examples[0]:
+        captions = [example["captions"] for example in examples]
+    images = np.stack([example["images"] for example in examples])
+    with whole_file(output) as draft:
+        draw_sheet(images, captions=captions).save(draft)

@@ -1,0 +1,75 @@
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from keras_simple_diffusion import cli
+
+
+@pytest.fixture
+def run_here(monkeypatch, capsys):
+    """Run the command in this process; returns status and both outputs."""
+
+    def run(*arguments):
+        argv = ["keras-simple-diffusion", "inspect-data", *arguments]
+        monkeypatch.setattr(sys, "argv", argv)
+        with pytest.raises(SystemExit) as exit:
+            cli.main()
+        return exit.value.code, *capsys.readouterr()
+
+    return run
+
+
+@pytest.fixture
+def pets(tmp_path):
+    rng = np.random.default_rng(0)
+    for split, name, count in (
+        ("train", "cat", 1),
+        ("train", "dog", 9),
+        ("test", "dog", 2),
+    ):
+        for i in range(count):
+            path = tmp_path / "pets" / split / name / f"{i}.jpg"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            pixels = rng.integers(0, 256, (150, 140 + i, 3), "uint8")
+            Image.fromarray(pixels).save(path)
+    path.write_bytes(path.read_bytes()[:500])
+    return tmp_path / "pets"
+
+
+def test_what_is_told(run_here, pets, tmp_path):
+    sheet = tmp_path / "sheets" / "pets.png"
+    code, out, err = run_here("--data", str(pets), "--output", str(sheet))
+    assert code == 0 and not err
+    assert "12 pictures in" in out and "10 to train on, 2 to hold out" in out
+    lines = [" ".join(line.split()) for line in out.splitlines()]
+    assert "width 140 143 148" in lines and "height 150 150 150" in lines
+    assert "modes: RGB 11" in lines and "formats: JPEG 11" in lines
+    assert any(line.startswith("dog 11 █") for line in lines)
+    assert any("the largest has 11 times" in line for line in lines)
+    assert "1 of 12 pictures cannot be read:" in lines
+    assert any(line.startswith("test/dog/1.jpg: OSError") for line in lines)
+    assert "at 128 pixels" in lines
+    assert "0 of 11 pictures would be enlarged" in lines
+    assert any("ShiftedCosineSchedule(128, noise_size=64)" in x for x in lines)
+    assert any(
+        "--image-size 128 --preset uvit_imagenet_128" in x for x in lines
+    )
+    with Image.open(sheet) as image:
+        assert image.width > 4 * 128 and image.height > 3 * 128
+
+
+def test_image_size_and_digits(run_here):
+    code, out, _ = run_here("--data", "digits", "--image-size", "16")
+    assert code == 0
+    assert "1,437 to train on, 360 to hold out" in out
+    assert "--image-size 16 --preset uvit_digits_16" in out
+
+
+def test_nothing_to_look_at(run_here, tmp_path):
+    code, _, err = run_here("--data", str(tmp_path / "nowhere"))
+    assert code == 2 and err.startswith("Error: There is no folder")
+    (tmp_path / "1.png").write_bytes(b"")
+    code, _, err = run_here("--data", str(tmp_path))
+    assert code == 2 and "None of the 1 pictures" in err
