@@ -1,6 +1,7 @@
 from keras_simple_diffusion.losses.diffusion_loss import (
     DiffusionLoss as DiffusionLoss,
 )
+from keras_simple_diffusion.losses.level_loss import LevelLoss as LevelLoss
 from keras_simple_diffusion.losses.loss_weighting import (
     LossWeighting as LossWeighting,
 )

@@ -184,10 +184,10 @@ def test_loss_scaling_is_outside_of_the_average(accumulation):
 def test_freezing_a_layer_keeps_the_other_averages():
     model = make_model()
     model.fit(make_data(), batch_size=8, epochs=1, verbose=0)
-    before = ops.convert_to_numpy(model.optimizer.averages[-1]).copy()
+    before = ops.convert_to_numpy(model.optimizer.averages[0][-1]).copy()
     model.backbone.get_layer("conditioning").trainable = False
     model.compile(keras.optimizers.Adam(1e-3))
-    after = ops.convert_to_numpy(model.optimizer.averages[-1])
+    after = ops.convert_to_numpy(model.optimizer.averages[0][-1])
     np.testing.assert_array_equal(after, before)
     model.fit(make_data(), batch_size=8, epochs=1, verbose=0)
 

@@ -1,0 +1,76 @@
+import keras
+
+from keras_simple_diffusion.optimizers.kernel_decay import AdamW
+from keras_simple_diffusion.optimizers.kernel_decay import Muon
+from keras_simple_diffusion.optimizers.warm_up import WarmUp
+from keras_simple_diffusion.utils.errors import InputError
+
+
+def make_optimizer(
+    name="adam",
+    learning_rate=1e-4,
+    warmup_steps=0,
+    beta_1=0.9,
+    beta_2=0.99,
+    epsilon=1e-12,
+    weight_decay=0.0,
+    clip_norm=1.0,
+    gradient_accumulation_steps=None,
+):
+    """Make one of the optimizers that training offers.
+
+    The paths of its variables are the same in every process.
+
+    Args:
+        name: string. `"adam"`, `"adamw"`, or `"muon"`, see
+            `keras_simple_diffusion.optimizers.Muon`. Defaults to `"adam"`.
+        learning_rate: float, after the warm-up. Defaults to `1e-4`.
+        warmup_steps: int. Updates of linear warm-up. Defaults to `0`.
+        beta_1: float. First-moment decay of Adam. Defaults to `0.9`.
+        beta_2: float. Second-moment decay of Adam. Defaults to `0.99`.
+        epsilon: float. Adam's epsilon. Defaults to `1e-12`.
+        weight_decay: float. Share of a kernel that an update takes away,
+            times the learning rate; for `"adamw"` and `"muon"`. Defaults to
+            `0.0`.
+        clip_norm: float or `None`. Largest norm of the whole gradient.
+            Defaults to `1.0`.
+        gradient_accumulation_steps: int or `None`. Micro-batches an update.
+            Defaults to `None`.
+
+    Returns:
+        A `keras.optimizers.Optimizer`.
+    """
+    if gradient_accumulation_steps == 1:
+        gradient_accumulation_steps = None
+    if warmup_steps:
+        # Keras counts micro-batches.
+        warmup_steps *= gradient_accumulation_steps or 1
+        learning_rate = WarmUp(learning_rate, warmup_steps)
+    arguments = {
+        "learning_rate": learning_rate,
+        "epsilon": epsilon,
+        "global_clipnorm": clip_norm,
+        "gradient_accumulation_steps": gradient_accumulation_steps,
+        "name": name,
+    }
+    betas = {"beta_1": beta_1, "beta_2": beta_2}
+    if name == "adamw":
+        return AdamW(**arguments, **betas, weight_decay=weight_decay)
+    if name == "muon":
+        return Muon(
+            **arguments,
+            adam_beta_1=beta_1,
+            adam_beta_2=beta_2,
+            weight_decay=weight_decay,
+            adam_weight_decay=weight_decay,
+        )
+    if name != "adam":
+        raise InputError(
+            f"The optimizers are 'adam', 'adamw' and 'muon'. Received: {name!r}"
+        )
+    if weight_decay:
+        raise InputError(
+            "'adam' has no weight decay; 'adamw' and 'muon' have. Received: "
+            f"weight_decay={weight_decay}"
+        )
+    return keras.optimizers.Adam(**arguments, **betas)

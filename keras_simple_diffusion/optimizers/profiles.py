@@ -1,0 +1,161 @@
+import dataclasses
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_simple_diffusion.utils.errors import InputError
+
+
+class AverageProfile:
+    """Base class of the ways to weigh the past in an average of weights.
+
+    After update `n = 1, 2, ...` the average becomes
+
+    ```
+    average = average + gain(n) (weights - average)
+    ```
+
+    with `gain(1) = 1`, so the first update copies the weights. The same
+    profile once more, for what is computed from a finished run: the shares of
+    updates 1 to `k` in the average after update `n` sum to
+    `exp(log_retention(n) - log_retention(k))`.
+    """
+
+    def gain(self, count):
+        """Share of the newest weights in the average.
+
+        Args:
+            count: float32 tensor, the number of this update, from 1 on.
+
+        Returns:
+            A float32 tensor.
+        """
+        raise NotImplementedError(f"{type(self).__name__} must define this.")
+
+    def log_retention(self, count):
+        """Logarithm of the product of `1 - gain(2)` to `1 - gain(count)`.
+
+        Args:
+            count: NumPy array of numbers of updates; 0 gives infinity.
+
+        Returns:
+            A float64 NumPy array.
+        """
+        raise NotImplementedError(f"{type(self).__name__} must define this.")
+
+    def get_config(self):
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_config(cls, config):
+        return cls(**config)
+
+
+@keras.saving.register_keras_serializable("keras_simple_diffusion")
+@dataclasses.dataclass(frozen=True)
+class ExponentialProfile(AverageProfile):
+    """Exponential moving average with a warm-up.
+
+    `1 - gain(n) = min(decay, (n - 1) / (n + 9))`: while `n` is small the
+    average covers about the last tenth of the training so far.
+
+    Args:
+        decay: float. The decay once warmed up, in `[0, 1)`. Defaults to
+            `0.9999`, the paper's.
+    """
+
+    decay: float = 0.9999
+
+    def __post_init__(self):
+        if not 0.0 <= self.decay < 1.0:
+            raise InputError(
+                f"`decay` must be in [0, 1). Received: decay={self.decay}"
+            )
+
+    def gain(self, count):
+        return ops.maximum(1.0 - self.decay, 10.0 / (count + 9.0))
+
+    def log_retention(self, count):
+        count = np.asarray(count, "float64")
+        if self.decay == 0.0:
+            # Only the newest weights; one update ago weighs nothing.
+            return np.where(count == 0, np.inf, -1e9 * count)
+        # The last update whose decay is that of the warm-up.
+        warm = np.floor((1.0 + 9.0 * self.decay) / (1.0 - self.decay))
+        early = np.minimum(count, warm)
+        # Of the product of (j - 1) / (j + 9) ten factors remain.
+        with np.errstate(divide="ignore"):
+            logs = [np.log(i + 1.0) - np.log(early + i) for i in range(10)]
+        return sum(logs) + (count - early) * np.log(self.decay)
+
+
+@keras.saving.register_keras_serializable("keras_simple_diffusion")
+@dataclasses.dataclass(frozen=True)
+class PowerProfile(AverageProfile):
+    """Average that covers the same share of the training at any time.
+
+    Updates 1 to `k` weigh `(k / n)^(gamma + 1)` in the average after update
+    `n`, so `1 - gain(n) = (1 - 1 / n)^(gamma + 1)`.
+
+    At time `u = k / n` the density of the weights is
+    `(gamma + 1) u^gamma`, with mean `(gamma + 1) / (gamma + 2)` and variance
+    `(gamma + 1) / ((gamma + 3) (gamma + 2)^2)`. Its standard deviation is the
+    relative width: 0.05 averages over about the last twentieth of the
+    training, whatever its length.
+
+    Args:
+        relative_width: float in `(0, 0.288]`; the largest, one over the
+            square root of 12, weighs all updates the same. Defaults to
+            `0.05`.
+    """
+
+    relative_width: float = 0.05
+
+    def __post_init__(self):
+        if not 0.0 < self.relative_width <= 12.0**-0.5:
+            raise InputError(
+                "`relative_width` must be in (0, 0.288]. Received: "
+                f"relative_width={self.relative_width}"
+            )
+
+    @property
+    def gamma(self):
+        """Exponent of the density, at least 0."""
+        # With m = gamma + 2 and the variance v, m^3 + m^2 - m / v + 1 / v = 0,
+        # whose largest root is the one with gamma >= 0.
+        precision = self.relative_width**-2.0
+        roots = np.roots([1.0, 1.0, -precision, precision])
+        return max(float(roots.real.max()) - 2.0, 0.0)
+
+    def gain(self, count):
+        # 1 - (1 - 1 / n)^(gamma + 1) would lose its digits in float32.
+        return -ops.expm1((self.gamma + 1.0) * ops.log1p(-1.0 / count))
+
+    def log_retention(self, count):
+        with np.errstate(divide="ignore"):
+            return -(self.gamma + 1.0) * np.log(np.asarray(count, "float64"))
+
+
+def to_profiles(decay):
+    """Profiles of what `ema_decay` was given.
+
+    Args:
+        decay: float, the decay of an `ExponentialProfile`; an
+            `AverageProfile`; or a list of these.
+
+    Returns:
+        A tuple of different `AverageProfile`s.
+    """
+    if not isinstance(decay, (list, tuple)):
+        decay = [decay]
+    profiles = tuple(
+        each if isinstance(each, AverageProfile) else ExponentialProfile(each)
+        for each in decay
+    )
+    if not profiles or len(set(profiles)) != len(profiles):
+        raise InputError(
+            "The averages of the weights must be at least one, and different "
+            f"from each other. Received: {list(decay)}"
+        )
+    return profiles

@@ -1,0 +1,88 @@
+import keras
+from keras import ops
+
+from keras_simple_diffusion.optimizers.wrapper import OptimizerWrapper
+
+
+@keras.saving.register_keras_serializable("keras_simple_diffusion")
+class WatchedOptimizer(OptimizerWrapper):
+    """Optimizer that notes the size of gradients and weights.
+
+    It wraps another optimizer and writes three scalars in each compiled step,
+    for whoever wants to read them, without waiting for the device:
+
+    - `gradient_norm`, of the whole gradient of the last step, before
+      clipping; of the last micro-batch under gradient accumulation,
+    - `parameter_norm`, of all trained weights after the last step,
+    - `first_bad_step`, the number, from 0 on, of the first step whose
+      gradients were not all finite, and -1 as long as they are. A loss that
+      is not finite has such gradients. Steps that loss scaling skips never
+      get here and do not count.
+
+    Args:
+        inner_optimizer: the `keras.optimizers.Optimizer` that makes the steps.
+        name: string. Defaults to `"watched_optimizer"`.
+
+    Example:
+    ```python
+    model.compile(keras.optimizers.Adam(1e-4), watch=True)
+    model.fit(data)
+    model.watched_optimizer.report()
+    ```
+    """
+
+    def __init__(self, inner_optimizer, name="watched_optimizer"):
+        super().__init__(inner_optimizer, name)
+
+    def build(self, variables):
+        if self.built:
+            return
+        self.num_steps = self.add_own_variable((), "int32", "num_steps")
+        self.first_bad_step = self.add_own_variable(
+            (), "int32", "first_bad_step", keras.initializers.Constant(-1)
+        )
+        self.gradient_norm = self.add_own_variable(
+            (), "float32", "gradient_norm"
+        )
+        self.parameter_norm = self.add_own_variable(
+            (), "float32", "parameter_norm"
+        )
+        super().build(variables)
+
+    def observe(self, grads, is_update):
+        grads = [grad for grad in grads if grad is not None]
+        self.gradient_norm.assign(global_norm(grads))
+        self.parameter_norm.assign(global_norm(self._trainable_variables))
+        # Not from the norm: finite numbers may overflow in it.
+        finite = [ops.all(ops.isfinite(grad)) for grad in grads]
+        is_bad = ops.logical_not(ops.all(ops.stack(finite)))
+        step = ops.convert_to_tensor(self.num_steps)
+        known = ops.convert_to_tensor(self.first_bad_step)
+        is_first = ops.logical_and(is_bad, known < 0)
+        self.first_bad_step.assign(ops.where(is_first, step, known))
+        self.num_steps.assign(step + 1)
+
+    def report(self):
+        """Read what was noted, waiting for the device.
+
+        Returns:
+            A dict of Python numbers with the names of the three scalars.
+        """
+        return {
+            "gradient_norm": float(ops.convert_to_numpy(self.gradient_norm)),
+            "parameter_norm": float(ops.convert_to_numpy(self.parameter_norm)),
+            "first_bad_step": int(ops.convert_to_numpy(self.first_bad_step)),
+        }
+
+
+def global_norm(tensors):
+    """Euclidean norm of all elements of all tensors, in float32.
+
+    Args:
+        tensors: list of float tensors.
+
+    Returns:
+        A float32 scalar tensor.
+    """
+    squares = [ops.sum(ops.square(ops.cast(x, "float32"))) for x in tensors]
+    return ops.sqrt(ops.sum(ops.stack(squares)))

@@ -1,0 +1,132 @@
+import keras
+from keras import ops
+
+
+class OptimizerWrapper(keras.optimizers.Optimizer):
+    """Base class of optimizers that watch the steps of another optimizer.
+
+    A wrapper never changes the gradients or the weights. It adds variables of
+    its own in `build`, before it calls `super().build`, and updates them in
+    `observe`, right after each step of the inner optimizer and so inside the
+    compiled training step.
+
+    Args:
+        inner_optimizer: the `keras.optimizers.Optimizer` that makes the steps.
+        name: string. It begins the paths of the variables, so that it should
+            be the same in every process.
+    """
+
+    def __init__(self, inner_optimizer, name):
+        super().__init__(learning_rate=0.0, name=name)
+        self.inner_optimizer = inner_optimizer
+
+    def build(self, variables):
+        if self.built:
+            return
+        self.inner_optimizer.build(variables)
+        super().build(variables)
+
+    def observe(self, grads, is_update):
+        """Update the wrapper's own variables after a step.
+
+        Args:
+            grads: list of gradients or `None`s, as they were given.
+            is_update: bool tensor. Whether the step changed the weights,
+                which gradient accumulation does in its last micro-batch only.
+        """
+        raise NotImplementedError(f"{type(self).__name__} must define this.")
+
+    def apply(self, grads, trainable_variables=None):
+        if not self.built:
+            self.build(list(trainable_variables))
+        before = ops.copy(self.iterations)
+        self.inner_optimizer.apply(grads, trainable_variables)
+        self.observe(grads, ops.not_equal(self.iterations, before))
+
+    def add_own_variable(
+        self, shape, dtype, name, initializer="zeros", layout=None
+    ):
+        """Add a variable that holds the same on every device.
+
+        Args:
+            shape: tuple of ints.
+            dtype: string.
+            name: string.
+            initializer: initializer of the value. Defaults to `"zeros"`.
+            layout: optional layout of a variable split over devices.
+
+        Returns:
+            A `keras.Variable`.
+        """
+        return self.add_variable(
+            shape=shape,
+            initializer=initializer,
+            dtype=dtype,
+            aggregation="only_first_replica",
+            layout=layout,
+            name=name,
+        )
+
+    @property
+    def variables(self):
+        return super().variables + self.inner_optimizer.variables
+
+    @property
+    def learning_rate(self):
+        return self.inner_optimizer.learning_rate
+
+    @learning_rate.setter
+    def learning_rate(self, learning_rate):
+        self.inner_optimizer.learning_rate = learning_rate
+
+    @property
+    def iterations(self):
+        return self.inner_optimizer.iterations
+
+    def scale_loss(self, loss):
+        return self.inner_optimizer.scale_loss(loss)
+
+    def save_own_variables(self, store):
+        # Keras saves the inner optimizer by itself.
+        for i, variable in enumerate(super().variables):
+            store[str(i)] = variable.numpy()
+
+    def load_own_variables(self, store):
+        variables = super().variables
+        if len(store.keys()) != len(variables):
+            # Saved before the first step: there is nothing to load yet.
+            return
+        for i, variable in enumerate(variables):
+            variable.assign(store[str(i)])
+
+    def get_config(self):
+        return {
+            "name": self.name,
+            "inner_optimizer": keras.saving.serialize_keras_object(
+                self.inner_optimizer
+            ),
+        }
+
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        config = dict(config)
+        config["inner_optimizer"] = keras.saving.deserialize_keras_object(
+            config["inner_optimizer"], custom_objects=custom_objects
+        )
+        return cls(**config)
+
+
+def unwrap(optimizer):
+    """List an optimizer and those that it wraps, outermost first.
+
+    Args:
+        optimizer: a `keras.optimizers.Optimizer` or `None`.
+
+    Returns:
+        A list of `keras.optimizers.Optimizer`s.
+    """
+    chain = []
+    while optimizer is not None:
+        chain.append(optimizer)
+        optimizer = getattr(optimizer, "inner_optimizer", None)
+    return chain

@@ -1,0 +1,160 @@
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+import keras_simple_diffusion as ksd
+
+PROFILES = [0.99, ksd.optimizers.PowerProfile(0.1)]
+
+
+def make_model(policy=None, stratified=False, **kwargs):
+    backbone = ksd.models.UViTBackbone(
+        (4, 4, 1),
+        channels=(16,),
+        blocks=(1,),
+        num_heads=2,
+        embedding_dim=16,
+        dropout=0.1,
+        dtype=policy,
+    )
+    model = ksd.models.DiffusionModel(backbone, stratified=stratified)
+    model.compile(ksd.optimizers.make_optimizer("adam", 2e-3), **kwargs)
+    return model
+
+
+def make_images(count=32):
+    rng = np.random.default_rng(0)
+    return rng.integers(0, 256, (count, 4, 4, 1), "uint8")
+
+
+def watched(model):
+    kind = ksd.optimizers.WatchedOptimizer
+    return ksd.optimizers.find_optimizer(model.optimizer, kind)
+
+
+def test_losses_by_noise_level():
+    model = make_model(noise_level_bins=8)
+    images = make_images(64)
+    history = model.fit(images, batch_size=16, epochs=2, verbose=0).history
+    names = [f"level_loss_{i}" for i in range(8)]
+    assert set(history) == {"loss", *names}
+    # The last epoch's: together they are the loss.
+    totals = ops.convert_to_numpy(model.level_loss.totals)
+    counts = ops.convert_to_numpy(model.level_loss.counts)
+    assert counts.sum() == 64
+    assert totals.sum() / 64 == pytest.approx(history["loss"][-1], rel=1e-5)
+    values = model.evaluate(images, verbose=0, return_dict=True)
+    assert set(values) == {"loss", *names}
+    assert np.isfinite(list(values.values())).all()
+    # Another `compile` replaces or ends them.
+    model.compile(noise_level_bins=2)
+    values = model.evaluate(images, verbose=0, return_dict=True)
+    assert set(values) == {"loss", *names[:2]}
+    model.compile()
+    assert isinstance(model.evaluate(images, verbose=0), float)
+
+
+def test_stratified_times_cover_the_noise_levels():
+    model = make_model(stratified=True, noise_level_bins=8)
+    for _ in range(3):
+        model.reset_metrics()
+        model.train_on_batch(make_images(16))
+        counts = ops.convert_to_numpy(model.level_loss.counts)
+        np.testing.assert_array_equal(counts, [2.0] * 8)
+    config = model.get_config()
+    assert ksd.models.DiffusionModel.from_config(config).stratified
+
+
+def test_the_loss_of_evaluate_is_not_stratified():
+    images = make_images()
+    values = []
+    for stratified in (False, True):
+        keras.utils.set_random_seed(0)
+        model = make_model(stratified=stratified)
+        values.append(model.evaluate(images, verbose=0))
+    assert values[0] == values[1]
+
+
+def test_a_bad_picture_is_found_in_its_step():
+    model = make_model()
+    optimizer = ksd.optimizers.make_optimizer(gradient_accumulation_steps=2)
+    model.compile(optimizer, watch=True)
+    images = make_images().astype("float32") / 127.5 - 1.0
+    # The loss is not finite, and so are its gradients.
+    images[13] = np.nan
+    losses = [
+        float(model.train_on_batch(images[start : start + 8]))
+        for start in (0, 16, 8, 24)
+    ]
+    assert np.isfinite(losses[1]) and np.isnan(losses[2])
+    assert watched(model).report()["first_bad_step"] == 2
+
+
+def test_several_averages(tmp_path):
+    model = make_model(
+        ema_decay=PROFILES, watch=True, noise_level_bins=4, stratified=True
+    )
+    model.fit(make_images(), batch_size=8, epochs=2, verbose=0)
+    arguments = {"num_images": 2, "num_steps": 2, "seed": 0}
+    pictures = model.generate(**arguments)
+
+    def weights(profile):
+        with model.averaged_weights(profile):
+            return [ops.convert_to_numpy(w).copy() for w in model.weights]
+
+    first, second = weights(0), weights(PROFILES[1])
+    assert not all(
+        np.array_equal(a, b) for a, b in zip(first, second, strict=True)
+    )
+    model.save_to_preset(tmp_path / "preset")
+    saved = ksd.models.DiffusionModel.from_preset(str(tmp_path / "preset"))
+    np.testing.assert_array_equal(saved.generate(**arguments), pictures)
+    model.save(tmp_path / "model.keras")
+    copy = keras.models.load_model(tmp_path / "model.keras")
+    np.testing.assert_array_equal(copy.generate(**arguments), pictures)
+    assert copy.stratified and copy.level_loss.num_bins == 4
+    assert [v.path for v in copy.optimizer.variables] == [
+        v.path for v in model.optimizer.variables
+    ]
+    for a, b in zip(
+        copy.optimizer.variables, model.optimizer.variables, strict=True
+    ):
+        np.testing.assert_array_equal(
+            ops.convert_to_numpy(a), ops.convert_to_numpy(b)
+        )
+    copy.fit(make_images(), batch_size=8, verbose=0)
+
+
+def test_paths_are_unique_and_the_same_for_every_model():
+    def paths():
+        model = make_model(
+            "mixed_float16", ema_decay=PROFILES, watch=True, noise_level_bins=4
+        )
+        model.optimizer.build(model.trainable_variables)
+        lists = (
+            model.variables,
+            model.optimizer.variables,
+            model.metrics_variables,
+        )
+        return [[v.path for v in variables] for variables in lists]
+
+    first = paths()
+    assert all(len(set(names)) == len(names) for names in first)
+    assert paths() == first
+
+
+@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
+def test_everything_in_half_precision(policy):
+    model = make_model(
+        policy,
+        stratified=True,
+        ema_decay=PROFILES,
+        watch=True,
+        noise_level_bins=8,
+    )
+    history = model.fit(make_images(), batch_size=8, epochs=3, verbose=0)
+    assert np.isfinite(history.history["loss"]).all()
+    assert watched(model).report()["first_bad_step"] == -1
+    assert 0 < watched(model).report()["gradient_norm"] < 100
+    assert model.generate(2, num_steps=2).std() > 0

@@ -1,0 +1,114 @@
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+import keras_simple_diffusion as ksd
+
+make_optimizer = ksd.optimizers.make_optimizer
+
+
+@pytest.fixture
+def model():
+    backbone = ksd.models.UViTBackbone(
+        (4, 4, 1),
+        channels=(8, 16),
+        blocks=(1, 1),
+        num_heads=2,
+        embedding_dim=16,
+        num_classes=3,
+    )
+    return ksd.models.DiffusionModel(backbone, compile=False)
+
+
+def to_numpy(x):
+    return ops.convert_to_numpy(x).copy()
+
+
+def apply(optimizer, weights, gradients):
+    """Take one step and return how each weight changed, by path."""
+    optimizer.build(weights)
+    before = [to_numpy(w) for w in weights]
+    optimizer.apply([ops.convert_to_tensor(g) for g in gradients])
+    return {
+        w.path: to_numpy(w) - old
+        for w, old in zip(weights, before, strict=True)
+    }
+
+
+def is_kernel(path):
+    return path.endswith("kernel")
+
+
+@pytest.mark.parametrize("name", ["adamw", "muon"])
+def test_only_kernels_decay(name, model):
+    optimizer = make_optimizer(name, 0.01, weight_decay=0.5, epsilon=1e-7)
+    # Also after loading.
+    config = keras.saving.serialize_keras_object(optimizer)
+    optimizer = keras.saving.deserialize_keras_object(config)
+    weights = model.trainable_variables
+    for weight in weights:
+        weight.assign(ops.ones(weight.shape))
+    zeros = [np.zeros(w.shape, "float32") for w in weights]
+    for path, change in apply(optimizer, weights, zeros).items():
+        expected = -0.005 if is_kernel(path) else 0.0
+        np.testing.assert_allclose(change, expected, atol=1e-7, err_msg=path)
+
+
+def test_muon_makes_the_steps_of_matrices(model):
+    rng = np.random.default_rng(0)
+    weights = model.trainable_variables
+    gradients = [rng.normal(size=w.shape).astype("float32") for w in weights]
+    optimizer = make_optimizer("muon", 0.01, clip_norm=None)
+    matrices = set()
+    for path, change in apply(optimizer, weights, gradients).items():
+        change = change / 0.01
+        if np.allclose(np.abs(change), 1.0, atol=1e-3):
+            continue  # The first step of Adam is the sign.
+        # The step of Muon has singular values near one, times 0.2 times the
+        # root of the longer side.
+        matrices.add(path)
+        scale = 0.2 * np.sqrt(max(change.shape))
+        values = np.linalg.svd(change / scale, compute_uv=False)
+        assert 0.5 < values.min() and values.max() < 1.3, path
+    # Neither convolutions nor embeddings.
+    assert matrices == {
+        w.path for w in weights if is_kernel(w.path) and len(w.shape) == 2
+    }
+    assert any("transformer_0/hidden" in path for path in matrices)
+
+
+def test_muon_trains_a_uvit(model):
+    optimizer = make_optimizer("muon", 0.01, gradient_accumulation_steps=2)
+    model.compile(optimizer, ema_decay=0.5)
+    rng = np.random.default_rng(0)
+    picture = rng.integers(0, 256, (1, 4, 4, 1), "uint8")
+    data = {"images": np.repeat(picture, 32, 0), "labels": np.zeros(32, int)}
+    before = model.evaluate(data, verbose=0)
+    model.fit(data, batch_size=8, epochs=6, verbose=0)
+    assert model.evaluate(data, verbose=0) < 0.8 * before
+
+
+@pytest.mark.parametrize("steps", [None, 3])
+def test_warm_up_counts_updates(steps):
+    optimizer = make_optimizer(
+        "adam", 1.0, warmup_steps=4, gradient_accumulation_steps=steps
+    )
+    weight = keras.Variable([0.0])
+    optimizer.build([weight])
+    changes = []
+    for _ in range(6):
+        before = to_numpy(weight)[0]
+        for _ in range(steps or 1):
+            optimizer.apply([ops.ones((1,))])
+        changes.append(before - to_numpy(weight)[0])
+    np.testing.assert_allclose(
+        changes, [0.25, 0.5, 0.75, 1.0, 1.0, 1.0], rtol=1e-3
+    )
+
+
+def test_bad_arguments():
+    with pytest.raises(ksd.utils.errors.InputError, match="'sgd'"):
+        make_optimizer("sgd")
+    with pytest.raises(ksd.utils.errors.InputError, match="weight_decay=0.1"):
+        make_optimizer("adam", weight_decay=0.1)
