@@ -4,6 +4,8 @@ import keras
 from keras import layers
 from keras import ops
 
+from keras_simple_diffusion.layers.rematerialization import rematerialize
+
 
 def attend(queries, keys, values, mask=None):
     """Attention of several heads, with the softmax in float32.
@@ -59,6 +61,8 @@ class SelfAttention(layers.Layer):
 
     Args:
         num_heads: int. Number of heads; must divide the channels.
+        rematerialize: bool. Whether the layer is computed a second time for
+            the gradient instead of kept in memory. Defaults to `False`.
         **kwargs: base layer keyword arguments.
 
     Call arguments:
@@ -71,9 +75,10 @@ class SelfAttention(layers.Layer):
         - [Hoogeboom et al., 2023](https://arxiv.org/abs/2301.11093), appendix
     """
 
-    def __init__(self, num_heads, **kwargs):
+    def __init__(self, num_heads, rematerialize=False, **kwargs):
         super().__init__(**kwargs)
         self.num_heads = num_heads
+        self.rematerialize = rematerialize
         dtype = self.dtype_policy
         self.norm = layers.RMSNormalization(dtype=dtype, name="norm")
         self.norm_query = layers.LayerNormalization(dtype=dtype, name="norm_q")
@@ -96,7 +101,12 @@ class SelfAttention(layers.Layer):
         self.norm_query.build((None, None, None, self.head_dim))
         self.norm_key.build((None, None, None, self.head_dim))
 
-    def call(self, x):
+    def call(self, x, training=None):
+        if training and self.rematerialize:
+            return rematerialize(self._transform, x)
+        return self._transform(x)
+
+    def _transform(self, x):
         height, width = x.shape[1:3]
         qkv = self.projection(self.norm(x))
         qkv = ops.reshape(
@@ -112,4 +122,8 @@ class SelfAttention(layers.Layer):
         return x_shape
 
     def get_config(self):
-        return {**super().get_config(), "num_heads": self.num_heads}
+        return {
+            **super().get_config(),
+            "num_heads": self.num_heads,
+            "rematerialize": self.rematerialize,
+        }

@@ -5,6 +5,7 @@ from keras import layers
 from keras import ops
 
 from keras_simple_diffusion.layers.feature_modulation import FeatureModulation
+from keras_simple_diffusion.layers.rematerialization import rematerialize
 from keras_simple_diffusion.layers.seeded_dropout import SeededDropout
 
 
@@ -28,6 +29,8 @@ class ResidualBlock(layers.Layer):
     Args:
         dropout: float. Dropout rate before the last convolution. Defaults to
             `0.0`.
+        rematerialize: bool. Whether the block is computed a second time for
+            the gradient instead of kept in memory. Defaults to `False`.
         **kwargs: base layer keyword arguments.
 
     Call arguments:
@@ -43,9 +46,10 @@ class ResidualBlock(layers.Layer):
         - [Hoogeboom et al., 2023](https://arxiv.org/abs/2301.11093), appendix
     """
 
-    def __init__(self, dropout=0.0, **kwargs):
+    def __init__(self, dropout=0.0, rematerialize=False, **kwargs):
         super().__init__(**kwargs)
         self.dropout_rate = dropout
+        self.rematerialize = rematerialize
         dtype = self.dtype_policy
         self.norm_in = layers.RMSNormalization(dtype=dtype, name="norm_in")
         self.norm_out = layers.RMSNormalization(dtype=dtype, name="norm_out")
@@ -72,18 +76,33 @@ class ResidualBlock(layers.Layer):
             )
             self.norm_skip.build(skip_shape)
         self.modulation.build(x_shape, embedding_shape)
+        self.dropout.build(x_shape)
 
     def call(self, x, embedding, skip=None, training=None):
+        seed = self.dropout.draw_seed(training)
+
+        def transform(x, embedding, skip):
+            return self._transform(x, embedding, skip, seed)
+
+        if training and self.rematerialize:
+            return rematerialize(transform, x, embedding, skip)
+        return transform(x, embedding, skip)
+
+    def _transform(self, x, embedding, skip, seed):
         h = self.norm_in(x)
         if skip is not None:
             h = (h + self.norm_skip(skip)) * (1.0 / math.sqrt(2.0))
         h = self.conv_in(ops.silu(h))
         h = self.modulation(self.norm_out(h), embedding)
-        h = self.dropout(ops.silu(h), training=training)
+        h = self.dropout.drop(ops.silu(h), seed)
         return x + self.conv_out(h)
 
     def compute_output_shape(self, x_shape, embedding_shape, skip_shape=None):
         return x_shape
 
     def get_config(self):
-        return {**super().get_config(), "dropout": self.dropout_rate}
+        return {
+            **super().get_config(),
+            "dropout": self.dropout_rate,
+            "rematerialize": self.rematerialize,
+        }

@@ -7,6 +7,7 @@ from keras import ops
 from keras_simple_diffusion.layers.attention import SelfAttention
 from keras_simple_diffusion.layers.cross_attention import CrossAttention
 from keras_simple_diffusion.layers.feature_modulation import FeatureModulation
+from keras_simple_diffusion.layers.rematerialization import rematerialize
 from keras_simple_diffusion.layers.seeded_dropout import SeededDropout
 
 
@@ -34,6 +35,8 @@ class TransformerBlock(layers.Layer):
         modulation: string. Where scale and shift are applied: `"hidden"`, on
             the hidden layer (simple diffusion), or `"norm"`, before it
             (SiD2). Defaults to `"hidden"`.
+        rematerialize: bool. Whether the block is computed a second time for
+            the gradient instead of kept in memory. Defaults to `False`.
         **kwargs: base layer keyword arguments.
 
     Call arguments:
@@ -54,7 +57,14 @@ class TransformerBlock(layers.Layer):
           section 3.6 and appendix
     """
 
-    def __init__(self, num_heads, dropout=0.0, modulation="hidden", **kwargs):
+    def __init__(
+        self,
+        num_heads,
+        dropout=0.0,
+        modulation="hidden",
+        rematerialize=False,
+        **kwargs,
+    ):
         super().__init__(**kwargs)
         if modulation not in ("hidden", "norm"):
             raise ValueError(
@@ -64,6 +74,7 @@ class TransformerBlock(layers.Layer):
         self.num_heads = num_heads
         self.dropout_rate = dropout
         self.modulated = modulation
+        self.rematerialize = rematerialize
         dtype = self.dtype_policy
         self.norm = layers.RMSNormalization(dtype=dtype, name="norm")
         self.modulation = FeatureModulation(dtype=dtype, name="modulation")
@@ -100,6 +111,7 @@ class TransformerBlock(layers.Layer):
             hidden_shape if self.modulated == "hidden" else x_shape,
             embedding_shape,
         )
+        self.dropout.build(hidden_shape)
         self.output_dense.build(hidden_shape)
         self.attention.build(x_shape)
         if context_shape is not None:
@@ -119,6 +131,18 @@ class TransformerBlock(layers.Layer):
         context_mask=None,
         training=None,
     ):
+        seed = self.dropout.draw_seed(training)
+
+        def transform(x, embedding, skip, context):
+            return self._transform(
+                x, embedding, skip, context, context_mask, seed
+            )
+
+        if training and self.rematerialize:
+            return rematerialize(transform, x, embedding, skip, context)
+        return transform(x, embedding, skip, context)
+
+    def _transform(self, x, embedding, skip, context, context_mask, seed):
         h = self.norm(x)
         if skip is not None:
             h = (h + self.norm_skip(skip)) * (1.0 / math.sqrt(2.0))
@@ -127,7 +151,7 @@ class TransformerBlock(layers.Layer):
         h = ops.silu(self.hidden_dense(h))
         if self.modulated == "hidden":
             h = self.modulation(h, embedding)
-        h = self.dropout(h, training=training)
+        h = self.dropout.drop(h, seed)
         x = self.attention(x + self.output_dense(h))
         if context is not None:
             x = self.cross_attention(x, context, context_mask)
@@ -149,4 +173,5 @@ class TransformerBlock(layers.Layer):
             "num_heads": self.num_heads,
             "dropout": self.dropout_rate,
             "modulation": self.modulated,
+            "rematerialize": self.rematerialize,
         }

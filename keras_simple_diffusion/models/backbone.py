@@ -10,6 +10,9 @@ from keras_simple_diffusion.layers.wavelet import WaveletTransform2D
 from keras_simple_diffusion.utils.errors import InputError
 from keras_simple_diffusion.utils.presets import resolve_preset
 
+# What `rematerialize` may name; attention is that outside of a transformer.
+_BLOCK_TYPES = ("residual", "attention", "transformer")
+
 # How weights are split over the axes (data, model) of a device mesh. The
 # first of two layers is split by its outputs and the second by its inputs, so
 # that what is between them needs no exchange (Megatron).
@@ -62,6 +65,7 @@ class DiffusionBackbone(keras_hub.models.Backbone):
         downsampling_factor,
         context_dim=None,
         portrait_flag=False,
+        rematerialize=(),
         dtype=None,
         **kwargs,
     ):
@@ -80,6 +84,7 @@ class DiffusionBackbone(keras_hub.models.Backbone):
         self.downsampling_factor = downsampling_factor
         self.context_dim = context_dim
         self.portrait_flag = portrait_flag
+        self.rematerialize = tuple(rematerialize)
         self._check_config()
         policy = keras.dtype_policies.get(dtype or keras.config.dtype_policy())
         self._block_dtype = policy
@@ -185,6 +190,7 @@ class DiffusionBackbone(keras_hub.models.Backbone):
         """Apply a new `ResidualBlock`."""
         block = ResidualBlock(
             dropout=self._dropout_at(level, x),
+            rematerialize="residual" in self.rematerialize,
             dtype=self._block_dtype,
             name=name,
         )
@@ -198,6 +204,7 @@ class DiffusionBackbone(keras_hub.models.Backbone):
             self.num_heads,
             dropout=self._dropout_at(level, x),
             modulation=modulation,
+            rematerialize="transformer" in self.rematerialize,
             dtype=self._block_dtype,
             name=name,
         )
@@ -269,6 +276,12 @@ class DiffusionBackbone(keras_hub.models.Backbone):
                 f"multiples of {factor}, such as {fitting[0]}x{fitting[1]}. "
                 f"Received: image_shape={self.image_shape}"
             )
+        unknown = set(self.rematerialize) - set(_BLOCK_TYPES)
+        if unknown:
+            raise InputError(
+                f"`rematerialize` names types of blocks among {_BLOCK_TYPES}. "
+                f"Received: rematerialize={self.rematerialize}"
+            )
         rates = self.dropout
         if not isinstance(rates, tuple):
             rates = (rates,) * len(self.channels)
@@ -299,6 +312,7 @@ class DiffusionBackbone(keras_hub.models.Backbone):
             "embedding_dim": self.embedding_dim,
             "downsampling": self.downsampling,
             "downsampling_factor": self.downsampling_factor,
+            "rematerialize": self.rematerialize,
         }
 
     @classmethod

@@ -57,6 +57,9 @@ class ResidualUViTBackbone(DiffusionBackbone):
             Defaults to `None`.
         portrait_flag: bool. Whether an input says that the picture is a
             portrait lying on its side. Defaults to `False`.
+        rematerialize: tuple of strings. Types of blocks, among `"residual"`,
+            `"attention"` and `"transformer"`, that are computed a second time
+            for the gradient instead of kept in memory. Defaults to `()`.
         dtype: dtype policy of the blocks. The first and last convolution and
             the conditioning stay float32.
         **kwargs: base `keras_hub.models.Backbone` arguments.
@@ -93,6 +96,7 @@ class ResidualUViTBackbone(DiffusionBackbone):
         downsampling_factor=2,
         context_dim=None,
         portrait_flag=False,
+        rematerialize=(),
         dtype=None,
         **kwargs,
     ):
@@ -124,6 +128,7 @@ class ResidualUViTBackbone(DiffusionBackbone):
             downsampling_factor=downsampling_factor,
             context_dim=context_dim,
             portrait_flag=portrait_flag,
+            rematerialize=rematerialize,
             dtype=dtype,
             **kwargs,
         )

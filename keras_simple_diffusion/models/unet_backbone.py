@@ -39,6 +39,9 @@ class UNetBackbone(DiffusionBackbone):
             convolutions with the factor as size and stride, or nothing.
             Defaults to `None`.
         downsampling_factor: int. 2, 4 or 8. Defaults to `2`.
+        rematerialize: tuple of strings. Types of blocks, among `"residual"`,
+            `"attention"` and `"transformer"`, that are computed a second time
+            for the gradient instead of kept in memory. Defaults to `()`.
         dtype: dtype policy of the blocks. The first and last convolution and
             the conditioning stay float32.
         **kwargs: base `keras_hub.models.Backbone` arguments.
@@ -73,6 +76,7 @@ class UNetBackbone(DiffusionBackbone):
         embedding_dim=1024,
         downsampling=None,
         downsampling_factor=2,
+        rematerialize=(),
         dtype=None,
         **kwargs,
     ):
@@ -91,6 +95,7 @@ class UNetBackbone(DiffusionBackbone):
             embedding_dim=embedding_dim,
             downsampling=downsampling,
             downsampling_factor=downsampling_factor,
+            rematerialize=rematerialize,
             dtype=dtype,
             **kwargs,
         )
@@ -133,7 +138,10 @@ class UNetBackbone(DiffusionBackbone):
 
     def _attention(self, x, name):
         return SelfAttention(
-            self.num_heads, dtype=self._block_dtype, name=name
+            self.num_heads,
+            rematerialize="attention" in self.rematerialize,
+            dtype=self._block_dtype,
+            name=name,
         )(x)
 
     def get_config(self):
