@@ -374,4 +374,6 @@ class DiffusionBackbone(keras_hub.models.Backbone):
             A backbone of the preset's class.
         """
         preset = resolve_preset(preset, load_weights)
+        # The base class fails at presets in mixed precision without it.
+        kwargs["dtype"] = kwargs.get("dtype") or keras.config.dtype_policy()
         return super().from_preset(preset, load_weights, **kwargs)

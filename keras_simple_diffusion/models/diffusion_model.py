@@ -191,4 +191,6 @@ class DiffusionModel(DiffusionTraining, ImageGeneration, keras_hub.models.Task):
         # base class would look for one task class for each backbone class.
         loader = get_preset_loader(resolve_preset(preset, load_weights))
         loader.check_backbone_class()
+        # The base class fails at presets in mixed precision without it.
+        kwargs["dtype"] = kwargs.get("dtype") or keras.config.dtype_policy()
         return loader.load_task(cls, load_weights, True, **kwargs)

@@ -16,6 +16,7 @@ def make_model(policy=None, stratified=False, **kwargs):
         num_heads=2,
         embedding_dim=16,
         dropout=0.1,
+        rematerialize=("transformer",) if policy else (),
         dtype=policy,
     )
     model = ksd.models.DiffusionModel(backbone, stratified=stratified)

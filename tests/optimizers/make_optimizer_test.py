@@ -86,7 +86,7 @@ def test_muon_trains_a_uvit(model):
     data = {"images": np.repeat(picture, 32, 0), "labels": np.zeros(32, int)}
     before = model.evaluate(data, verbose=0)
     model.fit(data, batch_size=8, epochs=6, verbose=0)
-    assert model.evaluate(data, verbose=0) < 0.8 * before
+    assert model.evaluate(data, verbose=0) < 0.9 * before
 
 
 @pytest.mark.parametrize("steps", [None, 3])

@@ -1,0 +1,190 @@
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+import keras_simple_diffusion as ksd
+
+SHAPE = {
+    "image_shape": (8, 8, 1),
+    "channels": (8, 16),
+    "blocks": (1, 1),
+    "num_heads": 2,
+    "embedding_dim": 16,
+    "dropout": 0.5,
+}
+BACKBONES = {
+    "uvit": (ksd.models.UViTBackbone, ("residual", "transformer")),
+    "unet": (ksd.models.UNetBackbone, ("residual", "attention")),
+    "residual_uvit": (ksd.models.ResidualUViTBackbone, ("transformer",)),
+    "text": (ksd.models.UViTBackbone, ("transformer",)),
+}
+
+
+def make(name, rematerialize, **kwargs):
+    backbone, types = BACKBONES[name]
+    if name == "text":
+        kwargs = {"context_dim": 6, **kwargs}
+    return backbone(
+        rematerialize=types if rematerialize else (), **{**SHAPE, **kwargs}
+    )
+
+
+def make_inputs(backbone, count=4):
+    rng = np.random.default_rng(0)
+    inputs = {
+        "noisy_images": rng.normal(size=(count, *backbone.image_shape)),
+        "log_snr": rng.normal(size=count),
+    }
+    inputs = {k: ops.convert_to_tensor(v, "float32") for k, v in inputs.items()}
+    if backbone.context_dim:
+        context = rng.normal(size=(count, 3, backbone.context_dim))
+        inputs["context"] = ops.convert_to_tensor(context, "float32")
+        mask = np.array([[1, 1, 0]] * count)
+        inputs["context_mask"] = ops.convert_to_tensor(mask, "int32")
+    return inputs
+
+
+def randomize(backbone):
+    rng = np.random.default_rng(1)
+    for weight in backbone.trainable_variables:
+        weight.assign(0.2 * rng.normal(size=weight.shape))
+
+
+def gradients(backbone, inputs):
+    """Gradients of a sum over the output, and the random states after it."""
+    weights = backbone.trainable_variables
+    states = backbone.non_trainable_variables
+    if keras.backend.backend() == "jax":
+        import jax
+
+        @jax.jit
+        def compute(values, others):
+            def loss(values):
+                outputs, others_after = backbone.stateless_call(
+                    values, others, inputs, training=True
+                )
+                return ops.sum(ops.sin(outputs)), others_after
+
+            return jax.grad(loss, has_aux=True)(values)
+
+        found, after = compute(
+            [w.value for w in weights], [s.value for s in states]
+        )
+        for state, value in zip(states, after, strict=True):
+            state.assign(value)
+    elif keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        @tf.function
+        def compute():
+            with tf.GradientTape() as tape:
+                loss = ops.sum(ops.sin(backbone(inputs, training=True)))
+            return tape.gradient(loss, [w.value for w in weights])
+
+        found = compute()
+    else:
+        for weight in weights:
+            weight.value.grad = None
+        ops.sum(ops.sin(backbone(inputs, training=True))).backward()
+        found = [weight.value.grad for weight in weights]
+    return (
+        {
+            w.path: ops.convert_to_numpy(g)
+            for w, g in zip(weights, found, strict=True)
+        },
+        [ops.convert_to_numpy(s).copy() for s in states],
+    )
+
+
+@pytest.mark.parametrize("name", BACKBONES)
+def test_gradients_are_those_of_what_is_kept(name):
+    found = []
+    for rematerialize in (False, True):
+        keras.utils.set_random_seed(0)
+        backbone = make(name, rematerialize)
+        randomize(backbone)
+        before = [
+            ops.convert_to_numpy(s).copy()
+            for s in backbone.non_trainable_variables
+        ]
+        found.append(gradients(backbone, make_inputs(backbone)))
+    (kept, kept_states), (again, again_states) = found
+    assert kept.keys() == again.keys()
+    for path, gradient in kept.items():
+        scale = np.abs(gradient).max()
+        np.testing.assert_allclose(
+            again[path], gradient, atol=2e-6 * scale + 1e-6, err_msg=path
+        )
+    # Every seed was drawn once.
+    assert before
+    for old, a, b in zip(before, kept_states, again_states, strict=True):
+        np.testing.assert_array_equal(a, old + [0, 1])
+        np.testing.assert_array_equal(b, a)
+
+
+def kept_bytes(backbone, inputs):
+    """Memory that a training step keeps for its gradient."""
+    if keras.backend.backend() == "jax":
+        import jax
+
+        values = [v.value for v in backbone.trainable_variables]
+        others = [v.value for v in backbone.non_trainable_variables]
+
+        def loss(values):
+            outputs, _ = backbone.stateless_call(
+                values, others, inputs, training=True
+            )
+            return ops.sum(ops.square(outputs))
+
+        # The function that makes the gradient closes over what was kept.
+        _, backward = jax.vjp(loss, values)
+        return sum(x.nbytes for x in jax.tree.leaves(backward))
+    import torch
+
+    kept = {}
+
+    def pack(tensor):
+        storage = tensor.untyped_storage()
+        kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda x: x):
+        outputs = backbone(inputs, training=True)
+    assert outputs.requires_grad
+    return sum(kept.values())
+
+
+def test_memory_is_saved():
+    if keras.backend.backend() == "tensorflow":
+        pytest.skip("TensorFlow does not tell what it keeps for a gradient")
+    kept = []
+    for rematerialize in (False, True):
+        backbone = make("uvit", rematerialize, blocks=(2, 4))
+        inputs = make_inputs(backbone, count=64)
+        weights = sum(w.value.nbytes for w in backbone.weights)
+        kept.append(kept_bytes(backbone, inputs) - weights)
+    assert kept[1] < 0.35 * kept[0]
+
+
+def test_training_in_half_precision(tmp_path):
+    backbone = make("uvit", True, dtype="mixed_bfloat16")
+    model = ksd.models.DiffusionModel(backbone)
+    model.compile(keras.optimizers.Adam(1e-3))
+    images = np.zeros((16, 8, 8, 1), "uint8")
+    history = model.fit(images, batch_size=8, verbose=0)
+    assert np.isfinite(history.history["loss"]).all()
+    model.save_to_preset(tmp_path / "preset")
+    copy = ksd.models.DiffusionModel.from_preset(str(tmp_path / "preset"))
+    backbone = ksd.models.DiffusionBackbone.from_preset(
+        str(tmp_path / "preset"), dtype="mixed_bfloat16"
+    )
+    for loaded in (copy.backbone, backbone):
+        assert loaded.rematerialize == ("residual", "transformer")
+    assert copy.backbone.dtype_policy.name == "float32"
+    assert backbone.dtype_policy.name == "mixed_bfloat16"
+
+
+def test_bad_arguments():
+    with pytest.raises(ksd.utils.errors.InputError, match="'dense'"):
+        ksd.models.UViTBackbone(rematerialize=("dense",), **SHAPE)
