@@ -29,7 +29,12 @@ SHARED = {
 NETWORKS = {
     "tiny": (
         ksd.models.UViTBackbone,
-        {**SHARED, "channels": (16,), "blocks": (1,)},
+        {
+            **SHARED,
+            "channels": (16,),
+            "blocks": (1,),
+            "rematerialize": ("transformer",),
+        },
     ),
     "uvit": (ksd.models.UViTBackbone, {"blocks": (1, 2), **SHARED}),
     "unet": (ksd.models.UNetBackbone, {"blocks": (1, 1), **SHARED}),
@@ -72,9 +77,16 @@ def train(network, folder, steps=STEPS):
     """Train, evaluate, sample and save; return everything as arrays."""
     keras.utils.set_random_seed(1)
     kind, arguments = NETWORKS[network]
-    model = ksd.models.DiffusionModel(kind(**arguments), label_dropout=0.2)
+    model = ksd.models.DiffusionModel(
+        kind(**arguments), label_dropout=0.2, stratified=True
+    )
     optimizer = keras.optimizers.Adam(3e-3, epsilon=1e-4, global_clipnorm=0.5)
-    model.compile(optimizer, ema_decay=0.9)
+    model.compile(
+        optimizer,
+        ema_decay=[0.9, ksd.optimizers.PowerProfile(0.1)],
+        watch=True,
+        noise_level_bins=4,
+    )
     distribution.check_batch_size(BATCH_SIZE)
     batches = pictures()
     history = model.fit(
