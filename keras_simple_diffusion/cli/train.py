@@ -3,16 +3,30 @@ from typing import Annotated
 import typer
 
 from keras_simple_diffusion.utils.backend import check_backend
+from keras_simple_diffusion.utils.errors import InputError
 
 
 def train(
     data: Annotated[
-        str, typer.Option(help="digits, or a folder or .zip of pictures.")
-    ],
-    output: Annotated[str, typer.Option(help="New folder of the run.")],
+        str | None,
+        typer.Option(help="digits, or a folder or .zip of pictures."),
+    ] = None,
+    output: Annotated[
+        str | None, typer.Option(help="New folder of the run.")
+    ] = None,
+    resume: Annotated[
+        str | None,
+        typer.Option(
+            help="Run to go on with. Everything comes from it; only --steps "
+            "and --minutes can be given anew."
+        ),
+    ] = None,
     preset: Annotated[
-        str, typer.Option(help="Network and recipe, see `presets`.")
-    ] = "uvit_small_64",
+        str | None,
+        typer.Option(
+            help="Network and recipe, see `presets`. (default: uvit_small_64)"
+        ),
+    ] = None,
     image_size: Annotated[
         int | None,
         typer.Option(
@@ -25,6 +39,10 @@ def train(
     batch_size: Annotated[
         int | None,
         typer.Option(help="Pictures a step. (default: the preset's)"),
+    ] = None,
+    accumulate: Annotated[
+        int | None,
+        typer.Option(help="Parts a batch is computed in. (default: 1)"),
     ] = None,
     learning_rate: Annotated[
         float | None, typer.Option(help="Of Adam. (default: the preset's)")
@@ -45,27 +63,89 @@ def train(
             min=1, help="Steps between checkpoints. (default: at the end)"
         ),
     ] = None,
+    keep: Annotated[
+        int | None,
+        typer.Option(min=2, help="Checkpoints to keep. (default: 3)"),
+    ] = None,
+    samples_every: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Steps between sheets of samples. (default: at the end)"
+        ),
+    ] = None,
+    dtype: Annotated[
+        str | None,
+        typer.Option(
+            help="Precision of the network: float32, mixed_bfloat16 or "
+            "mixed_float16. (default: float32)"
+        ),
+    ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            min=0, help="Processes that read pictures. (default: threads only)"
+        ),
+    ] = None,
     seed: Annotated[
-        int,
-        typer.Option(min=0, max=2**32 - 1, help="Seed of the whole run."),
-    ] = 0,
+        int | None,
+        typer.Option(
+            min=0, max=2**32 - 1, help="Seed of the whole run. (default: 0)"
+        ),
+    ] = None,
 ):
     """Train a model on pictures; the folder of the run holds everything."""
     check_backend()
-    from keras_simple_diffusion.training.run import train_run
+    given = {
+        "data": data,
+        "output": output,
+        "preset": preset,
+        "image_size": image_size,
+        "batch_size": batch_size,
+        "accumulate": accumulate,
+        "learning_rate": learning_rate,
+        "initialize_from": initialize_from,
+        "checkpoint_every": checkpoint_every,
+        "keep": keep,
+        "samples_every": samples_every,
+        "dtype": dtype,
+        "workers": workers,
+        "seed": seed,
+    }
+    given = {name: value for name, value in given.items() if value is not None}
+    if resume is not None:
+        _check_resume(given)
+    else:
+        _check_new(given)
+    from keras_simple_diffusion.training import Interrupted
+    from keras_simple_diffusion.training import resume_run
+    from keras_simple_diffusion.training import train_run
 
-    train_run(
-        data=data,
-        preset=preset,
-        output=output,
-        image_size=image_size,
-        seed=seed,
-        initialize_from=initialize_from,
-        minutes=minutes,
-        checkpoint_every=checkpoint_every,
-        steps=steps,
-        batch_size=batch_size,
-        learning_rate=learning_rate,
-    )
+    try:
+        if resume is not None:
+            output = resume
+            resume_run(resume, steps, minutes)
+        else:
+            train_run(steps=steps, minutes=minutes, **given)
+    except Interrupted as interrupted:
+        print(f"Interrupted; the run is saved at step {interrupted.step}.")
+        print(f"Go on: keras-simple-diffusion train --resume {output}")
+        raise typer.Exit(128 + interrupted.signal) from None
     print(f"The run is in {output}: see samples.png and loss.png there.")
     print(f"More pictures: keras-simple-diffusion generate --model {output}")
+
+
+def _check_resume(given):
+    if given:
+        option = "--" + next(iter(given)).replace("_", "-")
+        raise InputError(
+            "A resumed run keeps its settings; only --steps and --minutes can "
+            f"be given beside --resume. Received: {option}"
+        )
+
+
+def _check_new(given):
+    for name in ("data", "output"):
+        if name not in given:
+            raise InputError(
+                f"`train` needs --{name}, or --resume to go on with a run."
+            )

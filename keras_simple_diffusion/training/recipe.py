@@ -20,6 +20,8 @@ class Recipe:
         warmup_steps: int. Steps of linear warm-up.
         clip_norm: float. Largest norm of the whole gradient.
         ema_decay: float. Decay of the average of the weights.
+        accumulate: int. Batches a step: each holds `batch_size / accumulate`
+            pictures, and their gradients are added up.
         flip: bool. Whether half of the pictures are mirrored.
     """
 
@@ -32,15 +34,22 @@ class Recipe:
     warmup_steps: int = 1000
     clip_norm: float = 1.0
     ema_decay: float = 0.9999
+    accumulate: int = 1
     flip: bool = False
 
     def __post_init__(self):
-        for name in ("steps", "batch_size", "learning_rate"):
+        for name in ("steps", "batch_size", "learning_rate", "accumulate"):
             if not getattr(self, name) > 0:
                 raise InputError(
                     f"`{name}` must be positive. Received: "
                     f"{name}={getattr(self, name)}"
                 )
+
+        if self.batch_size % self.accumulate:
+            raise InputError(
+                "`batch_size` must be a multiple of `accumulate`. Received: "
+                f"batch_size={self.batch_size}, accumulate={self.accumulate}"
+            )
 
     def optimizer(self):
         """A new `keras.optimizers.Adam` as the recipe says."""
@@ -50,4 +59,7 @@ class Recipe:
             beta_2=self.beta_2,
             epsilon=self.epsilon,
             global_clipnorm=self.clip_norm,
+            gradient_accumulation_steps=(
+                self.accumulate if self.accumulate > 1 else None
+            ),
         )

@@ -1,0 +1,56 @@
+import pathlib
+
+import keras
+import numpy as np
+
+from keras_simple_diffusion.utils.files import whole_file
+from keras_simple_diffusion.utils.sheets import draw_sheet
+
+
+class Samples(keras.callbacks.Callback):
+    """Draw a sheet of pictures, from the same noise, every so many steps.
+
+    Args:
+        position: the run's `Position`.
+        folder: path of the folder of sheets, named after their steps.
+        every: int. Steps between sheets; they are drawn at the end of the
+            interval that reaches them.
+        seed: int.
+    """
+
+    def __init__(self, position, folder, every, seed=0):
+        super().__init__()
+        self.position = position
+        self.folder = pathlib.Path(folder)
+        self.every = every
+        self.seed = seed
+        self.drawn = position.step // every
+
+    def on_epoch_end(self, epoch, logs=None):
+        step = self.position.step
+        if step // self.every == self.drawn:
+            return
+        self.drawn = step // self.every
+        with whole_file(self.folder / f"{step:08d}.png") as draft:
+            draw_samples(self.model, self.seed).save(draft)
+
+
+def draw_samples(model, seed=0, per_class=10):
+    """A sheet of generated pictures, one class a row for up to 10 classes.
+
+    Args:
+        model: a `DiffusionModel`, whose defaults of sampling are used.
+        seed: int. Defaults to `0`.
+        per_class: int. Number of columns. Defaults to `10`.
+
+    Returns:
+        A `PIL.Image.Image`.
+    """
+    num_classes = model.backbone.num_classes
+    if num_classes is None:
+        return draw_sheet(model.generate(per_class**2, seed=seed), per_class)
+    classes = np.linspace(0, num_classes - 1, min(num_classes, 10))
+    classes = classes.round().astype("int32")
+    images = model.generate(labels=np.repeat(classes, per_class), seed=seed)
+    names = model.class_names or [str(i) for i in range(num_classes)]
+    return draw_sheet(images, per_class, row_names=[names[i] for i in classes])

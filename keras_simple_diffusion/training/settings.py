@@ -1,0 +1,84 @@
+import dataclasses
+import json
+import pathlib
+
+from keras_simple_diffusion.training.recipe import Recipe
+from keras_simple_diffusion.utils.errors import InputError
+from keras_simple_diffusion.utils.files import whole_file
+
+_FILE = "config.json"
+
+
+@dataclasses.dataclass(frozen=True)
+class RunSettings:
+    """What a run was asked for; `config.json` of its folder.
+
+    Args:
+        data: string. `"digits"`, or the path of a folder or zip.
+        preset: string. Name or folder of the preset.
+        recipe: a `Recipe`.
+        image_size: list of two ints, height and width.
+        seed: int.
+        initialize_from: string or `None`. Preset or run to start from.
+        minutes: float or `None`. Training time of the whole run.
+        checkpoint_every: int or `None`. Steps between checkpoints.
+        samples_every: int or `None`. Steps between sheets of samples.
+        keep: int. Number of checkpoints to keep.
+        workers: int. Processes that read pictures, 0 for threads only.
+        dtype: string. Dtype policy of the network.
+        facts: dict of what came out of it: numbers, versions.
+    """
+
+    data: str
+    preset: str
+    recipe: Recipe
+    image_size: list
+    seed: int = 0
+    initialize_from: str | None = None
+    minutes: float | None = None
+    checkpoint_every: int | None = None
+    samples_every: int | None = None
+    keep: int = 3
+    workers: int = 0
+    dtype: str = "float32"
+    facts: dict = dataclasses.field(default_factory=dict)
+
+    def write(self, folder):
+        """Write `config.json` into the folder of a run."""
+        with whole_file(pathlib.Path(folder) / _FILE) as draft:
+            draft.write_text(json.dumps(self.to_dict(), indent=2) + "\n")
+
+    def to_dict(self):
+        """All of it as JSON types."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def read(cls, folder):
+        """Read them from the folder of a run.
+
+        Raises:
+            InputError: if that is not the folder of a run.
+        """
+        path = pathlib.Path(folder) / _FILE
+        try:
+            content = json.loads(path.read_text())
+            return cls(**{**content, "recipe": Recipe(**content["recipe"])})
+        except FileNotFoundError:
+            raise InputError(
+                f"There is no run at '{folder}': it has no {_FILE}. Start one "
+                f"with `train --data ... --output {folder}`."
+            ) from None
+        except (ValueError, TypeError, KeyError) as error:
+            raise InputError(
+                f"'{path}' is not the configuration of a run of this version: "
+                f"{error}."
+            ) from error
+
+    def override(self, steps=None, minutes=None):
+        """The same run, made longer or shorter."""
+        changes = {}
+        if steps is not None:
+            changes["recipe"] = dataclasses.replace(self.recipe, steps=steps)
+        if minutes is not None:
+            changes["minutes"] = minutes
+        return dataclasses.replace(self, **changes)
