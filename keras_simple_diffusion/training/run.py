@@ -266,8 +266,8 @@ class _Run:
             raise InputError(
                 f"The pictures of '{self.settings.data}' have changed since "
                 f"the run began with {facts['num_pictures']} of them; there "
-                f"are {len(self.source)} now. Bring the old ones back, or start "
-                "a new run from this one: train --initialize-from "
+                f"are {len(self.source)} now. Bring the old ones back, or "
+                "start a new run from this one: train --initialize-from "
                 f"{self.output} --data {self.settings.data}"
             )
 

@@ -3,10 +3,8 @@
 import csv
 import json
 import os
-import pathlib
 import signal
 
-import keras
 import numpy as np
 import pytest
 
@@ -15,11 +13,12 @@ from keras_simple_diffusion.training import Interrupted
 from keras_simple_diffusion.training import resume_run
 from keras_simple_diffusion.training import train_run
 from keras_simple_diffusion.training.checkpoint import Checkpoints
-from keras_simple_diffusion.training.position import StepCallback
-from keras_simple_diffusion.training.saving import Saving
+from keras_simple_diffusion.training.interruption import Interruption
 from keras_simple_diffusion.utils.errors import InputError
 
 STEPS = 8
+# Columns of the history that are measured with a clock.
+CLOCKED = ("seconds",)
 BACKBONES = {
     "uvit": (ksd.models.UViTBackbone, {}),
     "unet": (ksd.models.UNetBackbone, {"attention_levels": (1,)}),
@@ -63,9 +62,9 @@ def terminate(monkeypatch):
                 os.kill(os.getpid(), number)
             on_step_end(self)
 
-        monkeypatch.setattr(Saving, "on_step_end", count)
+        monkeypatch.setattr(Interruption, "on_step_end", count)
 
-    on_step_end = Saving.on_step_end
+    on_step_end = Interruption.on_step_end
     yield terminate_after
 
 
@@ -78,7 +77,11 @@ def last_arrays(run):
 def history(run):
     with (run / "history.csv").open(newline="") as file:
         return [
-            {k: v for k, v in row.items() if k not in ("seconds", "pictures_per_second", "waiting")}
+            {
+                k: v
+                for k, v in row.items()
+                if k not in ("seconds", "pictures_per_second", "waiting")
+            }
             for row in csv.DictReader(file)
         ]
 
@@ -106,3 +109,69 @@ def test_interrupted_and_resumed_is_as_straight(kind, tmp_path, terminate):
     terminate(0)
     resume_run(tmp_path / "cut")
     assert_equal_runs(tmp_path / "straight", tmp_path / "cut")
+
+
+def test_a_second_signal_and_ctrl_c(preset, tmp_path, terminate):
+    terminate(2, signal.SIGINT)
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(Interrupted) as interrupted:
+        train_run("digits", tmp_path / "run", preset)
+    assert interrupted.value.signal == signal.SIGINT
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_a_damaged_checkpoint_costs_only_the_steps_after_it(
+    preset, tmp_path, terminate
+):
+    train_run("digits", tmp_path / "straight", preset)
+    train_run("digits", tmp_path / "cut", preset, checkpoint_every=5, keep=2)
+    checkpoints = Checkpoints(tmp_path / "cut" / "checkpoints")
+    assert checkpoints.steps() == [5, STEPS]
+    (checkpoints.folder / f"{STEPS:08d}" / "arrays.npz").write_bytes(b"no")
+    with pytest.warns(UserWarning, match="passed over"):
+        resume_run(tmp_path / "cut")
+    assert_equal_runs(tmp_path / "straight", tmp_path / "cut")
+
+
+def test_a_finished_run_can_be_made_longer(preset, tmp_path):
+    train_run("digits", tmp_path / "run", preset, steps=4)
+    resume_run(tmp_path / "run", steps=6)
+    _, state = last_arrays(tmp_path / "run")
+    assert state["step"] == 6
+    assert [row["step"] for row in history(tmp_path / "run")] == list("123456")
+
+
+def test_a_full_disk_does_not_stop_the_training(preset, tmp_path, monkeypatch):
+    calls = []
+    save = Checkpoints.save
+
+    def save_unless_full(self, step, arrays, state):
+        calls.append(step)
+        if step == 3:
+            raise OSError(28, "No space left on device")
+        save(self, step, arrays, state)
+
+    monkeypatch.setattr(Checkpoints, "save", save_unless_full)
+    with pytest.warns(UserWarning, match="step 3 .*No space left.*step 0"):
+        train_run("digits", tmp_path / "a", preset, steps=4, checkpoint_every=3)
+    assert calls == [0, 3, 4]
+    with pytest.raises(InputError, match="step 3 .*No space left.*step 0"):
+        train_run("digits", tmp_path / "b", preset, steps=3)
+
+
+def test_pictures_that_changed_are_an_error(preset, tmp_path):
+    train_run("digits", tmp_path / "run", preset, steps=1)
+    path = tmp_path / "run" / "config.json"
+    content = json.loads(path.read_text())
+    content["facts"]["fingerprint"] = "other"
+    path.write_text(json.dumps(content))
+    with pytest.raises(InputError, match="have changed since the run began"):
+        resume_run(tmp_path / "run")
+
+
+def test_what_cannot_be_resumed(tmp_path):
+    with pytest.raises(InputError, match="no run at"):
+        resume_run(tmp_path)
+    (tmp_path / "config.json").write_text("{")
+    with pytest.raises(InputError, match="not the configuration of a run"):
+        resume_run(tmp_path)
