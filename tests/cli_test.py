@@ -112,7 +112,7 @@ def test_train_fills_the_run_folder(trained):
     assert "12 pictures of 8 x 8 x 3, 2 classes" in result.stdout
     names = {path.name for path in (place / "run").iterdir()}
     assert names == {
-        "checkpoint.keras",
+        "checkpoints",
         "config.json",
         "history.csv",
         "loss.png",
@@ -129,7 +129,9 @@ def test_train_fills_the_run_folder(trained):
     assert all(float(row["loss"]) > 0 for row in rows)
     with Image.open(place / "run" / "samples.png") as sheet:
         assert sheet.width > 10 * 64
-    model = keras.models.load_model(place / "run" / "checkpoint.keras")
+    steps = {path.name for path in (place / "run" / "checkpoints").iterdir()}
+    assert steps == {"00000003", "00000006", "00000007"}
+    model = ksd.models.DiffusionModel.from_preset(place / "run")
     assert model.class_names == ["blue", "red"]
     assert model.schedule.get_config()["image_size"] == 8
 
@@ -276,7 +278,7 @@ def test_bad_train_arguments(trained, error_of, tmp_path):
 
 
 def test_digits_train_a_builtin_preset(tmp_path):
-    model = train_run("digits", "uvit_digits_16", tmp_path / "run", steps=1)
+    model = train_run("digits", tmp_path / "run", "uvit_digits_16", steps=1)
     assert model.class_names == [str(digit) for digit in range(10)]
     assert (tmp_path / "run" / "samples.png").exists()
 
@@ -291,7 +293,7 @@ def test_a_flat_folder_makes_an_unconditional_run(trained, tmp_path):
     (tmp_path / "preset" / "recipe.json").write_text(
         json.dumps({"steps": 2, "batch_size": 2})
     )
-    train_run(place / "pictures" / "red", tmp_path / "preset", tmp_path / "run")
+    train_run(place / "pictures" / "red", tmp_path / "run", tmp_path / "preset")
     model = ksd.models.DiffusionModel.from_preset(tmp_path / "run")
     assert model.backbone.num_classes is None
     assert model.generate(2).shape == (2, 8, 8, 3)

@@ -7,6 +7,7 @@ import signal
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import keras_simple_diffusion as ksd
 from keras_simple_diffusion.training import Interrupted
@@ -41,6 +42,19 @@ def write_preset(folder, kind, **recipe):
     model.save_to_preset(folder)
     recipe = {"batch_size": 4, "warmup_steps": 2, "steps": STEPS, **recipe}
     (folder / "recipe.json").write_text(json.dumps(recipe))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory):
+    """Two classes, twelve pictures to train on and four held out."""
+    folder = tmp_path_factory.mktemp("pictures")
+    images, _ = ksd.data.load_digits(8)
+    for index, image in enumerate(images[:16]):
+        split = "train" if index < 12 else "test"
+        path = folder / split / "ab"[index % 2] / f"{index}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image[..., 0]).save(path)
     return folder
 
 
@@ -94,54 +108,75 @@ def assert_equal_runs(first, second):
     assert history(first) == history(second)
 
 
-@pytest.mark.parametrize("kind", BACKBONES)
-def test_interrupted_and_resumed_is_as_straight(kind, tmp_path, terminate):
-    preset = write_preset(tmp_path / "preset", kind, accumulate=2)
-    train_run("digits", tmp_path / "straight", preset)
+@pytest.fixture(scope="module")
+def straight(preset, pictures, tmp_path_factory):
+    """A run that nothing interrupts."""
+    folder = tmp_path_factory.mktemp("straight") / "run"
+    train_run(pictures, folder, preset)
+    return folder
+
+
+def test_interrupted_and_resumed_is_as_straight(
+    preset, pictures, straight, tmp_path, terminate
+):
+    run = tmp_path / "run"
     terminate(3)
     with pytest.raises(Interrupted) as interrupted:
-        train_run("digits", tmp_path / "cut", preset)
+        train_run(pictures, run, preset)
     assert interrupted.value.step == 3
-    assert Checkpoints(tmp_path / "cut" / "checkpoints").steps()[-1] == 3
+    assert Checkpoints(run / "checkpoints").steps()[-1] == 3
     terminate(2)
     with pytest.raises(Interrupted):
-        resume_run(tmp_path / "cut")
+        resume_run(run)
     terminate(0)
+    resume_run(run)
+    assert_equal_runs(straight, run)
+
+
+@pytest.mark.large
+def test_a_unet_too(pictures, tmp_path, terminate):
+    preset = write_preset(tmp_path / "preset", "unet")
+    train_run(pictures, tmp_path / "straight", preset)
+    terminate(3)
+    with pytest.raises(Interrupted):
+        train_run(pictures, tmp_path / "cut", preset)
     resume_run(tmp_path / "cut")
     assert_equal_runs(tmp_path / "straight", tmp_path / "cut")
 
 
-def test_a_second_signal_and_ctrl_c(preset, tmp_path, terminate):
+def test_a_second_signal_and_ctrl_c(preset, tmp_path, terminate, pictures):
     terminate(2, signal.SIGINT)
     before = signal.getsignal(signal.SIGINT)
     with pytest.raises(Interrupted) as interrupted:
-        train_run("digits", tmp_path / "run", preset)
+        train_run(pictures, tmp_path / "run", preset)
     assert interrupted.value.signal == signal.SIGINT
     assert signal.getsignal(signal.SIGINT) is before
 
 
 def test_a_damaged_checkpoint_costs_only_the_steps_after_it(
-    preset, tmp_path, terminate
+    preset, pictures, straight, tmp_path
 ):
-    train_run("digits", tmp_path / "straight", preset)
-    train_run("digits", tmp_path / "cut", preset, checkpoint_every=5, keep=2)
-    checkpoints = Checkpoints(tmp_path / "cut" / "checkpoints")
+    run = tmp_path / "run"
+    train_run(pictures, run, preset, checkpoint_every=5, keep=2)
+    checkpoints = Checkpoints(run / "checkpoints")
     assert checkpoints.steps() == [5, STEPS]
     (checkpoints.folder / f"{STEPS:08d}" / "arrays.npz").write_bytes(b"no")
     with pytest.warns(UserWarning, match="passed over"):
-        resume_run(tmp_path / "cut")
-    assert_equal_runs(tmp_path / "straight", tmp_path / "cut")
+        resume_run(run)
+    assert_equal_runs(straight, run)
 
 
-def test_a_finished_run_can_be_made_longer(preset, tmp_path):
-    train_run("digits", tmp_path / "run", preset, steps=4)
-    resume_run(tmp_path / "run", steps=6)
-    _, state = last_arrays(tmp_path / "run")
-    assert state["step"] == 6
-    assert [row["step"] for row in history(tmp_path / "run")] == list("123456")
+def test_a_finished_run_can_be_made_longer(
+    preset, pictures, straight, tmp_path
+):
+    train_run(pictures, tmp_path / "run", preset, steps=5)
+    resume_run(tmp_path / "run", steps=STEPS)
+    assert_equal_runs(straight, tmp_path / "run")
 
 
-def test_a_full_disk_does_not_stop_the_training(preset, tmp_path, monkeypatch):
+def test_a_full_disk_does_not_stop_the_training(
+    preset, tmp_path, monkeypatch, pictures
+):
     calls = []
     save = Checkpoints.save
 
@@ -153,14 +188,14 @@ def test_a_full_disk_does_not_stop_the_training(preset, tmp_path, monkeypatch):
 
     monkeypatch.setattr(Checkpoints, "save", save_unless_full)
     with pytest.warns(UserWarning, match="step 3 .*No space left.*step 0"):
-        train_run("digits", tmp_path / "a", preset, steps=4, checkpoint_every=3)
+        train_run(pictures, tmp_path / "a", preset, steps=4, checkpoint_every=3)
     assert calls == [0, 3, 4]
     with pytest.raises(InputError, match="step 3 .*No space left.*step 0"):
-        train_run("digits", tmp_path / "b", preset, steps=3)
+        train_run(pictures, tmp_path / "b", preset, steps=3)
 
 
-def test_pictures_that_changed_are_an_error(preset, tmp_path):
-    train_run("digits", tmp_path / "run", preset, steps=1)
+def test_pictures_that_changed_are_an_error(preset, tmp_path, pictures):
+    train_run(pictures, tmp_path / "run", preset, steps=1)
     path = tmp_path / "run" / "config.json"
     content = json.loads(path.read_text())
     content["facts"]["fingerprint"] = "other"
