@@ -3,6 +3,8 @@
 import csv
 import json
 import os
+import re
+import signal
 import subprocess
 import sys
 
@@ -122,7 +124,7 @@ def test_train_fills_the_run_folder(trained):
     config = json.loads((place / "run" / "config.json").read_text())
     assert config["recipe"]["steps"] == 7
     assert config["recipe"]["batch_size"] == 4
-    assert config["versions"]["backend"] == keras.config.backend()
+    assert config["facts"]["versions"]["backend"] == keras.config.backend()
     with (place / "run" / "history.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert rows[-1]["step"] == "7"
@@ -134,6 +136,36 @@ def test_train_fills_the_run_folder(trained):
     model = ksd.models.DiffusionModel.from_preset(place / "run")
     assert model.class_names == ["blue", "red"]
     assert model.schedule.get_config()["image_size"] == 8
+
+
+def test_sigterm_saves_and_resume_goes_on(trained, tmp_path):
+    place, _ = trained
+    arguments = ["--data", "pictures", "--preset", "preset", "--output"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "keras_simple_diffusion", "train"]
+        + [*arguments, str(tmp_path / "run"), "--steps", "100000"],
+        cwd=place,
+        env={**os.environ, "KERAS_BACKEND": keras.config.backend()},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    for line in process.stdout:
+        if line.startswith("step 100/"):
+            process.send_signal(signal.SIGTERM)
+            break
+    stdout, stderr = process.communicate()
+    assert process.returncode == 128 + signal.SIGTERM, stderr
+    step = int(re.search(r"saved at step (\d+)", stdout).group(1))
+    assert step >= 100 and f"train --resume {tmp_path / 'run'}" in stdout
+    assert (tmp_path / "run" / "checkpoints" / f"{step:08d}").is_dir()
+    arguments = ["train", "--resume", "run", "--steps", str(step + 2)]
+    result = run(*arguments, cwd=tmp_path)  # Not where it was begun.
+    assert result.returncode == 0, result.stderr
+    assert f"going on from step {step}" in result.stdout
+    with (tmp_path / "run" / "history.csv").open() as file:
+        steps = [int(row["step"]) for row in csv.DictReader(file)]
+    assert steps[0] == 100 and steps[-1] == step + 2
 
 
 def test_generate_from_a_run(trained, tmp_path):
@@ -265,12 +297,20 @@ def test_bad_train_arguments(trained, error_of, tmp_path):
     assert (place / "run" / "config.json").read_text() == before
     (tmp_path / "none").mkdir()
     error = error_of(*base, "new", "--data", "none")
-    assert "'none' holds no pictures" in error
+    assert "none' holds no pictures" in error
     data = ["--data", str(place / "pictures")]
     error = error_of(*base, "new", *data, "--image-size", "9")
     assert "multiples of 2, such as 8x8" in error
     error = error_of(*base, "new", *data, "--steps", "0")
     assert "steps=0" in error
+    error = error_of("train", "--resume", "none")
+    assert "There is no run at 'none'" in error
+    error = error_of("train", "--resume", str(place / "run"), "--seed", "1")
+    assert "keeps its settings" in error and "Received: --seed" in error
+    error = error_of("train", *data)
+    assert "needs --output" in error
+    error = error_of(*base, "new", *data, "--accumulate", "3")
+    assert "multiple of `accumulate`" in error
     start = ["--initialize-from", "uvit_small_64"]
     error = error_of(*base, "new", *data, *start)
     assert "configuration without weights" in error
@@ -303,8 +343,8 @@ def test_a_run_starts_from_another_ones_weights(trained, tmp_path):
     place, _ = trained
     train_run(
         place / "pictures",
-        place / "preset",
         tmp_path / "run",
+        place / "preset",
         initialize_from=place / "run",
         steps=1,
         learning_rate=1e-9,

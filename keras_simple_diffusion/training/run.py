@@ -95,6 +95,8 @@ def train_run(
     shape = read_json(folder, "config.json")["config"]["image_shape"]
     if isinstance(image_size, int):
         image_size = (image_size, image_size)
+    if pathlib.Path(data).exists():
+        data = pathlib.Path(data).resolve()  # To resume from anywhere.
     settings = RunSettings(
         data=str(data),
         preset=str(preset),
