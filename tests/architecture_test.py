@@ -37,7 +37,14 @@ ALLOWED = {
         "optimizers",
         "schedules",
     },
-    "cli": {"data", "distribution", "models", "samplers", "training"},
+    "cli": {
+        "data",
+        "distribution",
+        "models",
+        "optimizers",
+        "samplers",
+        "training",
+    },
 }
 FILES = sorted(PACKAGE.rglob("*.py"))
 

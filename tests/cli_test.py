@@ -117,6 +117,7 @@ def test_train_fills_the_run_folder(trained):
         "checkpoints",
         "config.json",
         "history.csv",
+        "levels.png",
         "loss.png",
         "preset",
         "samples.png",

@@ -5,6 +5,7 @@ import warnings
 
 import typer
 
+from keras_simple_diffusion.cli.average import average
 from keras_simple_diffusion.cli.edit import edit
 from keras_simple_diffusion.cli.edit import inpaint
 from keras_simple_diffusion.cli.edit import interpolate
@@ -22,6 +23,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command()(train)
+app.command()(average)
 app.command()(generate)
 app.command()(edit)
 app.command()(inpaint)

@@ -9,7 +9,7 @@ from keras_simple_diffusion.utils.errors import InputError
 def train(
     data: Annotated[
         str | None,
-        typer.Option(help="digits, or a folder or .zip of pictures."),
+        typer.Option(help="digits, a folder or .zip of pictures, tfds:NAME."),
     ] = None,
     output: Annotated[
         str | None, typer.Option(help="New folder of the run.")
@@ -33,8 +33,18 @@ def train(
             min=1, help="Height and width in pixels. (default: the preset's)"
         ),
     ] = None,
+    crop: Annotated[
+        str | None,
+        typer.Option(
+            help="centre or random: which part of a picture of another shape. "
+            "(default: centre)"
+        ),
+    ] = None,
     steps: Annotated[
         int | None, typer.Option(help="Training steps. (default: the preset's)")
+    ] = None,
+    minutes: Annotated[
+        float | None, typer.Option(min=0, help="Stop training after this time.")
     ] = None,
     batch_size: Annotated[
         int | None,
@@ -44,8 +54,22 @@ def train(
         int | None,
         typer.Option(help="Parts a batch is computed in. (default: 1)"),
     ] = None,
+    optimizer: Annotated[
+        str | None,
+        typer.Option(help="adam, adamw or muon. (default: the preset's)"),
+    ] = None,
     learning_rate: Annotated[
-        float | None, typer.Option(help="Of Adam. (default: the preset's)")
+        float | None,
+        typer.Option(help="After warm-up. (default: the preset's)"),
+    ] = None,
+    weight_decay: Annotated[
+        float | None, typer.Option(help="Of adamw and muon. (default: 0)")
+    ] = None,
+    stratified: Annotated[
+        bool | None,
+        typer.Option(
+            "--stratified", help="Cover the noise levels evenly in each batch."
+        ),
     ] = None,
     initialize_from: Annotated[
         str | None,
@@ -53,9 +77,6 @@ def train(
             help="Run or preset whose weights to start from, of the same "
             "network at another image size."
         ),
-    ] = None,
-    minutes: Annotated[
-        float | None, typer.Option(min=0, help="Stop training after this time.")
     ] = None,
     checkpoint_every: Annotated[
         int | None,
@@ -73,6 +94,12 @@ def train(
             min=1, help="Steps between sheets of samples. (default: at the end)"
         ),
     ] = None,
+    snapshots: Annotated[
+        int | None,
+        typer.Option(
+            min=2, help="Times to keep averages for `average`. (default: none)"
+        ),
+    ] = None,
     dtype: Annotated[
         str | None,
         typer.Option(
@@ -80,11 +107,42 @@ def train(
             "mixed_float16. (default: float32)"
         ),
     ] = None,
+    rematerialize: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Type of blocks to compute again for the gradient, to save "
+            "memory: residual, transformer or attention; can be repeated."
+        ),
+    ] = None,
     workers: Annotated[
         int | None,
         typer.Option(
             min=0, help="Processes that read pictures. (default: threads only)"
         ),
+    ] = None,
+    log: Annotated[
+        list[str] | None,
+        typer.Option(help="tensorboard or wandb; can be repeated."),
+    ] = None,
+    distribution: Annotated[
+        str | None,
+        typer.Option(
+            help="data, sharded or tensor:N, to use all devices. "
+            "(default: one device)"
+        ),
+    ] = None,
+    coordinator: Annotated[
+        str | None,
+        typer.Option(
+            help="HOST:PORT of process 0 of several. (default: detected on "
+            "TPU pods and under SLURM)"
+        ),
+    ] = None,
+    num_processes: Annotated[
+        int | None, typer.Option(min=1, help="Number of processes.")
+    ] = None,
+    process_id: Annotated[
+        int | None, typer.Option(min=0, help="Number of this process.")
     ] = None,
     seed: Annotated[
         int | None,
@@ -100,15 +158,23 @@ def train(
         "output": output,
         "preset": preset,
         "image_size": image_size,
+        "crop": crop,
         "batch_size": batch_size,
         "accumulate": accumulate,
+        "optimizer": optimizer,
         "learning_rate": learning_rate,
+        "weight_decay": weight_decay,
+        "stratified": stratified,
         "initialize_from": initialize_from,
         "checkpoint_every": checkpoint_every,
         "keep": keep,
         "samples_every": samples_every,
+        "snapshots": snapshots,
         "dtype": dtype,
+        "rematerialize": rematerialize or None,
         "workers": workers,
+        "log": log or None,
+        "distribution": distribution,
         "seed": seed,
     }
     given = {name: value for name, value in given.items() if value is not None}
@@ -116,10 +182,12 @@ def train(
         _check_resume(given)
     else:
         _check_new(given)
+    from keras_simple_diffusion.distribution import initialize
     from keras_simple_diffusion.training import Interrupted
     from keras_simple_diffusion.training import resume_run
     from keras_simple_diffusion.training import train_run
 
+    initialize(coordinator, num_processes, process_id)
     try:
         if resume is not None:
             output = resume

@@ -26,6 +26,15 @@ def process_index():
     return 0
 
 
+def num_processes():
+    """Number of the processes that train together."""
+    if keras.config.backend() == "jax":
+        import jax
+
+        return jax.process_count()
+    return 1
+
+
 def to_numpy(tensor):
     """A tensor as a NumPy array, whole even if other processes hold parts."""
     if keras.config.backend() == "jax":

@@ -1,6 +1,7 @@
 import contextlib
 
 import keras
+import numpy as np
 from keras import ops
 
 from keras_simple_diffusion.distribution.strategies import check_distribution
@@ -175,24 +176,19 @@ class DiffusionTraining:
         generator = self.evaluation_seed_generator
         if training:
             generator = self.seed_generator
-        # Times in the first column, label dropout in the second.
-        uniform = keras.random.uniform(
-            (ops.shape(images)[0], 2), dtype="float32", seed=generator
+        t, dropout = self._draw_times(
+            ops.shape(images)[0], generator, training and self.stratified
         )
         noise = keras.random.normal(
             ops.shape(images), dtype="float32", seed=generator
         )
-        t = uniform[:, 0]
-        if training and self.stratified:
-            shift = keras.random.uniform((1,), dtype="float32", seed=generator)
-            t = stratify(t, shift)
         log_snr = self.schedule(t)
         alpha, sigma = alpha_sigma(expand_like(log_snr, images))
         if labels is not None:
             labels = ops.cast(labels, "int32")
             if training:
                 labels = ops.where(
-                    uniform[:, 1] < self.label_dropout,
+                    dropout < self.label_dropout,
                     self.backbone.num_classes,
                     labels,
                 )
@@ -212,6 +208,37 @@ class DiffusionTraining:
             "log_snr": log_snr,
             "log_snr_derivative": self.schedule.derivative(t),
         }
+
+    def _draw_times(self, batch_size, generator, stratified):
+        """Times, and numbers in [0, 1] that decide on label dropout."""
+        uniform = keras.random.uniform(
+            (batch_size, 2), dtype="float32", seed=generator
+        )
+        t = uniform[:, 0]
+        if stratified:
+            shift = keras.random.uniform((1,), dtype="float32", seed=generator)
+            t = stratify(t, shift)
+        return t, uniform[:, 1]
+
+    def times_of_step(self, batch_size, steps_ago):
+        """The times that an earlier training step has drawn.
+
+        Args:
+            batch_size: int.
+            steps_ago: int, 1 for the last step.
+
+        Returns:
+            A float32 tensor of shape `(batch_size,)`.
+        """
+        state = self.seed_generator.state
+        now = ops.convert_to_numpy(state)
+        draws = 3 if self.stratified else 2  # The noise's among them.
+        state.assign(now - np.array([0, draws * steps_ago], now.dtype))
+        t, _ = self._draw_times(
+            batch_size, self.seed_generator, self.stratified
+        )
+        state.assign(now)
+        return t
 
     def compute_loss(
         self,

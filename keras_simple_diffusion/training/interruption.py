@@ -1,6 +1,10 @@
 import signal
 import threading
 
+import numpy as np
+
+from keras_simple_diffusion.distribution.native import from_main_process
+from keras_simple_diffusion.distribution.native import num_processes
 from keras_simple_diffusion.training.position import StepCallback
 
 
@@ -11,6 +15,9 @@ class Interruption(StepCallback):
     Ctrl-C end the training after the step under way; a second one ends the
     process at once.
 
+    Of several processes the main one decides, at the end of an interval, so
+    that all of them leave at the same step.
+
     Args:
         position: the run's `Position`.
     """
@@ -20,6 +27,7 @@ class Interruption(StepCallback):
     def __init__(self, position):
         super().__init__(position)
         self.previous = {}
+        self.received = None
 
     def on_train_begin(self, logs=None):
         if threading.current_thread() is threading.main_thread():
@@ -27,8 +35,13 @@ class Interruption(StepCallback):
                 self.previous[number] = signal.signal(number, self._note)
 
     def on_step_end(self):
-        if self.position.signal is not None:
-            self.model.stop_training = True
+        if num_processes() == 1:
+            self._follow(self.received)
+
+    def on_epoch_end(self, epoch, logs=None):
+        if num_processes() > 1:
+            received = np.array(self.received or 0, "int32")
+            self._follow(int(from_main_process(received)) or None)
 
     def on_train_end(self, logs=None):
         self.restore()
@@ -39,8 +52,13 @@ class Interruption(StepCallback):
             signal.signal(number, handler)
         self.previous = {}
 
+    def _follow(self, received):
+        if received is not None:
+            self.position.signal = received
+            self.model.stop_training = True
+
     def _note(self, number, frame):
-        if self.position.signal is not None:
+        if self.received is not None:
             self.restore()
             signal.raise_signal(number)
-        self.position.signal = number
+        self.received = number

@@ -1,5 +1,6 @@
 """Plots of a run's history."""
 
+from matplotlib import colormaps
 from matplotlib import figure as matplotlib_figure
 from matplotlib import ticker
 
@@ -22,12 +23,45 @@ def draw_loss(history, path):
         ]
         if points:
             axes.plot(*zip(*points, strict=True), label=label)
-    axes.set(xlabel="step", ylabel="loss", yscale="log")
+    _finish(axes, "loss")
+    figure.savefig(path, dpi=120)
+
+
+def draw_levels(history, path, num_levels):
+    """Draw the training loss of each range of noise levels against steps.
+
+    Args:
+        history: path of a `history.csv`.
+        path: path of the `.png` file to write.
+        num_levels: int.
+    """
+    rows = read_history(history)
+    figure = matplotlib_figure.Figure(figsize=(6, 4), layout="tight")
+    axes = figure.subplots()
+    colours = colormaps["viridis"]
+    for level in range(num_levels):
+        points = [
+            (int(row["step"]), float(row[f"level_loss_{level}"]))
+            for row in rows
+            if float(row[f"level_loss_{level}"] or 0.0) > 0.0
+        ]
+        if points:
+            low, high = level / num_levels, (level + 1) / num_levels
+            axes.plot(
+                *zip(*points, strict=True),
+                color=colours(low),
+                label=f"t in [{low:g}, {high:g}]",
+            )
+    _finish(axes, "loss by noise level, 0 is clean")
+    figure.savefig(path, dpi=120)
+
+
+def _finish(axes, label):
+    axes.set(xlabel="step", ylabel=label, yscale="log")
     for axis_formatter in (
         axes.yaxis.set_major_formatter,
         axes.yaxis.set_minor_formatter,
     ):
         axis_formatter(ticker.StrMethodFormatter("{x:g}"))
     axes.grid(alpha=0.3, which="both")
-    axes.legend()
-    figure.savefig(path, dpi=120)
+    axes.legend(fontsize=8)

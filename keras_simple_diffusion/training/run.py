@@ -7,11 +7,19 @@ import keras
 
 from keras_simple_diffusion.data.named import open_data
 from keras_simple_diffusion.data.pipeline import training_batches
+from keras_simple_diffusion.distribution.batches import check_batch_size
+from keras_simple_diffusion.distribution.batches import data_shard
+from keras_simple_diffusion.distribution.processes import is_main_process
+from keras_simple_diffusion.distribution.strategies import distribute
+from keras_simple_diffusion.models.cost import count_macs
 from keras_simple_diffusion.models.transfer import transfer_weights
 from keras_simple_diffusion.training import setup
 from keras_simple_diffusion.training.checkpoint import Checkpoints
 from keras_simple_diffusion.training.history import History
 from keras_simple_diffusion.training.interruption import Interruption
+from keras_simple_diffusion.training.loggers import make_loggers
+from keras_simple_diffusion.training.measurements import Measurements
+from keras_simple_diffusion.training.plots import draw_levels
 from keras_simple_diffusion.training.plots import draw_loss
 from keras_simple_diffusion.training.position import Counter
 from keras_simple_diffusion.training.position import Position
@@ -20,9 +28,12 @@ from keras_simple_diffusion.training.samples import Samples
 from keras_simple_diffusion.training.samples import draw_samples
 from keras_simple_diffusion.training.saving import Saving
 from keras_simple_diffusion.training.settings import RunSettings
+from keras_simple_diffusion.training.snapshots import PROFILES
+from keras_simple_diffusion.training.snapshots import Snapshots
 from keras_simple_diffusion.training.state import RestoringMetrics
 from keras_simple_diffusion.training.state import read_state
 from keras_simple_diffusion.training.state import write_state
+from keras_simple_diffusion.training.watch import Watch
 from keras_simple_diffusion.utils.backend import device_name
 from keras_simple_diffusion.utils.errors import InputError
 from keras_simple_diffusion.utils.presets import read_json
@@ -33,50 +44,25 @@ from keras_simple_diffusion.version import __version__
 _NUM_INTERVALS = 50
 _LONGEST_INTERVAL = 100
 _VALIDATION_INTERVALS = 5
+_NUM_LEVELS = 8
 
 
-def train_run(
-    data,
-    output,
-    preset="uvit_small_64",
-    image_size=None,
-    seed=0,
-    initialize_from=None,
-    minutes=None,
-    checkpoint_every=None,
-    samples_every=None,
-    keep=3,
-    workers=0,
-    dtype="float32",
-    **overrides,
-):
+def train_run(data, output, preset="uvit_small_64", image_size=None, **options):
     """Train a preset's network on pictures, into a run folder.
 
     The folder receives `config.json`, `history.csv`, `checkpoints/` (all that
     `resume_run` needs), `preset/` (what `DiffusionModel.from_preset` loads),
-    `loss.png` and `samples.png`.
+    `loss.png`, `levels.png` (the loss by noise level) and `samples.png`.
 
     Args:
-        data: string. `"digits"`, or the path of a folder or zip.
+        data: string. `"digits"`, the path of a folder or zip, or `tfds:NAME`.
         output: path of the run folder, which must not hold anything.
         preset: string. Name or folder of the preset that gives network and
             recipe; only its configuration is used. Defaults to
             `"uvit_small_64"`.
-        image_size: int or `None`. Defaults to the preset's.
-        seed: int. Defaults to `0`.
-        initialize_from: string or `None`. Preset or run whose weights to start
-            from, see `keras_simple_diffusion.models.transfer_weights`.
-        minutes: float or `None`. Time limit of the training.
-        checkpoint_every: int or `None`. Steps between checkpoints, besides the
-            one at the end.
-        samples_every: int or `None`. Steps between sheets of samples, besides
-            the one at the end.
-        keep: int. Number of checkpoints to keep. Defaults to `3`.
-        workers: int. Processes that read pictures, 0 for threads of this one.
-            Defaults to `0`.
-        dtype: string. Dtype policy of the network, such as
-            `"mixed_bfloat16"`. Defaults to `"float32"`.
-        **overrides: fields of the recipe, `None` for the preset's.
+        image_size: int or `(height, width)`. Defaults to the preset's.
+        **options: fields of `RunSettings` and of its `Recipe`. `None` stands
+            for the default, of a recipe's field that of the preset.
 
     Returns:
         The trained `DiffusionModel`.
@@ -91,27 +77,24 @@ def train_run(
             f"go on with the run there: train --resume {output}"
         )
     folder = resolve_preset(preset, load_weights=False)
-    recipe = setup.read_recipe(folder, overrides)
     shape = read_json(folder, "config.json")["config"]["image_shape"]
     if isinstance(image_size, int):
         image_size = (image_size, image_size)
     if pathlib.Path(data).exists():
         data = pathlib.Path(data).resolve()  # To resume from anywhere.
+    options = {k: v for k, v in options.items() if v is not None}
+    if "initialize_from" in options:
+        options["initialize_from"] = str(options["initialize_from"])
+    own = {field.name for field in dataclasses.fields(RunSettings)}
+    changes = {k: v for k, v in options.items() if k not in own}
     settings = RunSettings(
         data=str(data),
         preset=str(preset),
-        recipe=recipe,
+        recipe=setup.read_recipe(folder, changes),
         image_size=list(image_size or shape[:2]),
-        seed=seed,
-        initialize_from=initialize_from and str(initialize_from),
-        minutes=minutes,
-        checkpoint_every=checkpoint_every,
-        samples_every=samples_every,
-        keep=keep,
-        workers=workers,
-        dtype=dtype,
+        **{k: v for k, v in options.items() if k in own},
     )
-    return _Run(output, settings, folder).train()
+    return _train(output, settings, folder)
 
 
 def resume_run(output, steps=None, minutes=None):
@@ -132,7 +115,7 @@ def resume_run(output, steps=None, minutes=None):
     """
     output = pathlib.Path(output)
     settings = RunSettings.read(output).override(steps, minutes)
-    return _Run(output, settings, str(output / "preset")).train()
+    return _train(output, settings, str(output / "preset"))
 
 
 class Interrupted(Exception):
@@ -149,87 +132,81 @@ class Interrupted(Exception):
         self.step = step
 
 
+def _train(output, settings, preset):
+    with contextlib.ExitStack() as stack:
+        if settings.distribution is not None:
+            network = setup.network_class(preset)
+            stack.enter_context(distribute(settings.distribution, network))
+        return _Run(output, settings, preset).train()
+
+
 class _Run:
     """A run in this process: its model, its pictures and where it stands."""
 
     def __init__(self, output, settings, preset):
+        recipe = settings.recipe
         self.output = output
         self.settings = settings
+        self.is_main = is_main_process()
         self.checkpoints = Checkpoints(output / "checkpoints", settings.keep)
+        self.batch_size = recipe.batch_size // recipe.accumulate
+        check_batch_size(self.batch_size)
         keras.utils.set_random_seed(settings.seed)
-        shape = read_json(preset, "config.json")["config"]["image_shape"]
+        channels = read_json(preset, "config.json")["config"]["image_shape"][2]
         size = tuple(settings.image_size)
-        self.source = open_data(settings.data, size, "train", shape[2])
-        self.validation = setup.held_out(settings.data, size, shape[2])
+        self.source = open_data(
+            settings.data, size, "train", channels, settings.crop
+        )
+        self.validation = setup.held_out(settings.data, size, channels)
         self.model = setup.build_model(
             preset,
             self.source.image_shape,
             self.source.class_names,
-            settings.dtype,
+            settings,
         )
-        recipe = settings.recipe
         self.position = Position(batches_per_step=recipe.accumulate)
-        self._interval = max(
+        self.interval = max(
             1, min(recipe.steps // _NUM_INTERVALS, _LONGEST_INTERVAL)
+        )
+        self.watch = Watch(self.position, output / "failure", self._read_batch)
+        self.measurements = Measurements(
+            self.position,
+            recipe.batch_size,
+            sum(count_macs(self.model.backbone).values()),
+            device_name() if "16" in settings.dtype else None,
         )
 
     def train(self):
-        settings, model, output = self.settings, self.model, self.output
-        recipe = settings.recipe
-        model.compile(recipe.optimizer(), ema_decay=recipe.ema_decay)
+        recipe, model = self.settings.recipe, self.model
+        average = recipe.ema_decay
+        if self.settings.snapshots:
+            average = [average, *PROFILES]
+        model.compile(
+            recipe.make_optimizer(),
+            ema_decay=average,
+            watch=True,
+            noise_level_bins=_NUM_LEVELS,
+        )
         model.optimizer.build(model.trainable_variables)
-        format = " x ".join(str(n) for n in model.backbone.image_shape)
-        print(
-            f"{len(self.source)} pictures of {format}, "
+        shape = " x ".join(str(n) for n in model.backbone.image_shape)
+        self._say(
+            f"{len(self.source)} pictures of {shape}, "
             f"{len(self.source.class_names or [])} classes; "
             f"{model.backbone.count_params():,} parameters; "
             f"{keras.config.backend()} on {device_name()}"
         )
         restoring = self._begin()
-        callbacks = [
-            Counter(self.position, recipe.steps, settings.minutes),
-            restoring,
-            Interruption(self.position),
-            Progress(
-                self.position, recipe.steps, recipe.batch_size, settings.minutes
-            ),
-            History(
-                self.position, output / "history.csv", ["loss", "val_loss"]
-            ),
-            Saving(
-                self.position,
-                self._save,
-                self._interval,
-                settings.checkpoint_every,
-            ),
-        ]
-        if settings.samples_every:
-            folder = output / "samples"
-            callbacks.append(
-                Samples(
-                    self.position, folder, settings.samples_every, settings.seed
-                )
-            )
-        self._fit(callbacks)
+        self._fit([*self._callbacks(), restoring])
         if self.position.signal is not None:
             raise Interrupted(self.position.signal, self.position.step)
-        draw_loss(output / "history.csv", output / "loss.png")
-        print("drawing samples ...")
-        draw_samples(model, settings.seed).save(output / "samples.png")
+        self._say("drawing samples ...")
+        sheet = draw_samples(model, self.settings.seed)
+        if self.is_main:
+            sheet.save(self.output / "samples.png")
+            history = self.output / "history.csv"
+            draw_loss(history, self.output / "loss.png")
+            draw_levels(history, self.output / "levels.png", _NUM_LEVELS)
         return model
-
-    def _facts(self):
-        return {
-            "num_pictures": len(self.source),
-            "fingerprint": self.source.fingerprint,
-            "parameters": self.model.backbone.count_params(),
-            "versions": {
-                "keras_simple_diffusion": __version__,
-                "keras": keras.__version__,
-                "backend": keras.config.backend(),
-                "python": platform.python_version(),
-            },
-        }
 
     def _begin(self):
         """Take the run up where its last checkpoint left it, or start it.
@@ -248,7 +225,8 @@ class _Run:
                 self.settings, facts=self._facts()
             )
             self._save()
-            self.settings.write(self.output)
+            if self.is_main:
+                self.settings.write(self.output)
             return RestoringMetrics([])
         arrays, state = found
         self._check_pictures()
@@ -256,10 +234,23 @@ class _Run:
             metrics = write_state(self.model, arrays)
         self.position.step = state["step"]
         self.position.earlier_seconds = state["seconds"]
-        print(f"going on from step {self.position.step}")
+        self._say(f"going on from step {self.position.step}")
         return RestoringMetrics(
-            metrics if self.position.step % self._interval else []
+            metrics if self.position.step % self.interval else []
         )
+
+    def _facts(self):
+        return {
+            "num_pictures": len(self.source),
+            "fingerprint": self.source.fingerprint,
+            "parameters": self.model.backbone.count_params(),
+            "versions": {
+                "keras_simple_diffusion": __version__,
+                "keras": keras.__version__,
+                "backend": keras.config.backend(),
+                "python": platform.python_version(),
+            },
+        }
 
     def _check_pictures(self):
         """Raise an `InputError` if they are not those that the run had."""
@@ -273,13 +264,56 @@ class _Run:
                 f"{self.output} --data {self.settings.data}"
             )
 
+    def _callbacks(self):
+        """What goes along with the training, in the order of its turns."""
+        settings, position, output = self.settings, self.position, self.output
+        recipe = settings.recipe
+        callbacks = [
+            Counter(position, recipe.steps, settings.minutes),
+            Interruption(position),
+            self.measurements,
+            self.watch,
+        ]
+        if self.is_main:
+            levels = [f"level_loss_{i}" for i in range(_NUM_LEVELS)]
+            fields = ["loss", "val_loss", "gradient_norm", "parameter_norm"]
+            fields += ["learning_rate", *levels]
+            fields += ["pictures_per_second", "waiting", "utilization"]
+            callbacks += [
+                Progress(
+                    position, recipe.steps, recipe.batch_size, settings.minutes
+                ),
+                History(position, output / "history.csv", fields),
+                *make_loggers(settings.log, output),
+            ]
+        if settings.samples_every:
+            callbacks.append(
+                Samples(
+                    position,
+                    output / "samples",
+                    settings.samples_every,
+                    settings.seed,
+                )
+            )
+        if settings.snapshots:
+            callbacks.append(
+                Snapshots(
+                    position,
+                    output / "snapshots",
+                    recipe.steps,
+                    settings.snapshots,
+                )
+            )
+        every = settings.checkpoint_every
+        return [*callbacks, Saving(position, self._save, self.interval, every)]
+
     def _fit(self, callbacks):
         """Train from where the run stands to its end.
 
         Keras's epochs are the intervals of the log. One that was begun before
         is ended first, in a `fit` of its own.
         """
-        position, interval = self.position, self._interval
+        position, interval = self.position, self.interval
         if position.step % interval:
             epoch = position.step // interval
             rest = interval - position.step % interval
@@ -290,15 +324,9 @@ class _Run:
             self._fit_epochs(callbacks, begun, epochs, interval)
 
     def _fit_epochs(self, callbacks, begun, epochs, interval):
-        recipe, per_step = self.settings.recipe, self.position.batches_per_step
-        batches = training_batches(
-            self.source,
-            recipe.batch_size // per_step,
-            self.settings.seed,
-            recipe.flip,
-            start_step=self.position.step * per_step,
-            num_workers=self.settings.workers,
-        )
+        per_step = self.position.batches_per_step
+        batches = self._batches(self.position.step * per_step)
+        self.measurements.follow(batches)
         with batches.errors_as_raised():
             self.model.fit(
                 batches,
@@ -312,11 +340,38 @@ class _Run:
                 verbose=0,
             )
 
+    def _batches(self, start, is_whole=False):
+        index, count = (0, 1) if is_whole else data_shard()
+        return training_batches(
+            self.source,
+            self.batch_size,
+            self.settings.seed,
+            self.settings.recipe.flip,
+            start_step=start,
+            process_index=index,
+            process_count=count,
+            num_workers=0 if is_whole else self.settings.workers,
+        )
+
+    def _read_batch(self, number):
+        return next(iter(self._batches(number, is_whole=True)))
+
     def _save(self):
+        if self.position.step:
+            self.watch.check()
         state = {
             "step": self.position.step,
             "seconds": round(self.position.seconds(), 3),
             "settings": self.settings.to_dict(),
         }
-        self.checkpoints.save(self.position.step, read_state(self.model), state)
+        arrays = read_state(self.model)
+        if self.is_main:
+            self.checkpoints.save(self.position.step, arrays, state)
+        else:
+            for _ in arrays:  # All processes take part in gathering them.
+                pass
         self.model.save_to_preset(self.output / "preset")
+
+    def _say(self, text):
+        if self.is_main:
+            print(text)

@@ -3,6 +3,7 @@ import pathlib
 import keras
 import numpy as np
 
+from keras_simple_diffusion.distribution.processes import is_main_process
 from keras_simple_diffusion.utils.files import whole_file
 from keras_simple_diffusion.utils.sheets import draw_sheet
 
@@ -31,8 +32,10 @@ class Samples(keras.callbacks.Callback):
         if step // self.every == self.drawn:
             return
         self.drawn = step // self.every
-        with whole_file(self.folder / f"{step:08d}.png") as draft:
-            draw_samples(self.model, self.seed).save(draft)
+        sheet = draw_samples(self.model, self.seed)
+        if is_main_process():
+            with whole_file(self.folder / f"{step:08d}.png") as draft:
+                sheet.save(draft)
 
 
 def draw_samples(model, seed=0, per_class=10):

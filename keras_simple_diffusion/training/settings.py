@@ -21,11 +21,22 @@ class RunSettings:
         seed: int.
         initialize_from: string or `None`. Preset or run to start from.
         minutes: float or `None`. Training time of the whole run.
-        checkpoint_every: int or `None`. Steps between checkpoints.
-        samples_every: int or `None`. Steps between sheets of samples.
+        checkpoint_every: int or `None`. Steps between checkpoints, besides
+            the one at the end.
+        samples_every: int or `None`. Steps between sheets of samples, besides
+            the one at the end.
         keep: int. Number of checkpoints to keep.
+        snapshots: int or `None`. Number of times, over the run, at which
+            averages are kept for `reconstruct`.
         workers: int. Processes that read pictures, 0 for threads only.
+        crop: string. `"centre"` or `"random"`.
         dtype: string. Dtype policy of the network.
+        rematerialize: list of strings. Types of blocks that are computed
+            again for the gradient, instead of keeping what they computed.
+        distribution: string or `None`. See
+            `keras_simple_diffusion.distribution.distribute`.
+        log: list of strings. Loggers besides `history.csv`: `"tensorboard"`,
+            `"wandb"`.
         facts: dict of what came out of it: numbers, versions.
     """
 
@@ -39,8 +50,13 @@ class RunSettings:
     checkpoint_every: int | None = None
     samples_every: int | None = None
     keep: int = 3
+    snapshots: int | None = None
     workers: int = 0
+    crop: str = "centre"
     dtype: str = "float32"
+    rematerialize: list = dataclasses.field(default_factory=list)
+    distribution: str | None = None
+    log: list = dataclasses.field(default_factory=list)
     facts: dict = dataclasses.field(default_factory=dict)
 
     def write(self, folder):

@@ -21,14 +21,20 @@ def read_recipe(folder, overrides):
     return Recipe(**fields)
 
 
-def build_model(folder, image_shape, class_names, dtype):
+def network_class(folder):
+    """The class of a preset's network."""
+    name = read_json(folder, "config.json")["registered_name"]
+    return keras.saving.get_registered_object(name)
+
+
+def build_model(folder, image_shape, class_names, settings):
     """A new model of a preset's configuration, for certain pictures.
 
     Args:
         folder: path of the preset.
         image_shape: tuple `(height, width, channels)`.
         class_names: list of strings, or `None` for an unconditional model.
-        dtype: string, the dtype policy of the network.
+        settings: a `RunSettings`.
 
     Returns:
         A `DiffusionModel` that is not compiled for training yet.
@@ -39,7 +45,8 @@ def build_model(folder, image_shape, class_names, dtype):
         load_weights=False,
         image_shape=image_shape,
         num_classes=num_classes,
-        dtype=dtype,
+        dtype=settings.dtype,
+        rematerialize=settings.rematerialize,
     )
     overrides = {}
     if num_classes is None:
@@ -55,6 +62,7 @@ def build_model(folder, image_shape, class_names, dtype):
         load_weights=False,
         backbone=backbone,
         class_names=class_names,
+        stratified=settings.recipe.stratified,
         **overrides,
     )
 

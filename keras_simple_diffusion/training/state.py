@@ -1,9 +1,10 @@
 """Everything that a training step reads and changes, as named arrays."""
 
 import keras
+import ml_dtypes
 import numpy as np
-from keras import ops
 
+from keras_simple_diffusion.distribution.processes import to_numpy
 from keras_simple_diffusion.utils.errors import InputError
 
 
@@ -35,7 +36,7 @@ def variables_of(model):
 def read_state(model):
     """Yield names and values of the model's variables, one at a time."""
     for name, variable in variables_of(model).items():
-        value = ops.convert_to_numpy(variable)
+        value = to_numpy(variable)
         if value.dtype.kind == "V":  # bfloat16, which NumPy cannot store.
             value = value.view("uint16")
         yield name, value
@@ -72,10 +73,10 @@ def write_state(model, arrays):
                 "another model."
             )
         if value.dtype == np.uint16:
-            value = value.view(ops.convert_to_numpy(variable).dtype)
+            value = value.view(ml_dtypes.bfloat16)
         variable.assign(value)
     return [
-        (variable, ops.convert_to_numpy(variable))
+        (variable, arrays[name])
         for name, variable in variables.items()
         if name.startswith("metrics-")
     ]

@@ -5,12 +5,15 @@ import json
 import os
 import signal
 
+import keras
 import numpy as np
 import pytest
+from keras import ops
 from PIL import Image
 
 import keras_simple_diffusion as ksd
 from keras_simple_diffusion.training import Interrupted
+from keras_simple_diffusion.training import reconstruct
 from keras_simple_diffusion.training import resume_run
 from keras_simple_diffusion.training import train_run
 from keras_simple_diffusion.training.checkpoint import Checkpoints
@@ -18,8 +21,12 @@ from keras_simple_diffusion.training.interruption import Interruption
 from keras_simple_diffusion.utils.errors import InputError
 
 STEPS = 8
+# What does not depend on the backend runs where there is nothing to compile.
+on_torch = pytest.mark.skipif(
+    keras.config.backend() != "torch", reason="runs on torch"
+)
 # Columns of the history that are measured with a clock.
-CLOCKED = ("seconds",)
+CLOCKED = ("seconds", "pictures_per_second", "waiting")
 BACKBONES = {
     "uvit": (ksd.models.UViTBackbone, {}),
     "unet": (ksd.models.UNetBackbone, {"attention_levels": (1,)}),
@@ -144,6 +151,7 @@ def test_a_unet_too(pictures, tmp_path, terminate):
     assert_equal_runs(tmp_path / "straight", tmp_path / "cut")
 
 
+@on_torch
 def test_a_second_signal_and_ctrl_c(preset, tmp_path, terminate, pictures):
     terminate(2, signal.SIGINT)
     before = signal.getsignal(signal.SIGINT)
@@ -153,6 +161,7 @@ def test_a_second_signal_and_ctrl_c(preset, tmp_path, terminate, pictures):
     assert signal.getsignal(signal.SIGINT) is before
 
 
+@on_torch
 def test_a_damaged_checkpoint_costs_only_the_steps_after_it(
     preset, pictures, straight, tmp_path
 ):
@@ -166,6 +175,7 @@ def test_a_damaged_checkpoint_costs_only_the_steps_after_it(
     assert_equal_runs(straight, run)
 
 
+@on_torch
 def test_a_finished_run_can_be_made_longer(
     preset, pictures, straight, tmp_path
 ):
@@ -174,6 +184,7 @@ def test_a_finished_run_can_be_made_longer(
     assert_equal_runs(straight, tmp_path / "run")
 
 
+@on_torch
 def test_a_full_disk_does_not_stop_the_training(
     preset, tmp_path, monkeypatch, pictures
 ):
@@ -194,6 +205,80 @@ def test_a_full_disk_does_not_stop_the_training(
         train_run(pictures, tmp_path / "b", preset, steps=3)
 
 
+def test_the_history_tells_of_speed_norms_and_levels(straight):
+    rows = list(csv.DictReader((straight / "history.csv").read_text().split()))
+    for row in rows:
+        assert float(row["pictures_per_second"]) > 0
+        assert 0 <= float(row["waiting"]) <= 1
+        assert float(row["gradient_norm"]) > 0
+        assert float(row["parameter_norm"]) > 1
+    # Warm-up over two steps of two batches each.
+    assert float(rows[-1]["learning_rate"]) == pytest.approx(1e-4)
+    levels = [float(rows[0][f"level_loss_{i}"]) for i in range(8)]
+    assert sum(level > 0 for level in levels) > 1
+    with Image.open(straight / "levels.png") as plot:
+        assert plot.width > 500
+
+
+def test_numbers_that_are_not_finite_stop_the_run(preset, pictures, tmp_path):
+    run = tmp_path / "run"
+    with pytest.raises(InputError, match="not finite since step") as error:
+        train_run(pictures, run, preset, learning_rate=1e30, checkpoint_every=1)
+    report = json.loads((run / "failure" / "report.json").read_text())
+    assert f"since step {report['step']}," in str(error.value)
+    assert len(report["log_snr"]) == 2
+    with np.load(run / "failure" / "batch.npz") as batch:
+        assert batch["images"].shape == (2, 8, 8, 1)
+        assert report["labels"] == batch["labels"].tolist()
+    # No checkpoint holds what is not a number.
+    assert Checkpoints(run / "checkpoints").steps()[-1] < report["step"]
+    arrays, _ = last_arrays(run)
+    weights = [v for name, v in arrays.items() if name.startswith("model-")]
+    assert all(np.isfinite(weight).all() for weight in weights)
+
+
+def test_times_of_an_earlier_step_are_those_it_drew(preset):
+    model = ksd.models.DiffusionModel.from_preset(preset, stratified=True)
+    model.compile(ema_decay=None)
+    images, labels = ksd.data.load_digits(8)
+    batch = {"images": images[:4], "labels": labels[:4]}
+    drawn = ops.convert_to_numpy(model(batch, training=True)["time"])
+    for _ in range(3):
+        model(batch, training=True)
+    state = ops.convert_to_numpy(model.seed_generator.state)
+    times = ops.convert_to_numpy(model.times_of_step(4, 4))
+    np.testing.assert_array_equal(times, drawn)
+    np.testing.assert_array_equal(
+        ops.convert_to_numpy(model.seed_generator.state), state
+    )
+
+
+@on_torch
+def test_snapshots_make_other_averages(preset, pictures, tmp_path):
+    run = tmp_path / "run"
+    trained = train_run(
+        pictures, run, preset, snapshots=STEPS, learning_rate=1e-2
+    )
+    names = sorted(path.name for path in (run / "snapshots").iterdir())
+    assert len(names) == 2 * STEPS and names[-1] == f"{STEPS:08d}-1.npz"
+    # The average of `ema_decay` was tracked as well: compare with that.
+    model, distance = reconstruct(
+        run, ksd.optimizers.ExponentialProfile(0.9999)
+    )
+    assert distance < 0.1
+    with trained.averaged_weights():
+        for ours, tracked in zip(
+            model.trainable_variables, trained.trainable_variables, strict=True
+        ):
+            tracked = ops.convert_to_numpy(tracked)
+            ours = ops.convert_to_numpy(ours)
+            scale = np.abs(tracked).max() + 1e-3
+            assert np.abs(ours - tracked).max() < 0.02 * scale
+    with pytest.raises(InputError, match="has no snapshots"):
+        reconstruct(preset, ksd.optimizers.PowerProfile(0.1))
+
+
+@on_torch
 def test_pictures_that_changed_are_an_error(preset, tmp_path, pictures):
     train_run(pictures, tmp_path / "run", preset, steps=1)
     path = tmp_path / "run" / "config.json"

@@ -1,0 +1,110 @@
+"""Averages of the weights kept in a run, and others made of them."""
+
+import json
+import pathlib
+
+import keras
+import numpy as np
+
+from keras_simple_diffusion.distribution.processes import is_main_process
+from keras_simple_diffusion.distribution.processes import to_numpy
+from keras_simple_diffusion.models.diffusion_model import DiffusionModel
+from keras_simple_diffusion.optimizers import reconstruction
+from keras_simple_diffusion.optimizers.averaged_optimizer import (
+    AveragedOptimizer,
+)
+from keras_simple_diffusion.optimizers.profiles import PowerProfile
+from keras_simple_diffusion.optimizers.wrap import find_optimizer
+from keras_simple_diffusion.utils.errors import InputError
+from keras_simple_diffusion.utils.files import whole_file
+
+# Two lengths, from whose snapshots averages between and around them follow.
+PROFILES = (PowerProfile(0.05), PowerProfile(0.10))
+
+_META = "meta.json"
+
+
+class Snapshots(keras.callbacks.Callback):
+    """Keep the averages of `PROFILES` at equal distances of a run.
+
+    Args:
+        position: the run's `Position`.
+        folder: path of the folder of snapshots.
+        steps: int. Steps of the whole run.
+        count: int. Number of snapshots in the whole run; each is taken at the
+            end of the interval that reaches its place.
+    """
+
+    def __init__(self, position, folder, steps, count):
+        super().__init__()
+        self.position = position
+        self.folder = pathlib.Path(folder)
+        self.steps = steps
+        self.count = count
+        self.taken = self._due()
+
+    def on_epoch_end(self, epoch, logs=None):
+        if self._due() == self.taken:
+            return
+        self.taken = self._due()
+        optimizer = find_optimizer(self.model.optimizer, AveragedOptimizer)
+        count = int(keras.ops.convert_to_numpy(optimizer.num_averaged))
+        for index, profile in enumerate(PROFILES):
+            meta = {
+                "profile": keras.saving.serialize_keras_object(profile),
+                "num_updates": count,
+            }
+            arrays = {
+                path: to_numpy(average)
+                for path, average in optimizer.averages_by_path(profile).items()
+            }
+            if not is_main_process():
+                continue
+            name = f"{self.position.step:08d}-{index}.npz"
+            with whole_file(self.folder / name) as draft:
+                np.savez(draft, **{_META: json.dumps(meta)}, **arrays)
+
+    def _due(self):
+        return self.position.step * self.count // self.steps
+
+
+def reconstruct(run, profile):
+    """The model of a run with an average of its weights that was not tracked.
+
+    Args:
+        run: path of the folder of a run with snapshots.
+        profile: an `AverageProfile`, such as
+            `keras_simple_diffusion.optimizers.PowerProfile(0.15)`. It is
+            taken at the time of the last snapshot.
+
+    Returns:
+        A tuple of a `DiffusionModel` and the distance of the average from the
+        wanted one, see `keras_simple_diffusion.optimizers.reconstruction`.
+
+    Raises:
+        InputError: if the run has no snapshots.
+    """
+    paths = sorted((pathlib.Path(run) / "snapshots").glob("*.npz"))
+    if not paths:
+        raise InputError(
+            f"'{run}' has no snapshots to make an average of. Train with "
+            "--snapshots 32, say."
+        )
+    snapshots = []
+    for path in paths:
+        with np.load(path) as file:
+            meta = json.loads(str(file[_META]))
+        kept = keras.saving.deserialize_keras_object(meta["profile"])
+        snapshots.append((kept, meta["num_updates"]))
+    last = max(count for _, count in snapshots)
+    shares, distance = reconstruction.coefficients(snapshots, (profile, last))
+    arrays = reconstruction.combine(map(_read_arrays, paths), shares)
+    model = DiffusionModel.from_preset(run)
+    for weight in model.trainable_variables:
+        weight.assign(arrays[weight.path])
+    return model, distance
+
+
+def _read_arrays(path):
+    with np.load(path) as file:
+        return {name: file[name] for name in file.files if name != _META}
