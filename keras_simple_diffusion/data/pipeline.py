@@ -134,9 +134,15 @@ class _BatchIterator(grain.DatasetIterator):
         try:
             return next(self._parent)
         except Exception as error:
+            if str(error).startswith("Worker process was terminated"):
+                error = InputError(
+                    "A process that reads pictures was killed, perhaps for "
+                    "lack of memory. Use fewer of them, and go on from the "
+                    "last checkpoint."
+                )
             # After the first error TensorFlow may ask for more.
             self._owner.error = self._owner.error or error
-            raise
+            raise error
         finally:
             self._owner.seconds_waited += time.perf_counter() - started
 

@@ -1,3 +1,5 @@
+import multiprocessing
+
 import keras
 import numpy as np
 import pytest
@@ -146,9 +148,20 @@ backend_does_not_matter = pytest.mark.skipif(
 @backend_does_not_matter
 def test_worker_processes_give_the_same_batches(wide):
     expected = take(5, wide, 4, flip=True, start_step=2)
-    found = take(5, wide, 4, flip=True, start_step=2, num_workers=2)
+    batches = iter(
+        ksd.data.training_batches(
+            wide, 4, flip=True, start_step=2, num_workers=2
+        )
+    )
+    found = [next(batches) for _ in range(5)]
     assert_equal(found, expected)
+    # Not in memory that goes with the processes.
     assert all(array.base is None for array in found[0].values())
+    children = multiprocessing.active_children()
+    next(each for each in children if each.name.startswith("grain-")).kill()
+    with pytest.raises(InputError, match="was killed"):
+        for _ in range(20):
+            next(batches)
     path = wide.listing.container.path
     path.rename(path.with_name("elsewhere"))
     with pytest.raises(InputError, match="The folder .* is gone"):
