@@ -183,6 +183,7 @@ def train(
     else:
         _check_new(given)
     from keras_simple_diffusion.distribution import initialize
+    from keras_simple_diffusion.distribution import is_main_process
     from keras_simple_diffusion.training import Interrupted
     from keras_simple_diffusion.training import resume_run
     from keras_simple_diffusion.training import train_run
@@ -195,11 +196,13 @@ def train(
         else:
             train_run(steps=steps, minutes=minutes, **given)
     except Interrupted as interrupted:
-        print(f"Interrupted; the run is saved at step {interrupted.step}.")
-        print(f"Go on: keras-simple-diffusion train --resume {output}")
+        if is_main_process():
+            print(f"Interrupted; the run is saved at step {interrupted.step}.")
+            print(f"Go on: keras-simple-diffusion train --resume {output}")
         raise typer.Exit(128 + interrupted.signal) from None
-    print(f"The run is in {output}: see samples.png and loss.png there.")
-    print(f"More pictures: keras-simple-diffusion generate --model {output}")
+    if is_main_process():
+        print(f"The run is in {output}: see samples.png and loss.png there.")
+        print(f"Pictures: keras-simple-diffusion generate --model {output}")
 
 
 def _check_resume(given):

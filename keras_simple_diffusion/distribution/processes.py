@@ -1,6 +1,7 @@
 import contextlib
 
 import keras
+import numpy as np
 
 from keras_simple_diffusion.distribution import native
 from keras_simple_diffusion.utils.errors import InputError
@@ -61,6 +62,11 @@ def initialize(coordinator=None, num_processes=None, process_id=None):
 def is_main_process():
     """Whether this process is the one that writes files and prints."""
     return native.process_index() == 0
+
+
+def wait_for_all():
+    """Return when all processes have come here."""
+    native.from_main_process(np.zeros((), "int32"))
 
 
 def to_numpy(variable):

@@ -10,6 +10,7 @@ from keras_simple_diffusion.data.pipeline import training_batches
 from keras_simple_diffusion.distribution.batches import check_batch_size
 from keras_simple_diffusion.distribution.batches import data_shard
 from keras_simple_diffusion.distribution.processes import is_main_process
+from keras_simple_diffusion.distribution.processes import wait_for_all
 from keras_simple_diffusion.distribution.strategies import distribute
 from keras_simple_diffusion.models.cost import count_macs
 from keras_simple_diffusion.models.transfer import transfer_weights
@@ -71,7 +72,10 @@ def train_run(data, output, preset="uvit_small_64", image_size=None, **options):
         Interrupted: if a signal ended the training; the run is saved.
     """
     output = pathlib.Path(output)
-    if output.exists() and (not output.is_dir() or any(output.iterdir())):
+    is_taken = output.exists() and (
+        not output.is_dir() or any(output.iterdir())
+    )
+    if is_taken and is_main_process():
         raise InputError(
             f"'{output}' holds something already. Choose another --output, or "
             f"go on with the run there: train --resume {output}"
@@ -216,6 +220,7 @@ class _Run:
             begun before.
         """
         found = self.checkpoints.latest()
+        wait_for_all()  # Before the first of them writes anything.
         if found is None:
             if self.settings.initialize_from is not None:
                 transfer_weights(
