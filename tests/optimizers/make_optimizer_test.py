@@ -12,8 +12,8 @@ make_optimizer = ksd.optimizers.make_optimizer
 def model():
     backbone = ksd.models.UViTBackbone(
         (4, 4, 1),
-        channels=(8, 16),
-        blocks=(1, 1),
+        channels=(16,),
+        blocks=(1,),
         num_heads=2,
         embedding_dim=16,
         num_classes=3,
