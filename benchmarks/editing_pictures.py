@@ -1,6 +1,12 @@
-"""One sheet that shows every kind of editing, on a digit held out of training.
+"""One sheet that shows every kind of editing, on pictures held out of training.
 
-python benchmarks/editing_pictures.py --model runs/demo
+    python benchmarks/editing_pictures.py --model runs/demo --data digits
+    python benchmarks/hold_out.py --pictures noto_emoji_128.zip --output emoji
+    keras-simple-diffusion train --data emoji --image-size 32 --output runs/emoji
+    python benchmarks/editing_pictures.py --model runs/emoji --data emoji \
+        --pictures 84,127 --output docs/editing_emoji.png
+
+With classes, the first picture is made one of the second's class.
 """
 
 import argparse
@@ -8,57 +14,76 @@ import argparse
 import numpy as np
 
 import keras_simple_diffusion as ksd
-from keras_simple_diffusion.data.digits import load_digits
 from keras_simple_diffusion.utils.sheets import draw_sheet
 
 COLUMNS = 9
 
 
+def repeated(picture, count):
+    return picture[None].repeat(count, axis=0)
+
+
+def draw_rows(model, first, second, labels, steps):
+    """Four rows of pictures: edit, inpaint, upscale, interpolate."""
+    height, width, _ = first.shape
+    common = {"num_steps": steps, "seed": 0}
+    strengths = np.linspace(0.3, 0.9, COLUMNS - 1)
+    edited = [
+        model.edit(
+            first[None],
+            labels and [labels[1]],
+            strength=float(strength),
+            guidance_scale=2.0 if labels else 1.0,
+            **common,
+        )[0]
+        for strength in strengths
+    ]
+    mask = np.arange(height)[:, None].repeat(width, 1) >= height // 2
+    hole = np.where(mask[..., None], 127, first).astype("uint8")
+    count = COLUMNS - 2
+    others = labels and [labels[0], labels[1], 5, 9, 0, 2, 1]
+    painted = model.inpaint(repeated(first, count), mask, others, **common)
+    factor = 4
+    small = first.reshape(height // factor, factor, width // factor, factor, -1)
+    small = small.mean((1, 3)).round().astype("uint8")
+    blocks = small.repeat(factor, axis=0).repeat(factor, axis=1)
+    upscaled = model.upscale(
+        repeated(small, count), labels and [labels[0]] * count, **common
+    )
+    way = model.interpolate(
+        first,
+        second,
+        COLUMNS,
+        labels and [labels[0]] * 5 + [labels[1]] * (COLUMNS - 5),
+        guidance_scale=1.0,
+        **common,
+    )
+    return [
+        [first, *edited],
+        [first, hole, *painted],
+        [first, blocks, *upscaled],
+        list(way),
+    ]
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--model", required=True)
+    parser.add_argument("--data", default="digits")
+    parser.add_argument("--pictures", default="2,12", help="two numbers")
     parser.add_argument("--output", default="docs/editing_digits.png")
     parser.add_argument("--steps", type=int, default=32)
     args = parser.parse_args()
     model = ksd.models.DiffusionModel.from_preset(args.model)
-    size = model.backbone.image_shape[0]
-    images, labels = load_digits(size, split="test")
-    three = images[np.flatnonzero(labels == 3)[0]]
-    eight = images[np.flatnonzero(labels == 8)[0]]
-    common = {"num_steps": args.steps, "seed": 0}
-
-    def repeated(picture, count):
-        return picture[None].repeat(count, axis=0)
-
-    edited = model.edit(
-        repeated(three, COLUMNS - 1),
-        [8] * (COLUMNS - 1),
-        strength=0.7,
-        guidance_scale=2.0,
-        **common,
+    *size, channels = model.backbone.image_shape
+    source = ksd.data.open_data(args.data, tuple(size), "test", channels)
+    first, second = (source[int(i)] for i in args.pictures.split(","))
+    labels = None
+    if model.backbone.num_classes is not None:
+        labels = [int(first["labels"]), int(second["labels"])]
+    rows = draw_rows(
+        model, first["images"], second["images"], labels, args.steps
     )
-    mask = np.arange(size)[:, None].repeat(size, 1) >= size // 2
-    hole = np.where(mask[..., None], 127, three).astype("uint8")
-    painted = model.inpaint(
-        repeated(three, COLUMNS - 2), mask, [3, 5, 8, 9, 0, 2, 1], **common
-    )
-    factor = size // 4
-    small = three.reshape(4, factor, 4, factor, -1).mean((1, 3))
-    small = small.round().astype("uint8")
-    blocks = small.repeat(factor, axis=0).repeat(factor, axis=1)
-    upscaled = model.upscale(
-        repeated(small, COLUMNS - 2), [3] * (COLUMNS - 2), **common
-    )
-    way = model.interpolate(
-        three,
-        eight,
-        COLUMNS,
-        [3] * 5 + [8] * (COLUMNS - 5),
-        guidance_scale=1.0,
-        **common,
-    )
-    rows = [[three, *edited], [three, hole, *painted]]
-    rows += [[three, blocks, *upscaled], way]
     sheet = draw_sheet(
         np.concatenate([np.stack(row) for row in rows]),
         COLUMNS,
