@@ -17,7 +17,7 @@ ALLOWED = {
     "schedules": {"ops"},
     "losses": {"ops", "schedules"},
     "layers": {"ops"},
-    "optimizers": set(),
+    "optimizers": {"distribution"},
     "distribution": set(),
     "samplers": {"ops", "schedules"},
     "models": {

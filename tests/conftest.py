@@ -15,6 +15,14 @@ os.environ.setdefault(
 import keras
 import pytest
 
+if keras.config.backend() == "tensorflow":
+    import tensorflow as tf
+
+    tf.config.set_logical_device_configuration(
+        tf.config.list_physical_devices("CPU")[0],
+        [tf.config.LogicalDeviceConfiguration()] * 2,
+    )
+
 
 def pytest_addoption(parser):
     parser.addoption(

@@ -1,6 +1,7 @@
 import keras
 from keras import ops
 
+from keras_simple_diffusion.distribution import native
 from keras_simple_diffusion.utils.errors import InputError
 
 
@@ -54,3 +55,23 @@ def split_batch(array):
         return ops.convert_to_tensor(array)
     layout = distribution.get_data_layout(array.shape)
     return keras.distribution.distribute_tensor(array, layout)
+
+
+def whole_size(size):
+    """Size of the whole batch, given that of the part at hand.
+
+    JAX has the whole batch in view. Each copy of the model in a TensorFlow
+    strategy has a part, and all have the same random state: they draw for the
+    whole batch and take their `own_part`, as if there were one copy.
+    """
+    _, count = native.replica()
+    return size * count
+
+
+def own_part(whole):
+    """This copy's part of a tensor for the whole batch, see `whole_size`."""
+    index, count = native.replica()
+    if count == 1:
+        return whole
+    size = ops.shape(whole)[0] // count
+    return whole[index * size : (index + 1) * size]

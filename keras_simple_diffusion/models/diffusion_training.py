@@ -4,6 +4,9 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_simple_diffusion.distribution.batches import own_part
+from keras_simple_diffusion.distribution.batches import whole_size
+from keras_simple_diffusion.distribution.native import replica
 from keras_simple_diffusion.distribution.strategies import check_distribution
 from keras_simple_diffusion.losses.level_loss import LevelLoss
 from keras_simple_diffusion.models.sampling_program import Network
@@ -176,12 +179,15 @@ class DiffusionTraining:
         generator = self.evaluation_seed_generator
         if training:
             generator = self.seed_generator
+        size, *rest = ops.shape(images)
+        size = whole_size(size)
         t, dropout = self._draw_times(
-            ops.shape(images)[0], generator, training and self.stratified
+            size, generator, training and self.stratified
         )
         noise = keras.random.normal(
-            ops.shape(images), dtype="float32", seed=generator
+            (size, *rest), dtype="float32", seed=generator
         )
+        t, dropout, noise = map(own_part, (t, dropout, noise))
         log_snr = self.schedule(t)
         alpha, sigma = alpha_sigma(expand_like(log_snr, images))
         if labels is not None:
@@ -260,7 +266,9 @@ class DiffusionTraining:
         loss = ops.mean(losses)
         for penalty in self.losses:
             loss = loss + ops.sum(ops.cast(penalty, "float32"))
-        return loss
+        # Keras adds up the losses of the copies in a TensorFlow strategy.
+        _, num_replicas = replica()
+        return loss / num_replicas
 
     @contextlib.contextmanager
     def averaged_weights(self, profile=0):

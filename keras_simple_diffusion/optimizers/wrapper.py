@@ -1,6 +1,9 @@
 import keras
 from keras import ops
 
+from keras_simple_diffusion.distribution.native import clip_as_one
+from keras_simple_diffusion.distribution.native import whole_gradients
+
 
 class OptimizerWrapper(keras.optimizers.Optimizer):
     """Base class of optimizers that watch the steps of another optimizer.
@@ -30,7 +33,7 @@ class OptimizerWrapper(keras.optimizers.Optimizer):
         """Update the wrapper's own variables after a step.
 
         Args:
-            grads: list of gradients or `None`s, as they were given.
+            grads: list of gradients of the whole batch, or `None`s.
             is_update: bool tensor. Whether the step changed the weights,
                 which gradient accumulation does in its last micro-batch only.
         """
@@ -40,7 +43,9 @@ class OptimizerWrapper(keras.optimizers.Optimizer):
         if not self.built:
             self.build(list(trainable_variables))
         before = ops.copy(self.iterations)
-        self.inner_optimizer.apply(grads, trainable_variables)
+        grads = whole_gradients(grads)
+        shares = clip_as_one(self.inner_optimizer, grads)
+        self.inner_optimizer.apply(shares, trainable_variables)
         self.observe(grads, ops.not_equal(self.iterations, before))
 
     def add_own_variable(

@@ -10,6 +10,7 @@ import contextlib
 import pathlib
 import sys
 
+import grain
 import keras
 import numpy as np
 
@@ -35,6 +36,10 @@ NETWORKS = {
             "blocks": (1,),
             "rematerialize": ("transformer",),
         },
+    ),
+    "without_dropout": (
+        ksd.models.UViTBackbone,
+        {**SHARED, "channels": (16,), "blocks": (1,), "dropout": 0.0},
     ),
     "uvit": (ksd.models.UViTBackbone, {"blocks": (1, 2), **SHARED}),
     "unet": (ksd.models.UNetBackbone, {"blocks": (1, 1), **SHARED}),
@@ -62,8 +67,9 @@ def share(batch):
 
 
 def endless(batches):
-    while True:
-        yield from ((share(batch),) for batch in batches)
+    """A dataset that starts anew whenever it is read, as a generator cannot."""
+    shares = grain.MapDataset.source(batches).map(share).repeat()
+    return shares.to_iter_dataset(grain.ReadOptions(num_threads=1))
 
 
 def on_one_device(variables):
@@ -88,6 +94,7 @@ def train(network, folder, steps=STEPS):
         noise_level_bins=4,
     )
     distribution.check_batch_size(BATCH_SIZE)
+    start = [distribution.to_numpy(v) for v in model.trainable_variables]
     batches = pictures()
     history = model.fit(
         endless(batches),
@@ -109,9 +116,16 @@ def train(network, folder, steps=STEPS):
         labels=LABELS, num_steps=4, guidance_scale=2.0, seed=5, batch_size=7
     )
     state = model.trainable_variables + model.optimizer.variables
-    results["share"] = np.array(on_one_device(state))
+    if keras.config.backend() == "jax":
+        results["share"] = np.array(on_one_device(state))
     for i, variable in enumerate(state):
         results[f"state_{i:03}"] = distribution.to_numpy(variable)
+    results["moved"] = np.array(
+        [
+            np.abs(results[f"state_{i:03}"] - value).max()
+            for i, value in enumerate(start)
+        ]
+    )
     model.save_to_preset(folder / "preset")
     return results
 
