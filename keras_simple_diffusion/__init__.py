@@ -13,6 +13,7 @@ _NAMESPACES = (
     "distribution",
     "layers",
     "losses",
+    "metrics",
     "models",
     "ops",
     "optimizers",

@@ -1,0 +1,27 @@
+from keras_simple_diffusion.metrics.frechet import (
+    extrapolated_frechet_distance as extrapolated_frechet_distance,
+)
+from keras_simple_diffusion.metrics.frechet import (
+    frechet_distance as frechet_distance,
+)
+from keras_simple_diffusion.metrics.inception import (
+    InceptionFeatures as InceptionFeatures,
+)
+from keras_simple_diffusion.metrics.kernel_distance import (
+    kernel_distance as kernel_distance,
+)
+from keras_simple_diffusion.metrics.manifolds import (
+    density_coverage as density_coverage,
+)
+from keras_simple_diffusion.metrics.manifolds import (
+    nearest_distances as nearest_distances,
+)
+from keras_simple_diffusion.metrics.manifolds import (
+    precision_recall as precision_recall,
+)
+from keras_simple_diffusion.metrics.statistics import (
+    FeatureStatistics as FeatureStatistics,
+)
+from keras_simple_diffusion.metrics.statistics import (
+    feature_statistics as feature_statistics,
+)

@@ -1,0 +1,168 @@
+"""The published weights of Inception, downloaded or from a file."""
+
+import hashlib
+import pathlib
+import pickle
+import zipfile
+
+import keras
+import numpy as np
+
+from keras_simple_diffusion.utils.errors import InputError
+
+_URL = (
+    "https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/"
+    "pt_inception-2015-12-05-6726825d.pth"
+)
+_SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
+_EPSILON = 1e-3  # Of the batch norm.
+
+_STEM = {
+    "conv": "Conv2d_1a_3x3",
+    "conv_1": "Conv2d_2a_3x3",
+    "conv_2": "Conv2d_2b_3x3",
+    "conv_3": "Conv2d_3b_1x1",
+    "conv_4": "Conv2d_4a_3x3",
+}
+_SMALL = {
+    "conv": "branch1x1",
+    "tower/conv": "branch5x5_1",
+    "tower/conv_1": "branch5x5_2",
+    "tower_1/conv": "branch3x3dbl_1",
+    "tower_1/conv_1": "branch3x3dbl_2",
+    "tower_1/conv_2": "branch3x3dbl_3",
+    "tower_2/conv": "branch_pool",
+}
+_FIRST_REDUCTION = {
+    "conv": "branch3x3",
+    "tower/conv": "branch3x3dbl_1",
+    "tower/conv_1": "branch3x3dbl_2",
+    "tower/conv_2": "branch3x3dbl_3",
+}
+_LONG = {
+    "conv": "branch1x1",
+    "tower/conv": "branch7x7_1",
+    "tower/conv_1": "branch7x7_2",
+    "tower/conv_2": "branch7x7_3",
+    "tower_1/conv": "branch7x7dbl_1",
+    "tower_1/conv_1": "branch7x7dbl_2",
+    "tower_1/conv_2": "branch7x7dbl_3",
+    "tower_1/conv_3": "branch7x7dbl_4",
+    "tower_1/conv_4": "branch7x7dbl_5",
+    "tower_2/conv": "branch_pool",
+}
+_SECOND_REDUCTION = {
+    "tower/conv": "branch3x3_1",
+    "tower/conv_1": "branch3x3_2",
+    "tower_1/conv": "branch7x7x3_1",
+    "tower_1/conv_1": "branch7x7x3_2",
+    "tower_1/conv_2": "branch7x7x3_3",
+    "tower_1/conv_3": "branch7x7x3_4",
+}
+_WIDE = {
+    "conv": "branch1x1",
+    "tower_conv": "branch3x3_1",
+    "tower_mixed_conv": "branch3x3_2a",
+    "tower_mixed_conv_1": "branch3x3_2b",
+    "tower_1_conv": "branch3x3dbl_1",
+    "tower_1_conv_1": "branch3x3dbl_2",
+    "tower_1_mixed_conv": "branch3x3dbl_3a",
+    "tower_1_mixed_conv_1": "branch3x3dbl_3b",
+    "tower_2_conv": "branch_pool",
+}
+_BLOCKS = {
+    "mixed": ("Mixed_5b", _SMALL),
+    "mixed_1": ("Mixed_5c", _SMALL),
+    "mixed_2": ("Mixed_5d", _SMALL),
+    "mixed_3": ("Mixed_6a", _FIRST_REDUCTION),
+    "mixed_4": ("Mixed_6b", _LONG),
+    "mixed_5": ("Mixed_6c", _LONG),
+    "mixed_6": ("Mixed_6d", _LONG),
+    "mixed_7": ("Mixed_6e", _LONG),
+    "mixed_8": ("Mixed_7a", _SECOND_REDUCTION),
+    "mixed_9": ("Mixed_7b", _WIDE),
+    "mixed_10": ("Mixed_7c", _WIDE),
+}
+# Names of the layers here, and those in the published file.
+LAYERS = _STEM | {
+    f"{block}/{ours}": f"{module}.{theirs}"
+    for block, (module, names) in _BLOCKS.items()
+    for ours, theirs in names.items()
+}
+
+
+def load_inception(path=None):
+    """The weights of the 94 convolutions.
+
+    Args:
+        path: path of a `.npz` with `"LAYER/kernel"` and `"LAYER/bias"`, or of
+            the published `.pth`, for which PyTorch must be installed.
+            Defaults to the published file, downloaded once.
+
+    Returns:
+        A tuple: a dict of float32 arrays, and the digest of the file.
+    """
+    if path is None:
+        path = keras.utils.get_file(origin=_URL, file_hash=_SHA256)
+    path = pathlib.Path(path)
+    if not path.is_file():
+        raise InputError(f"There is no weights file at '{path}'.")
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    try:
+        if path.suffix == ".npz":
+            with np.load(path) as file:
+                weights = {name: file[name] for name in file.files}
+        else:
+            weights = fold(_read_torch(path))
+    except (zipfile.BadZipFile, pickle.UnpicklingError, KeyError) as error:
+        raise InputError(
+            f"'{path}' does not hold the weights of Inception: {error}"
+        ) from error
+    expected = {f"{n}/{part}" for n in LAYERS for part in ("kernel", "bias")}
+    missing = sorted(expected - set(weights))
+    if missing:
+        raise InputError(
+            f"'{path}' does not hold the weights of Inception: {missing[0]} "
+            f"and {len(missing) - 1} others are missing."
+        )
+    return {name: weights[name] for name in sorted(expected)}, digest
+
+
+def fold(state):
+    """Fold the batch norm into the convolutions, in float64.
+
+    Args:
+        state: dict of arrays under the published file's names.
+
+    Returns:
+        A dict of float32 arrays under the names used here.
+    """
+    weights = {}
+    for ours, theirs in LAYERS.items():
+        kernel, scale, offset, mean, variance = (
+            np.asarray(state[f"{theirs}.{name}"], "float64")
+            for name in (
+                "conv.weight",
+                "bn.weight",
+                "bn.bias",
+                "bn.running_mean",
+                "bn.running_var",
+            )
+        )
+        scale = scale / np.sqrt(variance + _EPSILON)
+        kernel = kernel.transpose(2, 3, 1, 0) * scale
+        weights[f"{ours}/kernel"] = kernel.astype("float32")
+        weights[f"{ours}/bias"] = (offset - mean * scale).astype("float32")
+    return weights
+
+
+def _read_torch(path):
+    try:
+        import torch
+    except ImportError:
+        raise InputError(
+            f"'{path}' is read with PyTorch, which is not installed: pip "
+            "install torch. A .npz of the folded weights needs nothing."
+        ) from None
+    state = torch.load(path, map_location="cpu", weights_only=True)
+    return {name: tensor.numpy() for name, tensor in state.items()}

@@ -1,0 +1,101 @@
+import importlib.util
+import pathlib
+
+import numpy as np
+import pytest
+import torch
+
+import keras_simple_diffusion as ksd
+from keras_simple_diffusion.metrics import inception_weights
+from keras_simple_diffusion.metrics.resizing import bilinear_matrix
+from keras_simple_diffusion.utils.errors import InputError
+
+_SPEC = importlib.util.spec_from_file_location(
+    "torch_inception",
+    pathlib.Path(__file__).parents[1] / "reference" / "torch_inception.py",
+)
+torch_inception = importlib.util.module_from_spec(_SPEC)
+_SPEC.loader.exec_module(torch_inception)
+
+WEIGHTS = "inception2015_fid_fp32.npz"
+
+
+def real_pictures(shared_data, count):
+    source = ksd.data.open_data(shared_data / "imagenette_64.zip", 64)
+    numbers = np.linspace(0, len(source) - 1, count).astype(int)
+    return np.stack([source[int(i)]["images"] for i in numbers])
+
+
+@pytest.mark.parametrize("resize", ["original", "pytorch"])
+@pytest.mark.parametrize(
+    "count", [2, pytest.param(64, marks=pytest.mark.large)]
+)
+def test_features_equal_the_reference(shared_data, resize, count):
+    path = shared_data / WEIGHTS
+    pictures = real_pictures(shared_data, count)
+    network = ksd.metrics.InceptionFeatures(path, resize, min(count, 16))
+    ours = network(pictures)
+    weights = dict(np.load(path))
+    for start in range(0, count, 16):
+        part = slice(start, start + 16)
+        theirs = torch_inception.features(pictures[part], weights, resize)
+        np.testing.assert_allclose(ours[part], theirs, atol=1e-4)
+    assert 0.2 < ours.mean() < 1.0
+
+
+@pytest.mark.parametrize("size", [16, 64, 299, 512])
+def test_pytorch_resizing_is_torchs(size):
+    rows = np.random.default_rng(0).uniform(0, 255, (size, 5))
+    image = torch.tensor(rows.astype("float32"))[None, None]
+    theirs = torch.nn.functional.interpolate(image, (299, 5), mode="bilinear")
+    ours = bilinear_matrix(size, 299, "pytorch") @ rows
+    # Coordinates near 512 are multiples of 3e-5 in float32.
+    np.testing.assert_allclose(ours, theirs[0, 0].numpy(), atol=0.02)
+
+
+def test_original_resizing_has_its_pixels_at_multiples():
+    matrix = bilinear_matrix(4, 8, "original")
+    expected = [0, 0.5, 1, 1.5, 2, 2.5, 3, 3]
+    np.testing.assert_allclose(matrix @ np.arange(4.0), expected)
+
+
+def test_published_layout_is_folded(shared_data, tmp_path):
+    expected = dict(np.load(shared_data / WEIGHTS))
+    rng = np.random.default_rng(0)
+    state = {}
+    for ours, theirs in inception_weights.LAYERS.items():
+        bias = expected[f"{ours}/bias"].astype("float64")
+        scale, mean = rng.uniform(0.5, 2.0, (2, len(bias)))
+        variance = rng.uniform(0.5, 2.0, len(bias))
+        folded = scale / np.sqrt(variance + 1e-3)
+        kernel = expected[f"{ours}/kernel"] / folded
+        for name, value in {
+            "conv.weight": kernel.transpose(3, 2, 0, 1),
+            "bn.weight": scale,
+            "bn.bias": bias + mean * folded,
+            "bn.running_mean": mean,
+            "bn.running_var": variance,
+        }.items():
+            state[f"{theirs}.{name}"] = torch.tensor(np.array(value))
+    torch.save(state, tmp_path / "published.pth")
+    weights, _ = inception_weights.load_inception(tmp_path / "published.pth")
+    assert set(weights) == set(expected)
+    for name, value in weights.items():
+        np.testing.assert_allclose(value, expected[name], atol=1e-6)
+
+
+def test_wrong_files_are_told(tmp_path):
+    with pytest.raises(InputError, match="no weights file"):
+        ksd.metrics.InceptionFeatures(tmp_path / "none.npz")
+    np.savez(tmp_path / "other.npz", x=np.zeros(3))
+    with pytest.raises(InputError, match="does not hold"):
+        ksd.metrics.InceptionFeatures(tmp_path / "other.npz")
+    with pytest.raises(InputError, match="resize"):
+        ksd.metrics.InceptionFeatures(resize="bicubic")
+
+
+def test_wrong_pictures_are_told(shared_data):
+    network = ksd.metrics.InceptionFeatures(shared_data / WEIGHTS)
+    with pytest.raises(InputError, match="uint8"):
+        network(np.zeros((2, 8, 8, 3), "float32"))
+    assert network(np.zeros((0, 8, 8, 3), "uint8")).shape == (0, 2048)
