@@ -3,6 +3,8 @@ import pathlib
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("MPLBACKEND", "Agg")
+# Threads that wait for each other by spinning slow two test processes down.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 # Most of the time on JAX goes into compiling programs that run once. There are
 # 8 devices for the tests of distribution; all others use the first.
 os.environ.setdefault(
