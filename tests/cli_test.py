@@ -312,6 +312,10 @@ def test_bad_train_arguments(trained, error_of, tmp_path):
     assert "needs --output" in error
     error = error_of(*base, "new", *data, "--accumulate", "3")
     assert "multiple of `accumulate`" in error
+    error = error_of(*base, "new", *data, "--log", "paper")
+    assert "loggers are 'tensorboard' and 'wandb'" in error
+    error = error_of(*base, "new", *data, "--optimizer", "sgd")
+    assert "sgd" in error
     start = ["--initialize-from", "uvit_small_64"]
     error = error_of(*base, "new", *data, *start)
     assert "configuration without weights" in error

@@ -18,6 +18,7 @@ from keras_simple_diffusion.training import setup
 from keras_simple_diffusion.training.checkpoint import Checkpoints
 from keras_simple_diffusion.training.history import History
 from keras_simple_diffusion.training.interruption import Interruption
+from keras_simple_diffusion.training.loggers import check_loggers
 from keras_simple_diffusion.training.loggers import make_loggers
 from keras_simple_diffusion.training.measurements import Measurements
 from keras_simple_diffusion.training.plots import draw_levels
@@ -155,6 +156,7 @@ class _Run:
         self.checkpoints = Checkpoints(output / "checkpoints", settings.keep)
         self.batch_size = recipe.batch_size // recipe.accumulate
         check_batch_size(self.batch_size)
+        check_loggers(settings.log)
         keras.utils.set_random_seed(settings.seed)
         channels = read_json(preset, "config.json")["config"]["image_shape"][2]
         size = tuple(settings.image_size)
