@@ -185,10 +185,14 @@ def train(
     from keras_simple_diffusion.distribution import initialize
     from keras_simple_diffusion.distribution import is_main_process
     from keras_simple_diffusion.training import Interrupted
+    from keras_simple_diffusion.training import RunSettings
     from keras_simple_diffusion.training import resume_run
     from keras_simple_diffusion.training import train_run
 
-    initialize(coordinator, num_processes, process_id)
+    if resume is not None:
+        distribution = RunSettings.read(resume).distribution
+    if distribution is not None or coordinator is not None:
+        initialize(coordinator, num_processes, process_id)
     try:
         if resume is not None:
             output = resume
