@@ -2,6 +2,7 @@ from keras_simple_diffusion.distribution.batches import (
     check_batch_size as check_batch_size,
 )
 from keras_simple_diffusion.distribution.batches import data_shard as data_shard
+from keras_simple_diffusion.distribution.batches import own_share as own_share
 from keras_simple_diffusion.distribution.batches import (
     split_batch as split_batch,
 )

@@ -1,4 +1,5 @@
 import keras
+import numpy as np
 from keras import ops
 
 from keras_simple_diffusion.distribution import native
@@ -38,6 +39,31 @@ def data_shard():
         return 0, 1
     count = min(distribution.num_processes, distribution.num_model_replicas)
     return distribution.data_shard_id, count
+
+
+def own_share(arrays, batch_size):
+    """This process's share of arrays that all processes evaluate together.
+
+    Args:
+        arrays: dict of arrays with as many rows each, the same in every
+            process.
+        batch_size: int, a multiple of the parts that a batch is split into.
+
+    Returns:
+        A tuple of the dict of this process's rows of each batch, and the
+        number of its rows in a batch. Rows at the end that cannot be split
+        evenly are left out.
+    """
+    index, count = data_shard()
+    num_rows = len(next(iter(arrays.values())))
+    rows = np.arange(num_rows - num_rows % num_batch_parts())
+    batches = [
+        np.split(rows[start : start + batch_size], count)[index]
+        for start in range(0, len(rows), batch_size)
+    ]
+    own = np.concatenate(batches) if batches else rows
+    shares = {key: array[own] for key, array in arrays.items()}
+    return shares, batch_size // count
 
 
 def split_batch(array):

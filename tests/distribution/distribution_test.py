@@ -200,6 +200,20 @@ def test_shares_of_the_batch():
     assert keras.distribution.distribution() is None
 
 
+@ON_JAX
+def test_rows_that_cannot_be_split_are_left_out():
+    rows = {"images": np.arange(45), "labels": np.arange(45) % 3}
+    shares, batch_size = distribution.own_share(rows, 16)
+    assert len(shares["images"]) == 45 and batch_size == 16
+    with distribution.distribute("data"):
+        shares, batch_size = distribution.own_share(rows, 16)
+        np.testing.assert_array_equal(shares["images"], np.arange(40))
+        np.testing.assert_array_equal(shares["labels"], np.arange(40) % 3)
+        assert batch_size == 16
+        few = {"images": np.arange(7)}
+        assert len(distribution.own_share(few, 16)[0]["images"]) == 0
+
+
 @pytest.mark.parametrize(
     "shape, axes",
     [

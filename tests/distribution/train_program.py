@@ -56,19 +56,18 @@ def pictures():
     return [{"images": images[i::4], "labels": labels[i::4]} for i in range(4)]
 
 
-def share(batch):
-    """The part of a batch that this process provides."""
+def share(batches):
+    """The parts of batches that this process provides."""
     index, count = distribution.data_shard()
     size = BATCH_SIZE // count
-    return {
-        key: value[index * size : (index + 1) * size]
-        for key, value in batch.items()
-    }
+    rows = slice(index * size, (index + 1) * size)
+    return [{k: value[rows] for k, value in b.items()} for b in batches]
 
 
 def endless(batches):
     """A dataset that starts anew whenever it is read, as a generator cannot."""
-    shares = grain.MapDataset.source(batches).map(share).repeat()
+    # Not in the reading thread, which knows of no distribution.
+    shares = grain.MapDataset.source(share(batches)).repeat()
     return shares.to_iter_dataset(grain.ReadOptions(num_threads=1))
 
 
@@ -104,7 +103,7 @@ def train(network, folder, steps=STEPS):
         verbose=0,
     )
     results = {"losses": np.array(history.history["loss"])}
-    held_out = [share(batch) for batch in batches]
+    held_out = share(batches)
     results["evaluated"] = np.array(
         model.evaluate(
             {k: np.concatenate([b[k] for b in held_out]) for k in held_out[0]},
