@@ -70,6 +70,7 @@ def draw_curves(axes, lines, kind, measure, real):
         )
     axes.axhline(real, color="grey", linestyle=":", label="real digits")
     axes.set(ylabel=measure, xscale="log")
+    axes.minorticks_off()
     axes.grid(alpha=0.3)
 
 
@@ -80,7 +81,9 @@ def plot(lines, folder):
     left, right = sheet.subplots(1, 2)
     draw_curves(left, lines, "sampler", frechet, real[frechet])
     draw_curves(right, lines, "sampler", accuracy, real[accuracy])
-    left.set(yscale="log")
+    left.set(yscale="log", ylim=(0.2, 4.5), yticks=(0.25, 0.5, 1, 2, 4))
+    left.set_yticklabels((0.25, 0.5, 1, 2, 4))
+    left.minorticks_off()
     for axes in (left, right):
         axes.set(xlabel="network evaluations", xticks=EVALUATIONS)
         axes.set_xticklabels(EVALUATIONS)
