@@ -9,6 +9,7 @@ from keras_simple_diffusion.data.named import open_data
 from keras_simple_diffusion.data.pipeline import training_batches
 from keras_simple_diffusion.distribution.batches import check_batch_size
 from keras_simple_diffusion.distribution.batches import data_shard
+from keras_simple_diffusion.distribution.batches import own_share
 from keras_simple_diffusion.distribution.processes import is_main_process
 from keras_simple_diffusion.distribution.processes import wait_for_all
 from keras_simple_diffusion.distribution.strategies import distribute
@@ -164,6 +165,13 @@ class _Run:
             settings.data, size, "train", channels, settings.crop
         )
         self.validation = setup.held_out(settings.data, size, channels)
+        self.validation_size = None
+        if self.validation is not None:
+            share, self.validation_size = own_share(
+                self.validation, self.batch_size
+            )
+            # Fewer pictures than devices cannot be split.
+            self.validation = share if len(share["images"]) else None
         self.model = setup.build_model(
             preset,
             self.source.image_shape,
@@ -341,6 +349,7 @@ class _Run:
                 steps_per_epoch=interval * per_step,
                 epochs=epochs,
                 validation_data=self.validation,
+                validation_batch_size=self.validation_size,
                 validation_freq=_VALIDATION_INTERVALS,
                 shuffle=False,  # Grain has shuffled already.
                 callbacks=callbacks,
