@@ -11,6 +11,7 @@ from keras_simple_diffusion.version import __version__
 _NAMESPACES = (
     "data",
     "distribution",
+    "evaluation",
     "layers",
     "losses",
     "metrics",

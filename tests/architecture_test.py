@@ -31,6 +31,7 @@ ALLOWED = {
     },
     "data": set(),
     "metrics": {"models", "ops", "schedules"},
+    "evaluation": {"data", "metrics"},
     "training": {
         "data",
         "distribution",
@@ -41,6 +42,7 @@ ALLOWED = {
     "cli": {
         "data",
         "distribution",
+        "evaluation",
         "metrics",
         "models",
         "optimizers",

@@ -10,6 +10,7 @@ from keras_simple_diffusion.cli.edit import edit
 from keras_simple_diffusion.cli.edit import inpaint
 from keras_simple_diffusion.cli.edit import interpolate
 from keras_simple_diffusion.cli.edit import upscale
+from keras_simple_diffusion.cli.evaluate import evaluate
 from keras_simple_diffusion.cli.generate import generate
 from keras_simple_diffusion.cli.inspect_data import inspect_data
 from keras_simple_diffusion.cli.presets import presets
@@ -29,6 +30,7 @@ app.command()(edit)
 app.command()(inpaint)
 app.command()(upscale)
 app.command()(interpolate)
+app.command()(evaluate)
 app.command()(inspect_data)
 app.command()(presets)
 

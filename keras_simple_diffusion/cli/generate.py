@@ -56,7 +56,7 @@ def generate(
     options = {
         "num_steps": steps,
         "guidance_scale": guidance,
-        "guidance_interval": _read_interval(guidance_interval),
+        "guidance_interval": sampling.read_interval(guidance_interval),
         "sampler": sampling.make_sampler(sampler),
         "spacing": spacing,
         "batch_size": batch_size,
@@ -90,19 +90,6 @@ def generate(
         captions = sampling.captions_of(task, chosen)
         sampling.save_sheet(images, output, captions=captions)
     print(f"{num_images} pictures are in {output}")
-
-
-def _read_interval(text):
-    if text is None:
-        return None
-    try:
-        low, high = map(float, text.split(","))
-    except ValueError:
-        raise InputError(
-            "`--guidance-interval` is two log-SNRs, such as -3,3. Received: "
-            f"{text}"
-        ) from None
-    return low, high
 
 
 def _draw_strip(task, num_images, labels, options, output):

@@ -60,6 +60,20 @@ def make_sampler(name):
     return classes[name]() if name else None
 
 
+def read_interval(text):
+    """Two log-SNRs from a string, or `None`."""
+    if text is None:
+        return None
+    try:
+        low, high = map(float, text.split(","))
+    except ValueError:
+        raise InputError(
+            "`--guidance-interval` is two log-SNRs, such as -3,3. Received: "
+            f"{text}"
+        ) from None
+    return low, high
+
+
 def choose_labels(task, labels, num_images=None):
     """One label a picture from a list in a string, repeated in turn.
 

@@ -27,38 +27,66 @@ def frechet_distance(a, b):
         - [Heusel et al., 2017](https://arxiv.org/abs/1706.08500)
     """
     _check(a, b)
-    few = min(a.count, b.count)
-    if few < _FEW:
-        warnings.warn(
-            f"A Fréchet distance of {few:,} pictures is too large by much; "
-            f"compare only ones of as many, and use at least {_FEW:,}.",
-            stacklevel=2,
-        )
-    return distance_to(b)(a)
+    return FrechetReference(b).distance(a)
 
 
-def distance_to(reference):
-    """The Fréchet distance to one reference, whose root is computed once.
+class FrechetReference:
+    """One side of Fréchet distances, whose root is computed once.
 
     Args:
-        reference: `FeatureStatistics`.
-
-    Returns:
-        A function of `FeatureStatistics` that returns a float.
+        statistics: `FeatureStatistics`.
     """
-    covariance = reference.covariance
-    root = _root(covariance)
-    trace = np.trace(covariance)
 
-    def distance(statistics):
+    def __init__(self, statistics):
         covariance = statistics.covariance
-        shift = statistics.mean - reference.mean
-        product = _root(covariance).T @ root
-        overlap = np.linalg.svd(product, compute_uv=False).sum()
-        spread = np.trace(covariance) + trace - 2.0 * overlap
-        return float(max(shift @ shift + spread, 0.0))
+        self.count = statistics.count
+        self._mean = statistics.mean
+        self._root = _root(covariance)
+        self._trace = np.trace(covariance)
 
-    return distance
+    def distance(self, statistics):
+        """The distance to `FeatureStatistics`, see `frechet_distance`."""
+        few = min(self.count, statistics.count)
+        if few < _FEW:
+            warnings.warn(
+                f"A Fréchet distance of {few:,} pictures is too large by much; "
+                "compare only ones of as many, and use at least "
+                f"{_FEW:,}.",
+                stacklevel=3,
+            )
+        covariance = statistics.covariance
+        product = _root(covariance).T @ self._root
+        overlap = np.linalg.svd(product, compute_uv=False).sum()
+        return self._join(statistics.mean, np.trace(covariance), overlap)
+
+    def distance_of_features(self, features):
+        """The distance to features themselves, sooner but to 1e-6 only.
+
+        Args:
+            features: float array of shape `(N, F)`.
+
+        Returns:
+            A float.
+        """
+        count, size = features.shape
+        if count < size:
+            mean = features.mean(0, "float64")
+            centred = (features - mean) / np.sqrt(count - 1)
+            product = centred @ self._root
+            overlap = np.linalg.svd(product, compute_uv=False).sum()
+            return self._join(mean, np.square(centred).sum(), overlap)
+        statistics = FeatureStatistics(size)
+        for start in range(0, count, 1024):
+            statistics.add(features[start : start + 1024])
+        covariance = statistics.covariance
+        squares = np.linalg.eigvalsh(self._root.T @ covariance @ self._root)
+        overlap = np.sqrt(np.maximum(squares, 0.0)).sum()
+        return self._join(statistics.mean, np.trace(covariance), overlap)
+
+    def _join(self, mean, trace, overlap):
+        shift = mean - self._mean
+        spread = trace + self._trace - 2.0 * overlap
+        return float(max(shift @ shift + spread, 0.0))
 
 
 def _root(covariance):
@@ -77,7 +105,7 @@ def extrapolated_frechet_distance(features, reference, num_points=8, seed=0):
 
     Args:
         features: float array of shape `(N, F)`.
-        reference: `FeatureStatistics`.
+        reference: `FeatureStatistics`, or a `FrechetReference` of them.
         num_points: int. Number of sizes, from `N / 2` to `N`. Defaults to `8`.
         seed: int. Chooses the subsets. Defaults to `0`.
 
@@ -93,17 +121,15 @@ def extrapolated_frechet_distance(features, reference, num_points=8, seed=0):
             f"{len(features)} and {num_points}"
         )
     rng = np.random.default_rng(seed)
-    distance = distance_to(reference)
+    if isinstance(reference, FeatureStatistics):
+        reference = FrechetReference(reference)
     # Evenly spaced in 1 / n.
     inverse = np.linspace(2.0, 1.0, num_points) / len(features)
     sizes = np.round(1.0 / inverse).astype("int64")
     distances = []
     for size in sizes:
         chosen = np.sort(rng.choice(len(features), size, replace=False))
-        statistics = FeatureStatistics(features.shape[1])
-        for start in range(0, size, 1024):
-            statistics.add(features[chosen[start : start + 1024]])
-        distances.append(distance(statistics))
+        distances.append(reference.distance_of_features(features[chosen]))
     _, intercept = np.polyfit(1.0 / sizes, distances, 1)
     return float(intercept)
 

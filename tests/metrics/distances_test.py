@@ -4,6 +4,7 @@ import scipy.linalg
 import scipy.spatial.distance
 
 import keras_simple_diffusion as ksd
+from keras_simple_diffusion.metrics.frechet import FrechetReference
 from keras_simple_diffusion.utils.errors import InputError
 
 metrics = ksd.metrics
@@ -70,6 +71,8 @@ def test_frechet_distance_equals_scipys_root(count):
         overlap = np.trace(scipy.linalg.sqrtm(covariances[0] @ covariances[1]))
     expected = shift @ shift + sum(map(np.trace, covariances)) - 2 * overlap
     assert distance == pytest.approx(np.real(expected), rel=1e-6)
+    target = FrechetReference(statistics_of(b))
+    assert target.distance_of_features(a) == pytest.approx(distance, rel=1e-6)
 
 
 @pytest.mark.filterwarnings("ignore:A Fréchet distance of")

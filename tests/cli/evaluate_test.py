@@ -1,0 +1,93 @@
+import json
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import keras_simple_diffusion as ksd
+from keras_simple_diffusion import cli
+
+
+@pytest.fixture
+def place(shared_data, tmp_path, monkeypatch):
+    """A folder with a tiny model, and few pictures in two splits."""
+    rng = np.random.default_rng(0)
+    for split in ("train", "test"):
+        for name in ("a", "b"):
+            folder = tmp_path / "real" / split / name
+            folder.mkdir(parents=True)
+            for i in range(3):
+                image = rng.integers(0, 256, (8, 8, 3), "uint8")
+                Image.fromarray(image).save(folder / f"{i}.png")
+    backbone = ksd.models.UViTBackbone(
+        (8, 8, 3), channels=(8, 8), blocks=(1, 1), num_classes=2
+    )
+    model = ksd.models.DiffusionModel(backbone, class_names=["a", "b"])
+    model.save_to_preset(tmp_path / "model")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("KSD_CACHE", str(tmp_path / "cache"))
+    return tmp_path
+
+
+@pytest.fixture
+def evaluate(place, monkeypatch, shared_data):
+    def run(*arguments):
+        weights = str(shared_data / "inception2015_fid_fp32.npz")
+        command = ["evaluate", "--data", "real", "--feature-weights", weights]
+        command += ["--output", "report.json", *arguments]
+        monkeypatch.setattr(sys, "argv", ["keras-simple-diffusion", *command])
+        with pytest.raises(SystemExit) as exit:
+            cli.main()
+        return exit.value.code
+
+    return run
+
+
+def test_report_is_the_same_after_an_interruption(place, evaluate):
+    options = ["--model", "model", "--metrics", "kid,precision_recall"]
+    options += ["--num-images", "6", "--batch-size", "4", "--steps", "2"]
+    options += ["--guidance", "1.5"]
+    assert evaluate(*options, "--seed", "3") == 0
+    report = json.loads((place / "report.json").read_text())
+    (result,) = report["results"]
+    assert result["steps"] == 2 and result["guidance"] == 1.5
+    assert result["seed"] == 3 and result["sampler"] == "DDPMSampler"
+    assert result["class_balance"] == {"0": 3, "1": 3}
+    assert set(result["scores"]) == {"train", "test"}
+    assert {"kid", "precision", "recall"} < set(result["scores"]["test"])
+    assert report["references"]["train"]["count"] == 6
+    # As if it had been killed before the second file of features.
+    (place / "report.json").unlink()
+    second = place / "report.features" / "steps-2-guidance-1.5" / "00000004.npy"
+    second.unlink()
+    assert evaluate(*options) == 2  # Needs --resume.
+    assert evaluate(*options, "--resume", "--guidance", "2") == 2
+    assert evaluate(*options, "--resume") == 0
+    assert json.loads((place / "report.json").read_text()) == report
+
+
+def test_errors_are_told(place, evaluate, capsys):
+    assert evaluate("--model", "model", "--metrics", "beauty") == 2
+    assert "no metric 'beauty'" in capsys.readouterr().err
+    assert evaluate("--model", "model", "--steps", "many") == 2
+    assert "--steps" in capsys.readouterr().err
+    assert evaluate("--model", "model", "--output", "report.txt") == 2
+    assert ".json" in capsys.readouterr().err
+
+
+@pytest.mark.large
+@pytest.mark.filterwarnings("ignore:A Fréchet distance of")
+def test_pictures_and_lists(place, evaluate):
+    assert evaluate("--model", "real/train", "--metrics", "fid,nearest") == 0
+    report = json.loads((place / "report.json").read_text())
+    scores = report["results"][0]["scores"]
+    assert scores["train"]["fid"] < 1e-6
+    assert scores["train"]["nearest_distance_median"] < 1e-3
+    assert scores["test"]["fid"] > 1.0
+    options = ["--model", "model", "--metrics", "fid", "--num-images", "6"]
+    options += ["--resamples", "0"]
+    options += ["--steps", "2,3", "--output", "list.json"]
+    assert evaluate(*options) == 0
+    assert len(json.loads((place / "list.json").read_text())["results"]) == 2
+    assert (place / "list.png").exists()
