@@ -30,7 +30,7 @@ ALLOWED = {
         "schedules",
     },
     "data": set(),
-    "metrics": {"models", "ops", "schedules"},
+    "metrics": {"distribution", "models", "ops", "schedules"},
     "evaluation": {"data", "metrics"},
     "training": {
         "data",

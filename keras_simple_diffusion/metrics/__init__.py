@@ -10,6 +10,12 @@ from keras_simple_diffusion.metrics.inception import (
 from keras_simple_diffusion.metrics.kernel_distance import (
     kernel_distance as kernel_distance,
 )
+from keras_simple_diffusion.metrics.likelihood import (
+    LikelihoodBound as LikelihoodBound,
+)
+from keras_simple_diffusion.metrics.likelihood import (
+    bits_per_dimension as bits_per_dimension,
+)
 from keras_simple_diffusion.metrics.manifolds import (
     density_coverage as density_coverage,
 )

@@ -96,10 +96,7 @@ def normal(keys, stream, shape):
     """
     size = math.prod(shape)
     num_pairs = -(-size // (2 * _BLOCK)) * _BLOCK
-    positions = ops.expand_dims(ops.arange(num_pairs, dtype="int32"), 0)
-    keys = tuple(ops.expand_dims(word, 1) for word in keys)
-    stream = ops.cast(stream, "int32") + ops.zeros_like(positions)
-    x0, x1 = threefry2x32(keys, (positions, stream))
+    x0, x1 = _draw_words(keys, stream, num_pairs)
     # 24 random bits are exact in float32. The radius needs (0, 1], the angle
     # any interval of one turn.
     radius = _bits_to_float(x0) + 2.0**-24
@@ -108,6 +105,32 @@ def normal(keys, stream, shape):
     pairs = [radius * ops.cos(angle), radius * ops.sin(angle)]
     numbers = ops.concatenate(pairs, axis=1)[:, :size]
     return ops.reshape(numbers, (-1,) + tuple(shape))
+
+
+def uniform(keys, stream, shape):
+    """Numbers uniform on `[0, 1)`, one independent picture a key.
+
+    Args:
+        keys: pair of int32 tensors of shape `(B,)`.
+        stream: int or int32 scalar tensor, see `normal`. It must not be one
+            that normal numbers are drawn from.
+        shape: tuple of ints, the shape of one picture.
+
+    Returns:
+        A float32 tensor of shape `(B, *shape)`.
+    """
+    size = math.prod(shape)
+    words = _draw_words(keys, stream, -(-size // 2))
+    numbers = ops.concatenate([_bits_to_float(word) for word in words], axis=1)
+    return ops.reshape(numbers[:, :size], (-1,) + tuple(shape))
+
+
+def _draw_words(keys, stream, count):
+    """A pair of int32 tensors of random bits, of shape `(B, count)`."""
+    positions = ops.expand_dims(ops.arange(count, dtype="int32"), 0)
+    keys = tuple(ops.expand_dims(word, 1) for word in keys)
+    stream = ops.cast(stream, "int32") + ops.zeros_like(positions)
+    return threefry2x32(keys, (positions, stream))
 
 
 def _bits_to_float(word):

@@ -108,3 +108,16 @@ def test_noise_equals_an_independent_version_on_every_backend():
         np.concatenate(expected),
         atol=2e-6,
     )
+
+
+def test_uniform_numbers():
+    key = ops.convert_to_tensor(np.array(random.seed_to_key(3), "int32"))
+    keys = random.picture_keys(key, ops.arange(9, dtype="int32"))
+    numbers = ops.convert_to_numpy(random.uniform(keys, 1, (33, 31, 3)))
+    assert numbers.shape == (9, 33, 31, 3) and numbers.dtype == "float32"
+    assert numbers.min() >= 0.0 and numbers.max() < 1.0
+    # Four standard errors of the shares of ten equal ranges.
+    shares = np.histogram(numbers, 10, (0.0, 1.0))[0] / numbers.size
+    assert np.abs(shares - 0.1).max() < 4 * np.sqrt(0.09 / numbers.size)
+    correlation = np.corrcoef(numbers.reshape(9, -1))[np.triu_indices(9, 1)]
+    assert np.abs(correlation).max() < 4 / np.sqrt(33 * 31 * 3)

@@ -1,0 +1,224 @@
+import dataclasses
+import math
+
+import numpy as np
+from keras import ops
+
+from keras_simple_diffusion.metrics.batched import in_batches
+from keras_simple_diffusion.models import generation
+from keras_simple_diffusion.models.compilation import compile_function
+from keras_simple_diffusion.models.sampling_program import Network
+from keras_simple_diffusion.ops import random
+from keras_simple_diffusion.ops.diffusion import alpha_sigma
+from keras_simple_diffusion.ops.diffusion import diffuse
+from keras_simple_diffusion.utils.errors import InputError
+
+_GOLDEN_RATIO = 0.5 * (math.sqrt(5.0) - 1.0)
+
+
+@dataclasses.dataclass(frozen=True)
+class LikelihoodBound:
+    """Bits per dimension of pictures, and the terms they are the sum of.
+
+    Attributes:
+        prior: float64 array of shape `(N,)`, how far pictures of nothing but
+            noise are from the normal distribution.
+        diffusion: float64 array of shape `(N,)`, the error of the network.
+        reconstruction: float, from the cleanest noise level to `uint8`, the
+            size of its cells included. It depends on the schedule alone.
+        bits: float64 array of shape `(N,)`, bits per dimension.
+        mean: float, their mean.
+        standard_error: float, that of the mean; of at least 2 pictures.
+    """
+
+    prior: np.ndarray
+    diffusion: np.ndarray
+    reconstruction: float
+
+    @property
+    def bits(self):
+        return self.prior + self.diffusion + self.reconstruction
+
+    @property
+    def mean(self):
+        return float(self.bits.mean())
+
+    @property
+    def standard_error(self):
+        return float(self.bits.std(ddof=1) / math.sqrt(len(self.bits)))
+
+
+def bits_per_dimension(
+    model, images, labels=None, num_times=32, seed=0, batch_size=64
+):
+    """Upper bound of the negative log-likelihood, in bits per dimension.
+
+    It is the variational bound of the continuous-time model over the whole
+    range of its schedule, with the averaged weights and without guidance.
+
+    A picture of whole numbers `k` is made continuous by uniform noise `u`,
+    `x = (k + u - 1/2) / 127.5 - 1`, which rounds to it. So its probability is
+    at least `exp(E[log p(x)])` times the volume `127.5^-D` of its cell, and
+
+    ```
+    bits = E[prior + diffusion + reconstruction] / (D log 2) + log2(127.5)
+    prior = KL(q(z_1 | x) || N(0, 1))
+    diffusion = 1/2 E[-(d log_snr / dt) |eps - eps_hat|^2]
+    reconstruction = E[-log N(x; z_0 / alpha_0, (sigma_0 / alpha_0)^2)]
+    ```
+
+    The second is an integral over log-SNR, whatever the times, so log-SNRs
+    are drawn uniformly: `num_times` a picture, one to each of as many ranges.
+    The third is the same for all pictures.
+
+    A model that has learned the grid of `uint8` levels at the clean end, such
+    as a background that is always black, is charged for the noise `u`.
+
+    Args:
+        model: a `keras_simple_diffusion.models.DiffusionModel`.
+        images: `uint8` array of shape `(N, H, W, C)`.
+        labels: list of ints or class names, one a picture. Required if the
+            model has classes; label `num_classes` is the null label.
+        num_times: int. Passes of the network a picture. Defaults to `32`.
+        seed: int. What is drawn for picture `i` depends on the seed and on `i`
+            alone. Defaults to `0`.
+        batch_size: int. Defaults to `64`.
+
+    Returns:
+        A `LikelihoodBound`.
+
+    Raises:
+        InputError: if pictures or labels do not fit the model.
+
+    Example:
+    >>> bound = keras_simple_diffusion.metrics.bits_per_dimension(
+    ...     model, images, labels)
+    >>> bound.mean, bound.standard_error
+
+    References:
+        - [Kingma et al., 2021](https://arxiv.org/abs/2107.00630), eq. 11, 15
+        - [Theis et al., 2016](https://arxiv.org/abs/1511.01844), sec. 3.1
+    """
+    images = np.asarray(images)
+    shape = model.backbone.image_shape
+    if images.dtype != "uint8" or images.shape != (len(images), *shape):
+        raise InputError(
+            f"Pictures must be uint8 of shape (N, {', '.join(map(str, shape))})"
+            f". Received: {images.dtype} of shape {images.shape}"
+        )
+    if min(len(images), num_times, batch_size) < 1:
+        raise InputError(
+            "There must be at least 1 picture, `num_times` and `batch_size`. "
+            f"Received: {len(images)} pictures, num_times={num_times} and "
+            f"batch_size={batch_size}"
+        )
+    labels = generation.find_labels(
+        labels, model.backbone.num_classes, model.class_names
+    )
+    generation.count_images(len(images), labels)
+    seed = generation.to_seed(seed)
+    high, low = ops.convert_to_numpy(model.schedule([0.0, 1.0])).tolist()
+    numbers = np.arange(len(images), dtype="int32")
+    # Evenly spread over the pictures as well, however many there are.
+    first = np.random.default_rng(seed % 2**64).random()
+    offsets = ((first + _GOLDEN_RATIO * numbers) % 1.0).astype("float32")
+    compiled = _compile(model)
+    key = ops.convert_to_tensor(random.seed_to_key(seed), "int32")
+    ends = ops.convert_to_tensor([high, low], "float32")
+    count = ops.convert_to_tensor(num_times, "int32")
+    with model.averaged_weights():
+        prior, diffusion = in_batches(
+            lambda *batch: compiled(*batch, key, ends, count),
+            [images, labels, numbers, offsets],
+            min(batch_size, len(images)),
+        )
+    nats = 0.5 * (math.log(2.0 * math.pi * math.e) - high)
+    return LikelihoodBound(
+        prior.astype("float64") / math.log(2.0),
+        diffusion.astype("float64") / math.log(2.0),
+        nats / math.log(2.0) + math.log2(127.5),
+    )
+
+
+def _compile(model):
+    program = _BoundProgram(Network(model.backbone, model.prediction_type))
+    if program not in model.compiled_programs:
+        model.compiled_programs[program] = compile_function(
+            program.__call__, model.backbone.variables, bool(model.jit_compile)
+        )
+    return model.compiled_programs[program]
+
+
+@dataclasses.dataclass(frozen=True)
+class _BoundProgram:
+    """The terms of a batch that need the pictures.
+
+    Args:
+        network: a `Network`.
+
+    Call arguments:
+        images: `uint8` `(B, H, W, C)`.
+        labels: int32 `(B,)`, or `None`.
+        numbers: int32 `(B,)`, the pictures' numbers.
+        offsets: float32 `(B,)`, where within each range log-SNR is.
+        key: int32 `(2,)`.
+        ends: float32 `(2,)`, the highest and the lowest log-SNR.
+        num_times: int32 scalar.
+
+    Returns:
+        A tuple of float32 tensors of shape `(B,)`, the prior and the diffusion
+        term in nats per dimension.
+    """
+
+    network: Network
+
+    def __call__(self, images, labels, numbers, offsets, key, ends, num_times):
+        keys = random.picture_keys(key, numbers)
+        shape = self.network.backbone.image_shape
+        levels = ops.cast(images, "float32") - 0.5
+        high, low = ends[0], ends[1]
+        weight = 1.0 / ops.cast(num_times, "float32")
+
+        def add_time(index, state):
+            prior, diffusion, last_error = state
+            noise = random.normal(keys, 2 * index, shape)
+            uniform = random.uniform(keys, 2 * index + 1, shape)
+            clean = (levels + uniform) / 127.5 - 1.0
+            # Every other range is gone through backwards, which cancels most
+            # of what the place in the range changes.
+            place = ops.absolute(ops.cast(index % 2, "float32") - offsets)
+            share = (ops.cast(index, "float32") + place) * weight
+            log_snr = high + (low - high) * share
+            noisy = diffuse(clean, noise, log_snr)
+            prediction = self.network.predict(noisy, log_snr, labels)
+            epsilon = self.network.convert(
+                prediction, noisy, log_snr, "epsilon"
+            )
+            error = _mean(ops.square(noise - epsilon))
+            # Noise that is not told from the picture is an error as it is.
+            # What its square is too large by has no mean: a part of it is
+            # taken off, as large as the error of the last range tells.
+            part = ops.square(ops.minimum(last_error, 1.0))
+            certain = error - part * (_mean(ops.square(noise)) - 1.0)
+            return (
+                prior + _prior(clean, low) * weight,
+                diffusion + 0.5 * (high - low) * certain * weight,
+                error,
+            )
+
+        zeros = ops.zeros_like(offsets)
+        state = (zeros, zeros, zeros + 1.0)
+        prior, diffusion, _ = ops.fori_loop(0, num_times, add_time, state)
+        return prior, diffusion
+
+
+def _prior(clean, log_snr):
+    """KL divergence of the noisiest pictures from noise, per dimension."""
+    alpha, _ = alpha_sigma(log_snr)
+    # sigma^2 - 1 = -alpha^2, and -log sigma^2 = softplus(log_snr).
+    square = ops.square(alpha) * (_mean(ops.square(clean)) - 1.0)
+    return 0.5 * (square + ops.softplus(log_snr))
+
+
+def _mean(values):
+    return ops.mean(values, axis=(1, 2, 3))
