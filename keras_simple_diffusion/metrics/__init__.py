@@ -1,3 +1,6 @@
+from keras_simple_diffusion.metrics.clip import CLIPFeatures as CLIPFeatures
+from keras_simple_diffusion.metrics.clip import clip_score as clip_score
+from keras_simple_diffusion.metrics.dino import DINOFeatures as DINOFeatures
 from keras_simple_diffusion.metrics.frechet import (
     extrapolated_frechet_distance as extrapolated_frechet_distance,
 )

@@ -96,7 +96,7 @@ def bits_per_dimension(
     >>> bound.mean, bound.standard_error
 
     References:
-        - [Kingma et al., 2021](https://arxiv.org/abs/2107.00630), eq. 11, 15
+        - [Kingma et al., 2021](https://arxiv.org/abs/2107.00630), sec. 3.5, 5
         - [Theis et al., 2016](https://arxiv.org/abs/1511.01844), sec. 3.1
     """
     images = np.asarray(images)

@@ -162,6 +162,23 @@ def test_bits_of_a_picture_depend_on_seed_and_number_alone():
     assert len(model.compiled_programs) == 1
 
 
+@pytest.mark.skipif(
+    keras.config.backend() != "jax", reason="keras.distribution is JAX's"
+)
+def test_bits_do_not_depend_on_the_number_of_devices():
+    def bits():
+        model, pictures, labels = small_model()
+        return ksd.metrics.bits_per_dimension(
+            model, pictures, labels, num_times=3, batch_size=4
+        ).bits
+
+    alone = bits()
+    devices = keras.distribution.list_devices()[:3]
+    with keras.distribution.DataParallel(devices=devices).scope():
+        together = bits()
+    np.testing.assert_allclose(together, alone, atol=1e-5)
+
+
 def test_averaged_weights_are_measured():
     model, pictures, labels = small_model()
     model.compile(optimizer=keras.optimizers.SGD(0.1), ema_decay=0.5)

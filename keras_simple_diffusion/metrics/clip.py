@@ -1,0 +1,142 @@
+import keras_hub
+import numpy as np
+
+from keras_simple_diffusion.metrics.batched import PictureFeatures
+from keras_simple_diffusion.metrics.batched import in_batches
+from keras_simple_diffusion.metrics.cubic_resizing import normalize_pictures
+from keras_simple_diffusion.metrics.cubic_resizing import resize_cubic
+from keras_simple_diffusion.metrics.hub_networks import load_network
+from keras_simple_diffusion.metrics.hub_networks import weights_digest
+from keras_simple_diffusion.models.compilation import compile_function
+from keras_simple_diffusion.utils.errors import InputError
+
+# Of the pictures that CLIP was trained on.
+_MEAN = (0.48145466, 0.4578275, 0.40821073)
+_DEVIATION = (0.26862954, 0.26130258, 0.27577711)
+
+
+class CLIPFeatures(PictureFeatures):
+    """The embeddings of CLIP, of pictures and of text.
+
+    Of pictures that are not square it sees the middle.
+
+    Args:
+        preset: string. The name of a preset of
+            `keras_hub.models.CLIPBackbone`, downloaded once, a preset folder
+            or a handle. Defaults to `"clip_vit_base_patch32"`, that of the
+            published CLIP score.
+        batch_size: int. Pictures or prompts in one pass. Defaults to `32`.
+
+    Attributes:
+        name: string that changes whenever the features do.
+        size: int. Number of features of a picture.
+        batch_size: int. Pictures in one pass.
+
+    Call arguments:
+        pictures: `uint8` array of shape `(N, H, W, C)`, with 1 or 3 channels.
+
+    Returns:
+        A float32 array of shape `(N, size)`.
+
+    Example:
+    >>> features = keras_simple_diffusion.metrics.CLIPFeatures()
+    >>> prompts = ["a red apple", "a ship"]
+    >>> keras_simple_diffusion.metrics.clip_score(
+    ...     features(pictures), features.embed_text(prompts))
+
+    References:
+        - [Radford et al., 2021](https://arxiv.org/abs/2103.00020)
+    """
+
+    def __init__(self, preset="clip_vit_base_patch32", batch_size=32):
+        self._backbone = load_network(keras_hub.models.CLIPBackbone, preset)
+        self._tokenizer = keras_hub.models.CLIPTokenizer.from_preset(
+            str(preset)
+        )
+        image_size = self._backbone.vision_encoder.image_shape[0]
+        digest = weights_digest(self._backbone)
+        super().__init__(
+            f"clip-{digest}-cubic-crop-{image_size}",
+            self._backbone.projection_dim,
+            batch_size,
+            self._compute,
+            self._backbone.variables,
+        )
+        self._compiled_text = compile_function(
+            self._backbone.get_text_embeddings, self._backbone.variables, False
+        )
+
+    def _compute(self, pictures):
+        size = self._backbone.vision_encoder.image_shape[0]
+        images = resize_cubic(pictures, size, crop=True)
+        images = normalize_pictures(images, _MEAN, _DEVIATION)
+        return self._backbone.get_vision_embeddings(images)
+
+    def embed_text(self, prompts):
+        """Embeddings of prompts; of long ones, of the beginning.
+
+        Args:
+            prompts: list of strings.
+
+        Returns:
+            A float32 array of shape `(N, size)`.
+        """
+        if isinstance(prompts, str) or not all(
+            isinstance(prompt, str) for prompt in prompts
+        ):
+            raise InputError(
+                "`prompts` must be a list of strings. Received: "
+                f"prompts={prompts!r}"
+            )
+        if not len(prompts):
+            return np.zeros((0, self.size), "float32")
+        (features,) = in_batches(
+            lambda tokens: (self._compiled_text(tokens),),
+            [self._tokenize(list(prompts))],
+            self.batch_size,
+        )
+        return features
+
+    def _tokenize(self, prompts):
+        tokenizer = self._tokenizer
+        length = self._backbone.text_encoder.max_sequence_length
+        # The first end token counts; what comes after it changes nothing.
+        tokens = np.full(
+            (len(prompts), length), tokenizer.end_token_id, "int32"
+        )
+        tokens[:, 0] = tokenizer.start_token_id
+        for row, prompt in zip(tokens, prompts, strict=True):
+            words = np.asarray(tokenizer(prompt))[: length - 2]
+            row[1 : 1 + len(words)] = words
+        return tokens
+
+
+def clip_score(image_features, text_features):
+    """How well pictures suit their prompts: 100 times the mean cosine.
+
+    A pair whose cosine is negative counts as 0.
+
+    Args:
+        image_features: float array of shape `(N, F)`, by `CLIPFeatures`.
+        text_features: float array of the same shape, one prompt a picture.
+
+    Returns:
+        A float in [0, 100].
+
+    References:
+        - [Hessel et al., 2021](https://arxiv.org/abs/2104.08718), whose scale
+          is 2.5 instead of 100, and whose prompts begin with "A photo depicts"
+    """
+    image_features = np.asarray(image_features, "float64")
+    text_features = np.asarray(text_features, "float64")
+    if image_features.shape != text_features.shape or not len(image_features):
+        raise InputError(
+            "There must be one prompt a picture, and at least one. Received: "
+            f"features of shapes {image_features.shape} and "
+            f"{text_features.shape}"
+        )
+    norms = np.linalg.norm(image_features, axis=1) * np.linalg.norm(
+        text_features, axis=1
+    )
+    cosines = (image_features * text_features).sum(1) / norms
+    return float(100.0 * np.maximum(cosines, 0.0).mean())
