@@ -17,6 +17,10 @@ _SPEC.loader.exec_module(gaussian_backbone)
 
 SHAPE = (4, 6, 2)
 SIZE = 48
+# The other two, which are converted by the same code, on one backend only.
+KINDS = ["v"]
+if keras.config.backend() == "torch":
+    KINDS = ["v", "x", "epsilon"]
 PLAIN = ksd.schedules.CosineSchedule()
 SHIFTED = ksd.schedules.ShiftedCosineSchedule(4, noise_size=2)
 
@@ -93,7 +97,7 @@ def square_of(pictures):
     return square + 1 / (12 * 127.5**2)
 
 
-@pytest.mark.parametrize("kind", ["v", "x", "epsilon"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_bound_of_a_picture_is_its_density(kind):
     means, covariance = gaussian(num_classes=3)
     pictures, labels = draw(means, covariance, 3)
@@ -123,7 +127,7 @@ def test_a_new_network_has_the_bound_of_no_prediction():
     images, labels = ksd.data.load_digits(4)
     images, labels = images[:200], labels[:200] % 4  # 3 is the null label.
     backbone = ksd.models.UViTBackbone(
-        (4, 4, 1), channels=(8, 8), blocks=(1, 1), num_heads=1, num_classes=3
+        (4, 4, 1), channels=(8,), blocks=(1,), num_heads=1, num_classes=3
     )
     model = ksd.models.DiffusionModel(backbone, schedule=SHIFTED)
     bound = ksd.metrics.bits_per_dimension(
@@ -156,7 +160,7 @@ def test_bits_of_a_picture_depend_on_seed_and_number_alone():
         ).bits
 
     first = bits(seed=5)
-    np.testing.assert_allclose(bits(seed=5, batch_size=4), first, atol=1e-5)
+    np.testing.assert_allclose(bits(seed=5, batch_size=7), first, atol=1e-5)
     np.testing.assert_allclose(bits(7, seed=5), first[:7], atol=1e-5)
     assert np.abs(bits(seed=6) - first).min() > 1e-4
     assert len(model.compiled_programs) == 1
