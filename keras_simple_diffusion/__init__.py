@@ -20,6 +20,7 @@ _NAMESPACES = (
     "optimizers",
     "samplers",
     "schedules",
+    "text",
 )
 
 __all__ = ["__version__", *_NAMESPACES]

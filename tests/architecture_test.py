@@ -28,7 +28,9 @@ ALLOWED = {
         "optimizers",
         "samplers",
         "schedules",
+        "text",
     },
+    "text": set(),
     "data": set(),
     "metrics": {"distribution", "models", "ops", "schedules"},
     "evaluation": {"data", "metrics"},
@@ -38,6 +40,7 @@ ALLOWED = {
         "models",
         "optimizers",
         "schedules",
+        "text",
     },
     "cli": {
         "data",

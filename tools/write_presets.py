@@ -1,9 +1,9 @@
 """Write the folders of the built-in configurations from the table below.
 
-Run it after a change of the table; networks are built without memory for
-their weights, which PyTorch can do:
+Run it after a change of the table, for all or for those named; networks are
+built without memory for their weights, which PyTorch can do:
 
-    KERAS_BACKEND=torch python tools/write_presets.py
+    KERAS_BACKEND=torch python tools/write_presets.py [NAME ...]
 
 Where the papers say nothing, or disagree with themselves, `docs/presets.md`
 says what was chosen and why.
@@ -11,6 +11,7 @@ says what was chosen and why.
 
 import datetime
 import json
+import sys
 
 import keras
 import keras_hub
@@ -21,10 +22,23 @@ from keras_simple_diffusion.utils import presets
 
 DiffusionLoss = ksd.losses.DiffusionLoss
 Shifted = ksd.schedules.ShiftedCosineSchedule
+PretrainedTextEncoder = ksd.text.PretrainedTextEncoder
+TextTransformer = ksd.text.TextTransformer
 Interpolated = ksd.schedules.InterpolatedCosineSchedule
 
+
+def serialized(cls, config):
+    """What `keras.saving.serialize_keras_object` gives, without building."""
+    return {
+        "module": cls.__module__,
+        "class_name": cls.__name__,
+        "config": config,
+        "registered_name": keras.saving.get_registered_name(cls),
+    }
+
+
 # name -> description, backbone class, its arguments, arguments of the task,
-# recipe. Text-conditional ones have no task yet.
+# recipe. The task is a `TextToImage` if there is a text encoder among them.
 CONFIGURATIONS = {
     "uvit_digits_16": (
         "A U-ViT for 16 px digits that trains in minutes on a CPU.",
@@ -51,6 +65,44 @@ CONFIGURATIONS = {
             "learning_rate": 1e-3,
             "warmup_steps": 50,
             "ema_decay": 0.999,
+        },
+    ),
+    "uvit_emoji_64": (
+        "A small text-conditional U-ViT for 64 px emoji and a CPU.",
+        "UViTBackbone",
+        {
+            "image_shape": (64, 64, 3),
+            "channels": (64, 256),
+            "blocks": (1, 4),
+            "num_heads": 4,
+            "num_classes": None,
+            "embedding_dim": 256,
+            "downsampling": "dwt",
+            "downsampling_factor": 4,
+            "context_dim": 192,
+        },
+        {
+            "text_encoder": serialized(
+                TextTransformer,
+                {
+                    "vocabulary": None,  # That of the captions it meets.
+                    "embedding_dim": 192,
+                    "num_layers": 2,
+                    "num_heads": 4,
+                    "sequence_length": 24,
+                },
+            ),
+            "schedule": Shifted(64, noise_size=64),
+            "loss": DiffusionLoss("v"),
+            "num_steps": 64,
+            "guidance_scale": 4.0,
+        },
+        {
+            "steps": 30_000,
+            "batch_size": 32,
+            "learning_rate": 5e-4,
+            "warmup_steps": 200,
+            "ema_decay": 0.9995,
         },
     ),
     "uvit_small_64": (
@@ -166,9 +218,10 @@ def _uvit(size, guidance_scale, base_size=None):
 
 def _uvit_text(height, width, downsampling_factor, **extra):
     network = _uvit_network((height, width, 3), downsampling_factor)
-    size = f"{height} px" if height == width else f"{height} x {width} px"
+    sides = f"{height} px" if height == width else f"{height} x {width} px"
+    size = min(height, width)
     return (
-        f"U-ViT of simple diffusion for text to image at {size}, with T5-XXL.",
+        f"U-ViT of simple diffusion for text to image at {sides}, with T5-XXL.",
         "UViTBackbone",
         {
             **network,
@@ -177,7 +230,22 @@ def _uvit_text(height, width, downsampling_factor, **extra):
             "context_dim": 4096,
             **extra,
         },
-        None,
+        {
+            "text_encoder": serialized(
+                PretrainedTextEncoder,
+                {
+                    "preset": "t5_1.1_xxl",
+                    "sequence_length": 128,
+                    "embedding_dim": 4096,
+                    "dtype": "bfloat16",
+                },
+            ),
+            "schedule": Interpolated(size, 32, min(size, 256)),
+            "loss": DiffusionLoss("v", base_size=32 if size == 512 else None),
+            "caption_dropout": 0.1,
+            "num_steps": 512,
+            "guidance_scale": 4.0,
+        },
         _uvit_recipe(700_000, flip=False),
     )
 
@@ -269,28 +337,20 @@ CONFIGURATIONS |= {
 }
 
 
-def serialized(cls, config):
-    """What `keras.saving.serialize_keras_object` gives, without building."""
-    return {
-        "module": cls.__module__,
-        "class_name": cls.__name__,
-        "config": config,
-        "registered_name": keras.saving.get_registered_name(cls),
-    }
-
-
 def files(name):
     """The files of a preset that need no network, by name."""
     _, class_name, network, task, recipe = CONFIGURATIONS[name]
     backbone = serialized(getattr(ksd.models, class_name), network)
     content = {"config.json": backbone, "recipe.json": recipe}
     if task is not None:
+        is_text = "text_encoder" in task
+        cls = ksd.models.TextToImage if is_text else ksd.models.DiffusionModel
         task = {
             key: keras.saving.serialize_keras_object(value)
             for key, value in task.items()
         }
         task["backbone"] = backbone
-        content["task.json"] = serialized(ksd.models.DiffusionModel, task)
+        content["task.json"] = serialized(cls, task)
     return content
 
 
@@ -317,7 +377,7 @@ def metadata(name):
 if __name__ == "__main__":
     if keras.backend.backend() != "torch":
         raise SystemExit("Run it with KERAS_BACKEND=torch.")
-    for name in CONFIGURATIONS:
+    for name in sys.argv[1:] or CONFIGURATIONS:
         folder = presets.preset_folder(name)
         folder.mkdir(parents=True, exist_ok=True)
         content = {**files(name), "metadata.json": metadata(name)}

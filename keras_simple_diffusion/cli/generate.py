@@ -17,6 +17,20 @@ def generate(
         ),
     ] = None,
     labels: sampling.Labels = None,
+    prompt: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="What to draw, for a model of texts; repeated ones are drawn "
+            "in turn."
+        ),
+    ] = None,
+    negative_prompt: Annotated[
+        str | None, typer.Option(help="What guidance leads away from.")
+    ] = None,
+    portrait: Annotated[
+        bool,
+        typer.Option("--portrait", help="Higher than wide, where a model can."),
+    ] = False,
     steps: sampling.Steps = None,
     guidance: sampling.Guidance = None,
     guidance_interval: Annotated[
@@ -51,8 +65,7 @@ def generate(
             "`--resume` goes on filling a folder. Received: --output "
             f"{output}, which is a file."
         )
-    task = sampling.load_model(model)
-    num_images, chosen = sampling.choose_labels(task, labels, num_images)
+    task = sampling.load_any_model(model)
     options = {
         "num_steps": steps,
         "guidance_scale": guidance,
@@ -61,12 +74,36 @@ def generate(
         "spacing": spacing,
         "batch_size": batch_size,
     }
+    if task.backbone.context_dim is None:
+        _check_unused("takes no text", prompt, negative_prompt, portrait)
+        num_images, chosen = sampling.choose_labels(task, labels, num_images)
+        captions = sampling.captions_of(task, chosen)
+    else:
+        _check_unused("takes --prompt, not --labels", labels)
+        num_images, chosen = _choose_prompts(prompt, num_images)
+        captions = chosen
+        options["negative_prompts"] = negative_prompt
+        options["portrait"] = portrait
+
+    def draw(indices, seed, **more):
+        wanted = chosen and [chosen[i] for i in indices]
+        if task.backbone.context_dim is None:
+            wanted = (len(indices), wanted)
+        else:
+            wanted = (wanted,)
+        more = {**options, **more}
+        return task.generate(*wanted, indices=indices, seed=seed, **more)
+
+    everything = list(range(num_images))
     if not one_sheet:
         from keras_simple_diffusion.cli.picture_folder import fill_folder
 
         settings = {
             "model": str(model),
             "labels": labels,
+            "prompt": prompt,
+            "negative_prompt": negative_prompt,
+            "portrait": portrait,
             "steps": steps,
             "guidance": guidance,
             "guidance_interval": guidance_interval,
@@ -74,31 +111,39 @@ def generate(
             "spacing": spacing,
             "seed": seed,
         }
-        fill_folder(
-            task,
-            pathlib.Path(output),
-            num_images,
-            chosen,
-            settings,
-            options,
-            resume,
-        )
+        folder = pathlib.Path(output)
+        fill_folder(draw, folder, num_images, settings, batch_size, resume)
     elif steps_strip:
-        _draw_strip(task, num_images, chosen, {**options, "seed": seed}, output)
+        _, _, clean = draw(everything, seed, return_steps=True)
+        _save_strip(clean, captions, output)
     else:
-        images = task.generate(num_images, chosen, seed=seed, **options)
-        captions = sampling.captions_of(task, chosen)
+        images = draw(everything, seed)
         sampling.save_sheet(images, output, captions=captions)
     print(f"{num_images} pictures are in {output}")
 
 
-def _draw_strip(task, num_images, labels, options, output):
+def _check_unused(what, *options):
+    if any(options):
+        raise InputError(
+            f"The model {what}. Received: "
+            f"{next(option for option in options if option)}"
+        )
+
+
+def _choose_prompts(prompts, num_images):
+    if not prompts:
+        raise InputError(
+            "The model draws pictures of texts: pass --prompt, such as "
+            '--prompt "a red apple".'
+        )
+    num_images = num_images or len(prompts)
+    return num_images, [prompts[i % len(prompts)] for i in range(num_images)]
+
+
+def _save_strip(clean, names, output):
     """A row a picture: up to 12 of its predicted clean pictures, in order."""
     import numpy as np
 
-    _, _, clean = task.generate(
-        num_images, labels, return_steps=True, **options
-    )
     count = clean.shape[1]
     shown = np.unique(np.linspace(0, count - 1, min(count, 12)).round())
     clean = clean[:, shown.astype("int64")]
@@ -106,5 +151,5 @@ def _draw_strip(task, num_images, labels, options, output):
         clean.reshape(-1, *clean.shape[2:]),
         output,
         columns=clean.shape[1],
-        row_names=sampling.captions_of(task, labels),
+        row_names=names,
     )

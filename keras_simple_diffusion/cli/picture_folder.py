@@ -12,17 +12,17 @@ from keras_simple_diffusion.utils.files import whole_file
 _SETTINGS = "settings.json"
 
 
-def fill_folder(task, folder, num_images, labels, settings, options, resume):
+def fill_folder(draw, folder, num_images, settings, batch_size, resume):
     """Write pictures `000000.png`, `000001.png`, ... into a folder.
 
     Args:
-        task: a `DiffusionModel`.
+        draw: function that draws pictures, from a list of their numbers and a
+            seed.
         folder: path. It must be new or empty, unless `resume` is set; then
             the pictures that it lacks are drawn.
         num_images: int.
-        labels: list with one label a picture, or `None`.
         settings: dict of what the pictures depend on, kept in the folder.
-        options: dict of further arguments of `DiffusionModel.generate`.
+        batch_size: int. Pictures drawn at once.
         resume: bool.
     """
     if resume:
@@ -38,18 +38,11 @@ def fill_folder(task, folder, num_images, labels, settings, options, resume):
         draft.write_text(json.dumps(settings, indent=2) + "\n")
     paths = [folder / f"{i:06d}.png" for i in range(num_images)]
     missing = [i for i, path in enumerate(paths) if not path.exists()]
-    size = options["batch_size"]
     for start in progress.track(
-        range(0, len(missing), size), "drawing", disable=not missing
+        range(0, len(missing), batch_size), "drawing", disable=not missing
     ):
-        indices = missing[start : start + size]
-        images = task.generate(
-            len(indices),
-            labels and [labels[i] for i in indices],
-            indices=indices,
-            seed=settings["seed"],
-            **options,
-        )
+        indices = missing[start : start + batch_size]
+        images = draw(indices, settings["seed"])
         for i, image in zip(indices, images, strict=True):
             with whole_file(paths[i]) as draft:
                 if image.shape[-1] == 1:

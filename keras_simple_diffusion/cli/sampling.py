@@ -47,6 +47,13 @@ def load_model(name):
     return DiffusionModel.from_preset(name)
 
 
+def load_any_model(name):
+    """The `DiffusionModel` or `TextToImage` of a run or preset."""
+    from keras_simple_diffusion.models.loading import load_model
+
+    return load_model(name)
+
+
 def make_sampler(name):
     """A sampler by its short name, or `None`."""
     from keras_simple_diffusion import samplers

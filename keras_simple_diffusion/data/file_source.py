@@ -26,6 +26,10 @@ class FileSource(EncodedSource):
     def name(self, index):
         return self.listing.names[index]
 
+    def captions(self):
+        captions = self.listing.captions
+        return captions and [text for texts in captions for text in texts]
+
     def record(self, index):
         container, names, labels, captions, *_ = self.listing
         content = container.read(names[index])

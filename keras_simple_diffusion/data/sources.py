@@ -39,6 +39,14 @@ class PictureSource:
         """
         raise NotImplementedError
 
+    def captions(self):
+        """All captions of the data, as a list of strings.
+
+        Returns:
+            A list, or `None` without captions.
+        """
+        return None
+
     def __len__(self):
         raise NotImplementedError
 
@@ -81,6 +89,10 @@ class ArraySource(PictureSource):
 
     def __len__(self):
         return len(self._columns["images"])
+
+    def captions(self):
+        captions = self._columns.get("captions")
+        return captions if captions is None else list(captions)
 
     def example(self, index, rng=None):
         return {name: column[index] for name, column in self._columns.items()}

@@ -67,16 +67,28 @@ class TFDSSource(EncodedSource):
     def name(self, index):
         return f"{self.split}[{index}]"
 
+    def captions(self):
+        if self._caption is None:
+            return None
+        return [
+            text
+            for index in range(len(self))
+            for text in self._captions_of(self._records[index])
+        ]
+
     def record(self, index):
         example = self._records[index]
         label = None if self._label is None else int(example[self._label])
         captions = None
         if self._caption is not None:
-            texts = example[self._caption]
-            if isinstance(texts, dict):
-                texts = texts["text"]
-            captions = [bytes(text).decode() for text in np.ravel(texts)]
+            captions = self._captions_of(example)
         return example[self._image], label, captions
+
+    def _captions_of(self, example):
+        texts = example[self._caption]
+        if isinstance(texts, dict):
+            texts = texts["text"]
+        return [bytes(text).decode() for text in np.ravel(texts)]
 
     def _open(self, builder, split):
         import tensorflow_datasets as tfds

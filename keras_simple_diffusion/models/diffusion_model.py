@@ -1,25 +1,15 @@
 import keras
-import keras_hub
-from keras_hub.src.utils.preset_utils import get_preset_loader
+from keras import ops
 
-from keras_simple_diffusion.distribution import processes
-from keras_simple_diffusion.losses.diffusion_loss import DiffusionLoss
 from keras_simple_diffusion.models import generation
-from keras_simple_diffusion.models.diffusion_training import DiffusionTraining
-from keras_simple_diffusion.models.guard import warn_unusual
+from keras_simple_diffusion.models import training_data
+from keras_simple_diffusion.models.diffusion_task import DiffusionTask
 from keras_simple_diffusion.models.image_generation import ImageGeneration
-from keras_simple_diffusion.ops.diffusion import check_prediction_type
-from keras_simple_diffusion.samplers.ddpm_sampler import DDPMSampler
-from keras_simple_diffusion.schedules.shifted_cosine_schedule import (
-    ShiftedCosineSchedule,
-)
 from keras_simple_diffusion.utils.errors import InputError
-from keras_simple_diffusion.utils.files import whole_folder
-from keras_simple_diffusion.utils.presets import resolve_preset
 
 
 @keras.saving.register_keras_serializable("keras_simple_diffusion")
-class DiffusionModel(DiffusionTraining, ImageGeneration, keras_hub.models.Task):
+class DiffusionModel(ImageGeneration, DiffusionTask):
     """Pixel-space diffusion model, trained by `fit`, sampled by `generate`.
 
     It joins a network with a noise schedule and a loss. All of them, and the
@@ -87,110 +77,63 @@ class DiffusionModel(DiffusionTraining, ImageGeneration, keras_hub.models.Task):
         compile=True,
         **kwargs,
     ):
-        check_prediction_type("prediction_type", prediction_type)
         if backbone.context_dim is not None or backbone.portrait_flag:
             raise InputError(
                 "`DiffusionModel` is for pictures with or without classes, and "
-                "this backbone takes text. Received: "
+                "this backbone takes text: use `TextToImage`. Received: "
                 f"context_dim={backbone.context_dim}, "
                 f"portrait_flag={backbone.portrait_flag}"
             )
-        if not 0.0 <= label_dropout <= 1.0:
-            raise InputError(
-                "`label_dropout` must be in [0, 1]. Received: "
-                f"label_dropout={label_dropout}"
-            )
-        generation.check_guidance(guidance_scale, backbone.num_classes)
+        generation.check_dropout("label_dropout", label_dropout)
+        generation.check_guidance(
+            guidance_scale, backbone.num_classes is not None
+        )
         if class_names is not None and len(class_names) != backbone.num_classes:
             raise InputError(
                 f"`class_names` must name the {backbone.num_classes} classes "
                 f"of the backbone. Received: {len(class_names)} names"
             )
-        super().__init__(compile=False, dtype="float32", **kwargs)
-        self.backbone = backbone
-        self.preprocessor = None
-        if schedule is None:
-            size = min(backbone.image_shape[:2])
-            schedule = ShiftedCosineSchedule(size, noise_size=min(size, 64))
-        self.schedule = schedule
-        self.diffusion_loss = loss or DiffusionLoss(error_type="v")
-        warn_unusual(
-            schedule, self.diffusion_loss, backbone.image_shape, stacklevel=2
+        super().__init__(
+            backbone,
+            schedule,
+            loss,
+            prediction_type,
+            sampler,
+            num_steps,
+            guidance_scale,
+            stratified,
+            compile,
+            **kwargs,
         )
         self.label_dropout = label_dropout
-        self.prediction_type = prediction_type
         self.class_names = class_names and list(class_names)
-        self.sampler = sampler or DDPMSampler()
-        self.num_steps = num_steps
-        self.guidance_scale = guidance_scale
-        self.stratified = stratified
-        self._create_seeds()
-        self.compiled_programs = {}
-        self.built = True  # All variables are the backbone's.
-        if compile:
-            self.compile()
+
+    # === Data ===
+
+    def prepare_data(self, x):
+        training_data.check_arrays(x, self.backbone)
+        return x
+
+    def split_inputs(self, inputs):
+        return training_data.split_inputs(inputs, self.backbone)
+
+    def condition(self, conditions, dropout):
+        if not conditions:
+            return {}
+        labels = ops.cast(conditions["labels"], "int32")
+        if dropout is not None:
+            labels = ops.where(
+                dropout < self.label_dropout,
+                self.backbone.num_classes,
+                labels,
+            )
+        return {"labels": labels}
 
     # === Presets ===
 
     def get_config(self):
-        serialize = keras.saving.serialize_keras_object
         return {
-            "backbone": keras.layers.serialize(self.backbone),
-            "schedule": serialize(self.schedule),
-            "loss": serialize(self.diffusion_loss),
+            **super().get_config(),
             "label_dropout": self.label_dropout,
-            "prediction_type": self.prediction_type,
             "class_names": self.class_names,
-            "sampler": serialize(self.sampler),
-            "num_steps": self.num_steps,
-            "guidance_scale": self.guidance_scale,
-            "stratified": self.stratified,
-            "name": self.name,
         }
-
-    @classmethod
-    def from_config(cls, config):
-        config = dict(config)
-        for key in ("backbone", "schedule", "loss", "sampler"):
-            if isinstance(config.get(key), dict):
-                config[key] = keras.saving.deserialize_keras_object(config[key])
-        return cls(**config)
-
-    def save_to_preset(self, preset_dir, max_shard_size=10):
-        """Write a preset folder, with the averaged weights.
-
-        Of several processes all must call it, and the main one writes.
-
-        Args:
-            preset_dir: path of the folder.
-            max_shard_size: see `keras_hub.models.Task.save_to_preset`.
-        """
-        variables = self.backbone.variables
-        with self.averaged_weights(), processes.gathered(variables):
-            if not processes.is_main_process():
-                return
-            with whole_folder(preset_dir) as draft:
-                super().save_to_preset(draft, max_shard_size=max_shard_size)
-
-    @classmethod
-    def from_preset(cls, preset, load_weights=True, **kwargs):
-        """Load a model from a preset.
-
-        Args:
-            preset: string. The name of a built-in preset, a folder written by
-                `save_to_preset`, or an `hf://` or `kaggle://` handle.
-            load_weights: bool. Whether to load weights, or start from random
-                ones. Defaults to `True`.
-            **kwargs: overrides of the preset's configuration, such as
-                `guidance_scale`.
-
-        Returns:
-            A `DiffusionModel`.
-        """
-        # Of a preset that holds a backbone alone, the rest is default. The
-        # base class would look for one task class for each backbone class.
-        loader = get_preset_loader(resolve_preset(preset, load_weights))
-        loader.check_backbone_class()
-        # The base class fails at presets in mixed precision without it.
-        kwargs["dtype"] = kwargs.get("dtype") or keras.config.dtype_policy()
-        return loader.load_task(cls, load_weights, True, **kwargs)

@@ -10,8 +10,6 @@ from keras_simple_diffusion.distribution.native import replica
 from keras_simple_diffusion.distribution.strategies import check_distribution
 from keras_simple_diffusion.losses.level_loss import LevelLoss
 from keras_simple_diffusion.models.sampling_program import Network
-from keras_simple_diffusion.models.training_data import check_arrays
-from keras_simple_diffusion.models.training_data import split_inputs
 from keras_simple_diffusion.ops.diffusion import alpha_sigma
 from keras_simple_diffusion.ops.diffusion import expand_like
 from keras_simple_diffusion.ops.pictures import from_uint8
@@ -32,7 +30,15 @@ class DiffusionTraining:
 
     A mixin for `keras_hub.models.Task`. Noise is added in `call` and the error
     measured in `compute_loss`; the training step is Keras's own on every
-    backend.
+    backend. A subclass says what the data are:
+
+    - `prepare_data(x)`: checks what `fit` received, and returns what Keras is
+      given in its place,
+    - `split_inputs(inputs)`: a batch as a tuple of the images and a dict of
+      what belongs to them,
+    - `condition(conditions, dropout)`: this dict as inputs of the network,
+      with the null condition where `dropout`, uniform in `[0, 1)` for each
+      picture, is below the rate of dropout. It is `None` outside of training.
     """
 
     def _create_seeds(self):
@@ -134,11 +140,12 @@ class DiffusionTraining:
 
         Args:
             x: dict with `"images"` and, for a class-conditional model,
-                `"labels"`, or the images alone: arrays, or a `tf.data` or
-                Grain dataset, a `keras.utils.PyDataset` or a torch
-                `DataLoader` of such batches, the last one of tuples `(x,)`.
-                Images are `uint8` in `[0, 255]`, or float in `[-1, 1]`, of
-                shape `(N, H, W, C)`; labels are integers of shape `(N,)`.
+                `"labels"`, or the images alone; for text, `"captions"`:
+                arrays, or a `tf.data` or Grain dataset, a
+                `keras.utils.PyDataset` or a torch `DataLoader` of such
+                batches, the last one of tuples `(x,)`. Images are `uint8` in
+                `[0, 255]`, or float in `[-1, 1]`, of shape `(N, H, W, C)`;
+                labels are integers and captions strings of shape `(N,)`.
             *args: further arguments of `keras.Model.fit`.
             validation_data: like `x`.
             **kwargs: further arguments of `keras.Model.fit`.
@@ -146,10 +153,12 @@ class DiffusionTraining:
         Returns:
             A `keras.callbacks.History`.
         """
-        check_arrays(x, self.backbone)
-        check_arrays(validation_data, self.backbone)
         return keras.Model.fit(
-            self, x, *args, validation_data=validation_data, **kwargs
+            self,
+            self.prepare_data(x),
+            *args,
+            validation_data=self.prepare_data(validation_data),
+            **kwargs,
         )
 
     def evaluate(self, x=None, *args, **kwargs):
@@ -163,9 +172,8 @@ class DiffusionTraining:
         Returns:
             What `keras.Model.evaluate` returns.
         """
-        check_arrays(x, self.backbone)
         self.evaluation_seed_generator.state.assign([_EVALUATION_SEED, 0])
-        return keras.Model.evaluate(self, x, *args, **kwargs)
+        return keras.Model.evaluate(self, self.prepare_data(x), *args, **kwargs)
 
     def train_on_batch(self, *args, **kwargs):
         return keras.Model.train_on_batch(self, *args, **kwargs)
@@ -174,7 +182,7 @@ class DiffusionTraining:
         return keras.Model.test_on_batch(self, *args, **kwargs)
 
     def call(self, inputs, training=False):
-        images, labels = split_inputs(inputs, self.backbone)
+        images, conditions = self.split_inputs(inputs)
         images = from_uint8(images)
         generator = self.evaluation_seed_generator
         if training:
@@ -190,17 +198,10 @@ class DiffusionTraining:
         t, dropout, noise = map(own_part, (t, dropout, noise))
         log_snr = self.schedule(t)
         alpha, sigma = alpha_sigma(expand_like(log_snr, images))
-        if labels is not None:
-            labels = ops.cast(labels, "int32")
-            if training:
-                labels = ops.where(
-                    dropout < self.label_dropout,
-                    self.backbone.num_classes,
-                    labels,
-                )
+        conditions = self.condition(conditions, dropout if training else None)
         network = Network(self.backbone, self.prediction_type)
         prediction = network.predict(
-            alpha * images + sigma * noise, log_snr, labels, training
+            alpha * images + sigma * noise, log_snr, conditions, training
         )
         target = {
             "v": alpha * noise - sigma * images,
@@ -216,7 +217,7 @@ class DiffusionTraining:
         }
 
     def _draw_times(self, batch_size, generator, stratified):
-        """Times, and numbers in [0, 1] that decide on label dropout."""
+        """Times, and numbers in [0, 1) that decide on dropped conditions."""
         uniform = keras.random.uniform(
             (batch_size, 2), dtype="float32", seed=generator
         )

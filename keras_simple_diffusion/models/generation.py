@@ -79,7 +79,7 @@ def count_images(num_images, labels):
     return num_images
 
 
-def check_guidance(guidance_scale, num_classes, guidance_model=None):
+def check_guidance(guidance_scale, is_conditional, guidance_model=None):
     """Raise an `InputError` for guidance that cannot be, or does nothing."""
     if not np.isfinite(guidance_scale):
         raise InputError(
@@ -93,11 +93,17 @@ def check_guidance(guidance_scale, num_classes, guidance_model=None):
         )
     if guidance_model is not None:
         return
-    if guidance_scale != 1.0 and num_classes is None:
+    if guidance_scale != 1.0 and not is_conditional:
         raise InputError(
             "Guidance needs a conditional model, and this one is "
             f"unconditional. Received: guidance_scale={guidance_scale}"
         )
+
+
+def check_dropout(name, rate):
+    """Raise an `InputError` unless a rate of dropout is a share."""
+    if not 0.0 <= rate <= 1.0:
+        raise InputError(f"`{name}` must be in [0, 1]. Received: {name}={rate}")
 
 
 def check_sampler(sampler):
@@ -118,7 +124,7 @@ def check_guidance_model(guidance_model, model):
             f"`guidance_model` must be a {type(model).__name__}. Received: "
             f"guidance_model={guidance_model!r}"
         )
-    for name in ("image_shape", "num_classes"):
+    for name in ("image_shape", "num_classes", "context_dim"):
         ours = getattr(model.backbone, name)
         theirs = getattr(guidance_model.backbone, name)
         if ours != theirs:

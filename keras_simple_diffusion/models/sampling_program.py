@@ -35,11 +35,13 @@ class Network:
     backbone: Any
     prediction_type: str
 
-    def predict(self, noisy_images, log_snr, labels, training=False):
-        """The float32 prediction for pictures with labels, or `None`."""
-        inputs = {"noisy_images": noisy_images, "log_snr": log_snr}
-        if labels is not None:
-            inputs["labels"] = labels
+    def predict(self, noisy_images, log_snr, conditions, training=False):
+        """The float32 prediction; conditions are a dict of further inputs."""
+        inputs = {
+            "noisy_images": noisy_images,
+            "log_snr": log_snr,
+            **conditions,
+        }
         return ops.cast(self.backbone(inputs, training=training), "float32")
 
     def convert(self, prediction, noisy_images, log_snr, to_type):
@@ -68,7 +70,9 @@ class SamplingProgram:
             - `"key"`: int32 `(2,)`, and `"indices"`: int32 `(B,)`,
             - `"grid"`: float32 `(num_steps + 1,)`,
             - `"noise"`: float32 `(B, H, W, C)`, to start from,
-            - `"labels"`: int32 `(B,)`,
+            - `"conditions"`: dict of what the network takes beside pictures
+              and noise level, such as `"labels"`, int32 `(B,)`; and
+              `"null_conditions"`, the same for the unconditional half,
             - `"guidance_scale"` and `"guidance_rescale"`: float32 scalars,
             - `"guidance_interval"`: float32 `(2,)`, log-SNRs,
             - `"images"`: float32 `(B, H, W, C)`, pictures to start from with
@@ -88,6 +92,15 @@ class SamplingProgram:
     clipping: str | None = "static"
     guide: Network | None = None
     return_steps: bool = False
+
+    @property
+    def variables(self):
+        """The variables that the program reads."""
+        variables = list(self.network.backbone.variables)
+        guide = self.guide and self.guide.backbone
+        if guide is not None and guide is not self.network.backbone:
+            variables += guide.variables
+        return variables
 
     def __call__(self, inputs):
         grid, noise = inputs["grid"], inputs["noise"]
@@ -119,14 +132,14 @@ class SamplingProgram:
 
     def predict(self, noisy_images, log_snr, inputs):
         """The guided prediction, in the network's own space."""
-        labels, scale = inputs["labels"], inputs["guidance_scale"]
+        conditions, scale = inputs["conditions"], inputs["guidance_scale"]
         interval = inputs["guidance_interval"]
 
         def plain():
-            return self.network.predict(noisy_images, log_snr, labels)
+            return self.network.predict(noisy_images, log_snr, conditions)
 
         def guided():
-            strong, weak = self._predict_both(noisy_images, log_snr, labels)
+            strong, weak = self._predict_both(noisy_images, log_snr, inputs)
             prediction = classifier_free_guidance(strong, weak, scale)
             if inputs["guidance_rescale"] is None:
                 return prediction
@@ -142,20 +155,27 @@ class SamplingProgram:
         is_inside = ops.logical_and(level >= interval[0], level <= interval[1])
         return ops.cond(is_inside, guided, plain)
 
-    def _predict_both(self, noisy_images, log_snr, labels):
+    def _predict_both(self, noisy_images, log_snr, inputs):
+        conditions = inputs["conditions"]
         if self.guide is not None:
-            weak = self.guide.predict(noisy_images, log_snr, labels)
+            weak = self.guide.predict(noisy_images, log_snr, conditions)
             space = self.network.prediction_type
             return (
-                self.network.predict(noisy_images, log_snr, labels),
+                self.network.predict(noisy_images, log_snr, conditions),
                 self.guide.convert(weak, noisy_images, log_snr, space),
             )
+
         # Both halves in one batch, split over the devices anew.
-        null_labels = ops.full_like(labels, self.network.backbone.num_classes)
+        def join(strong, weak):
+            return split_batch(ops.concatenate([strong, weak]))
+
         prediction = self.network.predict(
-            split_batch(ops.concatenate([noisy_images, noisy_images])),
-            split_batch(ops.concatenate([log_snr, log_snr])),
-            split_batch(ops.concatenate([labels, null_labels])),
+            join(noisy_images, noisy_images),
+            join(log_snr, log_snr),
+            {
+                name: join(value, inputs["null_conditions"][name])
+                for name, value in conditions.items()
+            },
         )
         return ops.split(prediction, 2)
 
@@ -168,9 +188,9 @@ class InversionProgram:
         network: a `Network`.
 
     Call arguments:
-        inputs: dict with `"images"`: float32 `(B, H, W, C)`, `"labels"`:
-            int32 `(B,)` or `None`, and `"grid"`: float32
-            `(num_steps + 1,)`, from the clean to the noisy end.
+        inputs: dict with `"images"`: float32 `(B, H, W, C)`, `"conditions"`:
+            as above, and `"grid"`: float32 `(num_steps + 1,)`, from the clean
+            to the noisy end.
 
     Returns:
         A float32 tensor of shape `(B, H, W, C)`.
@@ -178,10 +198,15 @@ class InversionProgram:
 
     network: Network
 
+    @property
+    def variables(self):
+        """The variables that the program reads."""
+        return self.network.backbone.variables
+
     def __call__(self, inputs):
         def denoise(noisy_images, log_snr):
             prediction = self.network.predict(
-                noisy_images, log_snr, inputs["labels"]
+                noisy_images, log_snr, inputs["conditions"]
             )
             return self.network.convert(prediction, noisy_images, log_snr, "x")
 

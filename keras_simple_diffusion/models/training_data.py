@@ -14,8 +14,8 @@ def split_inputs(inputs, backbone):
         backbone: a `DiffusionBackbone`.
 
     Returns:
-        A tuple `(images, labels)`; labels are `None` for an unconditional
-        backbone.
+        A tuple of the images and a dict of the `"labels"`, empty for an
+        unconditional backbone.
 
     Raises:
         InputError: if they do not fit the backbone.
@@ -24,13 +24,7 @@ def split_inputs(inputs, backbone):
         inputs = {"images": inputs}
     _check_keys(inputs)
     images, labels = inputs["images"], inputs.get("labels")
-    if tuple(images.shape[1:]) != backbone.image_shape:
-        raise InputError(
-            f"The backbone takes pictures of shape {backbone.image_shape} "
-            "(height, width, channels). Received: a batch of shape "
-            f"{tuple(images.shape)}. Resize the pictures, or build the "
-            f"backbone with image_shape={tuple(images.shape[1:])}."
-        )
+    check_shape(images, backbone)
     if backbone.num_classes is None and labels is not None:
         raise InputError(
             "The backbone is unconditional, yet the data has labels. Leave "
@@ -47,7 +41,18 @@ def split_inputs(inputs, backbone):
             "Labels must be a vector of integers, one a picture. Received: "
             f"labels of shape {tuple(labels.shape)}"
         )
-    return images, labels
+    return images, {} if labels is None else {"labels": labels}
+
+
+def check_shape(images, backbone):
+    """Raise an `InputError` unless a batch has the network's shape."""
+    if tuple(images.shape[1:]) != backbone.image_shape:
+        raise InputError(
+            f"The backbone takes pictures of shape {backbone.image_shape} "
+            "(height, width, channels). Received: a batch of shape "
+            f"{tuple(images.shape)}. Resize the pictures, or build the "
+            f"backbone with image_shape={tuple(images.shape[1:])}."
+        )
 
 
 def check_arrays(inputs, backbone):
@@ -68,7 +73,8 @@ def check_arrays(inputs, backbone):
         inputs = {"images": inputs}
     if not all(isinstance(leaf, np.ndarray) for leaf in inputs.values()):
         return
-    images, labels = split_inputs(inputs, backbone)
+    images, conditions = split_inputs(inputs, backbone)
+    labels = conditions.get("labels")
     if labels is not None:
         if len(labels) != len(images):
             raise InputError(
@@ -76,17 +82,23 @@ def check_arrays(inputs, backbone):
                 f"{len(images)} pictures and {len(labels)} labels"
             )
         check_labels(labels, backbone.num_classes)
-    if len(images):
-        low, high = float(images.min()), float(images.max())
-        limits = (0, 255)
-        if np.issubdtype(images.dtype, np.floating):
-            limits = (-1.001, 1.001)
-        if not (limits[0] <= low and high <= limits[1]):
-            raise InputError(
-                "Pictures must be uint8 in [0, 255], or float in [-1, 1]. "
-                f"Received: {images.dtype} in [{low:.4g}, {high:.4g}]. Divide "
-                "by 127.5 and subtract 1, or pass uint8."
-            )
+    check_images(images)
+
+
+def check_images(images):
+    """Raise an `InputError` unless a NumPy array has values of pictures."""
+    if not len(images):
+        return
+    low, high = float(images.min()), float(images.max())
+    limits = (0, 255)
+    if np.issubdtype(images.dtype, np.floating):
+        limits = (-1.001, 1.001)
+    if not (limits[0] <= low and high <= limits[1]):
+        raise InputError(
+            "Pictures must be uint8 in [0, 255], or float in [-1, 1]. "
+            f"Received: {images.dtype} in [{low:.4g}, {high:.4g}]. Divide "
+            "by 127.5 and subtract 1, or pass uint8."
+        )
 
 
 def check_labels(labels, num_classes):

@@ -54,7 +54,7 @@ def train_run(data, output, preset="uvit_small_64", image_size=None, **options):
     """Train a preset's network on pictures, into a run folder.
 
     The folder receives `config.json`, `history.csv`, `checkpoints/` (all that
-    `resume_run` needs), `preset/` (what `DiffusionModel.from_preset` loads),
+    `resume_run` needs), `preset/` (what `load_model` loads),
     `loss.png`, `levels.png` (the loss by noise level) and `samples.png`.
 
     Args:
@@ -68,7 +68,7 @@ def train_run(data, output, preset="uvit_small_64", image_size=None, **options):
             for the default, of a recipe's field that of the preset.
 
     Returns:
-        The trained `DiffusionModel`.
+        The trained model.
 
     Raises:
         Interrupted: if a signal ended the training; the run is saved.
@@ -112,7 +112,7 @@ def resume_run(output, steps=None, minutes=None):
         minutes: float or `None`. A new time limit of the whole run.
 
     Returns:
-        The trained `DiffusionModel`.
+        The trained model.
 
     Raises:
         InputError: if that is no run, its pictures have changed, or no
@@ -159,12 +159,22 @@ class _Run:
         check_batch_size(self.batch_size)
         check_loggers(settings.log)
         keras.utils.set_random_seed(settings.seed)
-        channels = read_json(preset, "config.json")["config"]["image_shape"][2]
+        network = read_json(preset, "config.json")["config"]
+        channels = network["image_shape"][2]
+        turn_portrait = network.get("portrait_flag", False)
         size = tuple(settings.image_size)
+        self.keys = setup.keys_of(preset)
         self.source = open_data(
-            settings.data, size, "train", channels, settings.crop
+            settings.data,
+            size,
+            "train",
+            channels,
+            settings.crop,
+            turn_portrait,
         )
-        self.validation = setup.held_out(settings.data, size, channels)
+        self.validation = setup.held_out(
+            settings.data, size, channels, turn_portrait, self.keys
+        )
         self.validation_size = None
         if self.validation is not None:
             share, self.validation_size = own_share(
@@ -172,12 +182,10 @@ class _Run:
             )
             # Fewer pictures than devices cannot be split.
             self.validation = share if len(share["images"]) else None
-        self.model = setup.build_model(
-            preset,
-            self.source.image_shape,
-            self.source.class_names,
-            settings,
-        )
+        self.model = setup.build_model(preset, self.source, settings)
+        self.prompts = None
+        if "captions" in self.keys:
+            self.prompts = setup.choose_prompts(self.source)
         self.position = Position(batches_per_step=recipe.accumulate)
         self.interval = max(
             1, min(recipe.steps // _NUM_INTERVALS, _LONGEST_INTERVAL)
@@ -214,7 +222,7 @@ class _Run:
         if self.position.signal is not None:
             raise Interrupted(self.position.signal, self.position.step)
         self._say("drawing samples ...")
-        sheet = draw_samples(model, self.settings.seed)
+        sheet = draw_samples(model, self.settings.seed, self.prompts)
         if self.is_main:
             sheet.save(self.output / "samples.png")
             history = self.output / "history.csv"
@@ -308,6 +316,7 @@ class _Run:
                     output / "samples",
                     settings.samples_every,
                     settings.seed,
+                    self.prompts,
                 )
             )
         if settings.snapshots:
@@ -367,6 +376,7 @@ class _Run:
             process_index=index,
             process_count=count,
             num_workers=0 if is_whole else self.settings.workers,
+            keys=self.keys,
         )
 
     def _read_batch(self, number):

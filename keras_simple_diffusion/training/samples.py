@@ -17,14 +17,16 @@ class Samples(keras.callbacks.Callback):
         every: int. Steps between sheets; they are drawn at the end of the
             interval that reaches them.
         seed: int.
+        prompts: list of strings for a model of texts, else `None`.
     """
 
-    def __init__(self, position, folder, every, seed=0):
+    def __init__(self, position, folder, every, seed=0, prompts=None):
         super().__init__()
         self.position = position
         self.folder = pathlib.Path(folder)
         self.every = every
         self.seed = seed
+        self.prompts = prompts
         self.drawn = position.step // every
 
     def on_epoch_end(self, epoch, logs=None):
@@ -32,23 +34,27 @@ class Samples(keras.callbacks.Callback):
         if step // self.every == self.drawn:
             return
         self.drawn = step // self.every
-        sheet = draw_samples(self.model, self.seed)
+        sheet = draw_samples(self.model, self.seed, self.prompts)
         if is_main_process():
             with whole_file(self.folder / f"{step:08d}.png") as draft:
                 sheet.save(draft)
 
 
-def draw_samples(model, seed=0, per_class=10):
+def draw_samples(model, seed=0, prompts=None, per_class=10):
     """A sheet of generated pictures, one class a row for up to 10 classes.
 
     Args:
-        model: a `DiffusionModel`, whose defaults of sampling are used.
+        model: a `DiffusionModel` or `TextToImage`, whose defaults of sampling
+            are used.
         seed: int. Defaults to `0`.
+        prompts: list of strings, one a picture, for a `TextToImage`.
         per_class: int. Number of columns. Defaults to `10`.
 
     Returns:
         A `PIL.Image.Image`.
     """
+    if prompts is not None:
+        return draw_sheet(model.generate(prompts, seed=seed), captions=prompts)
     num_classes = model.backbone.num_classes
     if num_classes is None:
         return draw_sheet(model.generate(per_class**2, seed=seed), per_class)

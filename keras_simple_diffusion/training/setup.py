@@ -1,17 +1,22 @@
 """From the settings of a run to its model and its pictures."""
 
 import keras
+import numpy as np
 
 from keras_simple_diffusion.data.listing import MissingSplitError
 from keras_simple_diffusion.data.named import open_data
 from keras_simple_diffusion.data.sources import stack
 from keras_simple_diffusion.data.sources import take
 from keras_simple_diffusion.models.backbone import DiffusionBackbone
-from keras_simple_diffusion.models.diffusion_model import DiffusionModel
+from keras_simple_diffusion.models.loading import task_class
+from keras_simple_diffusion.models.text_to_image import TextToImage
+from keras_simple_diffusion.text.vocabulary import learn_vocabulary
 from keras_simple_diffusion.training.recipe import Recipe
+from keras_simple_diffusion.utils.errors import InputError
 from keras_simple_diffusion.utils.presets import read_json
 
 _NUM_VALIDATION = 512
+_NUM_PROMPTS = 36
 
 
 def read_recipe(folder, overrides):
@@ -27,19 +32,40 @@ def network_class(folder):
     return keras.saving.get_registered_object(name)
 
 
-def build_model(folder, image_shape, class_names, settings):
+def takes_text(folder):
+    """Whether a preset is of a model of pictures with captions."""
+    return issubclass(task_class(folder), TextToImage)
+
+
+def keys_of(folder):
+    """Names of what a preset's model takes of each example."""
+    if takes_text(folder):
+        return ("images", "captions", "portrait")
+    return ("images", "labels")
+
+
+def build_model(folder, source, settings):
     """A new model of a preset's configuration, for certain pictures.
 
     Args:
         folder: path of the preset.
-        image_shape: tuple `(height, width, channels)`.
-        class_names: list of strings, or `None` for an unconditional model.
+        source: a `PictureSource`.
         settings: a `RunSettings`.
 
     Returns:
-        A `DiffusionModel` that is not compiled for training yet.
+        A `DiffusionModel` or `TextToImage` that is not compiled for training
+        yet.
     """
-    num_classes = class_names and len(class_names)
+    image_shape, task = source.image_shape, task_class(folder)
+    overrides = {}
+    if takes_text(folder):
+        num_classes = None
+        overrides["text_encoder"] = _text_encoder(folder, source)
+    else:
+        num_classes = source.class_names and len(source.class_names)
+        overrides["class_names"] = source.class_names
+        if num_classes is None:
+            overrides["guidance_scale"] = 1.0
     backbone = DiffusionBackbone.from_preset(
         folder,
         load_weights=False,
@@ -48,31 +74,62 @@ def build_model(folder, image_shape, class_names, settings):
         dtype=settings.dtype,
         rematerialize=settings.rematerialize,
     )
-    overrides = {}
-    if num_classes is None:
-        overrides["guidance_scale"] = 1.0
-    task = read_json(folder, "task.json").get("config", {})
-    schedule = task.get("schedule", {})
+    config = read_json(folder, "task.json").get("config", {})
+    schedule = config.get("schedule", {})
     size = min(image_shape[:2])
     if schedule.get("config", {}).get("image_size", size) != size:
         schedule["config"]["image_size"] = size
         overrides["schedule"] = keras.saving.deserialize_keras_object(schedule)
-    return DiffusionModel.from_preset(
+    return task.from_preset(
         folder,
         load_weights=False,
         backbone=backbone,
-        class_names=class_names,
         stratified=settings.recipe.stratified,
         **overrides,
     )
 
 
-def held_out(data, image_size, num_channels):
+def _text_encoder(folder, source):
+    """The encoder of a preset, with a vocabulary of the data's if it has none.
+
+    Raises:
+        InputError: if the data has no captions.
+    """
+    captions = source.captions()
+    if captions is None:
+        raise InputError(
+            "The preset is for pictures with captions, and the data has none. "
+            "Put them into a metadata.jsonl beside the pictures, with lines "
+            'such as {"file_name": "1.jpg", "text": "a red apple"}.'
+        )
+    encoder = read_json(folder, "task.json")["config"]["text_encoder"]
+    config = encoder["config"]
+    if "vocabulary" in config and config["vocabulary"] is None:
+        config["vocabulary"] = learn_vocabulary(captions)
+    return keras.saving.deserialize_keras_object(encoder)
+
+
+def choose_prompts(source):
+    """Some captions of the data, for sheets of samples, or `None`."""
+    captions = sorted(set(source.captions() or ()))
+    if not captions:
+        return None
+    chosen = np.linspace(0, len(captions) - 1, _NUM_PROMPTS).round()
+    return [captions[index] for index in sorted(set(chosen.astype(int)))]
+
+
+def held_out(data, image_size, num_channels, turn_portrait, keys):
     """Pictures to measure the loss on, or `None` if there is no such split."""
     try:
-        source = open_data(data, image_size, "test", num_channels)
+        source = open_data(
+            data,
+            image_size,
+            "test",
+            num_channels,
+            turn_portrait=turn_portrait,
+        )
     except MissingSplitError:
         return None
     source = take(source, _NUM_VALIDATION)
     examples = [source[index] for index in range(len(source))]
-    return stack(examples, ("images", "labels"))
+    return stack(examples, keys)

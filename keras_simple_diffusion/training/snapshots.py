@@ -8,7 +8,7 @@ import numpy as np
 
 from keras_simple_diffusion.distribution.processes import is_main_process
 from keras_simple_diffusion.distribution.processes import to_numpy
-from keras_simple_diffusion.models.diffusion_model import DiffusionModel
+from keras_simple_diffusion.models.loading import load_model
 from keras_simple_diffusion.optimizers import reconstruction
 from keras_simple_diffusion.optimizers.averaged_optimizer import (
     AveragedOptimizer,
@@ -78,7 +78,7 @@ def reconstruct(run, profile):
             taken at the time of the last snapshot.
 
     Returns:
-        A tuple of a `DiffusionModel` and the distance of the average from the
+        A tuple of the model and the distance of the average from the
         wanted one, see `keras_simple_diffusion.optimizers.reconstruction`.
 
     Raises:
@@ -99,7 +99,7 @@ def reconstruct(run, profile):
     last = max(count for _, count in snapshots)
     shares, distance = reconstruction.coefficients(snapshots, (profile, last))
     arrays = reconstruction.combine(map(_read_arrays, paths), shares)
-    model = DiffusionModel.from_preset(run)
+    model = load_model(run)
     for weight in model.trainable_variables:
         weight.assign(arrays[weight.path])
     return model, distance

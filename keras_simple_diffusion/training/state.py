@@ -22,7 +22,7 @@ def variables_of(model):
         model, to `keras.Variable`s.
     """
     groups = {
-        "model": model.variables,
+        "model": model.own_variables,
         "optimizer": model.optimizer.variables,
         "metrics": model.metrics_variables,
     }

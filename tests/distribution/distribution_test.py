@@ -166,7 +166,12 @@ def test_the_work_of_drawing_is_split():
             grid=np.array([-3.0, 3.0], "float32"),
             guidance_scale=np.float32(2.0),
             indices=distribution.split_batch(np.arange(16, dtype="int32")),
-            labels=distribution.split_batch(np.zeros(16, "int32")),
+            conditions={
+                "labels": distribution.split_batch(np.zeros(16, "int32"))
+            },
+            null_conditions={
+                "labels": distribution.split_batch(np.full(16, 3, "int32"))
+            },
         )
 
         @jax.jit

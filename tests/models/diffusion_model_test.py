@@ -381,8 +381,13 @@ def test_guidance_extrapolates():
     conditional, unconditional = predict([0, 1]), predict([3, 3])
     assert np.abs(conditional - unconditional).max() > 1e-3
     program = SamplingProgram(Network(backbone, "v"), model.sampler)
+    labels, null_labels = (
+        {"labels": ops.convert_to_tensor(labels, dtype="int32")}
+        for labels in ([0, 1], [3, 3])
+    )
     inputs = {
-        "labels": ops.convert_to_tensor([0, 1], dtype="int32"),
+        "conditions": labels,
+        "null_conditions": null_labels,
         "guidance_scale": ops.convert_to_tensor(2.5),
         "guidance_interval": None,
         "guidance_rescale": None,

@@ -1,0 +1,200 @@
+import functools
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_simple_diffusion.distribution import native
+from keras_simple_diffusion.distribution.batches import num_batch_parts
+from keras_simple_diffusion.distribution.batches import split_batch
+from keras_simple_diffusion.models import generation
+from keras_simple_diffusion.models.compilation import compile_function
+from keras_simple_diffusion.models.sampling_program import Network
+from keras_simple_diffusion.models.sampling_program import SamplingProgram
+from keras_simple_diffusion.ops import random
+from keras_simple_diffusion.samplers.grids import log_snr_grid
+from keras_simple_diffusion.utils.errors import InputError
+
+
+class Drawing:
+    """Draws pictures under given conditions, batch by batch.
+
+    A base class of tasks that have `backbone`, `schedule`, `prediction_type`,
+    `sampler`, `num_steps`, `guidance_scale`, `jit_compile` and
+    `averaged_weights()`.
+    """
+
+    def draw(
+        self,
+        num_images,
+        conditions,
+        null_conditions,
+        num_steps=None,
+        guidance_scale=None,
+        seed=None,
+        batch_size=64,
+        noise=None,
+        indices=None,
+        sampler=None,
+        spacing="time",
+        guidance_interval=None,
+        guidance_model=None,
+        guidance_rescale=None,
+        clipping="static",
+        return_steps=False,
+        given=None,
+    ):
+        """Draw pictures, with the averaged weights.
+
+        Picture `i` depends on the seed and on `i` alone, not on the batch it
+        is drawn in nor on the backend, up to float rounding. One program is
+        compiled for a sampler, a number of steps and a batch size; conditions,
+        guidance and seed are its arguments.
+
+        Args:
+            num_images: int.
+            conditions: dict of arrays, one row a picture: what the network
+                takes beside pictures and noise level.
+            null_conditions: dict of the same for the unconditional half of
+                guidance.
+            num_steps: int. Number of steps, each of one network evaluation
+                (two for `HeunSampler`). Defaults to the model's.
+            guidance_scale: float. 1 is no guidance, at half the cost.
+                Defaults to the model's.
+            seed: int. Defaults to a random one.
+            batch_size: int. Number of pictures drawn at once. Defaults to
+                `64`.
+            noise: optional float array of shape `(num_images, H, W, C)`, the
+                standard normal noise to start from.
+            indices: optional list of ints, the numbers `i` of the pictures.
+                Defaults to `0, 1, ...`; others draw a part of a larger set.
+            sampler: a `keras_simple_diffusion.samplers.Sampler`. Defaults to
+                the model's.
+            spacing: string. How the steps are spaced, see
+                `keras_simple_diffusion.samplers.log_snr_grid`. Defaults to
+                `"time"`.
+            guidance_interval: optional tuple `(low, high)` of log-SNRs.
+                Outside of it there is no guidance, and no cost of it.
+            guidance_model: optional `DiffusionModel`, a weaker one that takes
+                the place of the unconditional half (autoguidance).
+            guidance_rescale: optional float in `[0, 1]`, see
+                `keras_simple_diffusion.samplers.rescale_guidance`.
+            clipping: string or `None`. How predicted clean pictures are kept
+                in range: `"static"`, `"dynamic"`, see
+                `keras_simple_diffusion.samplers.clip_dynamic`, or not at all.
+                Defaults to `"static"`.
+            return_steps: bool. Whether to return what each step saw as well.
+            given: optional dict of what is known of the pictures, see
+                `SamplingProgram`, and the `"strength"` of an edit.
+
+        Returns:
+            A `uint8` NumPy array of shape `(num_images, H, W, C)`. With
+            `return_steps` a tuple of it, the noisy pictures that each step
+            started from and the clean ones that it predicted, both of shape
+            `(num_images, num_steps, H, W, C)`.
+        """
+        given = given or {}
+        if guidance_scale is None:
+            guidance_scale = self.guidance_scale
+        if num_steps is None:
+            num_steps = self.num_steps
+        indices = generation.to_indices(indices, num_images)
+        generation.check_sampler(sampler)
+        is_conditional = bool(conditions)
+        generation.check_guidance(
+            guidance_scale, is_conditional, guidance_model
+        )
+        generation.check_guidance_model(guidance_model, self)
+        generation.check_guidance_options(guidance_interval, guidance_rescale)
+        noise = generation.to_noise(
+            noise, num_images, self.backbone.image_shape
+        )
+        generation.check_clipping(clipping)
+        grid = log_snr_grid(self.schedule, num_steps, spacing)
+        skipped = generation.count_skipped(given.get("strength"), num_steps)
+        if skipped == num_steps:
+            pictures = generation.to_bytes(given["images"])
+            none = np.zeros((num_images, 0, *pictures.shape[1:]), "uint8")
+            return (pictures, none, none) if return_steps else pictures
+        if guidance_scale == 1.0:
+            guidance_scale = guidance_interval = guidance_rescale = None
+        # A random seed must be the same in all processes.
+        key = native.from_main_process(
+            random.seed_to_key(generation.to_seed(seed))
+        )
+        guide = None
+        if guidance_model is not None:
+            guide = Network(
+                guidance_model.backbone, guidance_model.prediction_type
+            )
+        program = SamplingProgram(
+            network=Network(self.backbone, self.prediction_type),
+            sampler=sampler or self.sampler,
+            clipping=clipping,
+            guide=guide,
+            return_steps=return_steps,
+        )
+        by_picture = {
+            "indices": indices,
+            "conditions": conditions,
+            "null_conditions": null_conditions,
+            "noise": noise,
+            "images": given.get("images"),
+            "known": given.get("known"),
+            "mask": given.get("mask"),
+            "small": given.get("small"),
+        }
+        shared = {
+            "key": ops.convert_to_tensor(key, "int32"),
+            "grid": grid[skipped:],
+            "guidance_scale": _to_tensor(guidance_scale),
+            "guidance_rescale": _to_tensor(guidance_rescale),
+            "guidance_interval": _to_tensor(guidance_interval),
+        }
+        with self.averaged_weights():
+            if guidance_model is None:
+                return self._run(program, by_picture, shared, batch_size)
+            with guidance_model.averaged_weights():
+                return self._run(program, by_picture, shared, batch_size)
+
+    def _run(self, program, by_picture, shared, batch_size):
+        """Run a program batch by batch, compiled once."""
+        if batch_size < 1:
+            raise InputError(
+                f"`batch_size` must be at least 1. Received: {batch_size}"
+            )
+        function = self.compiled_programs.get(program)
+        if function is None:
+            function = compile_function(
+                program.__call__, program.variables, bool(self.jit_compile)
+            )
+            self.compiled_programs[program] = function
+        count = max(
+            len(v) for v in keras.tree.flatten(by_picture) if v is not None
+        )
+        parts = num_batch_parts()
+        batch_size = -(-min(batch_size, count) // parts) * parts
+        batches = []
+        for start in range(0, count, batch_size):
+            # The last batch is filled up: one size, one program.
+            taken = np.arange(start, start + batch_size).clip(max=count - 1)
+            inputs = keras.tree.map_structure(
+                functools.partial(_take, taken), by_picture
+            )
+            batch = function({**inputs, **shared})
+            if not isinstance(batch, tuple):
+                batch = (batch,)
+            batches.append([native.to_numpy(part) for part in batch])
+        results = [
+            np.concatenate(parts)[:count]
+            for parts in zip(*batches, strict=True)
+        ]
+        return results[0] if len(results) == 1 else tuple(results)
+
+
+def _take(taken, values):
+    return None if values is None else split_batch(np.asarray(values)[taken])
+
+
+def _to_tensor(value):
+    return None if value is None else ops.convert_to_tensor(value, "float32")

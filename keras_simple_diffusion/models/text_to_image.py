@@ -1,0 +1,300 @@
+import dataclasses
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_simple_diffusion.models import generation
+from keras_simple_diffusion.models import training_data
+from keras_simple_diffusion.models.diffusion_task import DiffusionTask
+from keras_simple_diffusion.models.text_data import with_tokens
+from keras_simple_diffusion.ops.diffusion import expand_like
+from keras_simple_diffusion.text.text_encoder import TextEncoder
+from keras_simple_diffusion.utils.errors import InputError
+
+
+@keras.saving.register_keras_serializable("keras_simple_diffusion")
+class TextToImage(DiffusionTask):
+    """Pixel-space diffusion model of pictures with captions.
+
+    It is a `DiffusionModel` whose network attends to the embeddings of a text.
+    The encoder that makes them is part of the model: one of keras_hub's,
+    frozen, or a small one that is trained along. Some captions are replaced by
+    the empty one in training, which is the unconditional half of guidance.
+
+    Args:
+        backbone: a `keras_simple_diffusion.models.DiffusionBackbone` with
+            `context_dim`, such as `UViTBackbone`.
+        text_encoder: a `keras_simple_diffusion.text.TextEncoder` whose
+            `embedding_dim` is the backbone's `context_dim`.
+        schedule: see `DiffusionModel`.
+        loss: see `DiffusionModel`.
+        caption_dropout: float. Share of the captions replaced by the empty
+            one in training. Defaults to `0.1`.
+        prediction_type: see `DiffusionModel`.
+        sampler: see `DiffusionModel`.
+        num_steps: see `DiffusionModel`.
+        guidance_scale: float. The default guidance. Defaults to `4.0`.
+        stratified: see `DiffusionModel`.
+        compile: see `DiffusionModel`.
+        **kwargs: base `keras_hub.models.Task` arguments.
+
+    Example:
+    ```python
+    captions = ["a red apple", "a ship"]
+    encoder = keras_simple_diffusion.text.TextTransformer(
+        keras_simple_diffusion.text.learn_vocabulary(captions),
+        embedding_dim=64,
+    )
+    backbone = keras_simple_diffusion.models.UViTBackbone(
+        image_shape=(16, 16, 3), channels=(32, 64), blocks=(1, 2),
+        embedding_dim=64, context_dim=64,
+    )
+    model = keras_simple_diffusion.models.TextToImage(backbone, encoder)
+    images = np.zeros((2, 16, 16, 3), "uint8")
+    model.fit({"images": images, "captions": captions})
+    pictures = model.generate(["a red apple", "a ship"], num_steps=16)
+    ```
+
+    References:
+        - [Hoogeboom et al., 2023](https://arxiv.org/abs/2301.11093), sec. 3.6
+    """
+
+    def __init__(
+        self,
+        backbone,
+        text_encoder,
+        schedule=None,
+        loss=None,
+        caption_dropout=0.1,
+        prediction_type="v",
+        sampler=None,
+        num_steps=256,
+        guidance_scale=4.0,
+        stratified=False,
+        compile=True,
+        **kwargs,
+    ):
+        if backbone.context_dim is None or backbone.num_classes is not None:
+            raise InputError(
+                "`TextToImage` needs a backbone with `context_dim` and without "
+                f"classes. Received: context_dim={backbone.context_dim}, "
+                f"num_classes={backbone.num_classes}"
+            )
+        if not isinstance(text_encoder, TextEncoder):
+            raise InputError(
+                "`text_encoder` must be a keras_simple_diffusion.text."
+                "TextEncoder, such as PretrainedTextEncoder('t5_1.1_small'). "
+                f"Received: text_encoder={text_encoder!r}"
+            )
+        if text_encoder.embedding_dim != backbone.context_dim:
+            raise InputError(
+                "The embeddings of the text encoder must be as wide as the "
+                "backbone's `context_dim`. Received: embedding_dim="
+                f"{text_encoder.embedding_dim} and context_dim="
+                f"{backbone.context_dim}"
+            )
+        generation.check_dropout("caption_dropout", caption_dropout)
+        generation.check_guidance(guidance_scale, is_conditional=True)
+        super().__init__(
+            backbone,
+            schedule,
+            loss,
+            prediction_type,
+            sampler,
+            num_steps,
+            guidance_scale,
+            stratified,
+            compile=False,
+            **kwargs,
+        )
+        self.text_encoder = text_encoder
+        self.caption_dropout = caption_dropout
+        if compile:
+            self.compile()
+
+    # === Data ===
+
+    def prepare_data(self, x):
+        return with_tokens(x, self.text_encoder, self.backbone.portrait_flag)
+
+    def train_on_batch(self, x, *args, **kwargs):
+        return super().train_on_batch(self.prepare_data(x), *args, **kwargs)
+
+    def test_on_batch(self, x, *args, **kwargs):
+        return super().test_on_batch(self.prepare_data(x), *args, **kwargs)
+
+    def split_inputs(self, inputs):
+        conditions = dict(inputs)
+        images = conditions.pop("images")
+        training_data.check_shape(images, self.backbone)
+        return images, conditions
+
+    def condition(self, conditions, dropout):
+        conditions = dict(conditions)
+        if "token_ids" in conditions:
+            mask = ops.cast(conditions.pop("text_mask"), "int32")
+            context = self.text_encoder(conditions.pop("token_ids"), mask)
+        else:
+            mask = ops.cast(conditions["context_mask"], "int32")
+            context = conditions["context"]
+        context = ops.cast(context, "float32")
+        if dropout is not None:
+            null_context, null_mask = self.text_encoder.encode_null()
+            is_dropped = dropout < self.caption_dropout
+            context = ops.where(
+                expand_like(is_dropped, context),
+                ops.cast(null_context, "float32"),
+                context,
+            )
+            mask = ops.where(expand_like(is_dropped, mask), null_mask, mask)
+        return {**conditions, "context": context, "context_mask": mask}
+
+    # === Pictures ===
+
+    def generate(
+        self,
+        prompts,
+        num_steps=None,
+        guidance_scale=None,
+        seed=None,
+        negative_prompts=None,
+        portrait=False,
+        **options,
+    ):
+        """Draw pictures of texts, with the averaged weights.
+
+        Args:
+            prompts: string, or list of strings, one a picture. The empty
+                string is no text at all.
+            num_steps: int. Number of steps, each of one network evaluation
+                (two for `HeunSampler`). Defaults to the model's.
+            guidance_scale: float. 1 is no guidance, at half the cost.
+                Defaults to the model's.
+            seed: int. Defaults to a random one.
+            negative_prompts: optional string, for all pictures, or list of
+                strings: what guidance leads away from. Defaults to the empty
+                text.
+            portrait: bool. Whether to draw pictures that are higher than
+                wide, for a backbone with `portrait_flag`. Defaults to `False`.
+            **options: further arguments of `draw`.
+
+        Returns:
+            A `uint8` NumPy array of shape `(N, H, W, C)`, or `(H, W, C)` for
+            a single prompt; and more with `return_steps`, see `draw`.
+
+        Example:
+        >>> model.generate(["a red apple", "a ship"], guidance_scale=4.0)
+        """
+        is_single = isinstance(prompts, str)
+        prompts = [prompts] if is_single else list(prompts)
+        if portrait and not self.backbone.portrait_flag:
+            raise InputError(
+                "Only a backbone with `portrait_flag` draws portrait pictures. "
+                f"Received: portrait={portrait}"
+            )
+        if negative_prompts is None:
+            negative_prompts = ""
+        if isinstance(negative_prompts, str):
+            negative_prompts = [negative_prompts] * len(prompts)
+        if not prompts or len(negative_prompts) != len(prompts):
+            raise InputError(
+                "There must be at least one prompt, and one negative prompt "
+                f"for all or for each. Received: {len(prompts)} prompts and "
+                f"{len(negative_prompts)} negative prompts"
+            )
+        results = self.draw(
+            len(prompts),
+            self._conditions(prompts, portrait),
+            self._conditions(negative_prompts, portrait),
+            num_steps,
+            guidance_scale,
+            seed,
+            **options,
+        )
+        return keras.tree.map_structure(
+            lambda pictures: _present(pictures, is_single, portrait), results
+        )
+
+    def encode(self, texts, batch_size=64):
+        """Embed texts as the network receives them.
+
+        Args:
+            texts: list of strings.
+            batch_size: int. Number of texts embedded at once. Defaults to
+                `64`.
+
+        Returns:
+            A tuple of float32 embeddings of shape `(N, L, context_dim)` and
+            an int32 mask of shape `(N, L)`, zero for padding.
+        """
+        token_ids, text_mask = self.text_encoder.tokenize(texts)
+        tokens = {"token_ids": token_ids, "text_mask": text_mask}
+        program = EncodingProgram(self.text_encoder)
+        with self.averaged_weights():
+            context = self._run(program, tokens, {}, batch_size)
+        return context, text_mask
+
+    def _conditions(self, texts, portrait):
+        texts = list(texts)
+        different = sorted(set(texts))
+        rows = [different.index(text) for text in texts]
+        context, mask = self.encode(different)
+        conditions = {"context": context[rows], "context_mask": mask[rows]}
+        if self.backbone.portrait_flag:
+            conditions["portrait"] = np.full(len(texts), portrait, "int32")
+        return conditions
+
+    # === Presets ===
+
+    @property
+    def own_variables(self):
+        borrowed = {id(v) for v in self.text_encoder.borrowed_variables}
+        return [v for v in self.variables if id(v) not in borrowed]
+
+    def save_task_weights(self, filepath):
+        keras.saving.save_weights(self.text_encoder, filepath)
+
+    def load_task_weights(self, filepath):
+        keras.saving.load_weights(self.text_encoder, filepath)
+
+    def get_config(self):
+        serialize = keras.saving.serialize_keras_object
+        return {
+            **super().get_config(),
+            "text_encoder": serialize(self.text_encoder),
+            "caption_dropout": self.caption_dropout,
+        }
+
+
+@dataclasses.dataclass(frozen=True)
+class EncodingProgram:
+    """Embeds one batch of texts.
+
+    Args:
+        encoder: a `TextEncoder`.
+
+    Call arguments:
+        inputs: dict with `"token_ids"` and `"text_mask"`, int32 `(B, L)`.
+
+    Returns:
+        A float32 tensor of shape `(B, L, D)`.
+    """
+
+    encoder: Any
+
+    @property
+    def variables(self):
+        """The variables that the program reads."""
+        return self.encoder.variables
+
+    def __call__(self, inputs):
+        embeddings = self.encoder(inputs["token_ids"], inputs["text_mask"])
+        return ops.cast(embeddings, "float32")
+
+
+def _present(pictures, is_single, portrait):
+    if portrait:  # They were drawn on their side, turned to the left.
+        pictures = np.rot90(pictures, -1, axes=(-3, -2))
+    return pictures[0] if is_single else pictures

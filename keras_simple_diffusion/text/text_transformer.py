@@ -1,0 +1,109 @@
+import keras
+import keras_hub
+from keras import ops
+
+from keras_simple_diffusion.text.text_encoder import TextEncoder
+from keras_simple_diffusion.text.vocabulary import SPECIAL_TOKENS
+from keras_simple_diffusion.text.vocabulary import spell
+from keras_simple_diffusion.text.vocabulary import split_words
+from keras_simple_diffusion.utils.errors import InputError
+
+
+@keras.saving.register_keras_serializable("keras_simple_diffusion")
+class TextTransformer(TextEncoder):
+    """A small text encoder that is trained together with the network.
+
+    Its tokens are words, see `learn_vocabulary`; the vocabulary is part of its
+    configuration and the weights are part of the model's preset, so that
+    nothing else is needed. It suits captions of a few hundred different words;
+    for free text take a `PretrainedTextEncoder`.
+
+    Args:
+        vocabulary: list of strings, see `learn_vocabulary`.
+        embedding_dim: int. Width of the transformer. Defaults to `256`.
+        num_layers: int. Number of transformer layers. Defaults to `2`.
+        num_heads: int. Number of attention heads. Defaults to `4`.
+        sequence_length: int. Length that all texts are padded or cut to, in
+            tokens. Defaults to `32`.
+        **kwargs: base layer keyword arguments.
+
+    Example:
+    ```python
+    captions = ["a red apple", "a ship"]
+    encoder = keras_simple_diffusion.text.TextTransformer(
+        keras_simple_diffusion.text.learn_vocabulary(captions)
+    )
+    embeddings = encoder(*encoder.tokenize(captions))
+    ```
+    """
+
+    def __init__(
+        self,
+        vocabulary,
+        embedding_dim=256,
+        num_layers=2,
+        num_heads=4,
+        sequence_length=32,
+        **kwargs,
+    ):
+        super().__init__(sequence_length, embedding_dim, **kwargs)
+        if vocabulary is None or list(vocabulary[:3]) != list(SPECIAL_TOKENS):
+            raise InputError(
+                "`vocabulary` must be a list that `learn_vocabulary(texts)` "
+                f"made. Received: {str(vocabulary)[:60]}"
+            )
+        self.vocabulary = list(vocabulary)
+        self.num_layers = num_layers
+        self.num_heads = num_heads
+        self._numbers = {token: i for i, token in enumerate(self.vocabulary)}
+        self.token_embedding = keras_hub.layers.TokenAndPositionEmbedding(
+            len(self.vocabulary),
+            sequence_length,
+            embedding_dim,
+            dtype=self.dtype_policy,
+            name="tokens",
+        )
+        self.blocks = [
+            keras_hub.layers.TransformerEncoder(
+                4 * embedding_dim,
+                num_heads,
+                normalize_first=True,
+                dtype=self.dtype_policy,
+                name=f"block_{index}",
+            )
+            for index in range(num_layers)
+        ]
+        self.build()
+
+    def build(self, *shapes):
+        if self.built:
+            return
+        self.token_embedding.build((None, self.sequence_length))
+        for block in self.blocks:
+            block.build((None, self.sequence_length, self.embedding_dim))
+        self.built = True
+
+    def split(self, text):
+        tokens = [self._numbers["[START]"]]
+        for word in split_words(text):
+            tokens += spell(word, self._numbers)
+        return tokens
+
+    def call(self, token_ids, text_mask):
+        x = self.token_embedding(token_ids)
+        for block in self.blocks:
+            x = block(x, padding_mask=text_mask)
+        return x
+
+    def encode_null(self):
+        token_ids, text_mask = map(ops.convert_to_tensor, self.tokenize([""]))
+        return self(token_ids, text_mask), text_mask
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "vocabulary": self.vocabulary,
+            "embedding_dim": self.embedding_dim,
+            "num_layers": self.num_layers,
+            "num_heads": self.num_heads,
+        }
