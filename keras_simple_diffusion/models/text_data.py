@@ -1,7 +1,5 @@
 """Captions on their way into `fit`: token ids take their place."""
 
-import itertools
-
 import grain
 import keras
 import numpy as np
@@ -49,8 +47,14 @@ def with_tokens(data, encoder, portrait_flag):
     batches = iter(data)
     first = convert(next(batches))
     if batches is data:  # A generator, which can be read once.
-        return itertools.chain([first], map(convert, data))
+        return _generate(first, batches, convert)
     return _ConvertedBatches(data, convert)
+
+
+def _generate(first, batches, convert):
+    yield first
+    for batch in batches:
+        yield convert(batch)
 
 
 def _convert(batch, encoder, portrait_flag):

@@ -1,6 +1,8 @@
+import contextlib
 import hashlib
 import pathlib
 import types
+import warnings
 
 import keras
 import keras_hub
@@ -129,7 +131,9 @@ class PretrainedTextEncoder(TextEncoder):
             name: _input_of(name, token_ids, text_mask)
             for name in network.input
         }
-        embeddings = ops.stop_gradient(network(inputs, training=False))
+        with _quiet():
+            embeddings = network(inputs, training=False)
+        embeddings = ops.stop_gradient(embeddings)
         embeddings = ops.cast(ops.cast(embeddings, "bfloat16"), "float32")
         return embeddings * ops.expand_dims(ops.cast(text_mask, "float32"), -1)
 
@@ -194,6 +198,17 @@ def find_revision(preset):
     return f"sha256:{digest.hexdigest()[:32]}"
 
 
+@contextlib.contextmanager
+def _quiet():
+    """Context without the warning that T5 gives its layers a mask."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings(
+            "ignore", "Layer '.*' .of type T5MultiHeadAttention. was passed"
+        )
+        yield
+
+
+@_quiet()
 def _load(preset, dtype):
     backbone = keras_hub.models.Backbone.from_preset(str(preset), dtype=dtype)
     tokenizer = keras_hub.tokenizers.Tokenizer.from_preset(str(preset))

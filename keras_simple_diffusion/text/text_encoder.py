@@ -86,9 +86,18 @@ class TextEncoder(keras.layers.Layer):
 
     def get_config(self):
         return {
-            **super().get_config(),
+            "name": self.name,
+            "dtype": keras.dtype_policies.serialize(self.dtype_policy),
             "sequence_length": self.sequence_length,
         }
+
+    @classmethod
+    def from_config(cls, config):
+        # The base class would wrap an `InputError` into another error.
+        dtype = config.get("dtype")
+        if isinstance(dtype, dict):
+            dtype = keras.dtype_policies.deserialize(dtype)
+        return cls(**{**config, "dtype": dtype})
 
 
 def to_string(text):

@@ -8,6 +8,20 @@ from keras_simple_diffusion.distribution.native import num_processes
 from keras_simple_diffusion.training.position import StepCallback
 
 
+class Interrupted(Exception):
+    """A signal ended the training, and the run was saved.
+
+    Args:
+        signal: int, the signal's number.
+        step: int, the step of the checkpoint.
+    """
+
+    def __init__(self, signal, step):
+        super().__init__(f"interrupted by signal {signal} at step {step}")
+        self.signal = signal
+        self.step = step
+
+
 class Interruption(StepCallback):
     """Save the run and leave when the process is asked to end.
 

@@ -18,6 +18,7 @@ from keras_simple_diffusion.models.transfer import transfer_weights
 from keras_simple_diffusion.training import setup
 from keras_simple_diffusion.training.checkpoint import Checkpoints
 from keras_simple_diffusion.training.history import History
+from keras_simple_diffusion.training.interruption import Interrupted
 from keras_simple_diffusion.training.interruption import Interruption
 from keras_simple_diffusion.training.loggers import check_loggers
 from keras_simple_diffusion.training.loggers import make_loggers
@@ -122,20 +123,6 @@ def resume_run(output, steps=None, minutes=None):
     output = pathlib.Path(output)
     settings = RunSettings.read(output).override(steps, minutes)
     return _train(output, settings, str(output / "preset"))
-
-
-class Interrupted(Exception):
-    """A signal ended the training, and the run was saved.
-
-    Args:
-        signal: int, the signal's number.
-        step: int, the step of the checkpoint.
-    """
-
-    def __init__(self, signal, step):
-        super().__init__(f"interrupted by signal {signal} at step {step}")
-        self.signal = signal
-        self.step = step
 
 
 def _train(output, settings, preset):

@@ -1,0 +1,172 @@
+"""Folders of pictures with captions, from the command line to the sheet."""
+
+import json
+import sys
+
+import keras
+import numpy as np
+import pytest
+from PIL import Image
+
+import keras_simple_diffusion as ksd
+from keras_simple_diffusion import cli
+from keras_simple_diffusion.training import resume_run
+from keras_simple_diffusion.training import train_run
+from keras_simple_diffusion.training.checkpoint import Checkpoints
+from keras_simple_diffusion.utils.errors import InputError
+
+# What does not depend on the backend runs where there is nothing to compile.
+ON_TORCH = pytest.mark.skipif(
+    keras.config.backend() != "torch", reason="runs on torch"
+)
+
+
+def write_preset(folder, **network):
+    """A preset like the built-in ones, whose vocabulary is not known yet."""
+    encoder = ksd.text.TextTransformer(
+        ksd.text.learn_vocabulary([]),
+        embedding_dim=8,
+        num_layers=1,
+        num_heads=2,
+        sequence_length=8,
+    )
+    network = {"image_shape": (8, 8, 3), "portrait_flag": False, **network}
+    backbone = ksd.models.UViTBackbone(
+        channels=(8, 16),
+        blocks=(1, 1),
+        num_heads=2,
+        embedding_dim=16,
+        context_dim=8,
+        **network,
+    )
+    model = ksd.models.TextToImage(backbone, encoder, num_steps=2)
+    model.save_to_preset(folder)
+    task = json.loads((folder / "task.json").read_text())
+    task["config"]["text_encoder"]["config"]["vocabulary"] = None
+    (folder / "task.json").write_text(json.dumps(task))
+    recipe = {"batch_size": 4, "warmup_steps": 2, "steps": 4}
+    (folder / "recipe.json").write_text(json.dumps(recipe))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def preset(tmp_path_factory):
+    return write_preset(tmp_path_factory.mktemp("preset"))
+
+
+@pytest.fixture(scope="module")
+def captioned(tmp_path_factory):
+    """Eight pictures with two captions each, and two held out."""
+    folder = tmp_path_factory.mktemp("captioned")
+    rng = np.random.default_rng(0)
+    for split, count in (("train", 8), ("test", 2)):
+        rows = []
+        for index in range(count):
+            path = folder / split / f"{index}.png"
+            path.parent.mkdir(exist_ok=True)
+            pixels = rng.integers(0, 256, (20, 8 + 4 * index, 3), "uint8")
+            Image.fromarray(pixels).save(path)
+            texts = [f"a red picture {index}", "something else"]
+            rows.append({"file_name": path.name, "text": texts})
+        lines = "".join(json.dumps(row) + "\n" for row in rows)
+        (folder / split / "metadata.jsonl").write_text(lines)
+    return folder
+
+
+def arrays_of(run):
+    arrays, _ = Checkpoints(run / "checkpoints").latest()
+    with arrays:
+        return {name: arrays[name] for name in arrays.keys()}
+
+
+def test_captioned_folder_trains_resumes_and_draws_prompts(
+    preset, captioned, tmp_path, monkeypatch, capsys
+):
+    straight, resumed = tmp_path / "straight", tmp_path / "resumed"
+    model = train_run(captioned, straight, preset)
+    assert "picture" in model.text_encoder.vocabulary
+    train_run(captioned, resumed, preset, steps=2)
+    resume_run(resumed, steps=4)
+    ours, theirs = arrays_of(straight), arrays_of(resumed)
+    for name in ours:
+        np.testing.assert_array_equal(ours[name], theirs[name], err_msg=name)
+    sheet = tmp_path / "sheet.png"
+    arguments = ["generate", "--model", str(straight), "--output", str(sheet)]
+    prompts = ["--prompt", "a red picture", "--prompt", "an unknown word"]
+    arguments = ["keras-simple-diffusion", *arguments, *prompts]
+    monkeypatch.setattr(sys, "argv", arguments)
+    with pytest.raises(SystemExit) as exit:
+        cli.main()
+    assert exit.value.code in (0, None)
+    assert "2 pictures are in" in capsys.readouterr().out
+    with Image.open(sheet) as image:
+        assert image.width > 128
+
+
+@ON_TORCH
+def test_batches_hold_captions_that_are_a_function_of_the_step(captioned):
+    source = ksd.data.open_data(captioned, 8)
+    keys = ("images", "captions")
+
+    def captions(count, **options):
+        batches = ksd.data.training_batches(source, 4, keys=keys, **options)
+        batches = iter(batches)
+        return [next(batches)["captions"].tolist() for _ in range(count)]
+
+    straight = captions(6)
+    assert captions(3, start_step=3) == straight[3:]
+    assert captions(2, num_workers=1) == straight[:2]
+    # Each of the two is drawn now and then.
+    drawn = {text for batch in straight for text in batch}
+    assert "something else" in drawn and len(drawn) > 4
+    assert len(source.captions()) == 16
+
+
+@ON_TORCH
+def test_portrait_pictures_are_turned_and_told(captioned, tmp_path):
+    # The shape of 384 x 640, 32 times smaller.
+    preset = write_preset(
+        tmp_path / "preset", image_shape=(12, 20, 3), portrait_flag=True
+    )
+    model = train_run(captioned, tmp_path / "run", preset, steps=2)
+    pictures = model.generate(["a red picture"], portrait=True, seed=0)
+    assert pictures.shape == (1, 20, 12, 3)
+    assert (tmp_path / "run" / "samples.png").exists()
+
+
+@ON_TORCH
+def test_real_captions_train(shared_data, preset, tmp_path):
+    data = shared_data / "coco_mini_captions_256.zip"
+    model = train_run(data, tmp_path / "run", preset, steps=2)
+    assert len(model.text_encoder.vocabulary) > 500
+    history = (tmp_path / "run" / "history.csv").read_text()
+    assert "val_loss" in history
+
+
+@ON_TORCH
+def test_data_without_captions(preset, tmp_path):
+    with pytest.raises(InputError, match="metadata.jsonl"):
+        train_run("digits", tmp_path / "run", preset)
+    with pytest.raises(InputError, match="takes text: use `TextToImage`"):
+        ksd.models.DiffusionModel.from_preset(preset, load_weights=True)
+
+
+@ON_TORCH
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        (["--labels", "1"], "takes --prompt, not --labels"),
+        ([], "pass --prompt"),
+        (["--prompt", "a", "--portrait"], "portrait_flag"),
+    ],
+)
+def test_command_line_errors(
+    preset, captioned, tmp_path, monkeypatch, capsys, options, message
+):
+    train_run(captioned, tmp_path / "run", preset, steps=1)
+    arguments = ["x", "generate", "--model", str(tmp_path / "run"), *options]
+    monkeypatch.setattr(sys, "argv", arguments)
+    with pytest.raises(SystemExit) as exit:
+        cli.main()
+    assert exit.value.code == 2
+    assert message in capsys.readouterr().err
