@@ -10,6 +10,7 @@ from keras_simple_diffusion.cli.edit import edit
 from keras_simple_diffusion.cli.edit import inpaint
 from keras_simple_diffusion.cli.edit import interpolate
 from keras_simple_diffusion.cli.edit import upscale
+from keras_simple_diffusion.cli.embed import embed
 from keras_simple_diffusion.cli.evaluate import evaluate
 from keras_simple_diffusion.cli.generate import generate
 from keras_simple_diffusion.cli.inspect_data import inspect_data
@@ -24,6 +25,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command()(train)
+app.command()(embed)
 app.command()(average)
 app.command()(generate)
 app.command()(edit)

@@ -78,6 +78,13 @@ def train(
             "network at another image size."
         ),
     ] = None,
+    embeddings: Annotated[
+        str | None,
+        typer.Option(
+            help="Folder of `embed`, to train from instead of running the "
+            "text encoder."
+        ),
+    ] = None,
     checkpoint_every: Annotated[
         int | None,
         typer.Option(
@@ -166,6 +173,7 @@ def train(
         "weight_decay": weight_decay,
         "stratified": stratified,
         "initialize_from": initialize_from,
+        "embeddings": embeddings,
         "checkpoint_every": checkpoint_every,
         "keep": keep,
         "samples_every": samples_every,

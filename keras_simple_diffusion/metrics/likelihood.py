@@ -190,7 +190,8 @@ class _BoundProgram:
             share = (ops.cast(index, "float32") + place) * weight
             log_snr = high + (low - high) * share
             noisy = diffuse(clean, noise, log_snr)
-            prediction = self.network.predict(noisy, log_snr, labels)
+            conditions = generation.label_conditions(labels)
+            prediction = self.network.predict(noisy, log_snr, conditions)
             epsilon = self.network.convert(
                 prediction, noisy, log_snr, "epsilon"
             )

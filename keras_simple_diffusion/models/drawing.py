@@ -1,19 +1,14 @@
-import functools
-
-import keras
 import numpy as np
 from keras import ops
 
 from keras_simple_diffusion.distribution import native
-from keras_simple_diffusion.distribution.batches import num_batch_parts
-from keras_simple_diffusion.distribution.batches import split_batch
 from keras_simple_diffusion.models import generation
+from keras_simple_diffusion.models.batches import run_batches
 from keras_simple_diffusion.models.compilation import compile_function
 from keras_simple_diffusion.models.sampling_program import Network
 from keras_simple_diffusion.models.sampling_program import SamplingProgram
 from keras_simple_diffusion.ops import random
 from keras_simple_diffusion.samplers.grids import log_snr_grid
-from keras_simple_diffusion.utils.errors import InputError
 
 
 class Drawing:
@@ -159,41 +154,12 @@ class Drawing:
 
     def _run(self, program, by_picture, shared, batch_size):
         """Run a program batch by batch, compiled once."""
-        if batch_size < 1:
-            raise InputError(
-                f"`batch_size` must be at least 1. Received: {batch_size}"
-            )
-        function = self.compiled_programs.get(program)
-        if function is None:
-            function = compile_function(
+        if program not in self.compiled_programs:
+            self.compiled_programs[program] = compile_function(
                 program.__call__, program.variables, bool(self.jit_compile)
             )
-            self.compiled_programs[program] = function
-        count = max(
-            len(v) for v in keras.tree.flatten(by_picture) if v is not None
-        )
-        parts = num_batch_parts()
-        batch_size = -(-min(batch_size, count) // parts) * parts
-        batches = []
-        for start in range(0, count, batch_size):
-            # The last batch is filled up: one size, one program.
-            taken = np.arange(start, start + batch_size).clip(max=count - 1)
-            inputs = keras.tree.map_structure(
-                functools.partial(_take, taken), by_picture
-            )
-            batch = function({**inputs, **shared})
-            if not isinstance(batch, tuple):
-                batch = (batch,)
-            batches.append([native.to_numpy(part) for part in batch])
-        results = [
-            np.concatenate(parts)[:count]
-            for parts in zip(*batches, strict=True)
-        ]
-        return results[0] if len(results) == 1 else tuple(results)
-
-
-def _take(taken, values):
-    return None if values is None else split_batch(np.asarray(values)[taken])
+        function = self.compiled_programs[program]
+        return run_batches(function, by_picture, shared, batch_size)
 
 
 def _to_tensor(value):

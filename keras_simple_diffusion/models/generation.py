@@ -44,6 +44,11 @@ def find_labels(labels, num_classes, class_names):
     return np.array(numbers, "int32")
 
 
+def label_conditions(labels):
+    """What a network takes of labels, or of `None`: a dict."""
+    return {} if labels is None else {"labels": labels}
+
+
 def check_list_of_labels(labels):
     """Raise an `InputError` for one label where there must be a list."""
     if labels is not None and (

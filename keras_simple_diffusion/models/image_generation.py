@@ -55,8 +55,8 @@ class ImageGeneration(Drawing):
             null = np.full_like(labels, self.backbone.num_classes)
         return self.draw(
             num_images,
-            _conditions(labels),
-            _conditions(null),
+            generation.label_conditions(labels),
+            generation.label_conditions(null),
             num_steps,
             guidance_scale,
             seed,
@@ -177,7 +177,10 @@ class ImageGeneration(Drawing):
         if num_steps is None:
             num_steps = self.num_steps
         grid = log_snr_grid(self.schedule, num_steps, spacing)
-        inputs = {"conditions": _conditions(labels), "images": images}
+        inputs = {
+            "conditions": generation.label_conditions(labels),
+            "images": images,
+        }
         program = InversionProgram(Network(backbone, self.prediction_type))
         with self.averaged_weights():
             return self._run(
@@ -253,7 +256,3 @@ class ImageGeneration(Drawing):
 
 def _is_seed(end):
     return isinstance(end, (int, np.integer))
-
-
-def _conditions(labels):
-    return {} if labels is None else {"labels": labels}

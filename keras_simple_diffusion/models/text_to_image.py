@@ -7,6 +7,8 @@ from keras import ops
 
 from keras_simple_diffusion.models import generation
 from keras_simple_diffusion.models import training_data
+from keras_simple_diffusion.models.batches import run_batches
+from keras_simple_diffusion.models.compilation import compile_function
 from keras_simple_diffusion.models.diffusion_task import DiffusionTask
 from keras_simple_diffusion.models.text_data import with_tokens
 from keras_simple_diffusion.ops.diffusion import expand_like
@@ -272,6 +274,28 @@ class TextToImage(DiffusionTask):
             "text_encoder": serialize(self.text_encoder),
             "caption_dropout": self.caption_dropout,
         }
+
+
+def make_embedder(encoder):
+    """A function that embeds texts, compiled once.
+
+    Args:
+        encoder: a `TextEncoder`.
+
+    Returns:
+        A function of a list of texts and a batch size, which returns what
+        `TextToImage.encode` does.
+    """
+    encoder.tokenize([""])  # It may be loaded by this.
+    program = EncodingProgram(encoder)
+    function = compile_function(program.__call__, program.variables, False)
+
+    def embed(texts, batch_size=64):
+        token_ids, text_mask = encoder.tokenize(texts)
+        tokens = {"token_ids": token_ids, "text_mask": text_mask}
+        return run_batches(function, tokens, {}, batch_size), text_mask
+
+    return embed
 
 
 @dataclasses.dataclass(frozen=True)

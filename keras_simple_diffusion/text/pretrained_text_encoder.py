@@ -24,7 +24,7 @@ class PretrainedTextEncoder(TextEncoder):
     the first text is tokenized.
 
     Embeddings are rounded to bfloat16, as
-    `keras_simple_diffusion.text.embed_captions` stores them, so that training
+    `keras_simple_diffusion.data.EmbeddingCache` stores them, so that training
     from stored ones is the same.
 
     Args:
@@ -147,6 +147,15 @@ class PretrainedTextEncoder(TextEncoder):
         """Set the embeddings of the empty text, where they are stored."""
         self.null_context.assign(context)
         self.null_mask.assign(mask)
+
+    def identity(self):
+        """What its embeddings depend on, as a dict of JSON types."""
+        return {
+            "preset": self.preset,
+            "revision": self.revision,
+            "sequence_length": self.sequence_length,
+            "dtype": self.dtype_policy.name,
+        }
 
     def _embed_null(self):
         tokens = map(ops.convert_to_tensor, self.tokenize([""]))

@@ -5,7 +5,6 @@ import platform
 
 import keras
 
-from keras_simple_diffusion.data.named import open_data
 from keras_simple_diffusion.data.pipeline import training_batches
 from keras_simple_diffusion.distribution.batches import check_batch_size
 from keras_simple_diffusion.distribution.batches import data_shard
@@ -92,6 +91,10 @@ def train_run(data, output, preset="uvit_small_64", image_size=None, **options):
     options = {k: v for k, v in options.items() if v is not None}
     if "initialize_from" in options:
         options["initialize_from"] = str(options["initialize_from"])
+    if "embeddings" in options:
+        options["embeddings"] = str(
+            pathlib.Path(options["embeddings"]).resolve()
+        )
     own = {field.name for field in dataclasses.fields(RunSettings)}
     changes = {k: v for k, v in options.items() if k not in own}
     settings = RunSettings(
@@ -146,22 +149,8 @@ class _Run:
         check_batch_size(self.batch_size)
         check_loggers(settings.log)
         keras.utils.set_random_seed(settings.seed)
-        network = read_json(preset, "config.json")["config"]
-        channels = network["image_shape"][2]
-        turn_portrait = network.get("portrait_flag", False)
-        size = tuple(settings.image_size)
-        self.keys = setup.keys_of(preset)
-        self.source = open_data(
-            settings.data,
-            size,
-            "train",
-            channels,
-            settings.crop,
-            turn_portrait,
-        )
-        self.validation = setup.held_out(
-            settings.data, size, channels, turn_portrait, self.keys
-        )
+        self.keys = setup.keys_of(preset, settings)
+        self.source, self.validation = setup.open_sources(preset, settings)
         self.validation_size = None
         if self.validation is not None:
             share, self.validation_size = own_share(
@@ -171,7 +160,7 @@ class _Run:
             self.validation = share if len(share["images"]) else None
         self.model = setup.build_model(preset, self.source, settings)
         self.prompts = None
-        if "captions" in self.keys:
+        if setup.takes_text(preset):
             self.prompts = setup.choose_prompts(self.source)
         self.position = Position(batches_per_step=recipe.accumulate)
         self.interval = max(

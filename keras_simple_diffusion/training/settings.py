@@ -20,6 +20,7 @@ class RunSettings:
         image_size: list of two ints, height and width.
         seed: int.
         initialize_from: string or `None`. Preset or run to start from.
+        embeddings: string or `None`. Folder of the captions' embeddings.
         minutes: float or `None`. Training time of the whole run.
         checkpoint_every: int or `None`. Steps between checkpoints, besides
             the one at the end.
@@ -46,6 +47,7 @@ class RunSettings:
     image_size: list
     seed: int = 0
     initialize_from: str | None = None
+    embeddings: str | None = None
     minutes: float | None = None
     checkpoint_every: int | None = None
     samples_every: int | None = None

@@ -3,6 +3,8 @@
 import keras
 import numpy as np
 
+from keras_simple_diffusion.data.embedded_source import EmbeddedSource
+from keras_simple_diffusion.data.embedding_cache import EmbeddingCache
 from keras_simple_diffusion.data.listing import MissingSplitError
 from keras_simple_diffusion.data.named import open_data
 from keras_simple_diffusion.data.sources import stack
@@ -37,11 +39,52 @@ def takes_text(folder):
     return issubclass(task_class(folder), TextToImage)
 
 
-def keys_of(folder):
+def keys_of(folder, settings):
     """Names of what a preset's model takes of each example."""
-    if takes_text(folder):
-        return ("images", "captions", "portrait")
-    return ("images", "labels")
+    if not takes_text(folder):
+        return ("images", "labels")
+    if settings.embeddings is not None:
+        return ("images", "context", "context_mask", "portrait")
+    return ("images", "captions", "portrait")
+
+
+def open_sources(folder, settings):
+    """Pictures to train on, and to measure the loss on.
+
+    Args:
+        folder: path of the preset.
+        settings: a `RunSettings`.
+
+    Returns:
+        A tuple of a `PictureSource` and a dict of arrays, `None` if the data
+        has no held-out split.
+    """
+    config = read_json(folder, "config.json")["config"]
+    length = cache = None
+    if settings.embeddings is not None:
+        cache = EmbeddingCache(settings.embeddings)
+        length = cache.encoder["sequence_length"]
+
+    def open_split(split, crop):
+        source = open_data(
+            settings.data,
+            tuple(settings.image_size),
+            split,
+            config["image_shape"][2],
+            crop,
+            config.get("portrait_flag", False),
+        )
+        return (
+            source if cache is None else EmbeddedSource(source, cache, length)
+        )
+
+    train = open_split("train", settings.crop)
+    try:
+        test = take(open_split("test", "centre"), _NUM_VALIDATION)
+    except MissingSplitError:
+        return train, None
+    examples = [test[index] for index in range(len(test))]
+    return train, stack(examples, keys_of(folder, settings))
 
 
 def build_model(folder, source, settings):
@@ -60,7 +103,12 @@ def build_model(folder, source, settings):
     overrides = {}
     if takes_text(folder):
         num_classes = None
-        overrides["text_encoder"] = _text_encoder(folder, source)
+        encoder = text_encoder(folder, source.captions())
+        if settings.embeddings is not None:
+            _use_embeddings(source.cache, encoder)
+            if settings.samples_every:  # They need it while training.
+                encoder.load()
+        overrides["text_encoder"] = encoder
     else:
         num_classes = source.class_names and len(source.class_names)
         overrides["class_names"] = source.class_names
@@ -89,13 +137,19 @@ def build_model(folder, source, settings):
     )
 
 
-def _text_encoder(folder, source):
+def text_encoder(folder, captions):
     """The encoder of a preset, with a vocabulary of the data's if it has none.
 
+    Args:
+        folder: path of the preset.
+        captions: list of strings, or `None`.
+
+    Returns:
+        A `TextEncoder`.
+
     Raises:
-        InputError: if the data has no captions.
+        InputError: if there are no captions.
     """
-    captions = source.captions()
     if captions is None:
         raise InputError(
             "The preset is for pictures with captions, and the data has none. "
@@ -109,6 +163,17 @@ def _text_encoder(folder, source):
     return keras.saving.deserialize_keras_object(encoder)
 
 
+def _use_embeddings(cache, encoder):
+    """Give an encoder that is not loaded the null embedding of a cache."""
+    if cache.encoder != encoder.identity():
+        raise InputError(
+            f"'{cache.folder}' holds embeddings of another encoder. Received: "
+            f"{cache.encoder}. The model's is {encoder.identity()}."
+        )
+    context, mask = cache.read("", encoder.sequence_length)
+    encoder.set_null(context[None], mask[None])
+
+
 def choose_prompts(source):
     """Some captions of the data, for sheets of samples, or `None`."""
     captions = sorted(set(source.captions() or ()))
@@ -116,20 +181,3 @@ def choose_prompts(source):
         return None
     chosen = np.linspace(0, len(captions) - 1, _NUM_PROMPTS).round()
     return [captions[index] for index in sorted(set(chosen.astype(int)))]
-
-
-def held_out(data, image_size, num_channels, turn_portrait, keys):
-    """Pictures to measure the loss on, or `None` if there is no such split."""
-    try:
-        source = open_data(
-            data,
-            image_size,
-            "test",
-            num_channels,
-            turn_portrait=turn_portrait,
-        )
-    except MissingSplitError:
-        return None
-    source = take(source, _NUM_VALIDATION)
-    examples = [source[index] for index in range(len(source))]
-    return stack(examples, keys)

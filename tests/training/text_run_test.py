@@ -10,9 +10,13 @@ from PIL import Image
 
 import keras_simple_diffusion as ksd
 from keras_simple_diffusion import cli
+from keras_simple_diffusion.data import embedding_cache
+from keras_simple_diffusion.models.text_to_image import make_embedder
+from keras_simple_diffusion.text import PretrainedTextEncoder
 from keras_simple_diffusion.training import resume_run
 from keras_simple_diffusion.training import train_run
 from keras_simple_diffusion.training.checkpoint import Checkpoints
+from keras_simple_diffusion.training.embedding import embed_data
 from keras_simple_diffusion.utils.errors import InputError
 
 # What does not depend on the backend runs where there is nothing to compile.
@@ -170,3 +174,107 @@ def test_command_line_errors(
         cli.main()
     assert exit.value.code == 2
     assert message in capsys.readouterr().err
+
+
+# === Embeddings ===
+
+
+@pytest.fixture
+def frozen_preset(t5, tmp_path):
+    """A preset with a frozen encoder, which is named in it."""
+    encoder = ksd.text.PretrainedTextEncoder(t5, 8)
+    backbone = ksd.models.UViTBackbone(
+        (8, 8, 3), (16,), (1,), num_heads=2, embedding_dim=16, context_dim=8
+    )
+    folder = tmp_path / "frozen"
+    ksd.models.TextToImage(backbone, encoder, num_steps=2).save_to_preset(
+        folder
+    )
+    recipe = {"batch_size": 4, "warmup_steps": 2, "steps": 3}
+    (folder / "recipe.json").write_text(json.dumps(recipe))
+    return folder
+
+
+def losses(run):
+    lines = (run / "history.csv").read_text().splitlines()
+    return [float(line.split(",")[2]) for line in lines[1:]]
+
+
+def test_training_from_embeddings_and_on_the_fly_is_equal(
+    frozen_preset, captioned, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(embedding_cache, "_SHARD_SIZE", 4)
+    cache = embed_data(captioned, frozen_preset, tmp_path / "cache", 4)
+    assert cache.missing() == [] and len(cache.texts) == 10
+    # Killed between two files, it goes on with those that are missing.
+    lost = sorted((tmp_path / "cache").glob("*[0-9].npy"))[1]
+    content = lost.read_bytes()
+    lost.unlink()
+    embed_data(captioned, frozen_preset, tmp_path / "cache", 4)
+    assert lost.read_bytes() == content
+
+    train_run(captioned, tmp_path / "live", frozen_preset)
+    loaded = []
+    load = PretrainedTextEncoder.load
+    monkeypatch.setattr(
+        PretrainedTextEncoder,
+        "load",
+        lambda self: (
+            loaded.append(len(losses(tmp_path / "stored"))) or load(self)
+        ),
+    )
+    train_run(
+        captioned,
+        tmp_path / "stored",
+        frozen_preset,
+        embeddings=tmp_path / "cache",
+    )
+    # Not for training: only to draw the samples at the end.
+    assert set(loaded) == {3}
+    np.testing.assert_allclose(
+        losses(tmp_path / "stored"), losses(tmp_path / "live"), rtol=1e-5
+    )
+
+
+@ON_TORCH
+def test_stored_embeddings_are_those_of_the_encoder(t5, captioned, tmp_path):
+    encoder = ksd.text.PretrainedTextEncoder(t5, 8)
+    texts = ["a ship", "a red apple on a table", ""]
+    embed = make_embedder(encoder)
+    cache = ksd.data.EmbeddingCache.create(
+        tmp_path / "cache", encoder.identity(), texts
+    )
+    with pytest.raises(InputError, match="not complete: 1 of"):
+        cache.read("a ship", 8)
+    cache.write(0, *embed(cache.texts))
+    for text, context, mask in zip(texts, *embed(texts), strict=True):
+        stored = cache.read(text, 8)
+        np.testing.assert_array_equal(stored[0], context)
+        np.testing.assert_array_equal(stored[1], mask)
+    with pytest.raises(InputError, match="no embeddings of the caption 'no'"):
+        cache.read("no", 8)
+    with pytest.raises(InputError, match="of other texts"):
+        ksd.data.EmbeddingCache.create(tmp_path / "cache", {}, texts)
+
+
+@ON_TORCH
+def test_embeddings_that_do_not_fit(
+    preset, frozen_preset, t5, captioned, tmp_path
+):
+    with pytest.raises(InputError, match="is trained along"):
+        embed_data(captioned, preset, tmp_path / "cache")
+    with pytest.raises(InputError, match="holds no embeddings"):
+        train_run(
+            captioned, tmp_path / "run", frozen_preset, embeddings=tmp_path
+        )
+    embed_data(captioned, frozen_preset, tmp_path / "cache")
+    config = json.loads((tmp_path / "cache" / "config.json").read_text())
+    config["encoder"]["revision"] = "other"
+    (tmp_path / "cache" / "config.json").write_text(json.dumps(config))
+    with pytest.raises(InputError, match="of another encoder"):
+        train_run(
+            captioned,
+            tmp_path / "run",
+            frozen_preset,
+            embeddings=tmp_path / "cache",
+        )

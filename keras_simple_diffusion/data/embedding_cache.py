@@ -1,0 +1,143 @@
+import json
+import pathlib
+
+import ml_dtypes
+import numpy as np
+
+from keras_simple_diffusion.utils.errors import InputError
+from keras_simple_diffusion.utils.files import whole_file
+
+_CONFIG = "config.json"
+_SHARD_SIZE = 4096
+
+
+class EmbeddingCache:
+    """The embeddings of texts, in files that an interruption does not lose.
+
+    A folder holds `config.json`, with the encoder and the texts, and files of
+    up to 4096 texts each: `00000000.npy`, the embeddings of their tokens one
+    after the other as the bits of bfloat16, and `00000000.lengths.npy`. They
+    are mapped into memory and read when they are asked for. The first text is
+    the empty one, whose embeddings stand for no text.
+
+    Args:
+        folder: path of the folder.
+
+    Raises:
+        InputError: if it holds no embeddings, or not all.
+    """
+
+    def __init__(self, folder):
+        self.folder = pathlib.Path(folder)
+        try:
+            config = json.loads((self.folder / _CONFIG).read_text())
+        except FileNotFoundError:
+            raise InputError(
+                f"'{folder}' holds no embeddings. Make them: "
+                f"keras-simple-diffusion embed --output {folder} ..."
+            ) from None
+        self.encoder = config["encoder"]
+        self.texts = config["texts"]
+        self._rows = {text: row for row, text in enumerate(self.texts)}
+        self._mapped = {}
+
+    @classmethod
+    def create(cls, folder, encoder, texts):
+        """Begin a new folder, or go on with one of the same texts.
+
+        Args:
+            folder: path of the folder.
+            encoder: dict, the configuration of the encoder.
+            texts: iterable of strings; each is stored once.
+
+        Returns:
+            An `EmbeddingCache`, to be filled.
+
+        Raises:
+            InputError: if the folder holds something else.
+        """
+        folder = pathlib.Path(folder)
+        path = folder / _CONFIG
+        texts = ["", *sorted(set(texts) - {""})]
+        config = {"encoder": encoder, "texts": texts}
+        if path.exists():
+            if json.loads(path.read_text()) != config:
+                raise InputError(
+                    f"'{folder}' holds embeddings of other texts or of another "
+                    "encoder. Choose another --output."
+                )
+        elif folder.exists() and any(folder.iterdir()):
+            raise InputError(
+                f"'{folder}' holds something already. Choose another --output."
+            )
+        with whole_file(path) as draft:
+            draft.write_text(json.dumps(config) + "\n")
+        return cls(folder)
+
+    def missing(self):
+        """Numbers of the first text of each file that is not there yet."""
+        starts = range(0, len(self.texts), _SHARD_SIZE)
+        return [start for start in starts if not self._path(start).exists()]
+
+    def texts_of(self, start):
+        """The texts of a file."""
+        return self.texts[start : start + _SHARD_SIZE]
+
+    def write(self, start, embeddings, mask):
+        """Write a file.
+
+        Args:
+            start: int, one of `missing()`.
+            embeddings: float array of shape `(N, L, D)`.
+            mask: int array of shape `(N, L)`, zero for padding at the end.
+        """
+        tokens = embeddings[mask.astype(bool)].astype(ml_dtypes.bfloat16)
+        with whole_file(self._path(start, ".lengths")) as draft:
+            np.save(draft, mask.sum(axis=1).astype("int32"))
+        with whole_file(self._path(start)) as draft:
+            np.save(draft, tokens.view("uint16"))
+
+    def read(self, text, sequence_length):
+        """The embeddings of a text, padded with zeros.
+
+        Args:
+            text: string.
+            sequence_length: int.
+
+        Returns:
+            A tuple of float32 of shape `(sequence_length, D)`, and an int32
+            mask of shape `(sequence_length,)`.
+        """
+        row = self._rows.get(text)
+        if row is None:
+            raise InputError(
+                f"'{self.folder}' has no embeddings of the caption "
+                f"'{text[:80]}'. Embed the data that you train on."
+            )
+        start = row - row % _SHARD_SIZE
+        tokens, ends = self._shard(start)
+        end = ends[row - start]
+        first = ends[row - start - 1] if row > start else 0
+        found = tokens[first:end].view(ml_dtypes.bfloat16)
+        embeddings = np.zeros((sequence_length, tokens.shape[1]), "float32")
+        embeddings[: end - first] = found
+        mask = np.arange(sequence_length) < end - first
+        return embeddings, mask.astype("int32")
+
+    def __getstate__(self):
+        return {**self.__dict__, "_mapped": {}}
+
+    def _shard(self, start):
+        if start not in self._mapped:
+            path = self._path(start)
+            if not path.exists():
+                raise InputError(
+                    f"'{self.folder}' is not complete: {len(self.missing())} "
+                    "of its files are missing. Run the same `embed` again."
+                )
+            ends = np.cumsum(np.load(self._path(start, ".lengths")))
+            self._mapped[start] = np.load(path, mmap_mode="r"), ends
+        return self._mapped[start]
+
+    def _path(self, start, kind=""):
+        return self.folder / f"{start:08d}{kind}.npy"
