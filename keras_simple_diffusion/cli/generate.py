@@ -77,11 +77,9 @@ def generate(
     if task.backbone.context_dim is None:
         _check_unused("takes no text", prompt, negative_prompt, portrait)
         num_images, chosen = sampling.choose_labels(task, labels, num_images)
-        captions = sampling.captions_of(task, chosen)
     else:
         _check_unused("takes --prompt, not --labels", labels)
         num_images, chosen = _choose_prompts(prompt, num_images)
-        captions = chosen
         options["negative_prompts"] = negative_prompt
         options["portrait"] = portrait
 
@@ -115,9 +113,10 @@ def generate(
         fill_folder(draw, folder, num_images, settings, batch_size, resume)
     elif steps_strip:
         _, _, clean = draw(everything, seed, return_steps=True)
-        _save_strip(clean, captions, output)
+        _save_strip(clean, sampling.captions_of(task, chosen), output)
     else:
         images = draw(everything, seed)
+        captions = sampling.captions_of(task, chosen)
         sampling.save_sheet(images, output, captions=captions)
     print(f"{num_images} pictures are in {output}")
 
