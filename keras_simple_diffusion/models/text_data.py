@@ -144,7 +144,10 @@ class _ConvertedIterator(grain.DatasetIterator):
         self._convert = convert
 
     def __next__(self):
-        return self._convert(next(self._iterator))
+        # Tensors of another backend are none that Keras takes.
+        return keras.tree.map_structure(
+            np.asarray, self._convert(next(self._iterator))
+        )
 
     def get_state(self):
         raise NotImplementedError("The batches may be of any kind.")

@@ -83,17 +83,25 @@ def arrays_of(run):
         return {name: arrays[name] for name in arrays.keys()}
 
 
-def test_captioned_folder_trains_resumes_and_draws_prompts(
-    preset, captioned, tmp_path, monkeypatch, capsys
+@ON_TORCH
+def test_captioned_folder_resumes_as_if_nothing_had_happened(
+    preset, captioned, tmp_path
 ):
     straight, resumed = tmp_path / "straight", tmp_path / "resumed"
-    model = train_run(captioned, straight, preset)
-    assert "picture" in model.text_encoder.vocabulary
+    train_run(captioned, straight, preset)
     train_run(captioned, resumed, preset, steps=2)
     resume_run(resumed, steps=4)
     ours, theirs = arrays_of(straight), arrays_of(resumed)
     for name in ours:
         np.testing.assert_array_equal(ours[name], theirs[name], err_msg=name)
+
+
+def test_captioned_folder_trains_and_draws_prompts(
+    preset, captioned, tmp_path, monkeypatch, capsys
+):
+    straight = tmp_path / "straight"
+    model = train_run(captioned, straight, preset)
+    assert "picture" in model.text_encoder.vocabulary
     sheet = tmp_path / "sheet.png"
     arguments = ["generate", "--model", str(straight), "--output", str(sheet)]
     prompts = ["--prompt", "a red picture", "--prompt", "an unknown word"]
@@ -200,6 +208,7 @@ def losses(run):
     return [float(line.split(",")[2]) for line in lines[1:]]
 
 
+@ON_TORCH
 def test_training_from_embeddings_and_on_the_fly_is_equal(
     frozen_preset, captioned, tmp_path, monkeypatch
 ):
