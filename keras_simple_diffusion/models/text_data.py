@@ -101,6 +101,13 @@ def _wrong_data(received):
     )
 
 
+def _to_array(value):
+    """A tensor of any backend as an array that belongs to nobody else."""
+    if isinstance(value, np.ndarray):
+        return value
+    return np.array(np.asarray(value))
+
+
 class _ConvertedPyDataset(keras.utils.PyDataset):
     def __init__(self, dataset, convert):
         super().__init__(
@@ -144,9 +151,8 @@ class _ConvertedIterator(grain.DatasetIterator):
         self._convert = convert
 
     def __next__(self):
-        # Tensors of another backend are none that Keras takes.
         return keras.tree.map_structure(
-            np.asarray, self._convert(next(self._iterator))
+            _to_array, self._convert(next(self._iterator))
         )
 
     def get_state(self):
