@@ -1,4 +1,7 @@
+import io
+
 import keras
+import keras_hub
 import numpy as np
 import pytest
 from keras import ops
@@ -72,8 +75,6 @@ def test_t5_is_its_encoder_half_with_its_own_tokens(t5):
 
 
 def test_embeddings_are_what_the_backbone_gives_rounded(minilm):
-    import keras_hub
-
     encoder = PretrainedTextEncoder(minilm, 8)
     token_ids, mask = encoder.tokenize(["a red apple", ""])
     assert token_ids[0, :5].tolist() == [101, 1037, 2417, 6207, 102]
@@ -127,3 +128,43 @@ def test_it_runs_in_the_precision_stated(t5, dtype="bfloat16"):
 def test_texts_are_strings():
     with pytest.raises(InputError, match="must be strings. Received: int 3"):
         make_small().tokenize([3])
+
+
+@pytest.mark.skipif(
+    keras.config.backend() != "torch", reason="what T5 and BERT show elsewhere"
+)
+def test_gemma_is_understood(tmp_path):
+    spm = pytest.importorskip("sentencepiece")
+    proto = io.BytesIO()
+    spm.SentencePieceTrainer.train(
+        sentence_iterator=iter(["a red apple", "a ship"]),
+        model_writer=proto,
+        vocab_size=12,
+        model_type="WORD",
+        pad_id=0,
+        eos_id=1,
+        bos_id=2,
+        unk_id=3,
+        pad_piece="<pad>",
+        eos_piece="<eos>",
+        bos_piece="<bos>",
+        hard_vocab_limit=False,
+        minloglevel=2,
+    )
+    tokenizer = keras_hub.tokenizers.GemmaTokenizer(proto=proto.getvalue())
+    backbone = keras_hub.models.GemmaBackbone(
+        vocabulary_size=12,
+        num_layers=1,
+        num_query_heads=2,
+        num_key_value_heads=1,
+        hidden_dim=8,
+        intermediate_dim=16,
+        head_dim=4,
+    )
+    tokenizer.save_to_preset(tmp_path)
+    backbone.save_to_preset(tmp_path)
+    encoder = PretrainedTextEncoder(tmp_path, 6)
+    token_ids, mask = encoder.tokenize(["a ship", ""])
+    assert token_ids[0, [0, 3]].tolist() == [2, 1]
+    assert mask.tolist() == [[1, 1, 1, 1, 0, 0], [1, 1, 0, 0, 0, 0]]
+    assert embed(encoder, ["a ship"]).shape == (1, 6, 8)
