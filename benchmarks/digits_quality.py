@@ -27,11 +27,16 @@ def main():
     parser.add_argument("--steps", type=int, default=None)
     parser.add_argument("--guidance", type=float, default=None)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--save-classifier", help="a .keras file, for `evaluate --classifier`"
+    )
     arguments = parser.parse_args()
 
     model = ksd.models.DiffusionModel.from_preset(arguments.model)
     reader = DigitsReader(model.backbone.image_shape[0])
-    labels = np.repeat(np.arange(10), arguments.per_class)
+    if arguments.save_classifier:
+        reader.to_keras().save(arguments.save_classifier)
+    labels = np.arange(10 * arguments.per_class) % 10
     start = time.perf_counter()
     images = model.generate(
         labels=labels,

@@ -1,6 +1,10 @@
 """What tells good generated digits from bad ones."""
 
+import itertools
+
+import keras
 import numpy as np
+from keras import ops
 from sklearn.svm import SVC
 
 import keras_simple_diffusion as ksd
@@ -42,6 +46,39 @@ class DigitsReader:
     def read(self, images):
         """The digits that the classifier reads."""
         return self.classifier.predict(self._flat(images))
+
+    def to_keras(self):
+        """The same classifier as a Keras model of pictures in [0, 255].
+
+        Its outputs are the votes of the classes in all pairs of them.
+        """
+        machine, size = self.classifier, round(self.train.shape[1] ** 0.5)
+        gamma, supports = float(machine._gamma), machine.support_vectors_
+        pairs = list(itertools.combinations(range(10), 2))
+        owners = np.repeat(np.arange(10), machine.n_support_)
+        weights = np.zeros((len(supports), len(pairs)))
+        for column, (i, j) in enumerate(pairs):
+            for mine, other in ((i, j), (j, i)):
+                rows = owners == mine
+                part = other - (other > mine)
+                weights[rows, column] = machine.dual_coef_[part, rows]
+        votes = np.zeros((len(pairs), 10))
+        for row, (i, j) in enumerate(pairs):
+            votes[row, i], votes[row, j] = 0.5, -0.5
+        inputs = keras.Input((size, size, 1))
+        x = keras.layers.Flatten()(inputs / 255.0)
+        products = keras.layers.Dense(len(supports))
+        decisions = keras.layers.Dense(len(pairs))
+        counts = keras.layers.Dense(10)
+        squares = gamma * ops.sum(ops.square(x), axis=1, keepdims=True)
+        kernel = ops.exp(products(x) - squares)
+        model = keras.Model(inputs, counts(ops.sign(decisions(kernel))))
+        products.set_weights(
+            [2 * gamma * supports.T, -gamma * (supports**2).sum(1)]
+        )
+        decisions.set_weights([weights, machine.intercept_])
+        counts.set_weights([votes, np.full(10, 4.5)])
+        return model
 
     def measure(self, images, labels):
         """How generated digits compare with real ones held out of training.

@@ -33,10 +33,12 @@ ALLOWED = {
     "text": set(),
     "data": set(),
     "metrics": {"distribution", "models", "ops", "schedules"},
-    "evaluation": {"data", "metrics"},
+    "evaluation": {"data", "distribution", "metrics"},
     "training": {
         "data",
         "distribution",
+        "evaluation",
+        "metrics",
         "models",
         "optimizers",
         "schedules",

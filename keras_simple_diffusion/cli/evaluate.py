@@ -1,3 +1,4 @@
+import contextlib
 import json
 import pathlib
 import secrets
@@ -11,6 +12,18 @@ from keras_simple_diffusion.utils.backend import check_backend
 from keras_simple_diffusion.utils.errors import InputError
 
 _SETTINGS = "settings.json"
+_DEFAULTS = {"metrics": "fid,kid,precision_recall", "resize": "original"}
+# What others measured with, to compare with them.
+_PROTOCOLS = {
+    "simple_diffusion": {
+        "metrics": "fid,inception_score",
+        "num_images": 50_000,
+        "resize": "original",
+        "sampler": "ddpm",
+        "steps": "512",
+        "guidance": "1",
+    },
+}
 
 
 def evaluate(
@@ -25,12 +38,21 @@ def evaluate(
         typer.Option(help="Real pictures: digits, a folder or zip, tfds:NAME."),
     ],
     metrics: Annotated[
-        str,
+        str | None,
         typer.Option(
-            help="fid, fid_infinity, kid, precision_recall, density_coverage "
-            "and nearest, separated by commas."
+            help="fid, fid_infinity, kid, precision_recall, density_coverage, "
+            "nearest, inception_score, fd_dinov2, clip_score, class_accuracy "
+            "and bits_per_dimension, separated by commas. "
+            "(default: fid,kid,precision_recall)"
         ),
-    ] = "fid,kid,precision_recall",
+    ] = None,
+    protocol: Annotated[
+        Literal["simple_diffusion"] | None,
+        typer.Option(
+            help="The paper's: 50,000 pictures, DDPM, 512 steps, no guidance, "
+            "FID and Inception Score. Options given beside it hold."
+        ),
+    ] = None,
     num_images: Annotated[
         int | None,
         typer.Option(
@@ -42,9 +64,26 @@ def evaluate(
         typer.Option(help="Weights of Inception. (default: downloads them)"),
     ] = None,
     resize: Annotated[
-        Literal["original", "pytorch"],
-        typer.Option(help="Resizing to Inception's 299 pixels."),
-    ] = "original",
+        Literal["original", "pytorch"] | None,
+        typer.Option(
+            help="Resizing to Inception's 299 pixels. (default: original)"
+        ),
+    ] = None,
+    dinov2: Annotated[
+        str | None,
+        typer.Option(help="Preset of DINOv2. (default: dinov2_large)"),
+    ] = None,
+    clip: Annotated[
+        str | None,
+        typer.Option(help="Preset of CLIP. (default: clip_vit_large_patch14)"),
+    ] = None,
+    classifier: Annotated[
+        str | None,
+        typer.Option(
+            help="A .keras classifier of pictures in [0, 255], for "
+            "class_accuracy."
+        ),
+    ] = None,
     steps: Annotated[
         str | None,
         typer.Option(help="Sampling steps, or a list. (default: the model's)"),
@@ -66,6 +105,10 @@ def evaluate(
         int,
         typer.Option(min=0, help="Bootstrap resamples for FID's interval."),
     ] = 20,
+    distribution: Annotated[
+        Literal["data"] | None,
+        typer.Option(help="data, to use all devices. (default: one device)"),
+    ] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with this report.")
     ] = False,
@@ -75,40 +118,73 @@ def evaluate(
 ):
     """Measure generated pictures against real ones: FID, KID and others."""
     check_backend()
-    settings = {
-        "model": model,
-        "data": data,
+    given = {
+        "metrics": metrics,
         "num_images": num_images,
         "resize": resize,
-        "steps": _read_list(steps, int, "--steps"),
-        "guidance": _read_list(guidance, float, "--guidance"),
-        "guidance_interval": guidance_interval,
         "sampler": sampler,
-        "batch_size": batch_size,
-        "seed": seed,
+        "steps": steps,
+        "guidance": guidance,
+        "guidance_interval": guidance_interval,
     }
-    chosen = [name.strip() for name in metrics.split(",")]
+    given = {name: value for name, value in given.items() if value is not None}
+    chosen = {**_DEFAULTS, **_PROTOCOLS.get(protocol, {}), **given}
     path = pathlib.Path(output)
     if path.suffix != ".json":
         raise InputError(
             f"The report is a .json file. Received: --output {output}"
         )
+    settings = {
+        "model": model,
+        "data": data,
+        "protocol": protocol,
+        "metrics": _read_metrics(chosen["metrics"]),
+        "num_images": chosen.get("num_images"),
+        "resize": chosen["resize"],
+        "sampler": chosen.get("sampler"),
+        "steps": _read_list(chosen.get("steps"), int, "--steps"),
+        "guidance": _read_list(chosen.get("guidance"), float, "--guidance"),
+        "guidance_interval": chosen.get("guidance_interval"),
+        "batch_size": batch_size,
+        "seed": seed,
+    }
+    files = {
+        "inception": feature_weights,
+        "dinov2": dinov2,
+        "clip": clip,
+        "classifier": classifier,
+    }
+    from keras_simple_diffusion.cli.evaluation_networks import load_networks
     from keras_simple_diffusion.cli.evaluation_report import write_report
-    from keras_simple_diffusion.evaluation import METRICS
-    from keras_simple_diffusion.metrics import InceptionFeatures
+    from keras_simple_diffusion.distribution import distribute
+    from keras_simple_diffusion.distribution import is_main_process
 
-    unknown = [name for name in chosen if name not in METRICS]
+    with contextlib.ExitStack() as stack:
+        if distribution is not None:
+            stack.enter_context(distribute(distribution))
+        networks = load_networks(settings, files)
+        settings["networks"] = {n: networks[n].name for n in networks}
+        folder = path.with_suffix(".features")
+        settings = _begin(folder, settings, resume)
+        write_report(path, folder, settings, networks, resamples)
+    if is_main_process():
+        print(
+            f"The report is {output}, a card of it {path.with_suffix('.md')}; "
+            f"the features are kept in {folder}."
+        )
+
+
+def _read_metrics(text):
+    from keras_simple_diffusion.evaluation import METRICS
+
+    names = [name.strip() for name in text.split(",")]
+    unknown = [name for name in names if name not in METRICS]
     if unknown:
         raise InputError(
             f"There is no metric '{unknown[0]}'. There are: "
             f"{', '.join(METRICS)}"
         )
-    features = InceptionFeatures(feature_weights, resize, min(batch_size, 32))
-    settings["features"] = features.name
-    folder = path.with_suffix(".features")
-    settings = _begin(folder, settings, resume)
-    write_report(path, folder, settings, chosen, features, resamples)
-    print(f"The report is {output}; its features are kept in {folder}.")
+    return names
 
 
 def _read_list(text, kind, option):

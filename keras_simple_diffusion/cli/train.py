@@ -101,6 +101,20 @@ def train(
             min=1, help="Steps between sheets of samples. (default: at the end)"
         ),
     ] = None,
+    quick_fid: Annotated[
+        int | None,
+        typer.Option(
+            min=2,
+            help="Pictures of a Fréchet distance to follow, in at most a "
+            "twentieth of the time. (default: none)",
+        ),
+    ] = None,
+    feature_weights: Annotated[
+        str | None,
+        typer.Option(
+            help="Weights of Inception for it. (default: downloads them)"
+        ),
+    ] = None,
     snapshots: Annotated[
         int | None,
         typer.Option(
@@ -178,6 +192,8 @@ def train(
         "keep": keep,
         "samples_every": samples_every,
         "snapshots": snapshots,
+        "quick_fid": quick_fid,
+        "feature_weights": feature_weights,
         "dtype": dtype,
         "rematerialize": rematerialize or None,
         "workers": workers,

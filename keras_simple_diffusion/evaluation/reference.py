@@ -5,7 +5,10 @@ import pathlib
 
 import numpy as np
 
+from keras_simple_diffusion.distribution.processes import is_main_process
+from keras_simple_diffusion.distribution.processes import wait_for_all
 from keras_simple_diffusion.evaluation.shards import FeatureShards
+from keras_simple_diffusion.evaluation.shards import fill_shards
 from keras_simple_diffusion.metrics.statistics import FeatureStatistics
 from keras_simple_diffusion.utils.files import whole_file
 
@@ -45,11 +48,12 @@ def reference_features(source, features, cache=None, title="reference"):
     def read(numbers):
         return np.stack([source[i]["images"] for i in numbers])
 
-    shards.fill(read, features, title)
+    fill_shards(read, [(shards, features)], title)
     stored = folder / "statistics.npz"
-    if not stored.exists():
+    if is_main_process() and not stored.exists():
         with whole_file(folder / "key.json") as draft:
             draft.write_text(text + "\n")
         with whole_file(stored) as draft:
             shards.statistics().save(draft)
+    wait_for_all()
     return shards, FeatureStatistics.load(stored)

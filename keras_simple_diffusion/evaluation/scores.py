@@ -1,57 +1,104 @@
 import numpy as np
 
+clip_score = None  # TODO
 from keras_simple_diffusion.metrics.frechet import FrechetReference
+from keras_simple_diffusion.metrics.frechet import bootstrap_frechet_distance
 from keras_simple_diffusion.metrics.frechet import extrapolated_frechet_distance
+from keras_simple_diffusion.metrics.inception_score import inception_score
 from keras_simple_diffusion.metrics.kernel_distance import kernel_distance
 from keras_simple_diffusion.metrics.manifolds import density_coverage
 from keras_simple_diffusion.metrics.manifolds import nearest_distances
 from keras_simple_diffusion.metrics.manifolds import precision_recall
 
-METRICS = (
-    "fid",
-    "fid_infinity",
-    "kid",
-    "precision_recall",
-    "density_coverage",
-    "nearest",
-)
+# Each metric, and the network whose outputs it is of.
+METRICS = {
+    "fid": "inception",
+    "fid_infinity": "inception",
+    "kid": "inception",
+    "precision_recall": "inception",
+    "density_coverage": "inception",
+    "nearest": "inception",
+    "inception_score": "inception",
+    "fd_dinov2": "dinov2",
+    "clip_score": "clip",
+    "class_accuracy": "classifier",
+    "bits_per_dimension": "model",
+}
+# Those that compare generated pictures with real ones.
+_COMPARING = {
+    "inception": {
+        "fid",
+        "fid_infinity",
+        "kid",
+        "precision_recall",
+        "density_coverage",
+        "nearest",
+    },
+    "dinov2": {"fd_dinov2"},
+}
 _MAX_POINTS = 10_000  # Of the metrics that compare all pairs.
 
 
-def compute_scores(shards, reference, statistics, metrics, num_resamples=20):
+def networks_of(metrics, comparing=False):
+    """Names of the networks that metrics are of.
+
+    Args:
+        metrics: list of names, of `METRICS`.
+        comparing: bool. Whether only those count that compare with real
+            pictures. Defaults to `False`.
+
+    Returns:
+        A list of strings.
+    """
+    names = {METRICS[name] for name in metrics}
+    if comparing:
+        names = {n for n in names if _COMPARING.get(n, set()) & set(metrics)}
+    return sorted(names)
+
+
+def compare_features(shards, reference, statistics, metrics, num_resamples=20):
     """Scores of generated pictures against one set of real ones.
 
     Args:
         shards: `FeatureShards` of the generated pictures.
         reference: `FeatureShards` of the real ones.
         statistics: `FeatureStatistics` of the real ones.
-        metrics: list of names, of `METRICS`. Those that compare all pairs of
+        metrics: list of names, of `METRICS`, all of one network; those that
+            do not compare are passed over. Those that compare all pairs of
             pictures take at most 10,000 of each.
-        num_resamples: int. Bootstrap resamples for the standard error of the
+        num_resamples: int. Bootstrap resamples for the standard error of a
             Fréchet distance; `0` leaves it out. Defaults to `20`.
 
     Returns:
         A dict of floats, and of lists for intervals.
     """
     scores = {}
-    if {"fid", "fid_infinity"} & set(metrics):
+    target = None
+    if {"fid", "fid_infinity", "fd_dinov2"} & set(metrics):
         target = FrechetReference(statistics)
-    if "fid" in metrics:
-        scores["fid"] = target.distance(shards.statistics())
+    for name in ("fid", "fd_dinov2"):
+        if name not in metrics:
+            continue
+        value = scores[name] = target.distance(shards.statistics())
         if num_resamples > 1:
-            error = _bootstrap(shards, target, num_resamples)
-            scores["fid_standard_error"] = error
-            scores["fid_interval_95"] = [
-                scores["fid"] - 1.96 * error,
-                scores["fid"] + 1.96 * error,
+            error = bootstrap_frechet_distance(shards, target, num_resamples)
+            scores[f"{name}_standard_error"] = error
+            scores[f"{name}_interval_95"] = [
+                value - 1.96 * error,
+                value + 1.96 * error,
             ]
     if "fid_infinity" in metrics:
-        scores["fid_infinity"] = extrapolated_frechet_distance(
-            shards.take(len(shards)), target
-        )
-    if set(metrics) <= {"fid", "fid_infinity"}:
-        return scores
-    x, y = shards.take(_MAX_POINTS), reference.take(_MAX_POINTS)
+        scores["fid_infinity"] = extrapolated_frechet_distance(shards, target)
+    if {"kid", "precision_recall", "density_coverage", "nearest"} & set(
+        metrics
+    ):
+        x, y = shards.take(_MAX_POINTS), reference.take(_MAX_POINTS)
+        scores.update(_compare_points(x, y, metrics))
+    return scores
+
+
+def _compare_points(x, y, metrics):
+    scores = {}
     if "kid" in metrics:
         scores["kid"], scores["kid_standard_error"] = kernel_distance(x, y)
     if "precision_recall" in metrics:
@@ -65,16 +112,31 @@ def compute_scores(shards, reference, statistics, metrics, num_resamples=20):
     return scores
 
 
-def _bootstrap(shards, target, num_resamples):
-    """Standard error of the Fréchet distance over the generated pictures.
+def score_alone(drawn, networks, labels, text_features, metrics):
+    """Scores of generated pictures that need no real ones.
 
-    A resample repeats pictures, so its distance is larger; its spread is what
-    counts.
+    Args:
+        drawn: dict from the name of a network to `FeatureShards`.
+        networks: dict from the same names to the networks.
+        labels: list of ints, the classes asked for, or `None`.
+        text_features: float array of shape `(N, F)` of what CLIP makes of the
+            captions asked for, or `None`.
+        metrics: list of names, of `METRICS`.
+
+    Returns:
+        A dict of floats.
     """
-    features = shards.take(len(shards))
-    rng = np.random.default_rng(0)
-    values = []
-    for _ in range(num_resamples):
-        chosen = np.sort(rng.integers(0, len(features), len(features)))
-        values.append(target.distance_of_features(features[chosen]))
-    return float(np.std(values, ddof=1))
+    scores = {}
+    if "inception_score" in metrics:
+        value, deviation = inception_score(
+            drawn["inception"], networks["inception"].logits_kernel
+        )
+        scores["inception_score"] = value
+        scores["inception_score_deviation"] = deviation
+    if "class_accuracy" in metrics:
+        read = np.concatenate([x.argmax(1) for x in drawn["classifier"]])
+        scores["class_accuracy"] = float(np.mean(read == np.array(labels)))
+    if "clip_score" in metrics:
+        features = np.concatenate(list(drawn["clip"]))
+        scores["clip_score"] = clip_score(features, text_features)
+    return scores

@@ -3,12 +3,17 @@ import pathlib
 import numpy as np
 from rich import progress
 
+from keras_simple_diffusion.distribution import native
+from keras_simple_diffusion.distribution.processes import is_main_process
+from keras_simple_diffusion.distribution.processes import wait_for_all
 from keras_simple_diffusion.metrics.statistics import FeatureStatistics
 from keras_simple_diffusion.utils.files import whole_file
 
 
 class FeatureShards:
     """Features of many pictures, in files that an interruption does not lose.
+
+    Iterating gives one array a file.
 
     Args:
         folder: path of the files.
@@ -24,30 +29,17 @@ class FeatureShards:
     def __len__(self):
         return self.count
 
-    def fill(self, read, features, title="features"):
-        """Compute the features that are not there yet.
-
-        Args:
-            read: function of a list of picture numbers that returns a `uint8`
-                array of shape `(N, H, W, C)`.
-            features: function of such an array that returns `(N, F)`.
-            title: string, shown while it works. Defaults to `"features"`.
-
-        Returns:
-            Itself.
-        """
-        missing = [s for s in self.starts if not self._path(s).exists()]
-        for start in progress.track(missing, title, disable=not missing):
-            stop = min(start + self.starts.step, self.count)
-            values = features(read(list(range(start, stop))))
-            with whole_file(self._path(start)) as draft:
-                np.save(draft, values)
-        return self
-
     def __iter__(self):
-        """The features, one array a file."""
         for start in self.starts:
-            yield np.load(self._path(start))
+            yield np.load(self.path(start))
+
+    def path(self, start):
+        """Path of the file whose first picture has the number `start`."""
+        return self.folder / f"{start:08d}.npy"
+
+    def is_missing(self, start):
+        """Whether that file has yet to be computed."""
+        return not self.path(start).exists()
 
     def statistics(self):
         """`FeatureStatistics` of all, with one file in memory at a time."""
@@ -61,7 +53,7 @@ class FeatureShards:
         """A random choice of at most `count` of the features.
 
         Returns:
-            A float32 array, in the order of the pictures.
+            An array, in the order of the pictures.
         """
         rng = np.random.default_rng(seed)
         chosen = np.zeros(self.count, bool)
@@ -72,5 +64,38 @@ class FeatureShards:
         ]
         return np.concatenate(parts)
 
-    def _path(self, start):
-        return self.folder / f"{start:08d}.npy"
+
+def fill_shards(read, outputs, title="features"):
+    """Compute the features that are not there yet.
+
+    All processes take part, and the main one writes.
+
+    Args:
+        read: function of a list of picture numbers that returns these
+            pictures. It is called once for all that is computed of them.
+        outputs: list of tuples of `FeatureShards` and a function of pictures
+            that returns `(N, F)`. All have the same files.
+        title: string, shown while it works. Defaults to `"features"`.
+    """
+    first, _ = outputs[0]
+    missing = np.array(
+        [[s.is_missing(start) for s, _ in outputs] for start in first.starts]
+    )
+    # The same work in every process, whatever the others write meanwhile.
+    missing = native.from_main_process(missing)
+    rows = np.flatnonzero(missing.any(axis=1))
+    hidden = not len(rows) or not is_main_process()
+    for row in progress.track(rows, title, disable=hidden):
+        start = first.starts[row]
+        stop = min(start + first.starts.step, first.count)
+        pictures = read(list(range(start, stop)))
+        for (shards, function), is_missing in zip(
+            outputs, missing[row], strict=True
+        ):
+            if not is_missing:
+                continue
+            features = function(pictures)
+            if is_main_process():
+                with whole_file(shards.path(start)) as draft:
+                    np.save(draft, features)
+    wait_for_all()

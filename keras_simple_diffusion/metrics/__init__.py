@@ -1,6 +1,12 @@
 from keras_simple_diffusion.metrics.clip import CLIPFeatures as CLIPFeatures
 from keras_simple_diffusion.metrics.clip import clip_score as clip_score
 from keras_simple_diffusion.metrics.dino import DINOFeatures as DINOFeatures
+from keras_simple_diffusion.metrics.classifier import (
+    ClassifierOutputs as ClassifierOutputs,
+)
+from keras_simple_diffusion.metrics.frechet import (
+    bootstrap_frechet_distance as bootstrap_frechet_distance,
+)
 from keras_simple_diffusion.metrics.frechet import (
     extrapolated_frechet_distance as extrapolated_frechet_distance,
 )
@@ -9,6 +15,9 @@ from keras_simple_diffusion.metrics.frechet import (
 )
 from keras_simple_diffusion.metrics.inception import (
     InceptionFeatures as InceptionFeatures,
+)
+from keras_simple_diffusion.metrics.inception_score import (
+    inception_score as inception_score,
 )
 from keras_simple_diffusion.metrics.kernel_distance import (
     kernel_distance as kernel_distance,

@@ -44,10 +44,10 @@ class FrechetReference:
         self._root = _root(covariance)
         self._trace = np.trace(covariance)
 
-    def distance(self, statistics):
+    def distance(self, statistics, warn=True):
         """The distance to `FeatureStatistics`, see `frechet_distance`."""
         few = min(self.count, statistics.count)
-        if few < _FEW:
+        if warn and few < _FEW:
             warnings.warn(
                 f"A Fréchet distance of {few:,} pictures is too large by much; "
                 "compare only ones of as many, and use at least "
@@ -59,25 +59,31 @@ class FrechetReference:
         overlap = np.linalg.svd(product, compute_uv=False).sum()
         return self._join(statistics.mean, np.trace(covariance), overlap)
 
-    def distance_of_features(self, features):
-        """The distance to features themselves, sooner but to 1e-6 only.
+    def distance_of_chosen(self, features, times):
+        """The distance of some of the features, sooner but to 1e-6 only.
 
         Args:
-            features: float array of shape `(N, F)`.
+            features: float array of shape `(N, F)`, or an iterable of batches
+                of it that has the length `N`. One batch at a time is in
+                memory, unless there are fewer features chosen than numbers in
+                each.
+            times: int array of shape `(N,)`, how often each is taken.
 
         Returns:
             A float.
         """
-        count, size = features.shape
+        count, size = int(times.sum()), len(self._mean)
+        batches = _repeated(features, times)
         if count < size:
-            mean = features.mean(0, "float64")
-            centred = (features - mean) / np.sqrt(count - 1)
+            chosen = np.concatenate(list(batches))
+            mean = chosen.mean(0, "float64")
+            centred = (chosen - mean) / np.sqrt(count - 1)
             product = centred @ self._root
             overlap = np.linalg.svd(product, compute_uv=False).sum()
             return self._join(mean, np.square(centred).sum(), overlap)
         statistics = FeatureStatistics(size)
-        for start in range(0, count, 1024):
-            statistics.add(features[start : start + 1024])
+        for batch in batches:
+            statistics.add(batch)
         covariance = statistics.covariance
         squares = np.linalg.eigvalsh(self._root.T @ covariance @ self._root)
         overlap = np.sqrt(np.maximum(squares, 0.0)).sum()
@@ -97,6 +103,53 @@ def _root(covariance):
     return vectors[:, kept] * np.sqrt(values[kept])
 
 
+def _repeated(features, times):
+    """Batches of features, each taken so many times."""
+    batches = features
+    if isinstance(features, np.ndarray):
+        batches = np.array_split(features, -(-len(features) // 1024))
+    start = 0
+    for batch in batches:
+        stop = start + len(batch)
+        yield np.repeat(batch, times[start:stop], axis=0)
+        start = stop
+
+
+def bootstrap_frechet_distance(features, reference, num_resamples=20, seed=0):
+    """Standard error of the Fréchet distance, over the pictures drawn.
+
+    The spread of the distances of resamples, with replacement. A resample
+    repeats pictures, so its distance itself is larger.
+
+    Args:
+        features: float array of shape `(N, F)`, or an iterable of batches of
+            it that has the length `N`.
+        reference: `FeatureStatistics`, or a `FrechetReference` of them.
+        num_resamples: int. Defaults to `20`.
+        seed: int. Chooses the resamples. Defaults to `0`.
+
+    Returns:
+        A float.
+
+    References:
+        - [Efron, 1979](https://doi.org/10.1214/aos/1176344552)
+    """
+    if len(features) < 2 or num_resamples < 2:
+        raise InputError(
+            "A bootstrap needs at least 2 pictures and 2 resamples. Received: "
+            f"{len(features)} and {num_resamples}"
+        )
+    rng = np.random.default_rng(seed)
+    if isinstance(reference, FeatureStatistics):
+        reference = FrechetReference(reference)
+    count = len(features)
+    distances = []
+    for _ in range(num_resamples):
+        times = np.bincount(rng.integers(0, count, count), minlength=count)
+        distances.append(reference.distance_of_chosen(features, times))
+    return float(np.std(distances, ddof=1))
+
+
 def extrapolated_frechet_distance(features, reference, num_points=8, seed=0):
     """The Fréchet distance that infinitely many pictures would have.
 
@@ -104,7 +157,8 @@ def extrapolated_frechet_distance(features, reference, num_points=8, seed=0):
     random subsets of several sizes, and a line in `1 / n` is fitted.
 
     Args:
-        features: float array of shape `(N, F)`.
+        features: float array of shape `(N, F)`, or an iterable of batches of
+            it that has the length `N`.
         reference: `FeatureStatistics`, or a `FrechetReference` of them.
         num_points: int. Number of sizes, from `N / 2` to `N`. Defaults to `8`.
         seed: int. Chooses the subsets. Defaults to `0`.
@@ -128,8 +182,9 @@ def extrapolated_frechet_distance(features, reference, num_points=8, seed=0):
     sizes = np.round(1.0 / inverse).astype("int64")
     distances = []
     for size in sizes:
-        chosen = np.sort(rng.choice(len(features), size, replace=False))
-        distances.append(reference.distance_of_features(features[chosen]))
+        times = np.zeros(len(features), "int64")
+        times[rng.choice(len(features), size, replace=False)] = 1
+        distances.append(reference.distance_of_chosen(features, times))
     _, intercept = np.polyfit(1.0 / sizes, distances, 1)
     return float(intercept)
 

@@ -1,18 +1,17 @@
 import keras
-import numpy as np
 from keras import ops
 
+from keras_simple_diffusion.metrics.batched import PictureFeatures
 from keras_simple_diffusion.metrics.inception_network import inception
 from keras_simple_diffusion.metrics.inception_weights import load_inception
 from keras_simple_diffusion.metrics.resizing import RESIZINGS
 from keras_simple_diffusion.metrics.resizing import resize_pictures
-from keras_simple_diffusion.models.compilation import compile_function
 from keras_simple_diffusion.utils.errors import InputError
 
 _SIZE = 299
 
 
-class InceptionFeatures:
+class InceptionFeatures(PictureFeatures):
     """The 2,048 features that FID, KID and precision and recall are of.
 
     It is the Inception network of 2015-12-05 with its quirks. All pictures
@@ -30,6 +29,14 @@ class InceptionFeatures:
 
     Attributes:
         name: string that changes whenever the features do.
+        logits_kernel: float32 array of shape `(2048, num_classes)` for
+            `inception_score`, or `None` where the file has no logits.
+
+    Call arguments:
+        pictures: `uint8` array of shape `(N, H, W, C)`, with 1 or 3 channels.
+
+    Returns:
+        A float32 array of shape `(N, 2048)`.
 
     Example:
     >>> features = keras_simple_diffusion.metrics.InceptionFeatures()
@@ -40,28 +47,24 @@ class InceptionFeatures:
         - [Heusel et al., 2017](https://arxiv.org/abs/1706.08500)
     """
 
-    size = 2048
-
     def __init__(self, weights=None, resize="original", batch_size=32):
         if resize not in RESIZINGS:
             raise InputError(
                 f"`resize` must be one of {RESIZINGS}. Received: "
                 f"resize={resize!r}"
             )
-        if batch_size < 1:
-            raise InputError(
-                f"`batch_size` must be at least 1. Received: {batch_size}"
-            )
-        arrays, digest = load_inception(weights)
+        arrays, self.logits_kernel, digest = load_inception(weights)
         self.resize = resize
-        self.batch_size = batch_size
-        self.name = f"inception-{digest[:16]}-{resize}"
         self._variables = {
             name: keras.Variable(array, dtype="float32", trainable=False)
             for name, array in arrays.items()
         }
-        self._compiled = compile_function(
-            self._compute, list(self._variables.values()), jit_compile=False
+        super().__init__(
+            f"inception-{digest[:16]}-{resize}",
+            2048,
+            batch_size,
+            self._compute,
+            list(self._variables.values()),
         )
 
     def _compute(self, pictures):
@@ -69,32 +72,3 @@ class InceptionFeatures:
         if images.shape[-1] == 1:
             images = ops.repeat(images, 3, axis=-1)
         return inception(images, self._variables)
-
-    def __call__(self, pictures):
-        """Features of pictures.
-
-        Args:
-            pictures: `uint8` array of shape `(N, H, W, C)`, with 1 or 3
-                channels.
-
-        Returns:
-            A float32 array of shape `(N, 2048)`.
-        """
-        pictures = np.asarray(pictures)
-        if (
-            pictures.dtype != "uint8"
-            or pictures.ndim != 4
-            or pictures.shape[-1] not in (1, 3)
-        ):
-            raise InputError(
-                "Pictures must be uint8 of shape (N, H, W, 1 or 3). Received: "
-                f"{pictures.dtype} of shape {pictures.shape}"
-            )
-        features = [np.zeros((0, self.size), "float32")]
-        for start in range(0, len(pictures), self.batch_size):
-            batch = pictures[start : start + self.batch_size]
-            # The last batch is filled up: one size, one program.
-            taken = np.arange(self.batch_size).clip(max=len(batch) - 1)
-            result = self._compiled(ops.convert_to_tensor(batch[taken]))
-            features.append(ops.convert_to_numpy(result)[: len(batch)])
-        return np.concatenate(features)

@@ -16,6 +16,7 @@ _URL = (
 )
 _SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
 _EPSILON = 1e-3  # Of the batch norm.
+_LOGITS = "logits/kernel"
 
 _STEM = {
     "conv": "Conv2d_1a_3x3",
@@ -92,15 +93,17 @@ LAYERS = _STEM | {
 
 
 def load_inception(path=None):
-    """The weights of the 94 convolutions.
+    """The weights of the 94 convolutions, and of the logits.
 
     Args:
-        path: path of a `.npz` with `"LAYER/kernel"` and `"LAYER/bias"`, or of
-            the published `.pth`, for which PyTorch must be installed.
-            Defaults to the published file, downloaded once.
+        path: path of a `.npz` with `"LAYER/kernel"` and `"LAYER/bias"`, and
+            `"logits/kernel"` if there is one; or of the published `.pth`, for
+            which PyTorch must be installed. Defaults to the published file,
+            downloaded once.
 
     Returns:
-        A tuple: a dict of float32 arrays, and the digest of the file.
+        A tuple: a dict of float32 arrays; the kernel of the logits, of shape
+        `(2048, num_classes)`, or `None`; and the digest of the file.
     """
     if path is None:
         path = keras.utils.get_file(origin=_URL, file_hash=_SHA256)
@@ -125,7 +128,8 @@ def load_inception(path=None):
             f"'{path}' does not hold the weights of Inception: {missing[0]} "
             f"and {len(missing) - 1} others are missing."
         )
-    return {name: weights[name] for name in sorted(expected)}, digest
+    convolutions = {name: weights[name] for name in sorted(expected)}
+    return convolutions, weights.get(_LOGITS), digest
 
 
 def fold(state):
@@ -138,6 +142,8 @@ def fold(state):
         A dict of float32 arrays under the names used here.
     """
     weights = {}
+    if "fc.weight" in state:
+        weights[_LOGITS] = np.asarray(state["fc.weight"], "float32").T
     for ours, theirs in LAYERS.items():
         kernel, scale, offset, mean, variance = (
             np.asarray(state[f"{theirs}.{name}"], "float64")

@@ -273,11 +273,15 @@ class _Run:
             self.measurements,
             self.watch,
         ]
+        if settings.quick_fid:
+            shape = self.model.backbone.image_shape
+            callbacks.append(setup.follow_frechet(settings, shape))
         if self.is_main:
             levels = [f"level_loss_{i}" for i in range(_NUM_LEVELS)]
             fields = ["loss", "val_loss", "gradient_norm", "parameter_norm"]
             fields += ["learning_rate", *levels]
             fields += ["pictures_per_second", "waiting", "utilization"]
+            fields += ["quick_fid"] if settings.quick_fid else []
             callbacks += [
                 Progress(
                     position, recipe.steps, recipe.batch_size, settings.minutes

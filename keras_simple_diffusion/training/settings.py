@@ -26,6 +26,10 @@ class RunSettings:
             the one at the end.
         samples_every: int or `None`. Steps between sheets of samples, besides
             the one at the end.
+        quick_fid: int or `None`. Number of pictures of a Fréchet distance
+            that is followed, see
+            `keras_simple_diffusion.evaluation.QuickFrechet`.
+        feature_weights: string or `None`. Weights of Inception for it.
         keep: int. Number of checkpoints to keep.
         snapshots: int or `None`. Number of times, over the run, at which
             averages are kept for `reconstruct`.
@@ -51,6 +55,8 @@ class RunSettings:
     minutes: float | None = None
     checkpoint_every: int | None = None
     samples_every: int | None = None
+    quick_fid: int | None = None
+    feature_weights: str | None = None
     keep: int = 3
     snapshots: int | None = None
     workers: int = 0

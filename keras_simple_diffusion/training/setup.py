@@ -9,6 +9,9 @@ from keras_simple_diffusion.data.listing import MissingSplitError
 from keras_simple_diffusion.data.named import open_data
 from keras_simple_diffusion.data.sources import stack
 from keras_simple_diffusion.data.sources import take
+from keras_simple_diffusion.evaluation.quick_frechet import QuickFrechet
+from keras_simple_diffusion.evaluation.reference import reference_features
+from keras_simple_diffusion.metrics.inception import InceptionFeatures
 from keras_simple_diffusion.models.backbone import DiffusionBackbone
 from keras_simple_diffusion.models.loading import task_class
 from keras_simple_diffusion.models.text_to_image import TextToImage
@@ -181,3 +184,14 @@ def choose_prompts(source):
         return None
     chosen = np.linspace(0, len(captions) - 1, _NUM_PROMPTS).round()
     return [captions[index] for index in sorted(set(chosen.astype(int)))]
+
+
+def follow_frechet(settings, image_shape):
+    """The callback that a run's `quick_fid` asks for."""
+    features = InceptionFeatures(settings.feature_weights)
+    height, width, channels = image_shape
+    source = open_data(settings.data, (height, width), "train", channels)
+    _, statistics = reference_features(source, features)
+    return QuickFrechet(
+        statistics, features, settings.quick_fid, seed=settings.seed
+    )

@@ -1,5 +1,7 @@
 import json
+import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -59,8 +61,8 @@ def test_report_is_the_same_after_an_interruption(place, evaluate):
     assert report["references"]["train"]["count"] == 6
     # As if it had been killed before the second file of features.
     (place / "report.json").unlink()
-    second = place / "report.features" / "steps-2-guidance-1.5" / "00000004.npy"
-    second.unlink()
+    folder = place / "report.features" / "steps-2-guidance-1.5"
+    (folder / "inception" / "00000004.npy").unlink()
     assert evaluate(*options) == 2  # Needs --resume.
     assert evaluate(*options, "--resume", "--guidance", "2") == 2
     assert evaluate(*options, "--resume") == 0
@@ -74,6 +76,34 @@ def test_errors_are_told(place, evaluate, capsys):
     assert "--steps" in capsys.readouterr().err
     assert evaluate("--model", "model", "--output", "report.txt") == 2
     assert ".json" in capsys.readouterr().err
+
+
+@pytest.mark.large
+def test_killed_and_resumed(place, shared_data):
+    weights = str(shared_data / "inception2015_fid_fp32.npz")
+
+    def start(output, *options):
+        command = [sys.executable, "-m", "keras_simple_diffusion", "evaluate"]
+        command += ["--model", "model", "--data", "real", "--seed", "3"]
+        command += ["--metrics", "fid,kid", "--num-images", "40", "--steps"]
+        command += ["2", "--batch-size", "4", "--feature-weights", weights]
+        return subprocess.Popen([*command, "--output", output, *options])
+
+    assert start("whole.json").wait() == 0
+    process = start("killed.json")
+    features = place / "killed.features" / "steps-2-guidance-2.0" / "inception"
+    while process.poll() is None and len(list(features.glob("*.npy"))) < 3:
+        time.sleep(0.01)
+    process.kill()
+    process.wait()
+    assert 3 <= len(list(features.glob("*.npy"))) < 10
+    assert not (place / "killed.json").exists()
+    assert start("killed.json", "--resume").wait() == 0
+    whole, resumed = (
+        json.loads((place / name).read_text())
+        for name in ("whole.json", "killed.json")
+    )
+    assert whole == resumed
 
 
 @pytest.mark.large

@@ -1,8 +1,12 @@
+import hashlib
+
 import numpy as np
 import pytest
 
 import keras_simple_diffusion as ksd
 from keras_simple_diffusion import evaluation
+from keras_simple_diffusion.evaluation.digests import picture_digests
+from keras_simple_diffusion.utils.errors import InputError
 
 
 class Colours:
@@ -18,6 +22,11 @@ class Colours:
         return pictures.reshape(len(pictures), -1).astype("float32") / 255
 
 
+METRICS = [
+    name for name, network in evaluation.METRICS.items() if network == "inception"
+]
+
+
 def pictures(count, seed=0):
     rng = np.random.default_rng(seed)
     return rng.integers(0, 256, (count, 2, 2, 3), "uint8")
@@ -31,15 +40,20 @@ def test_shards_go_on_where_they_stopped(tmp_path):
             raise KeyboardInterrupt
         return images[numbers]
 
-    shards = evaluation.FeatureShards(tmp_path, 50, 8)
+    shards = evaluation.FeatureShards(tmp_path / "colours", 50, 8)
     with pytest.raises(KeyboardInterrupt):
-        shards.fill(broken, features)
+        evaluation.fill_shards(broken, [(shards, features)])
     assert features.count == 24
-    shards.fill(lambda numbers: images[numbers], features)
+    # What is new is computed of all pictures, the rest is not done again.
+    digests = evaluation.FeatureShards(tmp_path / "sha256", 50, 8)
+    outputs = [(shards, features), (digests, picture_digests)]
+    evaluation.fill_shards(lambda numbers: images[numbers], outputs)
     assert features.count == 50
     np.testing.assert_array_equal(
         np.concatenate(list(shards)), Colours()(images)
     )
+    expected = hashlib.sha256(images[9].tobytes()).hexdigest()
+    assert np.concatenate(list(digests))[9].tobytes().hex() == expected
     assert shards.statistics().count == 50
     taken = shards.take(20)
     assert taken.shape == (20, 12)
@@ -71,8 +85,10 @@ def test_scores_equal_the_metrics(tmp_path):
     source = ksd.data.ArraySource(real)
     reference = evaluation.reference_features(source, Colours(), tmp_path)
     shards = evaluation.FeatureShards(tmp_path / "fake", 64, 16)
-    shards.fill(lambda numbers: fake[numbers], Colours())
-    scores = evaluation.compute_scores(shards, *reference, evaluation.METRICS)
+    evaluation.fill_shards(
+        lambda numbers: fake[numbers], [(shards, Colours())]
+    )
+    scores = evaluation.compare_features(shards, *reference, METRICS)
     x, y = Colours()(fake), Colours()(real)
     statistics = ksd.metrics.feature_statistics(fake, Colours())
     fid = ksd.metrics.frechet_distance(statistics, reference[1])
@@ -84,3 +100,53 @@ def test_scores_equal_the_metrics(tmp_path):
     assert (scores["precision"], scores["recall"]) == recall
     nearest, _ = ksd.metrics.nearest_distances(x, y)
     assert scores["nearest_distance_smallest"] == nearest.min()
+
+
+def test_scores_that_need_no_real_pictures(tmp_path):
+    votes = np.eye(4)[np.arange(40) % 4]
+    shards = evaluation.FeatureShards(tmp_path, 40, 16)
+    evaluation.fill_shards(lambda numbers: votes[numbers], [(shards, np.copy)])
+    labels = list(np.arange(40) % 4)
+    labels[:10] = [3] * 10  # Two of them are read so.
+    scores = evaluation.score_alone(
+        {"classifier": shards}, {}, labels, None, ["class_accuracy"]
+    )
+    assert scores == {"class_accuracy": 32 / 40}
+
+
+@pytest.fixture
+def model():
+    backbone = ksd.models.UViTBackbone(
+        (4, 4, 3), channels=(8, 8), blocks=(1, 1), num_classes=2
+    )
+    model = ksd.models.DiffusionModel(backbone)
+    model.compile()
+    return model
+
+
+def test_quick_distance_keeps_to_its_share(model):
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (8, 4, 4, 3), "uint8")
+    real = ksd.metrics.feature_statistics(images, Colours())
+    follow = evaluation.QuickFrechet(
+        real, Colours(), num_images=6, share=1e-6, num_steps=2
+    )
+    data = {"images": images, "labels": np.arange(8) % 2}
+    history = model.fit(data, epochs=3, verbose=0, callbacks=[follow]).history
+    assert len(history["quick_fid"]) == 1  # The first, which is always done.
+    assert follow.seconds > 0
+    # A budget that is never used up: after each epoch, of today's weights.
+    follow = evaluation.QuickFrechet(
+        real, Colours(), num_images=6, share=1.0, num_steps=2
+    )
+    follow.began = -1e6
+    history = model.fit(data, epochs=2, verbose=0, callbacks=[follow]).history
+    assert len(history["quick_fid"]) == 2
+    drawn = model.generate(6, [0, 1] * 3, seed=0, num_steps=2)
+    with pytest.warns(UserWarning, match="6 pictures"):
+        expected = ksd.metrics.frechet_distance(
+            ksd.metrics.feature_statistics(drawn, Colours()), real
+        )
+    assert history["quick_fid"][-1] == pytest.approx(expected, rel=1e-6)
+    with pytest.raises(InputError, match="share=0"):
+        evaluation.QuickFrechet(real, Colours(), share=0)

@@ -72,7 +72,10 @@ def test_frechet_distance_equals_scipys_root(count):
     expected = shift @ shift + sum(map(np.trace, covariances)) - 2 * overlap
     assert distance == pytest.approx(np.real(expected), rel=1e-6)
     target = FrechetReference(statistics_of(b))
-    assert target.distance_of_features(a) == pytest.approx(distance, rel=1e-6)
+    once = np.ones(len(a), "int64")
+    assert target.distance_of_chosen(a, once) == pytest.approx(
+        distance, rel=1e-6
+    )
 
 
 @pytest.mark.filterwarnings("ignore:A Fréchet distance of")
@@ -114,6 +117,45 @@ def test_extrapolation_takes_the_bias_away():
     exact = metrics.extrapolated_frechet_distance(features, reference)
     assert biased > 0.1  # The true distance is 0.
     assert abs(exact) < 0.2 * biased
+
+
+class Batches:
+    """Features that are never all in memory."""
+
+    def __init__(self, features):
+        self.features = features
+
+    def __len__(self):
+        return len(self.features)
+
+    def __iter__(self):
+        yield from np.array_split(self.features, 7)
+
+
+def test_batches_give_what_the_array_gives():
+    a, b = sets()
+    target = FrechetReference(statistics_of(b))
+    for function in (
+        metrics.extrapolated_frechet_distance,
+        metrics.bootstrap_frechet_distance,
+    ):
+        value = function(a, target)
+        assert function(Batches(a), target) == pytest.approx(value, rel=1e-9)
+
+
+def test_bootstrap_is_the_spread_of_new_samples():
+    rng = np.random.default_rng(0)
+    reference = metrics.FeatureStatistics(4)
+    reference.add(rng.normal(size=(5000, 4)))
+    target = FrechetReference(reference)
+
+    def sample():
+        return rng.normal(size=(500, 4)) + 1.0
+
+    once = np.ones(500, "int64")
+    values = [target.distance_of_chosen(sample(), once) for _ in range(400)]
+    error = metrics.bootstrap_frechet_distance(sample(), target, 200)
+    assert error == pytest.approx(np.std(values), rel=0.25)
 
 
 def test_kernel_distance_equals_its_definition():

@@ -77,8 +77,13 @@ def test_published_layout_is_folded(shared_data, tmp_path):
             "bn.running_var": variance,
         }.items():
             state[f"{theirs}.{name}"] = torch.tensor(np.array(value))
+    logits = rng.normal(size=(1008, 2048)).astype("float32")
+    state["fc.weight"] = torch.tensor(logits)
     torch.save(state, tmp_path / "published.pth")
-    weights, _ = inception_weights.load_inception(tmp_path / "published.pth")
+    weights, kernel, _ = inception_weights.load_inception(
+        tmp_path / "published.pth"
+    )
+    np.testing.assert_array_equal(kernel, logits.T)
     assert set(weights) == set(expected)
     for name, value in weights.items():
         np.testing.assert_allclose(value, expected[name], atol=1e-6)

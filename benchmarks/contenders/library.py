@@ -1,0 +1,95 @@
+"""This library, on the backend of this process."""
+
+import keras
+import numpy as np
+from contenders import NUM_CLASSES
+from contenders import NUM_HEADS
+from contenders import STEPS
+from keras import ops
+
+import keras_simple_diffusion as ksd
+from keras_simple_diffusion.models.compilation import compile_function
+from keras_simple_diffusion.models.cost import count_macs
+
+
+def make_backbone(setting):
+    """The network, none of whose weights is zero."""
+    keras.utils.set_random_seed(0)
+    network = dict(setting.network)
+    is_unet = "attention_levels" in network
+    kind = ksd.models.UNetBackbone if is_unet else ksd.models.UViTBackbone
+    backbone = kind(
+        **network,
+        num_heads=NUM_HEADS,
+        num_classes=NUM_CLASSES,
+        dtype=setting.dtype,
+    )
+    rng = np.random.default_rng(0)
+    for weight in backbone.weights:
+        if not np.any(ops.convert_to_numpy(weight.value)):
+            values = rng.normal(0.0, 0.02, weight.shape)
+            weight.assign(values.astype("float32"))
+    return backbone
+
+
+def gmacs(backbone):
+    """Billions of multiply-accumulates of one picture."""
+    return sum(count_macs(backbone).values()) / 1e9
+
+
+def make(setting):
+    backbone = make_backbone(setting)
+    facts = {
+        "gmacs": gmacs(backbone),
+        "parameters": backbone.count_params(),
+        "keras": keras.__version__,
+    }
+    model = ksd.models.DiffusionModel(
+        backbone, schedule=ksd.schedules.CosineSchedule()
+    )
+    pictures, labels = setting.pictures()
+    if setting.task == "train":
+        model.compile(
+            optimizer=keras.optimizers.Adam(1e-4),
+            ema_decay=0.999,
+            jit_compile=setting.compiled or "auto",
+        )
+        data = {
+            "images": np.tile(pictures, (setting.repeats, 1, 1, 1)),
+            "labels": np.tile(labels, setting.repeats),
+        }
+        size = setting.batch_size
+
+        def train():
+            model.fit(data, batch_size=size, verbose=0, shuffle=False)
+
+        return train, facts
+    if setting.task == "sample":
+
+        def sample():
+            for _ in range(setting.repeats):
+                model.generate(
+                    labels=labels,
+                    num_steps=STEPS,
+                    guidance_scale=setting.guidance,
+                    seed=0,
+                    batch_size=setting.batch_size,
+                )
+
+        return sample, facts
+    noise, log_snr = setting.noise()
+    inputs = {"noisy_images": noise, "log_snr": log_snr, "labels": labels}
+    inputs = {k: ops.convert_to_tensor(v) for k, v in inputs.items()}
+    forward = compile_function(
+        lambda inputs: backbone(inputs, training=False),
+        backbone.variables,
+        setting.compiled,
+    )
+    output = ops.convert_to_numpy(forward(inputs))
+    facts["checksum"] = float(np.abs(output).mean())
+
+    def predict():
+        for _ in range(setting.repeats):
+            ops.convert_to_numpy(forward(inputs))
+
+    return predict, facts

@@ -1,0 +1,189 @@
+"""Training steps, forward passes and sampling: ours beside others', in turn.
+
+    python benchmarks/contest.py --task train --output docs/performance.jsonl
+
+Each contender is a process of its own; they take turns, and ratios are those
+of median times. They are the library on each backend, the same network written
+by hand (`twins/`, which get the library's weights and must give its output),
+and other projects where they are installed (see `contenders/`). The rate is
+also told per operation, and as a share of what matrix products reach in the
+same process. One JSON line is appended to the output.
+"""
+
+import argparse
+import importlib
+import json
+import os
+import pathlib
+import platform
+import resource
+import sys
+import time
+
+import numpy as np
+import turns
+from contenders import STEPS
+from contenders import Setting
+
+NETWORKS = {
+    "uvit_small": {
+        "image_shape": (64, 64, 3),
+        "channels": (32, 64, 256),
+        "blocks": (2, 2, 6),
+        "embedding_dim": 256,
+    },
+    "unet_small": {
+        "image_shape": (64, 64, 3),
+        "channels": (32, 64, 128, 128),
+        "blocks": (2, 2, 2, 2),
+        "attention_levels": (2, 3),
+        "embedding_dim": 256,
+    },
+    "uvit_full": {
+        "image_shape": (128, 128, 3),
+        "channels": (128, 256, 512, 2048),
+        "blocks": (2, 2, 2, 36),
+        "embedding_dim": 1024,
+    },
+}
+# Name: the file in `contenders`, the backend, whether compiled.
+CONTENDERS = {
+    "ours jax": ("library", "jax", False),
+    "ours tensorflow": ("library", "tensorflow", False),
+    "ours torch": ("library", "torch", False),
+    "ours torch compiled": ("library", "torch", True),
+    "twin jax": ("twin", "jax", False),
+    "twin torch": ("twin", "torch", False),
+    "twin torch compiled": ("twin", "torch", True),
+    "lucidrains": ("lucidrains", "torch", False),
+    "lucidrains compiled": ("lucidrains", "torch", True),
+    "bayesflow jax": ("bayesflow_uvit", "jax", False),
+    "bayesflow tensorflow": ("bayesflow_uvit", "tensorflow", False),
+    "bayesflow torch": ("bayesflow_uvit", "torch", False),
+}
+BASE = "twin torch"
+
+
+def work(name, args):
+    file, backend, compiled = CONTENDERS[name]
+    os.environ["KERAS_BACKEND"] = backend
+    setting = Setting(
+        args.task,
+        NETWORKS[args.network],
+        args.batch_size,
+        args.repeats,
+        args.dtype,
+        compiled,
+        args.guidance,
+    )
+    function, facts = importlib.import_module(f"contenders.{file}").make(
+        setting
+    )
+
+    def told():
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        return {**facts, "peak_mib": round(peak), "matmul": matmul(backend)}
+
+    turns.serve(function, told)
+
+
+def matmul(backend, size=2048, rounds=5):
+    """Billions of multiply-accumulates a second of a matrix product."""
+    if backend == "torch":
+        import torch
+
+        x = torch.ones(size, size)
+
+        def product():
+            (x @ x)[0, 0].item()
+    elif backend == "jax":
+        import jax
+        import jax.numpy as jnp
+
+        x, multiply = jnp.ones((size, size)), jax.jit(lambda x: x @ x)
+
+        def product():
+            multiply(x).block_until_ready()
+    else:
+        import tensorflow as tf
+
+        x = tf.ones((size, size))
+
+        def product():
+            tf.linalg.matmul(x, x)[0, 0].numpy()
+
+    seconds = []
+    for _ in range(rounds):
+        started = time.perf_counter()
+        product()
+        seconds.append(time.perf_counter() - started)
+    return size**3 / min(seconds) / 1e9
+
+
+def report(args, facts, seconds):
+    batches = args.repeats * args.batch_size
+    base = BASE if BASE in seconds else next(iter(seconds))
+    rows = {}
+    for name, values in seconds.items():
+        fact = facts[name]
+        rate = batches / np.median(values)
+        operations = rate * fact["gmacs"] * (3 if args.task == "train" else 1)
+        if args.task == "sample":
+            operations *= fact.get("steps", STEPS)
+            operations *= 2 if fact.get("guided", args.guidance != 1.0) else 1
+        rows[name] = {
+            "pictures_per_second": round(float(rate), 3),
+            **turns.ratio(values, seconds[base]),
+            "gmacs_per_second": round(float(operations), 1),
+            "share_of_matmul": round(float(operations / fact["matmul"]), 3),
+            **fact,
+        }
+    sums = [f["checksum"] for f in facts.values() if "checksum" in f]
+    if sums:
+        assert np.allclose(sums, sums[0], rtol=1e-3), sums
+    return {
+        **{k: v for k, v in vars(args).items() if k not in ("output", "worker")},
+        "base": base,
+        "rows": rows,
+        "cpus": os.cpu_count(),
+        "machine": f"{platform.machine()}, {platform.system()}",
+    }
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument(
+        "--task", choices=("train", "forward", "sample"), required=True
+    )
+    parser.add_argument("--network", choices=NETWORKS, default="uvit_small")
+    parser.add_argument("--contenders", help="comma-separated; default: all")
+    parser.add_argument("--batch-size", type=int, default=8)
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--repeats", type=int, default=4, help="a turn")
+    parser.add_argument("--dtype", default="float32")
+    parser.add_argument("--guidance", type=float, default=1.0)
+    parser.add_argument("--output", type=pathlib.Path)
+    parser.add_argument("--worker", help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.worker:
+        work(args.worker, args)
+        return
+    names = args.contenders.split(",") if args.contenders else CONTENDERS
+    unknown = set(names) - set(CONTENDERS)
+    if unknown:
+        sys.exit(f"No such contenders: {unknown}. There are: {[*CONTENDERS]}")
+    found = report(args, *turns.take_turns(names, args.rounds))
+    for name, row in found["rows"].items():
+        print(
+            f"{name:24}{row['pictures_per_second']:10.2f} pictures/s"
+            f"{row['ratio']:8.3f} {row['quartiles']}"
+            f"{row['share_of_matmul']:8.2f} of matmul"
+            f"{row['first_seconds']:8.1f} s first{row['peak_mib']:7} MiB"
+        )
+    if args.output:
+        with open(args.output, "a") as file:
+            file.write(json.dumps(found) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,136 @@
+"""The pictures that `evaluate` measures: stored ones, or a model's."""
+
+import collections
+import dataclasses
+import io
+import itertools
+import pathlib
+from collections.abc import Callable
+
+import numpy as np
+from PIL import Image
+
+from keras_simple_diffusion import data
+from keras_simple_diffusion.cli import sampling
+from keras_simple_diffusion.data.listing import list_pictures
+from keras_simple_diffusion.distribution import native
+from keras_simple_diffusion.evaluation.digests import digest_of
+from keras_simple_diffusion.training import RunSettings
+from keras_simple_diffusion.utils.errors import InputError
+
+_NUM_IMAGES = 10_000
+
+
+@dataclasses.dataclass
+class Entry:
+    """One set of pictures to measure.
+
+    Args:
+        facts: dict of how they were made.
+        count: int.
+        read: function of a list of their numbers that returns a `uint8` array
+            of shape `(N, H, W, C)`.
+        labels: list of ints, the classes asked for, or `None`.
+    """
+
+    facts: dict
+    count: int
+    read: Callable
+    labels: list | None = None
+
+    @property
+    def name(self):
+        """Name of the folder of their features."""
+        facts = self.facts
+        return f"steps-{facts.get('steps')}-guidance-{facts.get('guidance')}"
+
+
+def is_stored(model):
+    """Whether it is a folder or zip of pictures, rather than a model."""
+    path = pathlib.Path(model)
+    if path.is_dir():
+        return not any(
+            (path / name).exists() for name in ("config.json", "preset")
+        )
+    return path.is_file()
+
+
+def stored_entry(settings):
+    """Pictures that are there already.
+
+    Returns:
+        A tuple of their shape and an `Entry`.
+    """
+    if settings["steps"] != [None] or settings["guidance"] != [None]:
+        raise InputError(
+            "Pictures that are drawn already have their steps and guidance: "
+            "leave --steps, --guidance and --protocol out."
+        )
+    listing = list_pictures(settings["model"])
+    content = listing.container.read(listing.names[0])
+    with Image.open(io.BytesIO(content)) as image:
+        width, height = image.size
+    source = data.open_data(settings["model"], (height, width))
+    count = min(settings["num_images"] or len(source), len(source))
+
+    def read(numbers):
+        return np.stack([source[i]["images"] for i in numbers])
+
+    facts = {"fingerprint": source.fingerprint}
+    return source.image_shape, Entry(facts, count, read)
+
+
+def drawn_entries(task, settings):
+    """Pictures that a model draws, for all steps and guidances.
+
+    Returns:
+        A list of `Entry`s.
+    """
+    count, labels = sampling.choose_labels(
+        task, None, settings["num_images"] or _NUM_IMAGES
+    )
+    interval = sampling.read_interval(settings["guidance_interval"])
+    sampler = sampling.make_sampler(settings["sampler"])
+    weights = _weights_facts(task, settings["model"])
+
+    def entry(steps, guidance):
+        facts = {
+            "steps": task.num_steps if steps is None else steps,
+            "guidance": task.guidance_scale if guidance is None else guidance,
+            "guidance_interval": interval and list(interval),
+            "sampler": type(sampler or task.sampler).__name__,
+            "seed": settings["seed"],
+            "weights": weights,
+            "class_balance": labels and dict(collections.Counter(labels)),
+        }
+
+        def read(numbers):
+            return task.generate(
+                len(numbers),
+                labels and [labels[i] for i in numbers],
+                indices=numbers,
+                seed=settings["seed"],
+                num_steps=facts["steps"],
+                guidance_scale=facts["guidance"],
+                guidance_interval=interval,
+                sampler=sampler,
+                batch_size=settings["batch_size"],
+            )
+
+        return Entry(facts, count, read, labels)
+
+    pairs = itertools.product(settings["steps"], settings["guidance"])
+    return [entry(*pair) for pair in pairs]
+
+
+def _weights_facts(task, name):
+    """Which weights draw: the average's decay where it is known, a digest."""
+    facts = {"kind": "average"}
+    if (pathlib.Path(name) / "preset").exists():
+        facts["ema_decay"] = RunSettings.read(name).recipe.ema_decay
+    with task.averaged_weights():
+        facts["sha256"] = digest_of(
+            native.to_numpy(variable.value)
+            for variable in task.backbone.weights
+        )
+    return facts
