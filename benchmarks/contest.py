@@ -57,6 +57,7 @@ CONTENDERS = {
     "twin torch compiled": ("twin", "torch", True),
     "lucidrains": ("lucidrains", "torch", False),
     "lucidrains compiled": ("lucidrains", "torch", True),
+    "diffusers": ("diffusers_unet", "torch", False),
     "bayesflow jax": ("bayesflow_uvit", "jax", False),
     "bayesflow tensorflow": ("bayesflow_uvit", "tensorflow", False),
     "bayesflow torch": ("bayesflow_uvit", "torch", False),

@@ -75,7 +75,7 @@ def evaluate(
     ] = None,
     clip: Annotated[
         str | None,
-        typer.Option(help="Preset of CLIP. (default: clip_vit_large_patch14)"),
+        typer.Option(help="Preset of CLIP. (default: clip_vit_base_patch32)"),
     ] = None,
     classifier: Annotated[
         str | None,

@@ -19,6 +19,7 @@ from keras_simple_diffusion.training import RunSettings
 from keras_simple_diffusion.utils.errors import InputError
 
 _NUM_IMAGES = 10_000
+_PROMPT = "a photo of a {}"  # What CLIP is told of a class.
 
 
 @dataclasses.dataclass
@@ -31,12 +32,14 @@ class Entry:
         read: function of a list of their numbers that returns a `uint8` array
             of shape `(N, H, W, C)`.
         labels: list of ints, the classes asked for, or `None`.
+        captions: list of strings, what was asked for, or `None`.
     """
 
     facts: dict
     count: int
     read: Callable
     labels: list | None = None
+    captions: list | None = None
 
     @property
     def name(self):
@@ -92,6 +95,9 @@ def drawn_entries(task, settings):
     interval = sampling.read_interval(settings["guidance_interval"])
     sampler = sampling.make_sampler(settings["sampler"])
     weights = _weights_facts(task, settings["model"])
+    captions = None
+    if labels and task.class_names:
+        captions = [_PROMPT.format(task.class_names[i]) for i in labels]
 
     def entry(steps, guidance):
         facts = {
@@ -117,7 +123,7 @@ def drawn_entries(task, settings):
                 batch_size=settings["batch_size"],
             )
 
-        return Entry(facts, count, read, labels)
+        return Entry(facts, count, read, labels, captions)
 
     pairs = itertools.product(settings["steps"], settings["guidance"])
     return [entry(*pair) for pair in pairs]

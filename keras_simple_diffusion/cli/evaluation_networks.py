@@ -3,7 +3,7 @@
 from keras_simple_diffusion.evaluation.scores import networks_of
 from keras_simple_diffusion.metrics import CLIPFeatures
 from keras_simple_diffusion.metrics import ClassifierOutputs
-from keras_simple_diffusion.metrics import DINOv2Features
+from keras_simple_diffusion.metrics import DINOFeatures
 from keras_simple_diffusion.metrics import InceptionFeatures
 from keras_simple_diffusion.utils.errors import InputError
 
@@ -30,7 +30,7 @@ def load_networks(settings, files):
                 files[name], settings["resize"], size
             )
         elif name == "dinov2":
-            networks[name] = DINOv2Features(**chosen, batch_size=size)
+            networks[name] = DINOFeatures(**chosen, batch_size=size)
         elif name == "clip":
             networks[name] = CLIPFeatures(**chosen, batch_size=size)
         elif name == "classifier":

@@ -99,6 +99,11 @@ def _check(task, metrics):
             "`class_accuracy` needs a model with classes, whose pictures were "
             "asked for by class."
         )
+    if "clip_score" in metrics and not (is_conditional and task.class_names):
+        raise InputError(
+            "`clip_score` needs a model whose pictures are asked for in words: "
+            "one of text, or one whose classes have names."
+        )
     if "bits_per_dimension" in metrics and task is None:
         raise InputError("`bits_per_dimension` needs a model, not pictures.")
 
@@ -138,8 +143,11 @@ def _measure(entry, folder, settings, networks, references, num_resamples):
                     drawn[name], shards, statistics, metrics, num_resamples
                 )
             )
+    text_features = None
+    if "clip_score" in metrics:
+        text_features = networks["clip"].embed_text(entry.captions)
     scores["alone"] = evaluation.score_alone(
-        drawn, networks, entry.labels, metrics
+        drawn, networks, entry.labels, text_features, metrics
     )
     return {
         **entry.facts,
@@ -154,20 +162,18 @@ def _likelihood(task, source, folder, settings):
     count = min(len(source), settings["num_images"] or len(source))
     shards = evaluation.FeatureShards(folder, count, settings["batch_size"])
 
-    def read(numbers):
-        return [(i, source[i]) for i in numbers]
-
-    def bits(examples):
-        numbers = [i for i, _ in examples]
-        images = np.stack([example["images"] for _, example in examples])
+    def bits(numbers):
+        examples = [source[i] for i in numbers]
+        images = np.stack([example["images"] for example in examples])
         labels = None
         if task.backbone.num_classes is not None:
-            labels = [int(example["labels"]) for _, example in examples]
-        return bits_per_dimension(
-            task, images, labels, indices=numbers, seed=settings["seed"]
+            labels = [int(example["labels"]) for example in examples]
+        bound = bits_per_dimension(
+            task, images, labels, seed=settings["seed"], indices=numbers
         )
+        return bound.bits[:, None]
 
-    evaluation.fill_shards(read, [(shards, bits)], folder.name)
+    evaluation.fill_shards(list, [(shards, bits)], folder.name)
     values = np.concatenate(list(shards))
     return {
         "mean": float(values.mean()),

@@ -1,6 +1,6 @@
 import numpy as np
 
-clip_score = None  # TODO
+from keras_simple_diffusion.metrics.clip import clip_score
 from keras_simple_diffusion.metrics.frechet import FrechetReference
 from keras_simple_diffusion.metrics.frechet import bootstrap_frechet_distance
 from keras_simple_diffusion.metrics.frechet import extrapolated_frechet_distance
