@@ -143,7 +143,9 @@ def report(args, facts, seconds):
     if sums:
         assert np.allclose(sums, sums[0], rtol=1e-3), sums
     return {
-        **{k: v for k, v in vars(args).items() if k not in ("output", "worker")},
+        **{
+            k: v for k, v in vars(args).items() if k not in ("output", "worker")
+        },
         "base": base,
         "rows": rows,
         "cpus": os.cpu_count(),

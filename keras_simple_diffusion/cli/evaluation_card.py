@@ -19,8 +19,7 @@ def write_card(report):
         lines += [_describe(result), ""]
         columns = [s for s, scores in result["scores"].items() if scores]
         names = {n: None for s in columns for n in result["scores"][s]}
-        titles = ["generated" if s == "alone" else s for s in columns]
-        lines.append(f"| | {' | '.join(titles)} |")
+        lines.append(f"| | {' | '.join(columns)} |")
         lines.append("|---" * (len(columns) + 1) + "|")
         for name in names:
             cells = [_show(result["scores"][s].get(name)) for s in columns]
@@ -51,8 +50,8 @@ def _describe(result):
     interval = result["guidance_interval"]
     within = f" for log-SNRs in {interval}" if interval else ""
     decay = result["weights"].get("ema_decay")
-    average = f"averaged weights (decay {decay})" if decay else (
-        "averaged weights"
+    average = (
+        f"averaged weights (decay {decay})" if decay else ("averaged weights")
     )
     return (
         f"{result['num_images']:,} pictures, {result['sampler']}, "

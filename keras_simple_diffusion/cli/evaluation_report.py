@@ -146,7 +146,7 @@ def _measure(entry, folder, settings, networks, references, num_resamples):
     text_features = None
     if "clip_score" in metrics:
         text_features = networks["clip"].embed_text(entry.captions)
-    scores["alone"] = evaluation.score_alone(
+    scores["generated"] = evaluation.score_alone(
         drawn, networks, entry.labels, text_features, metrics
     )
     return {

@@ -49,7 +49,13 @@ class LikelihoodBound:
 
 
 def bits_per_dimension(
-    model, images, labels=None, num_times=32, seed=0, batch_size=64
+    model,
+    images,
+    labels=None,
+    num_times=32,
+    seed=0,
+    batch_size=64,
+    indices=None,
 ):
     """Upper bound of the negative log-likelihood, in bits per dimension.
 
@@ -83,6 +89,8 @@ def bits_per_dimension(
         seed: int. What is drawn for picture `i` depends on the seed and on `i`
             alone. Defaults to `0`.
         batch_size: int. Defaults to `64`.
+        indices: optional list of ints, the numbers `i` of the pictures.
+            Defaults to `0, 1, ...`; others measure a part of a larger set.
 
     Returns:
         A `LikelihoodBound`.
@@ -118,7 +126,7 @@ def bits_per_dimension(
     generation.count_images(len(images), labels)
     seed = generation.to_seed(seed)
     high, low = ops.convert_to_numpy(model.schedule([0.0, 1.0])).tolist()
-    numbers = np.arange(len(images), dtype="int32")
+    numbers = generation.to_indices(indices, len(images))
     # Evenly spread over the pictures as well, however many there are.
     first = np.random.default_rng(seed % 2**64).random()
     offsets = ((first + _GOLDEN_RATIO * numbers) % 1.0).astype("float32")

@@ -3,12 +3,16 @@ import subprocess
 import sys
 import time
 
+import keras
 import numpy as np
 import pytest
 from PIL import Image
 
 import keras_simple_diffusion as ksd
 from keras_simple_diffusion import cli
+
+
+_OF_THE_MODEL = "class_accuracy,bits_per_dimension"
 
 
 @pytest.fixture
@@ -47,7 +51,11 @@ def evaluate(place, monkeypatch, shared_data):
 
 
 def test_report_is_the_same_after_an_interruption(place, evaluate):
-    options = ["--model", "model", "--metrics", "kid,precision_recall"]
+    inputs = keras.Input((8, 8, 3))
+    flat = keras.layers.Flatten()(inputs)
+    keras.Model(inputs, keras.layers.Dense(2)(flat)).save("reader.keras")
+    options = ["--model", "model", "--classifier", "reader.keras"]
+    options += ["--metrics", f"kid,precision_recall,{_OF_THE_MODEL}"]
     options += ["--num-images", "6", "--batch-size", "4", "--steps", "2"]
     options += ["--guidance", "1.5"]
     assert evaluate(*options, "--seed", "3") == 0
@@ -56,17 +64,39 @@ def test_report_is_the_same_after_an_interruption(place, evaluate):
     assert result["steps"] == 2 and result["guidance"] == 1.5
     assert result["seed"] == 3 and result["sampler"] == "DDPMSampler"
     assert result["class_balance"] == {"0": 3, "1": 3}
-    assert set(result["scores"]) == {"train", "test"}
+    assert len(result["weights"]["sha256"]) == 64
+    assert result["scores"]["generated"]["class_accuracy"] * 6 % 1 == 0
     assert {"kid", "precision", "recall"} < set(result["scores"]["test"])
     assert report["references"]["train"]["count"] == 6
+    bits = report["bits_per_dimension"]["test"]
+    assert bits["count"] == 6 and bits["standard_error"] > 0
+    card = (place / "report.md").read_text()
+    assert f"| kid | {result['scores']['train']['kid']:.4g} |" in card
+    assert f"{bits['mean']:.3f} ±" in card
     # As if it had been killed before the second file of features.
     (place / "report.json").unlink()
     folder = place / "report.features" / "steps-2-guidance-1.5"
     (folder / "inception" / "00000004.npy").unlink()
+    (place / "report.features" / "bits-test" / "00000000.npy").unlink()
     assert evaluate(*options) == 2  # Needs --resume.
     assert evaluate(*options, "--resume", "--guidance", "2") == 2
     assert evaluate(*options, "--resume") == 0
     assert json.loads((place / "report.json").read_text()) == report
+
+
+def test_protocol_fills_in_what_is_not_given(place, evaluate, capsys):
+    # Its Inception Score needs logits, which the file does not have.
+    assert evaluate("--model", "model", "--protocol", "simple_diffusion") == 2
+    assert "needs logits" in capsys.readouterr().err
+    options = ["--model", "model", "--protocol", "simple_diffusion"]
+    options += ["--metrics", "kid", "--num-images", "4", "--steps", "2"]
+    options += ["--batch-size", "4"]
+    assert evaluate(*options) == 0
+    report = json.loads((place / "report.json").read_text())
+    (result,) = report["results"]
+    assert report["settings"]["protocol"] == "simple_diffusion"
+    assert result["sampler"] == "DDPMSampler" and result["guidance"] == 1
+    assert (result["steps"], result["num_images"]) == (2, 4)
 
 
 def test_errors_are_told(place, evaluate, capsys):
@@ -76,6 +106,11 @@ def test_errors_are_told(place, evaluate, capsys):
     assert "--steps" in capsys.readouterr().err
     assert evaluate("--model", "model", "--output", "report.txt") == 2
     assert ".json" in capsys.readouterr().err
+    assert evaluate("--model", "model", "--metrics", "class_accuracy") == 2
+    assert "--classifier" in capsys.readouterr().err
+    options = ["--model", "real", "--metrics", "bits_per_dimension"]
+    assert evaluate(*options) == 2
+    assert "needs a model" in capsys.readouterr().err
 
 
 @pytest.mark.large

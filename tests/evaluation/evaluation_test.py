@@ -23,7 +23,9 @@ class Colours:
 
 
 METRICS = [
-    name for name, network in evaluation.METRICS.items() if network == "inception"
+    name
+    for name, network in evaluation.METRICS.items()
+    if network == "inception"
 ]
 
 
@@ -85,9 +87,7 @@ def test_scores_equal_the_metrics(tmp_path):
     source = ksd.data.ArraySource(real)
     reference = evaluation.reference_features(source, Colours(), tmp_path)
     shards = evaluation.FeatureShards(tmp_path / "fake", 64, 16)
-    evaluation.fill_shards(
-        lambda numbers: fake[numbers], [(shards, Colours())]
-    )
+    evaluation.fill_shards(lambda numbers: fake[numbers], [(shards, Colours())])
     scores = evaluation.compare_features(shards, *reference, METRICS)
     x, y = Colours()(fake), Colours()(real)
     statistics = ksd.metrics.feature_statistics(fake, Colours())

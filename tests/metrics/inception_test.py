@@ -1,6 +1,7 @@
 import importlib.util
 import pathlib
 
+import keras
 import numpy as np
 import pytest
 import torch
@@ -104,3 +105,27 @@ def test_wrong_pictures_are_told(shared_data):
     with pytest.raises(InputError, match="uint8"):
         network(np.zeros((2, 8, 8, 3), "float32"))
     assert network(np.zeros((0, 8, 8, 3), "uint8")).shape == (0, 2048)
+
+
+@pytest.mark.large
+@pytest.mark.skipif(
+    keras.config.backend() != "jax", reason="Keras distributes on JAX"
+)
+@pytest.mark.filterwarnings("ignore:A Fréchet distance of")
+def test_devices_and_batches_change_nothing(shared_data):
+    path = shared_data / WEIGHTS
+    pictures = real_pictures(shared_data, 48)
+
+    def distance(batch_size):
+        network = ksd.metrics.InceptionFeatures(path, batch_size=batch_size)
+        a, b = (
+            ksd.metrics.feature_statistics(part, network)
+            for part in (pictures[:24], pictures[24:])
+        )
+        return ksd.metrics.frechet_distance(a, b)
+
+    expected = distance(8)
+    assert distance(6) == pytest.approx(expected, rel=1e-6)
+    with ksd.distribution.distribute("data") as distribution:
+        assert distribution.num_model_replicas == 8
+        assert distance(8) == pytest.approx(expected, rel=1e-6)

@@ -162,6 +162,10 @@ def test_bits_of_a_picture_depend_on_seed_and_number_alone():
     first = bits(seed=5)
     np.testing.assert_allclose(bits(seed=5, batch_size=7), first, atol=1e-5)
     np.testing.assert_allclose(bits(7, seed=5), first[:7], atol=1e-5)
+    last = ksd.metrics.bits_per_dimension(
+        model, pictures[7:], labels[7:], 3, seed=5, indices=[7, 8, 9]
+    )
+    np.testing.assert_allclose(last.bits, first[7:], atol=1e-5)
     assert np.abs(bits(seed=6) - first).min() > 1e-4
     assert len(model.compiled_programs) == 1
 
