@@ -2,12 +2,12 @@
 
 import keras
 import numpy as np
-from contenders import NUM_CLASSES
-from contenders import NUM_HEADS
-from contenders import STEPS
 from keras import ops
 
 import keras_simple_diffusion as ksd
+from contenders import NUM_CLASSES
+from contenders import NUM_HEADS
+from contenders import STEPS
 from keras_simple_diffusion.models.compilation import compile_function
 from keras_simple_diffusion.models.cost import count_macs
 

@@ -11,9 +11,10 @@ import importlib.util
 import pathlib
 
 import torch
-from contenders import STEPS
 from ema_pytorch import EMA
 from torch.utils.flop_counter import FlopCounterMode
+
+from contenders import STEPS
 
 _PACKAGE = "denoising_diffusion_pytorch"
 

@@ -4,9 +4,10 @@ import functools
 
 import keras
 import numpy as np
+from keras import ops
+
 from contenders import NUM_HEADS
 from contenders import library
-from keras import ops
 
 
 def make(setting):

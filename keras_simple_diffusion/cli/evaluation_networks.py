@@ -1,8 +1,8 @@
 """The networks that `evaluate` looks at pictures with."""
 
 from keras_simple_diffusion.evaluation.scores import networks_of
-from keras_simple_diffusion.metrics import CLIPFeatures
 from keras_simple_diffusion.metrics import ClassifierOutputs
+from keras_simple_diffusion.metrics import CLIPFeatures
 from keras_simple_diffusion.metrics import DINOFeatures
 from keras_simple_diffusion.metrics import InceptionFeatures
 from keras_simple_diffusion.utils.errors import InputError

@@ -1,9 +1,9 @@
-from keras_simple_diffusion.metrics.clip import CLIPFeatures as CLIPFeatures
-from keras_simple_diffusion.metrics.clip import clip_score as clip_score
-from keras_simple_diffusion.metrics.dino import DINOFeatures as DINOFeatures
 from keras_simple_diffusion.metrics.classifier import (
     ClassifierOutputs as ClassifierOutputs,
 )
+from keras_simple_diffusion.metrics.clip import CLIPFeatures as CLIPFeatures
+from keras_simple_diffusion.metrics.clip import clip_score as clip_score
+from keras_simple_diffusion.metrics.dino import DINOFeatures as DINOFeatures
 from keras_simple_diffusion.metrics.frechet import (
     bootstrap_frechet_distance as bootstrap_frechet_distance,
 )

@@ -11,7 +11,6 @@ from PIL import Image
 import keras_simple_diffusion as ksd
 from keras_simple_diffusion import cli
 
-
 _OF_THE_MODEL = "class_accuracy,bits_per_dimension"
 
 

@@ -279,6 +279,24 @@ def test_snapshots_make_other_averages(preset, pictures, tmp_path):
 
 
 @on_torch
+@on_torch
+def test_a_quick_distance_is_in_the_history(
+    preset, pictures, tmp_path, shared_data, monkeypatch
+):
+    monkeypatch.setenv("KSD_CACHE", str(tmp_path / "cache"))
+    weights = str(shared_data / "inception2015_fid_fp32.npz")
+    train_run(
+        pictures,
+        tmp_path / "run",
+        preset,
+        steps=2,
+        quick_fid=4,
+        feature_weights=weights,
+    )
+    first, *_ = history(tmp_path / "run")
+    assert float(first["quick_fid"]) > 1.0
+
+
 def test_pictures_that_changed_are_an_error(preset, tmp_path, pictures):
     train_run(pictures, tmp_path / "run", preset, steps=1)
     path = tmp_path / "run" / "config.json"
