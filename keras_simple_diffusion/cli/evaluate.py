@@ -11,7 +11,6 @@ from keras_simple_diffusion.cli import sampling
 from keras_simple_diffusion.utils.backend import check_backend
 from keras_simple_diffusion.utils.errors import InputError
 
-_SETTINGS = "settings.json"
 _DEFAULTS = {"metrics": "fid,kid,precision_recall", "resize": "original"}
 # What others measured with, to compare with them.
 _PROTOCOLS = {
@@ -165,7 +164,7 @@ def evaluate(
         networks = load_networks(settings, files)
         settings["networks"] = {n: networks[n].name for n in networks}
         folder = path.with_suffix(".features")
-        settings = _begin(folder, settings, resume)
+        settings = _settle(folder, settings, resume)
         write_report(path, folder, settings, networks, resamples)
     if is_main_process():
         print(
@@ -199,11 +198,11 @@ def _read_list(text, kind, option):
         ) from None
 
 
-def _begin(folder, settings, resume):
+def _settle(folder, settings, resume):
     """Settings of a new evaluation, or those of the one to go on with."""
-    from keras_simple_diffusion.utils.files import whole_file
+    from keras_simple_diffusion.cli.evaluation_report import SETTINGS
 
-    stored = folder / _SETTINGS
+    stored = folder / SETTINGS
     if stored.exists() != resume:
         raise InputError(
             f"'{folder}' holds an evaluation already. Pass --resume to go on "
@@ -224,6 +223,4 @@ def _begin(folder, settings, resume):
         return begun
     if settings["seed"] is None:
         settings["seed"] = secrets.randbits(63)
-    with whole_file(stored) as draft:
-        draft.write_text(json.dumps(settings, indent=2) + "\n")
     return settings

@@ -15,6 +15,7 @@ from keras_simple_diffusion.cli import sampling
 from keras_simple_diffusion.data.listing import list_pictures
 from keras_simple_diffusion.distribution import native
 from keras_simple_diffusion.evaluation.digests import digest_of
+from keras_simple_diffusion.models.text_to_image import TextToImage
 from keras_simple_diffusion.training import RunSettings
 from keras_simple_diffusion.utils.errors import InputError
 
@@ -83,21 +84,34 @@ def stored_entry(settings):
     return source.image_shape, Entry(facts, count, read)
 
 
-def drawn_entries(task, settings):
+def drawn_entries(task, settings, captions):
     """Pictures that a model draws, for all steps and guidances.
+
+    Args:
+        task: a `DiffusionModel`, or a `TextToImage`.
+        settings: dict of the evaluation's settings.
+        captions: list of strings, what to draw for a text model, repeated in
+            turn; or `None`.
 
     Returns:
         A list of `Entry`s.
     """
-    count, labels = sampling.choose_labels(
-        task, None, settings["num_images"] or _NUM_IMAGES
-    )
+    count = settings["num_images"] or _NUM_IMAGES
+    labels = None
+    if isinstance(task, TextToImage):
+        if captions is None:
+            raise InputError(
+                f"'{settings['data']}' has no captions for the model to draw."
+            )
+        captions = [captions[i % len(captions)] for i in range(count)]
+    else:
+        count, labels = sampling.choose_labels(task, None, count)
+        captions = None
+        if labels and task.class_names:
+            captions = [_PROMPT.format(task.class_names[i]) for i in labels]
     interval = sampling.read_interval(settings["guidance_interval"])
     sampler = sampling.make_sampler(settings["sampler"])
     weights = _weights_facts(task, settings["model"])
-    captions = None
-    if labels and task.class_names:
-        captions = [_PROMPT.format(task.class_names[i]) for i in labels]
 
     def entry(steps, guidance):
         facts = {
@@ -111,9 +125,14 @@ def drawn_entries(task, settings):
         }
 
         def read(numbers):
+            if labels:
+                what = {"labels": [labels[i] for i in numbers]}
+            elif captions:
+                what = {"prompts": [captions[i] for i in numbers]}
+            else:
+                what = {"num_images": len(numbers)}
             return task.generate(
-                len(numbers),
-                labels and [labels[i] for i in numbers],
+                **what,
                 indices=numbers,
                 seed=settings["seed"],
                 num_steps=facts["steps"],

@@ -17,11 +17,13 @@ from keras_simple_diffusion.evaluation.digests import digest_of
 from keras_simple_diffusion.evaluation.digests import picture_digests
 from keras_simple_diffusion.evaluation.scores import networks_of
 from keras_simple_diffusion.metrics import bits_per_dimension
-from keras_simple_diffusion.models.diffusion_model import DiffusionModel
+from keras_simple_diffusion.models.loading import load_model
+from keras_simple_diffusion.models.text_to_image import TextToImage
 from keras_simple_diffusion.utils.backend import device_name
 from keras_simple_diffusion.utils.errors import InputError
 from keras_simple_diffusion.utils.files import whole_file
 
+SETTINGS = "settings.json"  # In the folder of features, to resume.
 _SPLITS = ("train", "test")
 
 
@@ -45,11 +47,16 @@ def write_report(path, folder, settings, networks, num_resamples):
         shape, entry = evaluated_pictures.stored_entry(settings)
         entries = [entry]
     else:
-        task = DiffusionModel.from_preset(settings["model"])
+        task = load_model(settings["model"])
         shape = task.backbone.image_shape
-        entries = evaluated_pictures.drawn_entries(task, settings)
     _check(task, metrics)
     sources = _open_splits(settings["data"], shape)
+    if task is not None:
+        captions = list(sources.values())[-1].captions()  # Held out.
+        entries = evaluated_pictures.drawn_entries(task, settings, captions)
+    if is_main_process():
+        with whole_file(folder / SETTINGS) as draft:
+            draft.write_text(json.dumps(settings, indent=2) + "\n")
     references = {
         split: {
             name: evaluation.reference_features(
@@ -99,13 +106,17 @@ def _check(task, metrics):
             "`class_accuracy` needs a model with classes, whose pictures were "
             "asked for by class."
         )
-    if "clip_score" in metrics and not (is_conditional and task.class_names):
+    is_of_text = isinstance(task, TextToImage)
+    has_words = is_of_text or (is_conditional and task.class_names)
+    if "clip_score" in metrics and not has_words:
         raise InputError(
             "`clip_score` needs a model whose pictures are asked for in words: "
             "one of text, or one whose classes have names."
         )
-    if "bits_per_dimension" in metrics and task is None:
-        raise InputError("`bits_per_dimension` needs a model, not pictures.")
+    if "bits_per_dimension" in metrics and (task is None or is_of_text):
+        raise InputError(
+            "`bits_per_dimension` needs a model, without text, not pictures."
+        )
 
 
 def _open_splits(name, shape):

@@ -25,6 +25,8 @@ class QuickFrechet(keras.callbacks.Callback):
         features: what they are of, such as
             `keras_simple_diffusion.metrics.InceptionFeatures`.
         num_images: int. Defaults to `1000`.
+        prompts: optional list of strings, for a `TextToImage`; they are
+            repeated in turn.
         share: float in (0, 1]. Time for it, as a share of the time since the
             training began. Defaults to `0.05`.
         seed: int. Defaults to `0`.
@@ -47,6 +49,7 @@ class QuickFrechet(keras.callbacks.Callback):
         statistics,
         features,
         num_images=1000,
+        prompts=None,
         share=0.05,
         seed=0,
         **kwargs,
@@ -64,6 +67,7 @@ class QuickFrechet(keras.callbacks.Callback):
         self.reference = FrechetReference(statistics)
         self.features = features
         self.num_images = num_images
+        self.prompts = prompts
         self.share = share
         self.seed = seed
         self.options = kwargs
@@ -81,12 +85,8 @@ class QuickFrechet(keras.callbacks.Callback):
         if not native.from_main_process(np.array(is_due)):
             return
         started = time.monotonic()
-        labels = None
-        num_classes = self.model.backbone.num_classes
-        if num_classes is not None:
-            labels = list(np.arange(self.num_images) % num_classes)
         pictures = self.model.generate(
-            self.num_images, labels, seed=self.seed, **self.options
+            **self._what(), seed=self.seed, **self.options
         )
         statistics = feature_statistics(pictures, self.features)
         distance = self.reference.distance(statistics, warn=False)
@@ -94,3 +94,14 @@ class QuickFrechet(keras.callbacks.Callback):
             logs["quick_fid"] = distance
         self.last = time.monotonic() - started
         self.seconds += self.last
+
+    def _what(self):
+        """Arguments of `generate`: what to draw."""
+        numbers = range(self.num_images)
+        if self.prompts is not None:
+            count = len(self.prompts)
+            return {"prompts": [self.prompts[i % count] for i in numbers]}
+        num_classes = self.model.backbone.num_classes
+        if num_classes is None:
+            return {"num_images": self.num_images}
+        return {"labels": [i % num_classes for i in numbers]}

@@ -193,5 +193,9 @@ def follow_frechet(settings, image_shape):
     source = open_data(settings.data, (height, width), "train", channels)
     _, statistics = reference_features(source, features)
     return QuickFrechet(
-        statistics, features, settings.quick_fid, seed=settings.seed
+        statistics,
+        features,
+        settings.quick_fid,
+        source.captions(),
+        seed=settings.seed,
     )

@@ -1,4 +1,5 @@
 import json
+import shutil
 import subprocess
 import sys
 import time
@@ -155,3 +156,34 @@ def test_pictures_and_lists(place, evaluate):
     assert evaluate(*options) == 0
     assert len(json.loads((place / "list.json").read_text())["results"]) == 2
     assert (place / "list.png").exists()
+
+
+@pytest.mark.skipif(keras.config.backend() != "torch", reason="runs on torch")
+def test_a_text_model_draws_the_held_out_captions(place, evaluate, capsys):
+    options = ["--model", "text", "--metrics", "kid", "--num-images", "6"]
+    options += ["--batch-size", "4", "--steps", "2", "--seed", "0"]
+    words = ["a ship", "an apple", "a tree", "a star"]
+    encoder = ksd.text.TextTransformer(
+        ksd.text.learn_vocabulary(words), 8, 1, 2, 6
+    )
+    backbone = ksd.models.UViTBackbone(
+        (8, 8, 3), (8, 8), (1, 1), context_dim=8, embedding_dim=16
+    )
+    ksd.models.TextToImage(backbone, encoder).save_to_preset("text")
+    assert evaluate(*options) == 2
+    assert "no captions" in capsys.readouterr().err
+    shutil.rmtree("report.features")
+    for folder in (place / "real").iterdir():
+        lines = [
+            json.dumps({"file_name": str(file.relative_to(folder)), "text": w})
+            for file, w in zip(
+                sorted(folder.rglob("*.png")), words, strict=False
+            )
+        ]
+        (folder / "metadata.jsonl").write_text("\n".join(lines))
+    with pytest.warns(UserWarning, match="caption"):
+        assert evaluate(*options) == 0
+    report = json.loads((place / "report.json").read_text())
+    assert "kid" in report["results"][0]["scores"]["test"]
+    options = ["--model", "text", "--metrics", "bits_per_dimension"]
+    assert evaluate(*options, "--output", "bits.json") == 2
