@@ -1,5 +1,4 @@
 import json
-import shutil
 import subprocess
 import sys
 import time
@@ -172,7 +171,6 @@ def test_a_text_model_draws_the_held_out_captions(place, evaluate, capsys):
     ksd.models.TextToImage(backbone, encoder).save_to_preset("text")
     assert evaluate(*options) == 2
     assert "no captions" in capsys.readouterr().err
-    shutil.rmtree("report.features")
     for folder in (place / "real").iterdir():
         lines = [
             json.dumps({"file_name": str(file.relative_to(folder)), "text": w})
