@@ -24,6 +24,7 @@ from PIL import ImageFilter
 
 import keras_simple_diffusion as ksd
 
+_OF_CLASSES = 700
 METRICS = {"fid": "FID", "recall": "recall", "coverage": "coverage"}
 
 
@@ -57,8 +58,9 @@ def shifted(images, labels, strength):
 
 
 def few_classes(images, labels, strength):
+    """As many pictures of few classes as of all, none of them twice."""
     kept = images[labels < strength]
-    return kept[np.arange(len(images)) % len(kept)]
+    return kept[np.linspace(0, len(kept) - 1, _OF_CLASSES).round().astype(int)]
 
 
 # Strengths from nothing to much.
@@ -73,7 +75,9 @@ KINDS = {
 
 def read(path, split, count):
     source = ksd.data.open_data(path, 64, split)
-    numbers = np.linspace(0, len(source) - 1, count).round().astype(int)
+    numbers = range(len(source))
+    if count is not None:
+        numbers = np.linspace(0, len(source) - 1, count).round().astype(int)
     examples = [source[int(i)] for i in numbers]
     return tuple(
         np.stack([e[key] for e in examples]) for key in ("images", "labels")
@@ -118,7 +122,8 @@ def main():
     real = network(read(args.pictures, "train", args.count)[0])
     statistics = ksd.metrics.FeatureStatistics(real.shape[1])
     statistics.add(real)
-    images, labels = read(args.pictures, "test", args.count)
+    test = read(args.pictures, "test", args.count)
+    whole = read(args.pictures, "test", None)
     lines = args.output.with_suffix(".jsonl")
     rows = []
     if lines.exists():
@@ -129,12 +134,13 @@ def main():
                 (r["kind"], r["strength"]) == (kind, strength) for r in rows
             ):
                 continue
-            features = network(change(images, labels, strength))
+            pictures = whole if change is few_classes else test
+            features = network(change(*pictures, strength))
             row = {
                 "kind": kind,
                 "strength": strength,
                 **measure(features, real, statistics),
-                "count": args.count,
+                "count": len(features),
                 "backend": keras.config.backend(),
             }
             rows.append(row)
@@ -149,7 +155,9 @@ def main():
             # Shares of pictures have the noise of their number.
             noise = 0.0
             if metric != "fid":
-                noise = 2 * np.sqrt(values[1:] * (1 - values[1:]) / args.count)
+                counts = np.array([r["count"] for r in chosen])
+                variances = values * (1 - values) / counts
+                noise = 2 * np.sqrt(variances[1:] + variances[:-1])
             print(
                 f"{kind}: {metric} worse at every step: {(worse > 0).all()}, "
                 f"or as good within 2 standard errors: {(worse > -noise).all()}"
