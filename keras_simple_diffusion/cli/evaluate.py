@@ -1,5 +1,6 @@
 import contextlib
 import json
+import math
 import pathlib
 import secrets
 from typing import Annotated
@@ -145,8 +146,15 @@ def evaluate(
         "guidance": _read_list(chosen.get("guidance"), float, "--guidance"),
         "guidance_interval": chosen.get("guidance_interval"),
         "batch_size": batch_size,
+        "resamples": resamples,
         "seed": seed,
     }
+    if any(s is not None and s < 1 for s in settings["steps"]):
+        raise InputError(f"`--steps` must be at least 1. Received: {steps}")
+    if any(g is not None and not g < math.inf for g in settings["guidance"]):
+        raise InputError(
+            f"`--guidance` must be finite numbers. Received: {guidance}"
+        )
     files = {
         "inception": feature_weights,
         "dinov2": dinov2,
@@ -165,7 +173,7 @@ def evaluate(
         settings["networks"] = {n: networks[n].name for n in networks}
         folder = path.with_suffix(".features")
         settings = _settle(folder, settings, resume)
-        write_report(path, folder, settings, networks, resamples)
+        write_report(path, folder, settings, networks)
     if is_main_process():
         print(
             f"The report is {output}, a card of it {path.with_suffix('.md')}; "
@@ -211,7 +219,7 @@ def _settle(folder, settings, resume):
             else f"'{folder}' holds no evaluation. Leave --resume out."
         )
     if resume:
-        begun = json.loads(stored.read_text())
+        begun = _read_settings(stored)
         for key, value in settings.items():
             if key == "seed" and value is None:
                 continue
@@ -224,3 +232,12 @@ def _settle(folder, settings, resume):
     if settings["seed"] is None:
         settings["seed"] = secrets.randbits(63)
     return settings
+
+
+def _read_settings(path):
+    try:
+        return json.loads(path.read_text())
+    except ValueError:
+        raise InputError(
+            f"'{path}' is damaged. Remove '{path.parent}' to begin anew."
+        ) from None

@@ -75,13 +75,24 @@ def stored_entry(settings):
     with Image.open(io.BytesIO(content)) as image:
         width, height = image.size
     source = data.open_data(settings["model"], (height, width))
-    count = min(settings["num_images"] or len(source), len(source))
+    count = settings["num_images"] or len(source)
+    if count > len(source):
+        raise InputError(
+            f"'{settings['model']}' holds {len(source)} pictures. Received: "
+            f"--num-images {count}"
+        )
+    chosen = choose(len(source), count, settings["seed"])
 
     def read(numbers):
-        return np.stack([source[i]["images"] for i in numbers])
+        return np.stack([source[int(chosen[i])]["images"] for i in numbers])
 
-    facts = {"fingerprint": source.fingerprint}
+    facts = {"fingerprint": source.content_digest()}
     return source.image_shape, Entry(facts, count, read)
+
+
+def choose(total, count, seed):
+    """Numbers of some of the pictures, at random, in order."""
+    return np.sort(np.random.default_rng(seed).permutation(total)[:count])
 
 
 def drawn_entries(task, settings, captions):

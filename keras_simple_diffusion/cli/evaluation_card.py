@@ -1,6 +1,7 @@
 """What a reader sees of an evaluation: a table for a model card, a plot."""
 
 _ROUNDED = ".4g"
+_FEW = 10_000
 
 
 def write_card(report):
@@ -25,20 +26,28 @@ def write_card(report):
             cells = [_show(result["scores"][s].get(name)) for s in columns]
             lines.append(f"| {name} | {' | '.join(cells)} |")
         lines.append("")
+    counts = [result["num_images"] for result in report["results"]]
+    if any(name.startswith("f") for name in settings["metrics"]) and (
+        min([*counts, *report["references"].values()]) < _FEW
+    ):
+        lines += [
+            f"Of fewer than {_FEW:,} pictures a Fréchet distance is too large "
+            "by much: compare it with ones of as many only.",
+            "",
+        ]
     for split, bits in report.get("bits_per_dimension", {}).items():
         lines += [
             f"Bits per dimension, at most, of {bits['count']:,} {split} "
             f"pictures: {bits['mean']:.3f} ± {bits['standard_error']:.3f}.",
             "",
         ]
-    counts = ", ".join(
-        f"{v['count']:,} of {k}" for k, v in report["references"].items()
-    )
+    versions = settings["made_with"]["versions"]
+    counts = ", ".join(f"{v:,} of {k}" for k, v in report["references"].items())
     lines += [
         f"Real pictures: `{settings['data']}`, {counts}, "
         f"{' x '.join(map(str, report['image_shape']))}. Networks: "
-        f"{', '.join(f'`{n}`' for n in report['networks'].values())}. "
-        f"{', '.join(f'{k} {v}' for k, v in report['versions'].items())}, "
+        f"{', '.join(f'`{n}`' for n in settings['networks'].values())}. "
+        f"{', '.join(f'{k} {v}' for k, v in versions.items())}, "
         f"{report['device']}.",
     ]
     return "\n".join(lines) + "\n"
@@ -64,6 +73,8 @@ def _describe(result):
 def _show(value):
     if value is None:
         return ""
+    if isinstance(value, list) and isinstance(value[0], int):
+        return " with ".join(format(v, ",") for v in value)
     if isinstance(value, list):
         return " to ".join(format(v, _ROUNDED) for v in value)
     return format(value, _ROUNDED)

@@ -27,7 +27,7 @@ SETTINGS = "settings.json"  # In the folder of features, to resume.
 _SPLITS = ("train", "test")
 
 
-def write_report(path, folder, settings, networks, num_resamples):
+def write_report(path, folder, settings, networks):
     """Compute what is missing, and write the report.
 
     Beside it go a card in Markdown and, of several results, a plot.
@@ -39,7 +39,6 @@ def write_report(path, folder, settings, networks, num_resamples):
         networks: dict from names, see
             `keras_simple_diffusion.evaluation.METRICS`, to functions of
             pictures.
-        num_resamples: int.
     """
     metrics = settings["metrics"]
     if evaluated_pictures.is_stored(settings["model"]):
@@ -54,9 +53,8 @@ def write_report(path, folder, settings, networks, num_resamples):
     if task is not None:
         captions = list(sources.values())[-1].captions()  # Held out.
         entries = evaluated_pictures.drawn_entries(task, settings, captions)
-    if is_main_process():
-        with whole_file(folder / SETTINGS) as draft:
-            draft.write_text(json.dumps(settings, indent=2) + "\n")
+    _check_labels(task, metrics, sources)
+    settings = _keep_settings(folder, settings, entries, sources)
     references = {
         split: {
             name: evaluation.reference_features(
@@ -66,20 +64,17 @@ def write_report(path, folder, settings, networks, num_resamples):
         }
         for split, source in sources.items()
     }
-    results = [
-        _measure(entry, folder, settings, networks, references, num_resamples)
-        for entry in entries
-    ]
+    results = []
+    if networks:
+        results = [
+            _measure(entry, folder, settings, networks, references)
+            for entry in entries
+        ]
     report = {
         "settings": settings,
         "image_shape": list(shape),
-        "networks": {name: networks[name].name for name in networks},
-        "references": {
-            split: {"fingerprint": source.fingerprint, "count": len(source)}
-            for split, source in sources.items()
-        },
+        "references": {s: len(source) for s, source in sources.items()},
         "results": results,
-        "versions": _versions(),
         "device": device_name(),
     }
     if "bits_per_dimension" in metrics:
@@ -132,7 +127,50 @@ def _open_splits(name, shape):
     return found
 
 
-def _measure(entry, folder, settings, networks, references, num_resamples):
+def _check_labels(task, metrics, sources):
+    """Raise an `InputError` if labels do not mean to a model what they say."""
+    if "bits_per_dimension" not in metrics or task.backbone.num_classes is None:
+        return
+    for split, source in sources.items():
+        names = source.class_names
+        if names is None or names != (task.class_names or names):
+            raise InputError(
+                "`bits_per_dimension` of a model with classes needs pictures "
+                f"of the same classes. The model has {task.class_names}; the "
+                f"{split} pictures have {names}."
+            )
+
+
+def _keep_settings(folder, settings, entries, sources):
+    """Write the settings down, with what must not change before a resume.
+
+    Returns:
+        The settings with `"made_with"`: digests of weights and pictures, and
+        versions.
+    """
+    made_with = {
+        "pictures": [
+            entry.facts.get("weights", entry.facts) for entry in entries[:1]
+        ],
+        "data": {s: source.content_digest() for s, source in sources.items()},
+        "versions": _versions(),
+    }
+    begun = settings.get("made_with", made_with)
+    changed = [name for name in begun if begun[name] != made_with[name]]
+    if changed:
+        raise InputError(
+            f"'{folder}' was begun with other {' and '.join(changed)}: "
+            f"{begun[changed[0]]}, now {made_with[changed[0]]}. Begin a new "
+            "evaluation with another --output."
+        )
+    settings = {**settings, "made_with": made_with}
+    if is_main_process():
+        with whole_file(folder / SETTINGS) as draft:
+            draft.write_text(json.dumps(settings, indent=2) + "\n")
+    return settings
+
+
+def _measure(entry, folder, settings, networks, references):
     """Draw one set of pictures, and score them."""
     metrics, size = settings["metrics"], settings["batch_size"]
 
@@ -151,7 +189,11 @@ def _measure(entry, folder, settings, networks, references, num_resamples):
         for name, (shards, statistics) in reference.items():
             scores[split].update(
                 evaluation.compare_features(
-                    drawn[name], shards, statistics, metrics, num_resamples
+                    drawn[name],
+                    shards,
+                    statistics,
+                    metrics,
+                    settings["resamples"],
                 )
             )
     text_features = None
@@ -171,10 +213,11 @@ def _measure(entry, folder, settings, networks, references, num_resamples):
 def _likelihood(task, source, folder, settings):
     """Bits per dimension of real pictures, and their standard error."""
     count = min(len(source), settings["num_images"] or len(source))
+    chosen = evaluated_pictures.choose(len(source), count, settings["seed"])
     shards = evaluation.FeatureShards(folder, count, settings["batch_size"])
 
     def bits(numbers):
-        examples = [source[i] for i in numbers]
+        examples = [source[int(chosen[i])] for i in numbers]
         images = np.stack([example["images"] for example in examples])
         labels = None
         if task.backbone.num_classes is not None:

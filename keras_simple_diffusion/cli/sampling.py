@@ -78,6 +78,11 @@ def read_interval(text):
             "`--guidance-interval` is two log-SNRs, such as -3,3. Received: "
             f"{text}"
         ) from None
+    if not low < high:
+        raise InputError(
+            "`--guidance-interval` is a lower and a higher log-SNR. Received: "
+            f"{text}"
+        )
     return low, high
 
 

@@ -47,6 +47,10 @@ class Folder:
                 sizes[prefix + name] = size
         return sizes
 
+    def stamp(self, name):
+        """When a file was last written."""
+        return os.stat(self.path / name).st_mtime_ns
+
     def read(self, name):
         """Content of a file, as bytes."""
         try:
@@ -81,6 +85,11 @@ class Zip:
             for info in file.infolist()
             if not info.is_dir()
         }
+
+    def stamp(self, name):
+        """The checksum of a file."""
+        file, _ = self._open()
+        return file.getinfo(name).CRC
 
     def read(self, name):
         """Content of a file, as bytes."""

@@ -1,3 +1,5 @@
+import hashlib
+
 from keras_simple_diffusion.data.encoded_source import EncodedSource
 
 
@@ -25,6 +27,13 @@ class FileSource(EncodedSource):
 
     def name(self, index):
         return self.listing.names[index]
+
+    def content_digest(self):
+        container, names, *_ = self.listing
+        digest = hashlib.sha256(self.fingerprint.encode())
+        for name in names:
+            digest.update(f"{name} {container.stamp(name)}\n".encode())
+        return digest.hexdigest()[:16]
 
     def captions(self):
         captions = self.listing.captions

@@ -39,6 +39,14 @@ class PictureSource:
         """
         raise NotImplementedError
 
+    def content_digest(self):
+        """A digest that also changes when files are replaced by others.
+
+        `fingerprint` may be of names and sizes only, so that data can be
+        copied elsewhere while they are trained on.
+        """
+        return self.fingerprint
+
     def captions(self):
         """All captions of the data, as a list of strings.
 

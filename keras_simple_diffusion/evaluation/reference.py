@@ -34,7 +34,7 @@ def reference_features(source, features, cache=None, title="reference"):
         default = "~/.cache/keras_simple_diffusion"
         cache = pathlib.Path(os.environ.get("KSD_CACHE", default)).expanduser()
     key = {
-        "data": source.fingerprint,
+        "data": source.content_digest(),
         "count": len(source),
         "image_shape": list(source.image_shape),
         "crop": getattr(source, "crop", "none"),

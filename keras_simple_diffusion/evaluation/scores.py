@@ -65,7 +65,8 @@ def compare_features(shards, reference, statistics, metrics, num_resamples=20):
         statistics: `FeatureStatistics` of the real ones.
         metrics: list of names, of `METRICS`, all of one network; those that
             do not compare are passed over. Those that compare all pairs of
-            pictures take at most 10,000 of each.
+            pictures take at most 10,000 of each, `"compared"`; `nearest`
+            takes all real ones.
         num_resamples: int. Bootstrap resamples for the standard error of a
             Fréchet distance; `0` leaves it out. Defaults to `20`.
 
@@ -89,27 +90,35 @@ def compare_features(shards, reference, statistics, metrics, num_resamples=20):
             ]
     if "fid_infinity" in metrics:
         scores["fid_infinity"] = extrapolated_frechet_distance(shards, target)
-    if {"kid", "precision_recall", "density_coverage", "nearest"} & set(
-        metrics
-    ):
+    if "nearest" in metrics:
+        nearest = _nearest(shards.take(_MAX_POINTS), reference)
+        scores["nearest_distance_median"] = float(np.median(nearest))
+        scores["nearest_distance_smallest"] = float(nearest.min())
+    if {"kid", "precision_recall", "density_coverage"} & set(metrics):
         x, y = shards.take(_MAX_POINTS), reference.take(_MAX_POINTS)
         scores.update(_compare_points(x, y, metrics))
+        scores["compared"] = [len(x), len(y)]
     return scores
 
 
 def _compare_points(x, y, metrics):
     scores = {}
     if "kid" in metrics:
-        scores["kid"], scores["kid_standard_error"] = kernel_distance(x, y)
+        scores["kid"], scores["kid_deviation"] = kernel_distance(x, y)
     if "precision_recall" in metrics:
         scores["precision"], scores["recall"] = precision_recall(x, y)
     if "density_coverage" in metrics:
         scores["density"], scores["coverage"] = density_coverage(x, y)
-    if "nearest" in metrics:
-        distances, _ = nearest_distances(x, y)
-        scores["nearest_distance_median"] = float(np.median(distances))
-        scores["nearest_distance_smallest"] = float(distances.min())
     return scores
+
+
+def _nearest(features, reference):
+    """Distance of each to the nearest real picture, of all there are."""
+    nearest = np.full(len(features), np.inf)
+    for batch in reference:
+        distances, _ = nearest_distances(features, batch)
+        nearest = np.minimum(nearest, distances)
+    return nearest
 
 
 def score_alone(drawn, networks, labels, text_features, metrics):

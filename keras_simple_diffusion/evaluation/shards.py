@@ -58,11 +58,15 @@ class FeatureShards:
         rng = np.random.default_rng(seed)
         chosen = np.zeros(self.count, bool)
         chosen[rng.permutation(self.count)[:count]] = True
-        parts = [
-            features[chosen[start : start + self.starts.step]]
-            for start, features in zip(self.starts, self, strict=True)
-        ]
-        return np.concatenate(parts)
+        taken, filled = None, 0
+        for start, features in zip(self.starts, self, strict=True):
+            part = features[chosen[start : start + self.starts.step]]
+            if taken is None:
+                shape = (int(chosen.sum()), *features.shape[1:])
+                taken = np.empty(shape, features.dtype)
+            taken[filled : filled + len(part)] = part
+            filled += len(part)
+        return taken
 
 
 def fill_shards(read, outputs, title="features"):

@@ -43,7 +43,13 @@ class ClassifierOutputs(PictureFeatures):
                 f"'{path}'"
             )
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
-        self.model = keras.models.load_model(path, compile=False)
+        try:
+            self.model = keras.models.load_model(path, compile=False)
+        except (OSError, ValueError, TypeError) as error:
+            raise InputError(
+                f"'{path}' cannot be loaded as a Keras model: "
+                f"{str(error).splitlines()[0]}"
+            ) from error
         shape = self.model.output_shape
         if not isinstance(shape, tuple) or len(shape) != 2:
             raise InputError(

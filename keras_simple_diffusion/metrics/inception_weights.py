@@ -17,6 +17,14 @@ _URL = (
 _SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
 _EPSILON = 1e-3  # Of the batch norm.
 _LOGITS = "logits/kernel"
+_UNREADABLE = (
+    zipfile.BadZipFile,
+    pickle.UnpicklingError,
+    KeyError,
+    ValueError,
+    EOFError,
+    RuntimeError,
+)
 
 _STEM = {
     "conv": "Conv2d_1a_3x3",
@@ -117,7 +125,7 @@ def load_inception(path=None):
                 weights = {name: file[name] for name in file.files}
         else:
             weights = fold(_read_torch(path))
-    except (zipfile.BadZipFile, pickle.UnpicklingError, KeyError) as error:
+    except _UNREADABLE as error:
         raise InputError(
             f"'{path}' does not hold the weights of Inception: {error}"
         ) from error

@@ -4,7 +4,7 @@ import numpy as np
 
 from keras_simple_diffusion.utils.errors import InputError
 
-_ROWS = 1024
+_ROWS = 512
 
 
 def precision_recall(features, reference, num_neighbors=3):
@@ -103,9 +103,16 @@ def _radii(features, num_neighbors):
 
 def _squared_distances(x, y):
     """Rows of the matrix of squared distances, some at a time."""
-    y = np.asarray(y, "float64")
-    y_squares = (y * y).sum(1)
-    for start in range(0, len(x), _ROWS):
-        rows = np.asarray(x[start : start + _ROWS], "float64")
-        squares = (rows * rows).sum(1)[:, None] + y_squares - 2.0 * rows @ y.T
+    norms = np.concatenate([np.square(part).sum(1) for part in _parts(y)])
+    start = 0
+    for rows in _parts(x):
+        products = np.concatenate([rows @ part.T for part in _parts(y)], axis=1)
+        squares = np.square(rows).sum(1)[:, None] + norms - 2.0 * products
         yield start, np.maximum(squares, 0.0)
+        start += len(rows)
+
+
+def _parts(features):
+    """Some rows at a time, in float64: all of them need much memory."""
+    for start in range(0, len(features), _ROWS):
+        yield np.asarray(features[start : start + _ROWS], "float64")

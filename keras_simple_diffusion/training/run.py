@@ -274,8 +274,7 @@ class _Run:
             self.watch,
         ]
         if settings.quick_fid:
-            shape = self.model.backbone.image_shape
-            callbacks.append(setup.follow_frechet(settings, shape))
+            callbacks.append(setup.follow_frechet(settings, self.model))
         if self.is_main:
             levels = [f"level_loss_{i}" for i in range(_NUM_LEVELS)]
             fields = ["loss", "val_loss", "gradient_norm", "parameter_norm"]

@@ -186,16 +186,17 @@ def choose_prompts(source):
     return [captions[index] for index in sorted(set(chosen.astype(int)))]
 
 
-def follow_frechet(settings, image_shape):
+def follow_frechet(settings, model):
     """The callback that a run's `quick_fid` asks for."""
     features = InceptionFeatures(settings.feature_weights)
-    height, width, channels = image_shape
+    height, width, channels = model.backbone.image_shape
     source = open_data(settings.data, (height, width), "train", channels)
+    is_of_text = isinstance(model, TextToImage)
     _, statistics = reference_features(source, features)
     return QuickFrechet(
         statistics,
         features,
         settings.quick_fid,
-        source.captions(),
+        source.captions() if is_of_text else None,
         seed=settings.seed,
     )

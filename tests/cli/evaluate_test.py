@@ -66,7 +66,7 @@ def test_report_is_the_same_after_an_interruption(place, evaluate):
     assert len(result["weights"]["sha256"]) == 64
     assert result["scores"]["generated"]["class_accuracy"] * 6 % 1 == 0
     assert {"kid", "precision", "recall"} < set(result["scores"]["test"])
-    assert report["references"]["train"]["count"] == 6
+    assert report["references"]["train"] == 6
     bits = report["bits_per_dimension"]["test"]
     assert bits["count"] == 6 and bits["standard_error"] > 0
     card = (place / "report.md").read_text()
@@ -81,6 +81,10 @@ def test_report_is_the_same_after_an_interruption(place, evaluate):
     assert evaluate(*options, "--resume", "--guidance", "2") == 2
     assert evaluate(*options, "--resume") == 0
     assert json.loads((place / "report.json").read_text()) == report
+    # Other pictures of the same name and size.
+    first = place / "real" / "train" / "a" / "0.png"
+    first.write_bytes(first.read_bytes())
+    assert evaluate(*options, "--resume") == 2
 
 
 def test_protocol_fills_in_what_is_not_given(place, evaluate, capsys):
@@ -107,9 +111,19 @@ def test_errors_are_told(place, evaluate, capsys):
     assert ".json" in capsys.readouterr().err
     assert evaluate("--model", "model", "--metrics", "class_accuracy") == 2
     assert "--classifier" in capsys.readouterr().err
-    options = ["--model", "real", "--metrics", "bits_per_dimension"]
-    assert evaluate(*options) == 2
+    options = ["--metrics", "bits_per_dimension", "--model"]
+    assert evaluate(*options, "real") == 2
     assert "needs a model" in capsys.readouterr().err
+    (place / "real" / "test" / "b").rename(place / "real" / "test" / "c")
+    assert evaluate(*options, "model") == 2
+    assert "same classes" in capsys.readouterr().err
+    assert evaluate("--model", "real", "--num-images", "99") == 2
+    assert "holds 6 pictures" in capsys.readouterr().err
+    assert evaluate("--model", "model", "--guidance", "nan") == 2
+    assert evaluate("--model", "model", "--steps", "0") == 2
+    assert evaluate("--model", "model", "--guidance-interval", "3,-3") == 2
+    # Nothing is left of all this.
+    assert not (place / "report.features").exists()
 
 
 @pytest.mark.large

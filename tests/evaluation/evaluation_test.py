@@ -2,9 +2,11 @@ import hashlib
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import keras_simple_diffusion as ksd
 from keras_simple_diffusion import evaluation
+from keras_simple_diffusion.evaluation import scores
 from keras_simple_diffusion.evaluation.digests import picture_digests
 from keras_simple_diffusion.utils.errors import InputError
 
@@ -100,6 +102,26 @@ def test_scores_equal_the_metrics(tmp_path):
     assert (scores["precision"], scores["recall"]) == recall
     nearest, _ = ksd.metrics.nearest_distances(x, y)
     assert scores["nearest_distance_smallest"] == nearest.min()
+
+
+def test_copies_are_found_among_all_real_pictures(tmp_path, monkeypatch):
+    monkeypatch.setattr(scores, "_MAX_POINTS", 10)
+    real = pictures(80)
+    source = ksd.data.ArraySource(real)
+    reference = evaluation.reference_features(source, Colours(), tmp_path)
+    shards = evaluation.FeatureShards(tmp_path / "copies", 40, 16)
+    evaluation.fill_shards(lambda n: real[n], [(shards, Colours())])
+    found = evaluation.compare_features(shards, *reference, ["nearest"])
+    assert found["nearest_distance_median"] < 1e-6
+
+
+def test_a_replaced_picture_is_noticed(tmp_path):
+    image = Image.fromarray(pictures(1)[0])
+    image.save(tmp_path / "0.bmp")
+    digest = ksd.data.open_data(tmp_path, 2).content_digest()
+    Image.fromarray(pictures(1, seed=1)[0]).save(tmp_path / "0.bmp")
+    again = ksd.data.open_data(tmp_path, 2)
+    assert again.content_digest() != digest
 
 
 def test_scores_that_need_no_real_pictures(tmp_path):

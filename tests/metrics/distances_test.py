@@ -168,18 +168,24 @@ def test_kernel_distance_equals_its_definition():
     same = sum(k(a[i], a[j]) + k(b[i], b[j]) for i, j in pairs if i != j)
     other = sum(k(a[i], b[j]) for i, j in pairs)
     expected = same / (40 * 39) - 2 * other / 40**2
-    value, error = metrics.kernel_distance(a, b)
+    value, deviation = metrics.kernel_distance(a, b)
     assert value == pytest.approx(expected, rel=1e-9)
-    assert error < 1e-12  # All subsets are the whole.
+    assert deviation < 1e-12  # All subsets are the whole.
 
 
 def test_kernel_distance_is_unbiased():
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(2, 2000, 16))
-    value, error = metrics.kernel_distance(x, y, 50, 200)
-    assert abs(value) < 5 * error
-    value, error = metrics.kernel_distance(x + 1.0, y, 50, 200)
-    assert value > 10 * error
+    value, deviation = metrics.kernel_distance(x, y, 50, 200)
+    assert abs(value) < 0.5 * deviation
+    # What as many new pictures would spread by.
+    subsets = [
+        metrics.kernel_distance(*rng.normal(size=(2, 200, 16)), 2, 200)[0]
+        for _ in range(100)
+    ]
+    assert deviation == pytest.approx(np.std(subsets), rel=0.35)
+    value, deviation = metrics.kernel_distance(x + 1.0, y, 50, 200)
+    assert value > 10 * deviation
 
 
 def brute_force(a, b, k):
