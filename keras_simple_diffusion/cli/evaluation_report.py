@@ -103,6 +103,11 @@ def _check(task, metrics):
         )
     is_of_text = isinstance(task, TextToImage)
     has_words = is_of_text or (is_conditional and task.class_names)
+    if task is not None and getattr(task.backbone, "portrait_flag", False):
+        raise InputError(
+            "Models of pictures lying and standing are not evaluated yet: "
+            "both kinds would have to be drawn as often as the real ones."
+        )
     if "clip_score" in metrics and not has_words:
         raise InputError(
             "`clip_score` needs a model whose pictures are asked for in words: "
