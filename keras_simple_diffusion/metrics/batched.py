@@ -2,9 +2,7 @@
 
 import numpy as np
 
-from keras_simple_diffusion.distribution import native
-from keras_simple_diffusion.distribution.batches import num_batch_parts
-from keras_simple_diffusion.distribution.batches import split_batch
+from keras_simple_diffusion.models.batches import run_batches
 from keras_simple_diffusion.models.compilation import compile_function
 from keras_simple_diffusion.utils.errors import InputError
 
@@ -43,7 +41,9 @@ class PictureFeatures:
         self.name = name
         self.size = size
         self.batch_size = batch_size
-        self._compiled = compile_function(function, variables, False)
+        self._compiled = compile_function(
+            lambda rows: function(rows["pictures"]), variables, False
+        )
 
     def __call__(self, pictures):
         pictures = np.asarray(pictures)
@@ -58,41 +58,7 @@ class PictureFeatures:
             )
         if not len(pictures):
             return np.zeros((0, self.size), "float32")
-        (features,) = in_batches(
-            lambda batch: (self._compiled(batch),), [pictures], self.batch_size
+        rows = {"pictures": pictures}
+        return run_batches(
+            self._compiled, rows, {}, self.batch_size, fixed=True
         )
-        return features
-
-
-def in_batches(function, arrays, batch_size):
-    """Apply a function to arrays, in batches of one size.
-
-    The last batch is filled up: one size, one program. Each batch is split
-    over the devices.
-
-    Args:
-        function: function of as many tensors as there are arrays, with
-            `batch_size` rows, that returns a tuple of tensors with as many.
-        arrays: list of arrays of at least one row, or of `None`s, which are
-            handed on.
-        batch_size: int. It is made a multiple of the devices.
-
-    Returns:
-        A list of arrays with as many rows as `arrays`.
-    """
-    count = max(len(array) for array in arrays if array is not None)
-    parts = num_batch_parts()
-    batch_size = -(-batch_size // parts) * parts
-    batches = []
-    for start in range(0, count, batch_size):
-        taken = np.arange(start, start + batch_size).clip(max=count - 1)
-        batch = function(
-            *(
-                None if array is None else split_batch(array[taken])
-                for array in arrays
-            )
-        )
-        batches.append([native.to_numpy(part) for part in batch])
-    return [
-        np.concatenate(parts)[:count] for parts in zip(*batches, strict=True)
-    ]

@@ -2,11 +2,11 @@ import keras_hub
 import numpy as np
 
 from keras_simple_diffusion.metrics.batched import PictureFeatures
-from keras_simple_diffusion.metrics.batched import in_batches
 from keras_simple_diffusion.metrics.cubic_resizing import normalize_pictures
 from keras_simple_diffusion.metrics.cubic_resizing import resize_cubic
 from keras_simple_diffusion.metrics.hub_networks import load_network
 from keras_simple_diffusion.metrics.hub_networks import weights_digest
+from keras_simple_diffusion.models.batches import run_batches
 from keras_simple_diffusion.models.compilation import compile_function
 from keras_simple_diffusion.utils.errors import InputError
 
@@ -63,7 +63,9 @@ class CLIPFeatures(PictureFeatures):
             self._backbone.variables,
         )
         self._compiled_text = compile_function(
-            self._backbone.get_text_embeddings, self._backbone.variables, False
+            lambda rows: self._backbone.get_text_embeddings(rows["tokens"]),
+            self._backbone.variables,
+            False,
         )
 
     def _compute(self, pictures):
@@ -90,12 +92,10 @@ class CLIPFeatures(PictureFeatures):
             )
         if not len(prompts):
             return np.zeros((0, self.size), "float32")
-        (features,) = in_batches(
-            lambda tokens: (self._compiled_text(tokens),),
-            [self._tokenize(list(prompts))],
-            self.batch_size,
+        rows = {"tokens": self._tokenize(list(prompts))}
+        return run_batches(
+            self._compiled_text, rows, {}, self.batch_size, fixed=True
         )
-        return features
 
     def _tokenize(self, prompts):
         tokenizer = self._tokenizer

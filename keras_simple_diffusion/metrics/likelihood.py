@@ -4,8 +4,8 @@ import math
 import numpy as np
 from keras import ops
 
-from keras_simple_diffusion.metrics.batched import in_batches
 from keras_simple_diffusion.models import generation
+from keras_simple_diffusion.models.batches import run_batches
 from keras_simple_diffusion.models.compilation import compile_function
 from keras_simple_diffusion.models.sampling_program import Network
 from keras_simple_diffusion.ops import random
@@ -131,15 +131,19 @@ def bits_per_dimension(
     first = np.random.default_rng(seed % 2**64).random()
     offsets = ((first + _GOLDEN_RATIO * numbers) % 1.0).astype("float32")
     compiled = _compile(model)
-    key = ops.convert_to_tensor(random.seed_to_key(seed), "int32")
-    ends = ops.convert_to_tensor([high, low], "float32")
-    count = ops.convert_to_tensor(num_times, "int32")
+    rows = {
+        "images": images,
+        "labels": labels,
+        "numbers": numbers,
+        "offsets": offsets,
+    }
+    shared = {
+        "key": ops.convert_to_tensor(random.seed_to_key(seed), "int32"),
+        "ends": ops.convert_to_tensor([high, low], "float32"),
+        "num_times": ops.convert_to_tensor(num_times, "int32"),
+    }
     with model.averaged_weights():
-        prior, diffusion = in_batches(
-            lambda *batch: compiled(*batch, key, ends, count),
-            [images, labels, numbers, offsets],
-            min(batch_size, len(images)),
-        )
+        prior, diffusion = run_batches(compiled, rows, shared, batch_size)
     nats = 0.5 * (math.log(2.0 * math.pi * math.e) - high)
     return LikelihoodBound(
         prior.astype("float64") / math.log(2.0),
@@ -165,13 +169,11 @@ class _BoundProgram:
         network: a `Network`.
 
     Call arguments:
-        images: `uint8` `(B, H, W, C)`.
-        labels: int32 `(B,)`, or `None`.
-        numbers: int32 `(B,)`, the pictures' numbers.
-        offsets: float32 `(B,)`, where within each range log-SNR is.
-        key: int32 `(2,)`.
-        ends: float32 `(2,)`, the highest and the lowest log-SNR.
-        num_times: int32 scalar.
+        inputs: dict with `"images"`, `uint8` `(B, H, W, C)`; `"labels"`, int32
+            `(B,)`, or `None`; `"numbers"`, int32 `(B,)`, the pictures'
+            numbers; `"offsets"`, float32 `(B,)`, where within each range
+            log-SNR is; `"key"`, int32 `(2,)`; `"ends"`, float32 `(2,)`, the
+            highest and the lowest log-SNR; `"num_times"`, int32 scalar.
 
     Returns:
         A tuple of float32 tensors of shape `(B,)`, the prior and the diffusion
@@ -180,11 +182,12 @@ class _BoundProgram:
 
     network: Network
 
-    def __call__(self, images, labels, numbers, offsets, key, ends, num_times):
-        keys = random.picture_keys(key, numbers)
+    def __call__(self, inputs):
+        offsets, num_times = inputs["offsets"], inputs["num_times"]
+        keys = random.picture_keys(inputs["key"], inputs["numbers"])
         shape = self.network.backbone.image_shape
-        levels = ops.cast(images, "float32") - 0.5
-        high, low = ends[0], ends[1]
+        levels = ops.cast(inputs["images"], "float32") - 0.5
+        high, low = inputs["ends"][0], inputs["ends"][1]
         weight = 1.0 / ops.cast(num_times, "float32")
 
         def add_time(index, state):
@@ -198,7 +201,7 @@ class _BoundProgram:
             share = (ops.cast(index, "float32") + place) * weight
             log_snr = high + (low - high) * share
             noisy = diffuse(clean, noise, log_snr)
-            conditions = generation.label_conditions(labels)
+            conditions = generation.label_conditions(inputs["labels"])
             prediction = self.network.predict(noisy, log_snr, conditions)
             epsilon = self.network.convert(
                 prediction, noisy, log_snr, "epsilon"

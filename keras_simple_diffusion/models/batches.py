@@ -9,14 +9,17 @@ from keras_simple_diffusion.distribution.batches import split_batch
 from keras_simple_diffusion.utils.errors import InputError
 
 
-def run_batches(function, rows, shared, batch_size):
+def run_batches(function, rows, shared, batch_size, fixed=False):
     """Call a compiled function batch by batch, always of one size.
 
     Args:
         function: function of a dict of tensors that returns tensors.
         rows: nested dict of arrays, or `None`s, with as many rows each.
         shared: dict of tensors that all batches have.
-        batch_size: int.
+        batch_size: int. It is made a multiple of the devices.
+        fixed: bool. Whether fewer rows than that fill a whole batch too, so
+            that the results do not depend on their number. Defaults to
+            `False`.
 
     Returns:
         A NumPy array with a row for each, or a tuple of such.
@@ -27,7 +30,9 @@ def run_batches(function, rows, shared, batch_size):
         )
     count = max(len(v) for v in keras.tree.flatten(rows) if v is not None)
     parts = num_batch_parts()
-    batch_size = -(-min(batch_size, count) // parts) * parts
+    if not fixed:
+        batch_size = min(batch_size, count)
+    batch_size = -(-batch_size // parts) * parts
     batches = []
     for start in range(0, count, batch_size):
         # The last batch is filled up: one size, one program.
