@@ -151,7 +151,7 @@ def evaluate(
     }
     if any(s is not None and s < 1 for s in settings["steps"]):
         raise InputError(f"`--steps` must be at least 1. Received: {steps}")
-    if any(g is not None and not g < math.inf for g in settings["guidance"]):
+    if not all(g is None or math.isfinite(g) for g in settings["guidance"]):
         raise InputError(
             f"`--guidance` must be finite numbers. Received: {guidance}"
         )

@@ -65,10 +65,11 @@ def stored_entry(settings):
     Returns:
         A tuple of their shape and an `Entry`.
     """
-    if settings["steps"] != [None] or settings["guidance"] != [None]:
+    drawn = ("steps", "guidance", "guidance_interval", "sampler")
+    if any(settings[name] not in (None, [None]) for name in drawn):
         raise InputError(
-            "Pictures that are drawn already have their steps and guidance: "
-            "leave --steps, --guidance and --protocol out."
+            "Pictures that are there are not drawn: leave --steps, --guidance, "
+            "--guidance-interval, --sampler and --protocol out."
         )
     listing = list_pictures(settings["model"])
     content = listing.container.read(listing.names[0])
@@ -167,6 +168,6 @@ def _weights_facts(task, name):
     with task.averaged_weights():
         facts["sha256"] = digest_of(
             native.to_numpy(variable.value)
-            for variable in task.backbone.weights
+            for variable in task.trainable_variables
         )
     return facts

@@ -21,9 +21,16 @@ def load_networks(settings, files):
     Returns:
         A dict from names to functions of pictures.
     """
+    needed = networks_of(settings["metrics"])
+    for name in ("dinov2", "clip", "classifier"):
+        if files[name] is not None and name not in needed:
+            raise InputError(
+                f"No metric asked for is of `--{name}`. Received: --metrics "
+                f"{','.join(settings['metrics'])}"
+            )
     size = min(settings["batch_size"], _BATCH_SIZE)
     networks = {}
-    for name in networks_of(settings["metrics"]):
+    for name in needed:
         chosen = {} if files.get(name) is None else {"preset": files[name]}
         if name == "inception":
             networks[name] = InceptionFeatures(

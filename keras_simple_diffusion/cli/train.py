@@ -105,8 +105,8 @@ def train(
         int | None,
         typer.Option(
             min=2,
-            help="Pictures of a Fréchet distance to follow, in at most a "
-            "twentieth of the time. (default: none)",
+            help="Pictures of a Fréchet distance to follow: once, then in at "
+            "most a twentieth of the time. (default: none)",
         ),
     ] = None,
     feature_weights: Annotated[

@@ -119,6 +119,10 @@ def test_errors_are_told(place, evaluate, capsys):
     assert "same classes" in capsys.readouterr().err
     assert evaluate("--model", "real", "--num-images", "99") == 2
     assert "holds 6 pictures" in capsys.readouterr().err
+    assert evaluate("--model", "real", "--sampler", "ddim") == 2
+    assert "not drawn" in capsys.readouterr().err
+    assert evaluate("--model", "model", "--clip", "any") == 2
+    assert "is of `--clip`" in capsys.readouterr().err
     assert evaluate("--model", "model", "--guidance", "nan") == 2
     assert evaluate("--model", "model", "--steps", "0") == 2
     assert evaluate("--model", "model", "--guidance-interval", "3,-3") == 2
