@@ -17,7 +17,7 @@ ALLOWED = {
     "schedules": {"ops"},
     "losses": {"ops", "schedules"},
     "layers": {"ops"},
-    "optimizers": {"distribution"},
+    "optimizers": {"distribution", "ops"},
     "distribution": set(),
     "samplers": {"ops", "schedules"},
     "models": {
@@ -96,6 +96,7 @@ def test_backends_are_imported_in_few_places_only(backend):
         "distribution/native.py",
         "metrics/inception_weights.py",
         "models/compilation.py",
+        "ops/fused.py",
         "utils/backend.py",
     }
 

@@ -4,31 +4,9 @@ import keras
 from keras import layers
 from keras import ops
 
+from keras_simple_diffusion.layers.affine import Dense
 from keras_simple_diffusion.layers.rematerialization import rematerialize
-
-
-def attend(queries, keys, values, mask=None):
-    """Attention of several heads, with the softmax in float32.
-
-    Args:
-        queries: float tensor of shape `(B, heads, N, d)`, scaled already.
-        keys: float tensor of shape `(B, heads, M, d)`.
-        values: float tensor of shape `(B, heads, M, d)`.
-        mask: optional bool tensor of shape `(B, M)`, `False` for keys that
-            nothing may attend to. Where all are masked the result is zero.
-
-    Returns:
-        A tensor shaped like `queries`.
-    """
-    scores = ops.matmul(queries, ops.transpose(keys, (0, 1, 3, 2)))
-    scores = ops.cast(scores, "float32")
-    if mask is not None:
-        mask = ops.expand_dims(ops.expand_dims(mask, 1), 1)
-        scores = ops.where(mask, scores, -1e9)
-    weights = ops.softmax(scores, axis=-1)
-    if mask is not None:
-        weights = ops.where(mask, weights, 0.0)
-    return ops.matmul(ops.cast(weights, values.dtype), values)
+from keras_simple_diffusion.ops.fused import attend
 
 
 def merge_heads(x, shape):
@@ -87,10 +65,10 @@ class SelfAttention(layers.Layer):
     def build(self, x_shape):
         channels = x_shape[-1]
         self.head_dim = head_dim(channels, self.num_heads)
-        self.projection = layers.Dense(
+        self.projection = Dense(
             3 * channels, dtype=self.dtype_policy, name="qkv"
         )
-        self.output_dense = layers.Dense(
+        self.output_dense = Dense(
             channels,
             kernel_initializer="zeros",
             dtype=self.dtype_policy,

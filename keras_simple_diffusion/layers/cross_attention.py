@@ -4,9 +4,10 @@ import keras
 from keras import layers
 from keras import ops
 
-from keras_simple_diffusion.layers.attention import attend
+from keras_simple_diffusion.layers.affine import Dense
 from keras_simple_diffusion.layers.attention import head_dim
 from keras_simple_diffusion.layers.attention import merge_heads
+from keras_simple_diffusion.ops.fused import attend
 
 
 @keras.saving.register_keras_serializable("keras_simple_diffusion")
@@ -54,11 +55,9 @@ class CrossAttention(layers.Layer):
         channels = x_shape[-1]
         self.head_dim = head_dim(channels, self.num_heads)
         dtype = self.dtype_policy
-        self.query_dense = layers.Dense(channels, dtype=dtype, name="query")
-        self.context_dense = layers.Dense(
-            2 * channels, dtype=dtype, name="key_value"
-        )
-        self.output_dense = layers.Dense(
+        self.query_dense = Dense(channels, dtype=dtype, name="query")
+        self.context_dense = Dense(2 * channels, dtype=dtype, name="key_value")
+        self.output_dense = Dense(
             channels, kernel_initializer="zeros", dtype=dtype, name="output"
         )
         for layer in (self.norm, self.query_dense, self.output_dense):

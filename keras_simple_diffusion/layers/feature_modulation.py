@@ -1,6 +1,9 @@
 import keras
 from keras import ops
 
+from keras_simple_diffusion.layers.affine import Dense
+from keras_simple_diffusion.ops.fused import scale_and_shift
+
 
 @keras.saving.register_keras_serializable("keras_simple_diffusion")
 class FeatureModulation(keras.layers.Layer):
@@ -20,7 +23,7 @@ class FeatureModulation(keras.layers.Layer):
     """
 
     def build(self, x_shape, embedding_shape):
-        self.projection = keras.layers.Dense(
+        self.projection = Dense(
             2 * x_shape[-1], dtype=self.dtype_policy, name="projection"
         )
         self.projection.build(embedding_shape)
@@ -29,7 +32,7 @@ class FeatureModulation(keras.layers.Layer):
         vectors = self.projection(embedding)
         vectors = ops.expand_dims(ops.expand_dims(vectors, 1), 1)
         scale, shift = ops.split(vectors, 2, axis=-1)
-        return x * (1.0 + scale) + shift
+        return scale_and_shift(x, scale, shift)
 
     def compute_output_shape(self, x_shape, embedding_shape):
         return x_shape

@@ -2,6 +2,8 @@ import keras
 from keras import layers
 from keras import ops
 
+from keras_simple_diffusion.layers.affine import Dense
+
 
 @keras.saving.register_keras_serializable("keras_simple_diffusion")
 class Downsample2D(layers.Layer):
@@ -21,9 +23,7 @@ class Downsample2D(layers.Layer):
     def __init__(self, channels, **kwargs):
         super().__init__(**kwargs)
         self.channels = channels
-        self.dense = layers.Dense(
-            channels, dtype=self.dtype_policy, name="dense"
-        )
+        self.dense = Dense(channels, dtype=self.dtype_policy, name="dense")
 
     def build(self, x_shape):
         self.dense.build(x_shape)
@@ -61,9 +61,7 @@ class Upsample2D(layers.Layer):
     def __init__(self, channels, **kwargs):
         super().__init__(**kwargs)
         self.channels = channels
-        self.dense = layers.Dense(
-            channels, dtype=self.dtype_policy, name="dense"
-        )
+        self.dense = Dense(channels, dtype=self.dtype_policy, name="dense")
 
     def build(self, x_shape):
         self.dense.build(x_shape)

@@ -4,6 +4,7 @@ import keras
 from keras import layers
 from keras import ops
 
+from keras_simple_diffusion.layers.affine import Conv2D
 from keras_simple_diffusion.layers.feature_modulation import FeatureModulation
 from keras_simple_diffusion.layers.rematerialization import rematerialize
 from keras_simple_diffusion.layers.seeded_dropout import SeededDropout
@@ -60,12 +61,10 @@ class ResidualBlock(layers.Layer):
         conv = {
             "filters": x_shape[-1],
             "kernel_size": 3,
-            "padding": "same",
-            "data_format": "channels_last",
             "dtype": self.dtype_policy,
         }
-        self.conv_in = layers.Conv2D(name="conv_in", **conv)
-        self.conv_out = layers.Conv2D(
+        self.conv_in = Conv2D(name="conv_in", **conv)
+        self.conv_out = Conv2D(
             name="conv_out", kernel_initializer="zeros", **conv
         )
         for layer in (self.norm_in, self.conv_in, self.norm_out, self.conv_out):

@@ -4,6 +4,7 @@ import keras
 from keras import layers
 from keras import ops
 
+from keras_simple_diffusion.layers.affine import Dense
 from keras_simple_diffusion.layers.attention import SelfAttention
 from keras_simple_diffusion.layers.cross_attention import CrossAttention
 from keras_simple_diffusion.layers.feature_modulation import FeatureModulation
@@ -91,10 +92,10 @@ class TransformerBlock(layers.Layer):
     ):
         channels = x_shape[-1]
         hidden_shape = (*x_shape[:-1], 4 * channels)
-        self.hidden_dense = layers.Dense(
+        self.hidden_dense = Dense(
             4 * channels, dtype=self.dtype_policy, name="hidden"
         )
-        self.output_dense = layers.Dense(
+        self.output_dense = Dense(
             channels,
             kernel_initializer="zeros",
             dtype=self.dtype_policy,

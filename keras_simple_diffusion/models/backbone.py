@@ -2,11 +2,14 @@ import keras
 import keras_hub
 from keras import layers
 
+from keras_simple_diffusion.layers.affine import Conv2D
 from keras_simple_diffusion.layers.conditioning import Conditioning
 from keras_simple_diffusion.layers.residual_block import ResidualBlock
 from keras_simple_diffusion.layers.transformer_block import TransformerBlock
 from keras_simple_diffusion.layers.wavelet import InverseWaveletTransform2D
 from keras_simple_diffusion.layers.wavelet import WaveletTransform2D
+from keras_simple_diffusion.models.compilation import runs_eagerly
+from keras_simple_diffusion.models.graph import run_graph
 from keras_simple_diffusion.utils.errors import InputError
 from keras_simple_diffusion.utils.presets import resolve_preset
 
@@ -119,6 +122,13 @@ class DiffusionBackbone(keras_hub.models.Backbone):
         # Inputs stay float32: each layer casts to its own precision.
         self.autocast = False
 
+    def _run_through_graph(
+        self, inputs, operation_fn=lambda op: op, call_fn=None
+    ):
+        if call_fn is None and runs_eagerly():
+            return run_graph(self, inputs, operation_fn)
+        return super()._run_through_graph(inputs, operation_fn, call_fn)
+
     def build_levels(self, x, conditions):
         """The network between the first and the last convolution.
 
@@ -172,11 +182,9 @@ class DiffusionBackbone(keras_hub.models.Backbone):
         return x
 
     def _end_conv(self, channels, name, kernel_size=3, **kwargs):
-        return layers.Conv2D(
+        return Conv2D(
             channels,
             kernel_size,
-            padding="same",
-            data_format="channels_last",
             dtype="float32",
             name=name,
             **kwargs,

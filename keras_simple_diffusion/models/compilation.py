@@ -6,8 +6,6 @@ import keras
 def compile_function(function, variables, jit_compile):
     """Compile a function that reads Keras variables.
 
-    This is the only place where what runs depends on the backend.
-
     Args:
         function: function of tensors, or `None`s, that returns tensors and
             changes no variable.
@@ -51,3 +49,12 @@ def compile_function(function, variables, jit_compile):
         "keras_simple_diffusion runs on the backends 'jax', 'tensorflow' and "
         f"'torch'. Received: KERAS_BACKEND={backend}"
     )
+
+
+def runs_eagerly():
+    """Whether layers run one by one, not as a compiled program."""
+    if keras.config.backend() != "torch":
+        return False
+    import torch
+
+    return not torch.compiler.is_compiling()

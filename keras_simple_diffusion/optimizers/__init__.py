@@ -1,4 +1,5 @@
 from keras_simple_diffusion.optimizers import reconstruction as reconstruction
+from keras_simple_diffusion.optimizers.adam import Adam as Adam
 from keras_simple_diffusion.optimizers.averaged_optimizer import (
     AveragedOptimizer as AveragedOptimizer,
 )

@@ -3,6 +3,7 @@ import contextlib
 import keras
 from keras import ops
 
+from keras_simple_diffusion.ops.fused import move_towards
 from keras_simple_diffusion.optimizers.profiles import to_profiles
 from keras_simple_diffusion.optimizers.wrapper import OptimizerWrapper
 from keras_simple_diffusion.utils.errors import InputError
@@ -77,8 +78,7 @@ class AveragedOptimizer(OptimizerWrapper):
             for weight, average in zip(
                 self._trainable_variables, averages, strict=True
             ):
-                change = ops.cast(weight, "float32") - average
-                average.assign(average + gain * change)
+                move_towards(average, ops.cast(weight, "float32"), gain)
 
     def has_averages(self):
         """Whether there has been an update, and so an average."""

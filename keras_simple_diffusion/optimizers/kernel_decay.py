@@ -2,6 +2,8 @@
 
 import keras
 
+from keras_simple_diffusion.optimizers.adam import FusedUpdate
+
 
 class _KernelDecay:
     """Mixin that keeps norms, biases and embeddings from decaying.
@@ -24,7 +26,7 @@ class _KernelDecay:
 
 
 @keras.saving.register_keras_serializable("keras_simple_diffusion")
-class AdamW(_KernelDecay, keras.optimizers.AdamW):
+class AdamW(_KernelDecay, FusedUpdate, keras.optimizers.AdamW):
     """`keras.optimizers.AdamW` with weight decay of the kernels only.
 
     Norms, biases and embeddings do not decay.

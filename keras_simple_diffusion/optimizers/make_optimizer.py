@@ -1,5 +1,4 @@
-import keras
-
+from keras_simple_diffusion.optimizers.adam import Adam
 from keras_simple_diffusion.optimizers.kernel_decay import AdamW
 from keras_simple_diffusion.optimizers.kernel_decay import Muon
 from keras_simple_diffusion.optimizers.warm_up import WarmUp
@@ -73,4 +72,4 @@ def make_optimizer(
             "'adam' has no weight decay; 'adamw' and 'muon' have. Received: "
             f"weight_decay={weight_decay}"
         )
-    return keras.optimizers.Adam(**arguments, **betas)
+    return Adam(**arguments, **betas)

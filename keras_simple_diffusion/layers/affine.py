@@ -1,0 +1,31 @@
+"""Keras's dense layer and convolution, with the bias in the same kernel."""
+
+from keras import layers
+
+from keras_simple_diffusion.ops.fused import convolve
+from keras_simple_diffusion.ops.fused import dense
+
+
+class Dense(layers.Dense):
+    """`keras.layers.Dense` with a bias."""
+
+    def call(self, inputs, training=None):
+        return self.activation(dense(inputs, self.kernel, self.bias))
+
+    def quantize(self, mode=None, type_check=True, config=None):
+        # Keras means this check for layers that compute something else.
+        super().quantize(mode, type_check=False, config=config)
+
+
+class Conv2D(layers.Conv2D):
+    """`keras.layers.Conv2D` with a bias, channels last and zero padding.
+
+    The strides are 1, or the size of the kernel.
+    """
+
+    def __init__(self, filters, kernel_size, **kwargs):
+        kwargs.update(padding="same", data_format="channels_last")
+        super().__init__(filters, kernel_size, **kwargs)
+
+    def call(self, inputs):
+        return convolve(inputs, self.kernel, self.bias, self.strides[0])

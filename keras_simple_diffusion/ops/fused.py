@@ -1,0 +1,177 @@
+"""What PyTorch has as one kernel; JAX and TensorFlow fuse it themselves.
+
+Without a compiler each operation reads and writes all of its tensors. Keras
+adds biases in a pass of their own on PyTorch, copies the input of a
+convolution twice to change its layout, and updates weights and averages in
+ten passes.
+"""
+
+import keras
+from keras import ops
+
+
+def _is_torch():
+    return keras.config.backend() == "torch"
+
+
+def dense(x, kernel, bias):
+    """`x kernel + bias`.
+
+    Args:
+        x: float tensor of shape `(..., C)`.
+        kernel: float tensor or variable of shape `(C, D)`.
+        bias: float tensor or variable of shape `(D,)`.
+
+    Returns:
+        A tensor of shape `(..., D)`.
+    """
+    if not _is_torch():
+        return ops.matmul(x, kernel) + bias
+    from torch.nn.functional import linear
+
+    kernel = ops.convert_to_tensor(kernel)
+    return linear(x, kernel.T, ops.convert_to_tensor(bias))
+
+
+def convolve(x, kernel, bias, stride):
+    """Convolution of feature maps, padded with zeros to `stride` times less.
+
+    Args:
+        x: float tensor of shape `(B, H, W, C)`.
+        kernel: float tensor or variable of shape `(size, size, C, D)`.
+        bias: float tensor or variable of shape `(D,)`.
+        stride: int, either 1 with an odd size, or the size.
+
+    Returns:
+        A tensor of shape `(B, H / stride, W / stride, D)`.
+    """
+    if not _is_torch():
+        y = ops.conv(x, kernel, stride, "same", data_format="channels_last")
+        return y + bias
+    from torch.nn.functional import conv2d
+
+    kernel = ops.convert_to_tensor(kernel)
+    y = conv2d(
+        x.permute(0, 3, 1, 2),
+        kernel.permute(3, 2, 0, 1),
+        ops.convert_to_tensor(bias),
+        stride,
+        kernel.shape[0] // 2 if stride == 1 else 0,
+    )
+    return y.permute(0, 2, 3, 1)
+
+
+def scale_and_shift(x, scale, shift):
+    """`x (1 + scale) + shift`.
+
+    Args:
+        x: float tensor.
+        scale: float tensor that broadcasts to `x`, of its dtype.
+        shift: float tensor that broadcasts to `x`, of its dtype.
+
+    Returns:
+        A tensor shaped like `x`.
+    """
+    if not _is_torch():
+        return x * (1.0 + scale) + shift
+    import torch
+
+    return torch.addcmul(shift, x, 1.0 + scale)
+
+
+def attend(queries, keys, values, mask=None):
+    """Attention of several heads, with the softmax in float32.
+
+    Args:
+        queries: float tensor of shape `(B, heads, N, d)`, scaled already.
+        keys: float tensor of shape `(B, heads, M, d)`.
+        values: float tensor of shape `(B, heads, M, d)`.
+        mask: optional bool tensor of shape `(B, M)`, `False` for keys that
+            nothing may attend to. Where all are masked the result is zero.
+
+    Returns:
+        A tensor shaped like `queries`.
+    """
+    if mask is not None:
+        mask = ops.expand_dims(ops.expand_dims(mask, 1), 1)
+    if _is_torch():
+        return _attend_torch(queries, keys, values, mask)
+    scores = ops.matmul(queries, ops.transpose(keys, (0, 1, 3, 2)))
+    scores = ops.cast(scores, "float32")
+    if mask is not None:
+        scores = ops.where(mask, scores, -1e9)
+    weights = ops.softmax(scores, axis=-1)
+    if mask is not None:
+        weights = ops.where(mask, weights, 0.0)
+    return ops.matmul(ops.cast(weights, values.dtype), values)
+
+
+def _attend_torch(queries, keys, values, mask):
+    import torch
+    from torch.nn.functional import scaled_dot_product_attention
+
+    if mask is None:
+        return scaled_dot_product_attention(queries, keys, values, scale=1.0)
+    # Finite, so that nothing is undefined where all are masked.
+    lowest = torch.finfo(queries.dtype).min / 2
+    bias = torch.where(mask, 0.0, lowest).to(queries.dtype)
+    h = scaled_dot_product_attention(queries, keys, values, bias, scale=1.0)
+    return h * mask.any(dim=-1, keepdim=True)
+
+
+def move_towards(variable, target, share):
+    """Move a variable by a share of the way to a tensor.
+
+    Args:
+        variable: a `keras.Variable`, not trained by gradients.
+        target: float tensor of its shape and dtype.
+        share: float scalar tensor, in `[0, 1]`.
+    """
+    if _is_torch():
+        variable.value.detach().lerp_(target.detach(), share)
+    else:
+        variable.assign(variable + share * (target - variable))
+
+
+def update_by_adam(weights, grads, moments, squares, rate, betas, epsilon):
+    """Adam's update of all weights, on PyTorch only.
+
+    `m = b1 m + (1 - b1) g; s = b2 s + (1 - b2) g^2; w -= rate m / (sqrt(s) +
+    epsilon)`.
+
+    Args:
+        weights: list of `keras.Variable`s of one dtype.
+        grads: list of tensors.
+        moments: list of `keras.Variable`s, `m`.
+        squares: list of `keras.Variable`s, `s`.
+        rate: float scalar tensor, the learning rate with the correction of
+            the first steps' bias.
+        betas: tuple of two floats.
+        epsilon: float.
+    """
+    import torch
+
+    weights, moments, squares = (
+        [variable.value.detach() for variable in variables]
+        for variables in (weights, moments, squares)
+    )
+    # PyTorch is told of so late a step that it corrects nothing.
+    late = torch.full((), 1e9, device=rate.device)
+    torch._fused_adam_(
+        weights,
+        [
+            grad.detach().to(weight.dtype).contiguous()
+            for grad, weight in zip(grads, weights, strict=True)
+        ],
+        moments,
+        squares,
+        [],
+        [late] * len(weights),
+        lr=rate.detach().float(),
+        beta1=betas[0],
+        beta2=betas[1],
+        weight_decay=0.0,
+        eps=epsilon,
+        amsgrad=False,
+        maximize=False,
+    )
