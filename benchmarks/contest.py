@@ -16,10 +16,9 @@ import json
 import os
 import pathlib
 import platform
-import resource
 import sys
-import time
 
+import measures
 import numpy as np
 import turns
 from contenders import STEPS
@@ -63,6 +62,12 @@ CONTENDERS = {
     "bayesflow torch": ("bayesflow_uvit", "torch", False),
 }
 BASE = "twin torch"
+# For all: glibc keeps freed memory, as the allocators that PyTorch recommends
+# do. Else pages come and go, more with one contender than with another.
+MALLOC = {
+    "MALLOC_TRIM_THRESHOLD_": "8000000000",
+    "MALLOC_MMAP_THRESHOLD_": "8000000000",
+}
 
 
 def work(name, args):
@@ -82,43 +87,13 @@ def work(name, args):
     )
 
     def told():
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-        return {**facts, "peak_mib": round(peak), "matmul": matmul(backend)}
+        return {
+            **facts,
+            "peak_mib": measures.peak_mib(backend),
+            "matmul": measures.matmul(backend, args.dtype),
+        }
 
     turns.serve(function, told)
-
-
-def matmul(backend, size=2048, rounds=5):
-    """Billions of multiply-accumulates a second of a matrix product."""
-    if backend == "torch":
-        import torch
-
-        x = torch.ones(size, size)
-
-        def product():
-            (x @ x)[0, 0].item()
-    elif backend == "jax":
-        import jax
-        import jax.numpy as jnp
-
-        x, multiply = jnp.ones((size, size)), jax.jit(lambda x: x @ x)
-
-        def product():
-            multiply(x).block_until_ready()
-    else:
-        import tensorflow as tf
-
-        x = tf.ones((size, size))
-
-        def product():
-            tf.linalg.matmul(x, x)[0, 0].numpy()
-
-    seconds = []
-    for _ in range(rounds):
-        started = time.perf_counter()
-        product()
-        seconds.append(time.perf_counter() - started)
-    return size**3 / min(seconds) / 1e9
 
 
 def report(args, facts, seconds):
@@ -134,6 +109,7 @@ def report(args, facts, seconds):
             operations *= 2 if fact.get("guided", args.guidance != 1.0) else 1
         rows[name] = {
             "pictures_per_second": round(float(rate), 3),
+            "seconds": [round(float(v), 4) for v in values],
             **turns.ratio(values, seconds[base]),
             "gmacs_per_second": round(float(operations), 1),
             "share_of_matmul": round(float(operations / fact["matmul"]), 3),
@@ -175,7 +151,12 @@ def main():
     unknown = set(names) - set(CONTENDERS)
     if unknown:
         sys.exit(f"No such contenders: {unknown}. There are: {[*CONTENDERS]}")
-    found = report(args, *turns.take_turns(names, args.rounds))
+    found = report(
+        args,
+        *turns.take_turns(
+            names, args.rounds, lambda name: {**os.environ, **MALLOC}
+        ),
+    )
     for name, row in found["rows"].items():
         print(
             f"{name:24}{row['pictures_per_second']:10.2f} pictures/s"

@@ -17,6 +17,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from contenders.step_timer import StepTimer
 from keras_simple_diffusion.models.compilation import compile_function
 
 
@@ -108,13 +109,16 @@ def make(setting):
         data = np.tile(pictures, (setting.repeats, 1, 1, 1))
 
         def train():
+            timer = StepTimer()
             model.fit(
                 data,
                 np.zeros(len(data), "float32"),
                 batch_size=setting.batch_size,
                 verbose=0,
                 shuffle=False,
+                callbacks=[timer],
             )
+            return timer.seconds
 
         return train, facts
     noise, log_snr = map(ops.convert_to_tensor, setting.noise())

@@ -8,12 +8,13 @@ import keras_simple_diffusion as ksd
 from contenders import NUM_CLASSES
 from contenders import NUM_HEADS
 from contenders import STEPS
+from contenders.step_timer import StepTimer
 from keras_simple_diffusion.models.compilation import compile_function
 from keras_simple_diffusion.models.cost import count_macs
 
 
 def make_backbone(setting):
-    """The network, none of whose weights is zero."""
+    """The network; the same weights on every backend, none of them zero."""
     keras.utils.set_random_seed(0)
     network = dict(setting.network)
     is_unet = "attention_levels" in network
@@ -26,8 +27,11 @@ def make_backbone(setting):
     )
     rng = np.random.default_rng(0)
     for weight in backbone.weights:
-        if not np.any(ops.convert_to_numpy(weight.value)):
-            values = rng.normal(0.0, 0.02, weight.shape)
+        values = ops.convert_to_numpy(weight.value)
+        if len(weight.shape) > 1 or not np.any(values):
+            scale = 0.02 if len(weight.shape) == 1 else 1.0
+            fan_in = np.prod(weight.shape[:-1])
+            values = rng.normal(0.0, scale / fan_in**0.5, weight.shape)
             weight.assign(values.astype("float32"))
     return backbone
 
@@ -50,7 +54,7 @@ def make(setting):
     pictures, labels = setting.pictures()
     if setting.task == "train":
         model.compile(
-            optimizer=keras.optimizers.Adam(1e-4),
+            optimizer=ksd.optimizers.Adam(1e-4),
             ema_decay=0.999,
             jit_compile=setting.compiled or "auto",
         )
@@ -61,7 +65,15 @@ def make(setting):
         size = setting.batch_size
 
         def train():
-            model.fit(data, batch_size=size, verbose=0, shuffle=False)
+            timer = StepTimer()
+            model.fit(
+                data,
+                batch_size=size,
+                verbose=0,
+                shuffle=False,
+                callbacks=[timer],
+            )
+            return timer.seconds
 
         return train, facts
     if setting.task == "sample":

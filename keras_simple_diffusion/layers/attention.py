@@ -5,6 +5,7 @@ from keras import layers
 from keras import ops
 
 from keras_simple_diffusion.layers.affine import Dense
+from keras_simple_diffusion.layers.inner import inner
 from keras_simple_diffusion.layers.rematerialization import rematerialize
 from keras_simple_diffusion.ops.fused import attend
 
@@ -86,15 +87,15 @@ class SelfAttention(layers.Layer):
 
     def _transform(self, x):
         height, width = x.shape[1:3]
-        qkv = self.projection(self.norm(x))
+        qkv = inner(self.projection)(inner(self.norm)(x))
         qkv = ops.reshape(
             qkv, (-1, height * width, 3, self.num_heads, self.head_dim)
         )
         # Heads before tokens: one matrix product a head, no strided access.
         q, k, v = ops.unstack(ops.transpose(qkv, (2, 0, 3, 1, 4)), 3, axis=0)
-        q = self.norm_query(q) * (1.0 / math.sqrt(self.head_dim))
-        h = attend(q, self.norm_key(k), v)
-        return x + self.output_dense(merge_heads(h, x.shape))
+        q = inner(self.norm_query)(q) * (1.0 / math.sqrt(self.head_dim))
+        h = attend(q, inner(self.norm_key)(k), v)
+        return x + inner(self.output_dense)(merge_heads(h, x.shape))
 
     def compute_output_shape(self, x_shape):
         return x_shape

@@ -7,6 +7,7 @@ from keras import ops
 from keras_simple_diffusion.layers.affine import Dense
 from keras_simple_diffusion.layers.attention import head_dim
 from keras_simple_diffusion.layers.attention import merge_heads
+from keras_simple_diffusion.layers.inner import inner
 from keras_simple_diffusion.ops.fused import attend
 
 
@@ -70,22 +71,22 @@ class CrossAttention(layers.Layer):
     def call(self, x, context, context_mask=None):
         height, width = x.shape[1:3]
         q = ops.reshape(
-            self.query_dense(self.norm(x)),
+            inner(self.query_dense)(inner(self.norm)(x)),
             (-1, height * width, self.num_heads, self.head_dim),
         )
         kv = ops.reshape(
-            self.context_dense(self.norm_context(context)),
+            inner(self.context_dense)(inner(self.norm_context)(context)),
             (-1, ops.shape(context)[1], 2, self.num_heads, self.head_dim),
         )
-        q = self.norm_query(ops.transpose(q, (0, 2, 1, 3)))
+        q = inner(self.norm_query)(ops.transpose(q, (0, 2, 1, 3)))
         k, v = ops.unstack(ops.transpose(kv, (2, 0, 3, 1, 4)), 2, axis=0)
         h = attend(
             q * (1.0 / math.sqrt(self.head_dim)),
-            self.norm_key(k),
+            inner(self.norm_key)(k),
             v,
             None if context_mask is None else ops.cast(context_mask, "bool"),
         )
-        return x + self.output_dense(merge_heads(h, x.shape))
+        return x + inner(self.output_dense)(merge_heads(h, x.shape))
 
     def compute_output_shape(
         self, x_shape, context_shape, context_mask_shape=None

@@ -2,6 +2,7 @@ import keras
 from keras import ops
 
 from keras_simple_diffusion.layers.affine import Dense
+from keras_simple_diffusion.layers.inner import inner
 from keras_simple_diffusion.ops.fused import scale_and_shift
 
 
@@ -29,7 +30,7 @@ class FeatureModulation(keras.layers.Layer):
         self.projection.build(embedding_shape)
 
     def call(self, x, embedding):
-        vectors = self.projection(embedding)
+        vectors = inner(self.projection)(embedding)
         vectors = ops.expand_dims(ops.expand_dims(vectors, 1), 1)
         scale, shift = ops.split(vectors, 2, axis=-1)
         return scale_and_shift(x, scale, shift)

@@ -3,6 +3,7 @@ from keras import layers
 from keras import ops
 
 from keras_simple_diffusion.layers.affine import Dense
+from keras_simple_diffusion.layers.inner import inner
 
 
 @keras.saving.register_keras_serializable("keras_simple_diffusion")
@@ -29,7 +30,7 @@ class Downsample2D(layers.Layer):
         self.dense.build(x_shape)
 
     def call(self, x):
-        return self.dense(
+        return inner(self.dense)(
             ops.average_pool(
                 x, (2, 2), strides=(2, 2), data_format="channels_last"
             )
@@ -67,7 +68,7 @@ class Upsample2D(layers.Layer):
         self.dense.build(x_shape)
 
     def call(self, x):
-        x = self.dense(x)
+        x = inner(self.dense)(x)
         height, width = x.shape[1:3]
         x = ops.reshape(x, (-1, height, 1, width, 1, self.channels))
         x = ops.tile(x, (1, 1, 2, 1, 2, 1))

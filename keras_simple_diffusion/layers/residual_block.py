@@ -6,6 +6,7 @@ from keras import ops
 
 from keras_simple_diffusion.layers.affine import Conv2D
 from keras_simple_diffusion.layers.feature_modulation import FeatureModulation
+from keras_simple_diffusion.layers.inner import inner
 from keras_simple_diffusion.layers.rematerialization import rematerialize
 from keras_simple_diffusion.layers.seeded_dropout import SeededDropout
 
@@ -88,13 +89,13 @@ class ResidualBlock(layers.Layer):
         return transform(x, embedding, skip)
 
     def _transform(self, x, embedding, skip, seed):
-        h = self.norm_in(x)
+        h = inner(self.norm_in)(x)
         if skip is not None:
-            h = (h + self.norm_skip(skip)) * (1.0 / math.sqrt(2.0))
-        h = self.conv_in(ops.silu(h))
-        h = self.modulation(self.norm_out(h), embedding)
+            h = (h + inner(self.norm_skip)(skip)) * (1.0 / math.sqrt(2.0))
+        h = inner(self.conv_in)(ops.silu(h))
+        h = inner(self.modulation)(inner(self.norm_out)(h), embedding)
         h = self.dropout.drop(ops.silu(h), seed)
-        return x + self.conv_out(h)
+        return x + inner(self.conv_out)(h)
 
     def compute_output_shape(self, x_shape, embedding_shape, skip_shape=None):
         return x_shape

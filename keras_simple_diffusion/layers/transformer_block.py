@@ -8,6 +8,7 @@ from keras_simple_diffusion.layers.affine import Dense
 from keras_simple_diffusion.layers.attention import SelfAttention
 from keras_simple_diffusion.layers.cross_attention import CrossAttention
 from keras_simple_diffusion.layers.feature_modulation import FeatureModulation
+from keras_simple_diffusion.layers.inner import inner
 from keras_simple_diffusion.layers.rematerialization import rematerialize
 from keras_simple_diffusion.layers.seeded_dropout import SeededDropout
 
@@ -144,18 +145,18 @@ class TransformerBlock(layers.Layer):
         return transform(x, embedding, skip, context)
 
     def _transform(self, x, embedding, skip, context, context_mask, seed):
-        h = self.norm(x)
+        h = inner(self.norm)(x)
         if skip is not None:
-            h = (h + self.norm_skip(skip)) * (1.0 / math.sqrt(2.0))
+            h = (h + inner(self.norm_skip)(skip)) * (1.0 / math.sqrt(2.0))
         if self.modulated == "norm":
-            h = self.modulation(h, embedding)
-        h = ops.silu(self.hidden_dense(h))
+            h = inner(self.modulation)(h, embedding)
+        h = ops.silu(inner(self.hidden_dense)(h))
         if self.modulated == "hidden":
-            h = self.modulation(h, embedding)
+            h = inner(self.modulation)(h, embedding)
         h = self.dropout.drop(h, seed)
-        x = self.attention(x + self.output_dense(h))
+        x = inner(self.attention)(x + inner(self.output_dense)(h))
         if context is not None:
-            x = self.cross_attention(x, context, context_mask)
+            x = inner(self.cross_attention)(x, context, context_mask)
         return x
 
     def compute_output_shape(
