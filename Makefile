@@ -14,7 +14,7 @@ DEMO_STAMP := $(VENV)/demo-$(KERAS_BACKEND).stamp
 
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: demo test test-large lint format clean
+.PHONY: demo test test-large bench-quick lint format clean
 
 demo: $(DEMO_STAMP)
 	rm -rf runs/demo
@@ -29,6 +29,15 @@ test-%: $(VENV)/tests.stamp
 
 test-large: PYTEST_ARGUMENTS += --run-large
 test-large: test
+
+# Training step and forward pass beside the networks written by hand, and what
+# moved since the committed figures. Nothing else should run meanwhile.
+CONTENDERS := twin torch,twin jax,ours jax,ours tensorflow,ours torch
+bench-quick: $(VENV)/tests.stamp
+	for task in train forward; do \
+	  $(PYTHON) benchmarks/contest.py --task $$task --rounds 5 \
+	    --contenders "$(CONTENDERS)" --compare docs/performance.jsonl; \
+	done
 
 lint: $(VENV)/tests.stamp
 	$(VENV)/bin/ruff check .

@@ -12,12 +12,14 @@ same process. One JSON line is appended to the output.
 
 import argparse
 import importlib
+import importlib.metadata
 import json
 import os
 import pathlib
 import platform
 import sys
 
+import committed
 import measures
 import numpy as np
 import turns
@@ -44,6 +46,14 @@ NETWORKS = {
         "blocks": (2, 2, 2, 36),
         "embedding_dim": 1024,
     },
+    "uvit_full_512": {
+        "image_shape": (512, 512, 3),
+        "channels": (128, 256, 512, 2048),
+        "blocks": (2, 2, 2, 36),
+        "embedding_dim": 1024,
+        "downsampling": "dwt",
+        "downsampling_factor": 4,
+    },
 }
 # Name: the file in `contenders`, the backend, whether compiled.
 CONTENDERS = {
@@ -62,6 +72,7 @@ CONTENDERS = {
     "bayesflow torch": ("bayesflow_uvit", "torch", False),
 }
 BASE = "twin torch"
+PACKAGES = ("keras", "keras-hub", "jax", "tensorflow", "torch")
 # For all: glibc keeps freed memory, as the allocators that PyTorch recommends
 # do. Else pages come and go, more with one contender than with another.
 MALLOC = {
@@ -118,15 +129,24 @@ def report(args, facts, seconds):
     sums = [f["checksum"] for f in facts.values() if "checksum" in f]
     if sums and not np.allclose(sums, sums[0], rtol=1e-3):
         sys.exit(f"The networks are not the same: their outputs are {sums}")
+    setting = {name: getattr(args, name) for name in committed.SETTING}
     return {
-        **{
-            k: v for k, v in vars(args).items() if k not in ("output", "worker")
-        },
+        **setting,
+        "rounds": args.rounds,
+        "repeats": args.repeats,
         "base": base,
         "rows": rows,
         "cpus": os.cpu_count(),
         "machine": f"{platform.machine()}, {platform.system()}",
+        "versions": {name: _version(name) for name in PACKAGES},
     }
+
+
+def _version(package):
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
 
 
 def main():
@@ -142,6 +162,9 @@ def main():
     parser.add_argument("--dtype", default="float32")
     parser.add_argument("--guidance", type=float, default=1.0)
     parser.add_argument("--output", type=pathlib.Path)
+    parser.add_argument(
+        "--compare", type=pathlib.Path, help="committed figures"
+    )
     parser.add_argument("--worker", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.worker:
@@ -161,9 +184,10 @@ def main():
         print(
             f"{name:24}{row['pictures_per_second']:10.2f} pictures/s"
             f"{row['ratio']:8.3f} {row['quartiles']}"
-            f"{row['share_of_matmul']:8.2f} of matmul"
-            f"{row['first_seconds']:8.1f} s first{row['peak_mib']:7} MiB"
+            f"{row['share_of_matmul']:8.2f} of matmul{row['peak_mib']:7} MiB"
         )
+    if args.compare:
+        committed.tell(found, args.compare)
     if args.output:
         with open(args.output, "a") as file:
             file.write(json.dumps(found) + "\n")

@@ -1,0 +1,147 @@
+"""Write the tables of docs/performance.md from the committed JSON files.
+
+    python benchmarks/performance_report.py
+
+Only what is between the two marks is replaced.
+"""
+
+import json
+import pathlib
+
+import committed
+import numpy as np
+import turns
+
+DOCS = pathlib.Path(__file__).parent.parent / "docs"
+BEGIN = "<!-- tables of performance_report.py -->\n"
+END = "<!-- end of the tables -->\n"
+TITLES = {
+    "train": "Training step",
+    "forward": "Forward pass",
+    "sample": "Sampling",
+}
+
+
+def table(header, rows):
+    lines = [header, ["---"] * len(header), *rows]
+    return "".join(f"| {' | '.join(map(str, line))} |\n" for line in lines)
+
+
+def ratio_text(ratio):
+    low, high = ratio["quartiles"]
+    return f"{ratio['ratio']:.2f} ({low:.2f} to {high:.2f})"
+
+
+def twin_of(name):
+    """The contender that is the same network written by hand."""
+    if not name.startswith("ours"):
+        return None
+    compiled = " compiled" if name.endswith("compiled") else ""
+    if name == "ours jax":
+        return "twin jax"
+    return f"twin torch{compiled}"
+
+
+def contest_table(line):
+    seconds = {n: np.array(r["seconds"]) for n, r in line["rows"].items()}
+    rows = []
+    for name, row in line["rows"].items():
+        twin = twin_of(name)
+        beside = ""
+        if twin in seconds:
+            beside = ratio_text(turns.ratio(seconds[name], seconds[twin]))
+        rows.append(
+            [
+                name,
+                f"{row['pictures_per_second']:.1f}",
+                f"{row['gmacs_per_second']:.0f}",
+                ratio_text(row),
+                beside,
+                f"{row['share_of_matmul']:.2f}",
+                row["peak_mib"],
+            ]
+        )
+    header = [
+        "",
+        "pictures/s",
+        "GMACs/s",
+        f"time over {line['base']}",
+        "time over its twin",
+        "share of matmul",
+        "peak MiB",
+    ]
+    return table(header, rows)
+
+
+def versions(line):
+    known = {n: v for n, v in line["versions"].items() if v}
+    return ", ".join(f"{name} {version}" for name, version in known.items())
+
+
+def contest_section(line):
+    task = TITLES[line["task"]]
+    first = next(iter(line["rows"].values()))
+    told = (
+        f"{first['gmacs']:.2f} GMACs, {line['batch_size']} pictures, "
+        f"{line['dtype']}, {line['rounds']} rounds"
+    )
+    if line["task"] == "sample":
+        told += f", guidance {line['guidance']}"
+    return (
+        f"## {task}, {line['network']}\n\n{told}; {line['cpus']} CPUs, "
+        f"{line['machine']}; {versions(line)}.\n\n{contest_table(line)}\n"
+    )
+
+
+def startup_section(line):
+    imports = table(
+        ["", "import keras_hub (s)", "this library adds (s)"],
+        [
+            [name, row["keras_hub"], row["added"]]
+            for name, row in line["import"].items()
+        ],
+    )
+    firsts = table(
+        ["", "first step less a later one (s)", "first call over its twin's"],
+        [
+            [name, row["seconds"], ratio_text(row) if "ratio" in row else ""]
+            for name, row in line["first"].items()
+        ],
+    )
+    return (
+        f"## Imports and first calls\n\n{line['rounds']} new processes each.\n"
+        f"\n{imports}\n{firsts}\n"
+    )
+
+
+def growth_section(found):
+    rows = [
+        [name, r["label"], f"{r['gmacs']:.1f}", r["seconds"], r["first"]]
+        for name, series in found["series"].items()
+        for r in series
+    ]
+    header = ["", "", "GMACs a step", "step (s)", "first call (s)"]
+    return (
+        f"## Growth\n\nOn {found['backend']}, small U-ViT.\n\n"
+        f"![Growth](performance_growth.png)\n\n{table(header, rows)}\n"
+    )
+
+
+def main():
+    lines = committed.load(DOCS / "performance.jsonl").values()
+    sections = [contest_section(line) for line in lines]
+    startup = DOCS / "performance_startup.jsonl"
+    if startup.exists():
+        last = startup.read_text().splitlines()[-1]
+        sections.append(startup_section(json.loads(last)))
+    growth = DOCS / "performance_growth.json"
+    if growth.exists():
+        sections.append(growth_section(json.loads(growth.read_text())))
+    page = DOCS / "performance.md"
+    before, rest = page.read_text().split(BEGIN)
+    _, after = rest.split(END)
+    page.write_text(before + BEGIN + "\n" + "".join(sections) + END + after)
+
+
+if __name__ == "__main__":
+    main()
