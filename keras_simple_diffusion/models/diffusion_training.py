@@ -153,6 +153,7 @@ class DiffusionTraining:
         Returns:
             A `keras.callbacks.History`.
         """
+        self._build_optimizer()
         return keras.Model.fit(
             self,
             self.prepare_data(x),
@@ -175,7 +176,17 @@ class DiffusionTraining:
         self.evaluation_seed_generator.state.assign([_EVALUATION_SEED, 0])
         return keras.Model.evaluate(self, self.prepare_data(x), *args, **kwargs)
 
+    def _build_optimizer(self):
+        # Or TensorFlow would make its variables while it traces the training
+        # step, each with a condition of its own, and trace it once more.
+        if self.optimizer is None or self.optimizer.built:
+            return
+        strategy = getattr(self, "distribute_strategy", None)
+        with strategy.scope() if strategy else contextlib.nullcontext():
+            self.optimizer.build(self.trainable_variables)
+
     def train_on_batch(self, *args, **kwargs):
+        self._build_optimizer()
         return keras.Model.train_on_batch(self, *args, **kwargs)
 
     def test_on_batch(self, *args, **kwargs):
