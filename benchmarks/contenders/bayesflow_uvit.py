@@ -43,7 +43,7 @@ class Training(keras.Model):
         v = self.network((z, time, z[..., :0]), training=training)
         return alpha * v + sigma * z - noise
 
-    def compute_loss(self, x=None, y=None, y_pred=None, **kwargs):
+    def compute_loss(self, x, y, y_pred, sample_weight=None, training=True):
         return ops.mean(ops.square(y_pred))
 
 
