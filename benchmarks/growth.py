@@ -119,7 +119,11 @@ def main():
     plot(found, args.output / "performance_growth.png")
     backend = keras.config.backend()
     (args.output / "performance_growth.json").write_text(
-        json.dumps({"backend": backend, "series": found}, indent=1) + "\n"
+        json.dumps(
+            {"backend": backend, "rounds": args.rounds, "series": found},
+            indent=1,
+        )
+        + "\n"
     )
 
 

@@ -122,7 +122,8 @@ def growth_section(found):
     ]
     header = ["", "", "GMACs a step", "step (s)", "first call (s)"]
     return (
-        f"## Growth\n\nOn {found['backend']}, small U-ViT.\n\n"
+        f"## Growth\n\nOn {found['backend']}, small U-ViT, "
+        f"{found['rounds']} rounds.\n\n"
         f"![Growth](performance_growth.png)\n\n{table(header, rows)}\n"
     )
 
