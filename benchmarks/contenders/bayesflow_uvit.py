@@ -100,12 +100,18 @@ def make(setting):
     }
     pictures, _ = setting.pictures()
     if setting.task == "train":
+        if keras.config.backend() == "torch":
+            import torch
+
+            torch.set_grad_enabled(True)  # BayesFlow turned it off.
         model = Training(network)
-        model.compile(
-            optimizer=keras.optimizers.Adam(
-                1e-4, use_ema=True, ema_momentum=0.999
-            )
+        optimizer = keras.optimizers.Adam(
+            1e-4, use_ema=True, ema_momentum=0.999
         )
+        # At the end of `fit` Keras would put the averages in the weights'
+        # place, in the same memory, which JAX refuses to donate twice.
+        optimizer.finalize_variable_values = lambda variables: None
+        model.compile(optimizer=optimizer)
         data = np.tile(pictures, (setting.repeats, 1, 1, 1))
 
         def train():
