@@ -39,6 +39,7 @@ def arguments():
     parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--learning-rate", type=float, default=2e-3)
     parser.add_argument("--batch-size", type=int, default=16)
+    parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--names", help="comma-separated; default: all")
     return parser.parse_args()
 
@@ -118,7 +119,7 @@ class Denoiser(keras.Model):
         self.backbone = backbone
         self.schedule = schedule
         self.diffusion_loss = loss
-        self.seed = keras.random.SeedGenerator(0)
+        self.seed = keras.random.SeedGenerator(args.seed)
 
     def call(self, inputs, training=False):
         inputs = dict(inputs)
@@ -204,7 +205,7 @@ def sheet(rows):
 
 
 def run(name, output):
-    keras.utils.set_random_seed(0)
+    keras.utils.set_random_seed(args.seed)
     backbone, schedule, loss = twin_of(name)
     images, others = load_images(backbone.image_shape)
     limits = {level: wiener_error(images, others, level) for level in LOG_SNRS}
@@ -244,6 +245,7 @@ def run(name, output):
         "parameters": backbone.count_params(),
         "steps": steps,
         "batch_size": args.batch_size,
+        "seed": args.seed,
         "learned": learned,
         "seconds": round(seconds, 1),
         "rmse": {str(k): round(v, 4) for k, v in errors.items()},
