@@ -20,9 +20,7 @@ import random
 import re
 import zipfile
 
-_TONE = re.compile(
-    r"\b(?:medium light|medium dark|light|medium|dark) skin tone"
-)
+TONE = re.compile(r"\b(?:medium light|medium dark|light|medium|dark) skin tone")
 _COLOURS = set("red orange yellow green blue purple brown black white".split())
 
 
@@ -94,8 +92,8 @@ def compositions(names, captions, num_others, seed=0):
 
 def _parts(caption):
     """A caption without its skin tones and colours, and these."""
-    tones = _TONE.findall(caption)
-    words = _TONE.sub("", caption).split()
+    tones = TONE.findall(caption)
+    words = TONE.sub("", caption).split()
     colours = [word for word in words if word in _COLOURS]
     bare = " ".join(word for word in words if word not in _COLOURS)
     return bare, tones + colours

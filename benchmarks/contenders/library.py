@@ -77,6 +77,7 @@ def make(setting):
 
         return train, facts
     if setting.task == "sample":
+        model.compile(jit_compile=setting.compiled or "auto")
 
         def sample():
             for _ in range(setting.repeats):

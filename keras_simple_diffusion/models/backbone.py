@@ -8,8 +8,8 @@ from keras_simple_diffusion.layers.residual_block import ResidualBlock
 from keras_simple_diffusion.layers.transformer_block import TransformerBlock
 from keras_simple_diffusion.layers.wavelet import InverseWaveletTransform2D
 from keras_simple_diffusion.layers.wavelet import WaveletTransform2D
-from keras_simple_diffusion.models.compilation import runs_eagerly
 from keras_simple_diffusion.models.graph import run_graph
+from keras_simple_diffusion.utils.backend import runs_eagerly
 from keras_simple_diffusion.utils.errors import InputError
 from keras_simple_diffusion.utils.presets import resolve_preset
 

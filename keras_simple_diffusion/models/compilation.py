@@ -49,12 +49,3 @@ def compile_function(function, variables, jit_compile):
         "keras_simple_diffusion runs on the backends 'jax', 'tensorflow' and "
         f"'torch'. Received: KERAS_BACKEND={backend}"
     )
-
-
-def runs_eagerly():
-    """Whether layers run one by one, not as a compiled program."""
-    if keras.config.backend() != "torch":
-        return False
-    import torch
-
-    return not torch.compiler.is_compiling()

@@ -2,13 +2,14 @@ import keras
 from keras import ops
 
 from keras_simple_diffusion.ops.fused import update_by_adam
+from keras_simple_diffusion.utils.backend import runs_eagerly
 
 
 class FusedUpdate:
-    """Mixin for Adam and AdamW: on PyTorch the update is one kernel."""
+    """Mixin for Adam and AdamW: one kernel where operations run one by one."""
 
     def _backend_update_step(self, grads, trainable_variables, learning_rate):
-        if keras.config.backend() != "torch" or self.amsgrad:
+        if not runs_eagerly() or self.amsgrad:
             super()._backend_update_step(
                 grads, trainable_variables, learning_rate
             )

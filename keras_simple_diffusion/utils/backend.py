@@ -36,6 +36,15 @@ def check_backend():
         )
 
 
+def runs_eagerly():
+    """Whether operations run one by one, not as a compiled program."""
+    if configured_backend() != "torch":
+        return False
+    import torch
+
+    return not torch.compiler.is_compiling()
+
+
 def device_name():
     """What the backend computes on, such as `"cpu"` or a GPU's name."""
     name = configured_backend()

@@ -49,3 +49,27 @@ def test_updates_are_those_of_the_paper(kind):
         np.testing.assert_allclose(
             ops.convert_to_numpy(weight), value, atol=1e-6
         )
+
+
+@pytest.mark.skipif(
+    keras.config.backend() != "torch", reason="PyTorch's compiler"
+)
+def test_update_can_be_compiled():
+    import torch
+
+    def trained(compiled):
+        weight = keras.Variable(np.ones((3, 2), "float32"), name="w")
+        optimizer = ksd.optimizers.Adam(0.1)
+        optimizer.build([weight])
+
+        def step(grad):
+            with torch.no_grad():
+                optimizer.apply([grad], [weight])
+
+        if compiled:
+            step = torch.compile(step, backend="aot_eager")
+        for value in (0.5, -0.2):
+            step(torch.full((3, 2), value))
+        return ops.convert_to_numpy(weight)
+
+    np.testing.assert_allclose(trained(True), trained(False), atol=1e-6)
