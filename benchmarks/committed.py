@@ -10,7 +10,12 @@ NOISE = 0.05  # Of a ratio of medians, from run to run.
 
 def key_of(line):
     """What was measured, as a tuple."""
-    return tuple(line[name] for name in SETTING)
+    return (*(line[name] for name in SETTING), is_compiled(line))
+
+
+def is_compiled(line):
+    """Whether contenders that PyTorch compiles are among those of a line."""
+    return any(name.endswith("compiled") for name in line["rows"])
 
 
 def load(path):

@@ -79,7 +79,9 @@ def versions(line):
 
 
 def contest_section(line):
-    task = TITLES[line["task"]]
+    title = f"{TITLES[line['task']]}, {line['network']}"
+    if committed.is_compiled(line):
+        title += ", compiled by PyTorch"
     first = next(iter(line["rows"].values()))
     told = (
         f"{first['gmacs']:.2f} GMACs, {line['batch_size']} pictures, "
@@ -88,7 +90,7 @@ def contest_section(line):
     if line["task"] == "sample":
         told += f", guidance {line['guidance']}"
     return (
-        f"## {task}, {line['network']}\n\n{told}; {line['cpus']} CPUs, "
+        f"## {title}\n\n{told}; {line['cpus']} CPUs, "
         f"{line['machine']}; {versions(line)}.\n\n{contest_table(line)}\n"
     )
 
