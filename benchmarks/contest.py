@@ -27,6 +27,12 @@ from contenders import STEPS
 from contenders import Setting
 
 NETWORKS = {
+    "uvit_tiny": {  # To try the commands.
+        "image_shape": (32, 32, 3),
+        "channels": (16, 32, 64),
+        "blocks": (1, 1, 1),
+        "embedding_dim": 64,
+    },
     "uvit_small": {
         "image_shape": (64, 64, 3),
         "channels": (32, 64, 256),
