@@ -13,7 +13,7 @@ cd "$(dirname "$0")/.."
 if [ $# -gt 1 ]; then
   python -m pip install -q --no-index --no-deps "$2"/*.whl
 fi
-export PYTHONPATH=$PWD
+export PYTHONPATH=$PWD${PYTHONPATH:+:$PYTHONPATH}
 network=uvit_full large=uvit_full_512 matched=uvit_small
 dtype=mixed_bfloat16 scale=4 rounds=7
 batches="8 16 32 64" drawn="1 16"
