@@ -1,0 +1,155 @@
+"""Tables and plots of what `ablations.py` has found so far.
+
+    python benchmarks/ablations_report.py      # writes docs/ablations.md, .png
+
+Each row is compared with the first of its table: the difference of the mean
+FID against held-out pictures, over its standard error from the spread between
+seeds. A difference of less than two standard errors counts as none.
+"""
+
+import collections
+import json
+import math
+import pathlib
+import statistics
+
+import matplotlib.pyplot as plt
+from ablation_cells import TABLES
+
+DOCS = pathlib.Path(__file__).parents[1] / "docs"
+TRAIN, TEST = "fid_train", "fid_test"
+_INTRODUCTION = """# Ablations
+
+The paper's tables 2 to 6, and three more, at a size that two CPU cores can
+run: whether its findings show in minutes, too. Every figure here comes from
+`docs/ablations.jsonl`, which `benchmarks/ablations.py` writes, and times from
+`benchmarks/ablation_costs.py`; this page is written by
+`benchmarks/ablations_report.py`.
+
+{setting}
+
+FID of so few pictures is far too large, by the same for all rows: compare it
+within a table only. Every row has its mean over seeds, ± their standard
+deviation. *Difference* is that of the FID against held-out pictures from the
+first row, in standard errors; below two in size it is called none. The paper's
+FIDs, train / eval, are of its own networks after a million steps.
+
+![FID of every seed](ablations.png)
+"""
+
+
+def main():
+    lines = (DOCS / "ablations.jsonl").read_text().splitlines()
+    cells = collections.defaultdict(list)
+    for line in map(json.loads, lines):
+        cells[line["cell"]].append(line)
+    costs = read_costs()
+    parts = [
+        _INTRODUCTION.format(setting=setting_of(next(iter(cells.values()))[0]))
+    ]
+    for table in TABLES.values():
+        parts.append(write_table(table, cells, costs))
+    (DOCS / "ablations.md").write_text("\n".join(parts))
+    plot(cells, DOCS / "ablations.png")
+
+
+def read_costs():
+    path = DOCS / "ablations_costs.json"
+    return json.loads(path.read_text())["cells"] if path.exists() else {}
+
+
+def setting_of(line):
+    """A paragraph that says how the cells were trained and measured."""
+    versions = ", ".join(f"{k} {v}" for k, v in line["versions"].items())
+    return (
+        f"Each cell trains {line['steps']} steps of {line['batch_size']} "
+        "pictures: at 64 pixels the 9,469 training photographs of Imagenette "
+        "(500 of them where dropout is looked at), at 128 the 6,095 of "
+        f"Caltech-101. Then {line['num_images']} pictures are drawn with "
+        f"{line['sampling_steps']} steps of DPM-Solver++, conditioned on "
+        f"classes, without guidance. ({versions}; {line['device']}.)"
+    )
+
+
+def write_table(table, cells, costs):
+    """A table of Markdown, with what it says beside the paper."""
+    timed = any(cell in costs for _, cell, _ in table.rows[1:])
+    head = ["", "FID train", "FID held out", "KID held out", "difference"]
+    head += ["GMACs", "step time"] if timed else []
+    head += ["the paper", "as in the paper"]
+    rows = [head, ["---"] * len(head)]
+    first = cells.get(table.rows[0][1], [])
+    for label, cell, published in table.rows:
+        runs = cells.get(cell, [])
+        if not runs:
+            continue
+        score = None if runs is first else separation(runs, first)
+        row = [label, spread(runs, TRAIN), spread(runs, TEST)]
+        row += [spread(runs, "kid_test", 1000) + "e-3"]
+        row += ["" if score is None else f"{score:+.1f}"]
+        if timed:
+            ratio = costs.get(cell, {}).get("ratio")
+            row += [str(runs[0]["gmacs"]), f"{ratio}" if ratio else ""]
+        row += ["{:.2f} / {:.2f}".format(*published) if published else ""]
+        row += [verdict(score, published, table.rows[0][2])]
+        rows.append(row)
+    lines = [f"| {' | '.join(row)} |" for row in rows]
+    seeds = {len(cells.get(cell, [])) for _, cell, _ in table.rows}
+    count = (
+        str(min(seeds)) if len(seeds) == 1 else f"{min(seeds)} to {max(seeds)}"
+    )
+    return (
+        f"## {table.title}\n\nThe paper's is {table.paper}. Seeds: {count}.\n\n"
+        + "\n".join(lines)
+        + "\n"
+    )
+
+
+def spread(runs, key, scale=1):
+    """Mean and standard deviation over seeds."""
+    values = [scale * run[key] for run in runs]
+    text = f"{statistics.mean(values):.1f}"
+    if len(values) > 1:
+        text += f" ± {statistics.stdev(values):.1f}"
+    return text
+
+
+def separation(runs, base, key=TEST):
+    """Difference of the means in standard errors, `None` of single seeds."""
+    x, y = [r[key] for r in runs], [r[key] for r in base]
+    if min(len(x), len(y)) < 2:
+        return None
+    error = math.sqrt(
+        statistics.variance(x) / len(x) + statistics.variance(y) / len(y)
+    )
+    return (statistics.mean(x) - statistics.mean(y)) / error
+
+
+def verdict(score, published, first):
+    """Whether the sign of a difference is that of the paper's held-out FID."""
+    if score is None or published is None:
+        return ""
+    if abs(score) < 2:
+        return "no difference"
+    return "yes" if (score > 0) == (published[1] > first[1]) else "reversed"
+
+
+def plot(cells, path):
+    figure, axes = plt.subplots(2, 4, figsize=(15, 6.5))
+    axes = axes.ravel()
+    for axis, table in zip(axes, TABLES.values(), strict=False):
+        for place, (_, cell, _) in enumerate(table.rows):
+            values = [run[TEST] for run in cells.get(cell, [])]
+            axis.plot(values, [place] * len(values), "o", alpha=0.7)
+        labels = [label for label, _, _ in table.rows]
+        axis.set_yticks(range(len(labels)), labels)
+        axis.set(title=table.title, xlabel="FID, held out")
+        axis.invert_yaxis()
+    for axis in axes[len(TABLES) :]:
+        axis.axis("off")
+    figure.tight_layout()
+    figure.savefig(path, dpi=90)
+
+
+if __name__ == "__main__":
+    main()
