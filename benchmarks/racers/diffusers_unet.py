@@ -1,0 +1,93 @@
+"""diffusers: `UNet2DModel` with its unconditional training recipe.
+
+    pip install --no-deps diffusers
+
+AdamW, warm-up and decay of the learning rate, growing average and the linear
+DDPM schedule with an epsilon loss, as in its training example.
+"""
+
+import importlib.metadata
+
+import diffusers
+import torch
+from diffusers.training_utils import EMAModel
+
+from racers import STEPS
+from racers.torch_racer import TorchRacer
+
+NETWORK = {
+    "block_out_channels": (16, 32, 48, 64),
+    "layers_per_block": 1,
+    "norm_num_groups": 8,
+    "down_block_types": ("DownBlock2D",) * 2 + ("AttnDownBlock2D",) * 2,
+    "up_block_types": ("AttnUpBlock2D",) * 2 + ("UpBlock2D",) * 2,
+}
+
+
+class Racer(TorchRacer):
+    def __init__(self, pictures, learning_rate, seed):
+        torch.manual_seed(seed)
+        self.size = pictures.shape[1]
+        network = diffusers.UNet2DModel(sample_size=self.size, **NETWORK)
+        optimizer = torch.optim.AdamW(
+            network.parameters(),
+            lr=learning_rate,
+            betas=(0.95, 0.999),
+            weight_decay=1e-6,
+        )
+        # The example decays over as many steps as there will be; a race in
+        # minutes does not know them, so the rate stays after the warm-up.
+        warm_up = torch.optim.lr_scheduler.LambdaLR(
+            optimizer, lambda step: min(1.0, (step + 1) / 500)
+        )
+        super().__init__(
+            pictures, network, optimizer, 16, True, seed, scheduler=warm_up
+        )
+        self.schedule = diffusers.DDPMScheduler(1000)
+        self.ema = EMAModel(
+            network.parameters(), decay=0.9999, use_ema_warmup=True, power=0.75
+        )
+
+    def loss(self, pictures):
+        x = 2 * pictures - 1
+        noise = torch.randn_like(x)
+        t = torch.randint(0, 1000, (len(x),))
+        noisy = self.schedule.add_noise(x, noise, t)
+        predicted = self.network(noisy, t).sample
+        return (predicted - noise).square().mean()
+
+    def average(self):
+        self.ema.step(self.network.parameters())
+
+    def sample(self, count):
+        sampler = diffusers.DDIMScheduler.from_config(self.schedule.config)
+        sampler.set_timesteps(STEPS)
+        x = torch.randn(count, 3, self.size, self.size)
+        for t in sampler.timesteps:
+            x = sampler.step(self.network(x, t).sample, t, x).prev_sample
+        return x / 2 + 0.5
+
+    def draw(self, count, seed):
+        self.network.eval()
+        self.ema.store(self.network.parameters())
+        self.ema.copy_to(self.network.parameters())
+        try:
+            return super().draw(count, seed)
+        finally:
+            self.ema.restore(self.network.parameters())
+
+
+def make(pictures, learning_rate, seed):
+    racer = Racer(pictures, learning_rate, seed)
+    racer.facts = {
+        "project": "diffusers, UNet2DModel",
+        "version": importlib.metadata.version("diffusers"),
+        "network": NETWORK,
+        "parameters": sum(p.numel() for p in racer.network.parameters()),
+        "batch_size": 16,
+        "optimizer": "AdamW, betas 0.95, 0.999, weight decay 1e-6, warm-up of "
+        "500 steps; gradient norm at most 1",
+        "average": "0.9999 at most, power 0.75",
+        "sampler": f"DDIM, {STEPS} steps",
+    }
+    return racer

@@ -1,0 +1,87 @@
+"""This library: the preset of its photographs, without classes."""
+
+import importlib.metadata
+import time
+
+import keras
+
+import keras_simple_diffusion as ksd
+from keras_simple_diffusion.training.recipe import Recipe
+from keras_simple_diffusion.utils import presets
+from racers import STEPS
+
+PRESET = "uvit_caltech_64"
+_BATCH = 50  # Pictures drawn at once.
+
+
+class UntilTime(keras.callbacks.Callback):
+    """Stop when so much processor time has been used."""
+
+    def __init__(self, seconds):
+        super().__init__()
+        self.end = time.process_time() + seconds
+        self.steps = 0
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.steps += 1
+        self.model.stop_training = time.process_time() >= self.end
+
+
+class Racer:
+    def __init__(self, pictures, learning_rate, seed):
+        keras.utils.set_random_seed(seed)
+        folder = presets.preset_folder(PRESET)
+        fields = presets.read_json(folder, "recipe.json")
+        self.recipe = Recipe(**{**fields, "learning_rate": learning_rate})
+        backbone = ksd.models.DiffusionBackbone.from_preset(
+            PRESET, load_weights=False, num_classes=None
+        )
+        self.model = ksd.models.DiffusionModel.from_preset(
+            PRESET, load_weights=False, backbone=backbone, guidance_scale=1.0
+        )
+        self.model.compile(
+            self.recipe.make_optimizer(), ema_decay=self.recipe.ema_decay
+        )
+        self.source = ksd.data.ArraySource(pictures)
+        self.seed, self.steps = seed, 0
+
+    def train(self, seconds):
+        until = UntilTime(seconds)
+        batches = ksd.data.training_batches(
+            self.source,
+            self.recipe.batch_size,
+            seed=self.seed,
+            flip=self.recipe.flip,
+            start_step=self.steps,
+        )
+        self.model.fit(
+            batches, steps_per_epoch=10**6, verbose=0, callbacks=[until]
+        )
+        self.steps += until.steps
+        return until.steps * self.recipe.batch_size
+
+    def draw(self, count, seed):
+        return self.model.generate(
+            num_images=count,
+            num_steps=STEPS,
+            sampler=ksd.samplers.DPMSolverSampler(),
+            seed=seed,
+            batch_size=_BATCH,
+        )
+
+
+def make(pictures, learning_rate, seed):
+    racer = Racer(pictures, learning_rate, seed)
+    backend = keras.config.backend()
+    racer.facts = {
+        "project": f"keras_simple_diffusion on {backend}",
+        "version": importlib.metadata.version("keras-simple-diffusion"),
+        "network": PRESET,
+        "parameters": racer.model.backbone.count_params(),
+        "batch_size": racer.recipe.batch_size,
+        "optimizer": "Adam, betas 0.9, 0.99, warm-up of "
+        f"{racer.recipe.warmup_steps} steps; gradient norm at most 1",
+        "average": racer.recipe.ema_decay,
+        "sampler": f"DPM-Solver++, {STEPS} steps",
+    }
+    return racer

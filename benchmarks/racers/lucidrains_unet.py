@@ -1,0 +1,73 @@
+"""`denoising-diffusion-pytorch`: its U-Net and DDPM, what most people train.
+
+Its objective and schedule are its defaults; batch, optimizer and average those
+of its trainer, which takes no part, nor do the packages that it imports.
+"""
+
+import importlib.metadata
+import sys
+import types
+
+import torch
+from ema_pytorch import EMA
+
+from racers import STEPS
+from racers.torch_racer import TorchRacer
+
+NETWORK = {"dim": 10, "dim_mults": (1, 2, 4, 8)}
+
+
+def _module():
+    if "torchvision" not in sys.modules:
+        torchvision = types.ModuleType("torchvision")
+        torchvision.transforms = torchvision.utils = None
+        sys.modules["torchvision"] = torchvision
+    from denoising_diffusion_pytorch import denoising_diffusion_pytorch
+
+    return denoising_diffusion_pytorch
+
+
+class Racer(TorchRacer):
+    def __init__(self, pictures, learning_rate, seed):
+        torch.manual_seed(seed)
+        module = _module()
+        self.diffusion = module.GaussianDiffusion(
+            module.Unet(**NETWORK),
+            image_size=pictures.shape[1],
+            timesteps=1000,
+            sampling_timesteps=STEPS,
+        )
+        optimizer = torch.optim.Adam(
+            self.diffusion.parameters(), lr=learning_rate, betas=(0.9, 0.99)
+        )
+        super().__init__(
+            pictures, self.diffusion, optimizer, 16, flip=True, seed=seed
+        )
+        self.ema = EMA(self.diffusion, beta=0.995, update_every=10)
+
+    def loss(self, pictures):
+        return self.diffusion(pictures)
+
+    def average(self):
+        self.ema.update()
+
+    def sample(self, count):
+        self.ema.ema_model.eval()
+        return self.ema.ema_model.sample(batch_size=count)
+
+
+def make(pictures, learning_rate, seed):
+    racer = Racer(pictures, learning_rate, seed)
+    racer.facts = {
+        "project": "denoising-diffusion-pytorch, U-Net",
+        "version": importlib.metadata.version("denoising-diffusion-pytorch"),
+        "network": NETWORK,
+        "parameters": sum(
+            p.numel() for p in racer.diffusion.model.parameters()
+        ),
+        "batch_size": 16,
+        "optimizer": "Adam, betas 0.9, 0.99; gradient norm at most 1",
+        "average": 0.995,
+        "sampler": f"DDIM, {STEPS} steps",
+    }
+    return racer

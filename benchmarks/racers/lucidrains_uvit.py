@@ -1,0 +1,70 @@
+"""`denoising-diffusion-pytorch`: its U-ViT of simple diffusion.
+
+    pip install --no-deps denoising-diffusion-pytorch einops ema-pytorch
+
+Its objective, schedule, min-SNR weight and dropout are its defaults; batch,
+optimizer and average those of its trainer. The network is as large as the
+others', with its own input downsampling.
+"""
+
+import importlib.metadata
+
+import torch
+from contenders.lucidrains import _module
+from ema_pytorch import EMA
+
+from racers import STEPS
+from racers.torch_racer import TorchRacer
+
+NETWORK = {
+    "dim": 32,
+    "dim_mults": (4,),
+    "patch_size": 2,
+    "vit_depth": 4,
+    "attn_dim_head": 32,
+}
+
+
+class Racer(TorchRacer):
+    def __init__(self, pictures, learning_rate, seed):
+        torch.manual_seed(seed)
+        module = _module()
+        self.diffusion = module.GaussianDiffusion(
+            module.UViT(**NETWORK),
+            image_size=pictures.shape[1],
+            num_sample_steps=STEPS,
+        )
+        optimizer = torch.optim.Adam(
+            self.diffusion.parameters(), lr=learning_rate, betas=(0.9, 0.99)
+        )
+        super().__init__(
+            pictures, self.diffusion, optimizer, 16, flip=True, seed=seed
+        )
+        self.ema = EMA(self.diffusion, beta=0.995, update_every=10)
+
+    def loss(self, pictures):
+        return self.diffusion(pictures)
+
+    def average(self):
+        self.ema.update()
+
+    def sample(self, count):
+        self.ema.ema_model.eval()
+        return self.ema.ema_model.sample(batch_size=count)
+
+
+def make(pictures, learning_rate, seed):
+    racer = Racer(pictures, learning_rate, seed)
+    racer.facts = {
+        "project": "denoising-diffusion-pytorch, U-ViT",
+        "version": importlib.metadata.version("denoising-diffusion-pytorch"),
+        "network": NETWORK,
+        "parameters": sum(
+            p.numel() for p in racer.diffusion.model.parameters()
+        ),
+        "batch_size": 16,
+        "optimizer": "Adam, betas 0.9, 0.99; gradient norm at most 1",
+        "average": 0.995,
+        "sampler": f"DDPM, {STEPS} steps",
+    }
+    return racer

@@ -1,0 +1,74 @@
+"""A training loop for the racers written in PyTorch."""
+
+import time
+
+import numpy as np
+import torch
+
+_BATCH = 50  # Pictures drawn at once.
+
+
+class TorchRacer:
+    """Subclasses define `loss(pictures)`, `average()` and `sample(count)`.
+
+    Args:
+        pictures: `uint8` array of shape `(N, H, W, 3)`.
+        network: a `torch.nn.Module`.
+        optimizer: a `torch.optim.Optimizer` of its weights.
+        batch_size: int.
+        flip: bool. Whether half of the pictures are mirrored.
+        seed: int.
+        scheduler: optional learning rate schedule, stepped with the optimizer.
+    """
+
+    def __init__(
+        self,
+        pictures,
+        network,
+        optimizer,
+        batch_size,
+        flip,
+        seed,
+        scheduler=None,
+    ):
+        self.pictures = pictures
+        self.network = network
+        self.optimizer = optimizer
+        self.scheduler = scheduler
+        self.batch_size = batch_size
+        self.flip = flip
+        self.rng = np.random.default_rng(seed)
+
+    def train(self, seconds):
+        self.network.train()
+        end, count = time.process_time() + seconds, 0
+        while time.process_time() < end:
+            self.loss(self._batch()).backward()
+            torch.nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
+            self.optimizer.step()
+            if self.scheduler is not None:
+                self.scheduler.step()
+            self.optimizer.zero_grad()
+            self.average()
+            count += self.batch_size
+        return count
+
+    def _batch(self):
+        """Pictures as floats in [0, 1], channels first."""
+        chosen = self.rng.integers(0, len(self.pictures), self.batch_size)
+        pictures = self.pictures[np.sort(chosen)]
+        if self.flip:
+            mirrored = self.rng.random(len(pictures)) < 0.5
+            pictures[mirrored] = pictures[mirrored, :, ::-1]
+        batch = torch.tensor(pictures).permute(0, 3, 1, 2)
+        return batch.contiguous().float() / 255
+
+    def draw(self, count, seed):
+        torch.manual_seed(seed)
+        drawn = []
+        with torch.inference_mode():
+            for start in range(0, count, _BATCH):
+                x = self.sample(min(_BATCH, count - start)).clamp(0, 1)
+                x = (255 * x).round().byte().permute(0, 2, 3, 1)
+                drawn.append(x.cpu().numpy())
+        return np.concatenate(drawn)

@@ -1,0 +1,282 @@
+"""
+Title: Noise schedules and losses
+Author: the keras_simple_diffusion authors
+Date created: 2026/11/25
+Last modified: 2026/11/25
+Description: Why large pictures need more noise, and what each loss weighs.
+Accelerator: None
+"""
+
+"""
+Two choices decide what a diffusion model spends its training on: how often it
+sees each noise level, which is the schedule, and how much an error counts
+there, which is the loss. This guide plots both and shows on a photograph why
+[simple diffusion](https://arxiv.org/abs/2301.11093) shifts the schedule of
+large pictures. Nothing is trained.
+"""
+
+import os
+
+os.environ.setdefault("KERAS_BACKEND", "jax")
+
+import io
+
+import keras
+import matplotlib.pyplot as plt
+import numpy as np
+from keras import ops
+from PIL import Image
+from sklearn.datasets import load_sample_image
+
+import keras_simple_diffusion as ksd
+
+# A short run, to test this guide.
+FAST = os.environ.get("KSD_GUIDE_FAST") == "1"
+DPI = 40 if FAST else 80
+
+"""
+## Schedules
+
+Pictures are noised as `z = alpha x + sigma eps` with `alpha^2 + sigma^2 = 1`,
+so one number says how noisy they are: the log-SNR, `log(alpha^2 / sigma^2)`. A
+schedule is this number as a function of time, from 0, clean, to 1, noise:
+
+- `CosineSchedule`: `-2 log tan(pi t / 2)`, the same for every size,
+- `ShiftedCosineSchedule(image_size, noise_size)`: `2 log(noise_size /
+  image_size)` is added (eq. 5),
+- `InterpolatedCosineSchedule(image_size, noise_size_low, noise_size_high)`:
+  from the shift of the higher noise size at the clean end to that of the lower
+  one at the noisy end (eq. 6).
+"""
+
+schedules = {"cosine": ksd.schedules.CosineSchedule()}
+for size in (256, 512):
+    schedules[f"{size} px, shift 64"] = ksd.schedules.ShiftedCosineSchedule(
+        size, noise_size=64
+    )
+    schedules[f"{size} px, 32 to {size // 2}"] = (
+        ksd.schedules.InterpolatedCosineSchedule(size, 32, size // 2)
+    )
+
+for name, schedule in schedules.items():
+    values = ops.convert_to_numpy(schedule([0.1, 0.5, 0.9]))
+    print(f"{name:20}", "log-SNR at 0.1, 0.5, 0.9:", values.round(2))
+
+"""
+At 64 pixels shift 64 is the cosine itself. It is the default of
+`DiffusionModel` above 64 pixels; the paper's best FIDs at 128 and 256 pixels
+are of shift 32 (table 2), and its text-to-image models use the interpolated
+schedule, which spreads time over more noise levels. (The paper prints eq. 6
+with the two ends exchanged, which makes the range narrower; exchange the two
+sizes to have it.)
+
+## Why the shift
+
+Look at a large picture from afar, or average its blocks of `s x s` pixels. The
+blocks' noises are independent, so their average has a standard deviation of `1
+/ s`, while the content that they share stays:
+"""
+
+photo = Image.fromarray(load_sample_image("flower.jpg")).convert("L")
+photo = photo.resize((256, 256), Image.Resampling.LANCZOS, (100, 0, 527, 427))
+large = ksd.ops.from_uint8(np.asarray(photo)[None, ..., None])
+large_noise = keras.random.normal(large.shape, seed=0)
+
+
+def average(images, s=4):
+    return ops.average_pool(images, s, strides=s, data_format="channels_last")
+
+
+for s in (1, 2, 4, 8):
+    std = float(ops.std(average(large_noise, s)))
+    print(f"averages of {s} x {s}: noise of {std:.3f}, 1 / s is {1 / s:.3f}")
+
+"""
+So averaging multiplies the SNR by `s^2` (eq. 4). Under the cosine schedule a
+picture of 256 pixels, looked at as one of 64 pixels, has a quarter of the noise
+that a picture of 64 pixels has at the same time, and reaches the noise that the
+small one has at 0.5 much later:
+"""
+
+cosine, shifted = schedules["cosine"], schedules["256 px, shift 64"]
+print(f"at t = {float(cosine.time(-2.0 * np.log(4.0))):.2f}")
+
+"""
+That leaves little time for the levels of much noise, at which the network
+learns what the picture shows as a whole, and spends most of it on fine detail.
+Dividing the SNR by `s^2`, which subtracts `2 log(s)` from the log-SNR, undoes
+that.
+
+The table has the noise, as a share of the signal, that is left after averaging
+to 64 pixels. With the shift it is that of the small picture; given the same
+noise the pictures are the same, up to rounding.
+"""
+
+small, small_noise = average(large), 4 * average(large_noise)
+
+
+def noise_up(images, noise, log_snr):
+    """Noisy pictures, and the same scaled so that the signal is 1."""
+    noisy = ksd.ops.diffuse(images, noise, log_snr)
+    return noisy, noisy / ksd.ops.alpha_sigma(log_snr)[0]
+
+
+times = (0.2, 0.5, 0.8)
+columns = []
+print("  t   64 px  256 px  256 px, shifted  difference to 64 px")
+for t in times:
+    noisy, reference = noise_up(small, small_noise, cosine(t))
+    plain, scaled_plain = noise_up(large, large_noise, cosine(t))
+    more, scaled_more = noise_up(large, large_noise, shifted(t))
+    left = [
+        float(ops.std(each - small))
+        for each in (reference, average(scaled_plain), average(scaled_more))
+    ]
+    gap = float(ops.max(ops.abs(average(scaled_more) - reference)))
+    print("{:.1f}  {:.3f}   {:.3f}            {:.3f}".format(t, *left), gap)
+    columns.append([noisy, plain, more, average(more)])
+
+"""
+## Errors in epsilon, v and x
+
+The network predicts `v = alpha eps - sigma x`. Given `z` each of `v`, the noise
+`eps` and the clean picture `x` follows from any other, and so do their errors:
+
+`eps_error = alpha v_error`, `x_error = sigma v_error` (up to sign)
+
+`DiffusionLoss(error_type=...)` measures the error in the space it is told,
+whatever the network predicts. The choice is therefore one of weights: a squared
+error in epsilon is one in v times `alpha^2`, and leaves the noisy end out; one
+in x has the weight `sigma^2`, and leaves the clean end out. The paper's text
+and its U-Nets have the error in epsilon, its U-ViT the one in v.
+
+A `weighting` states the weight on the error in epsilon as a function of
+log-SNR, and is converted to the space of the error:
+
+- `MinSNRWeighting(gamma)` ([Hang et al.](https://arxiv.org/abs/2303.09556)):
+  `min(1, gamma / SNR)`, which is `min(SNR, gamma)` in x: like the error in
+  epsilon where there is much noise, and in x where there is little,
+- `SigmoidWeighting(bias)` ([SiD2](https://arxiv.org/abs/2410.19324)): `-1/2 (d
+  log-SNR / dt) sigmoid(bias - log-SNR)`, with biases of 0 at 128 pixels, -1 at
+  256 and -3 at 512: the larger the pictures, the less the levels of little
+  noise count, and fine detail with them.
+
+Each loss is asked for its weight by an error in v of 1:
+"""
+
+levels = np.linspace(-10.0, 10.0, 201).astype("float32")
+losses = {
+    "epsilon": ksd.losses.DiffusionLoss(error_type="epsilon"),
+    "v": ksd.losses.DiffusionLoss(error_type="v"),
+    "x": ksd.losses.DiffusionLoss(error_type="x"),
+    "min-SNR 5": ksd.losses.DiffusionLoss(
+        weighting=ksd.losses.MinSNRWeighting(gamma=5.0)
+    ),
+}
+for bias in (0.0, -1.0, -3.0):
+    losses[f"sigmoid, bias {bias:g}"] = ksd.losses.DiffusionLoss(
+        weighting=ksd.losses.SigmoidWeighting(bias)
+    )
+
+
+def weight(loss, schedule):
+    """Weight of a squared error in v, and the share of time, by log-SNR."""
+    slope = schedule.derivative(schedule.time(levels))
+    ones = np.ones((len(levels), 1, 1, 1), "float32")
+    weights = loss(0 * ones, ones, levels, "v", log_snr_derivative=slope)
+    return ops.convert_to_numpy(weights), ops.convert_to_numpy(-1.0 / slope)
+
+
+"""
+Times are drawn uniformly, so a level is seen in proportion to `-dt / d
+log-SNR`. This density times the weight is what counts. For most losses it moves
+with the schedule. The factor in the sigmoid weighting cancels it: there the
+weight is a density over log-SNR itself, as in the evidence lower bound, and the
+schedule only decides how precisely the loss is measured at each level.
+"""
+
+for name, loss in losses.items():
+    a, b = (np.prod(weight(loss, each), axis=0) for each in (cosine, shifted))
+    print(f"{name:16} changes with the schedule by {abs(a - b).max():.1e}")
+
+"""
+## The multiscale loss
+
+From 512 pixels on the paper also averages the error to all sizes `s` from 32
+upwards and adds up `1 / s` times its mean squares (sec. 3.2). Averaging is
+linear, so the best prediction stays the same. But errors in what is large in
+the picture pass the averaging and are counted at each size, and those in detail
+only once. Waves of one wavelength as errors show it:
+"""
+
+size = 128 if FAST else 512
+wavelengths = 2 ** np.arange(1, int(np.log2(size)) + 1)
+phases = 2 * np.pi * np.arange(size) / wavelengths[:, None] + np.pi / 4
+waves = np.sqrt(2) * np.cos(phases)[:, None, :, None]
+waves = np.broadcast_to(waves, (len(waves), size, size, 1)).astype("float32")
+scales = size * ops.convert_to_numpy(ksd.losses.multiscale_mse(waves, 32))
+print("weight of waves from 2 pixels to the whole picture:", scales.round(1))
+
+"""
+In training it is `DiffusionLoss(error_type="epsilon", base_size=32)`. Schedule
+and loss are arguments of the model, and of its preset:
+
+```
+model = ksd.models.DiffusionModel(
+    backbone,
+    schedule=ksd.schedules.ShiftedCosineSchedule(512, noise_size=64),
+    loss=ksd.losses.DiffusionLoss(error_type="epsilon", base_size=32),
+)
+```
+
+On the command line they come with the preset that is trained.
+
+## The picture
+"""
+
+figure = plt.figure(figsize=(13, 7.2), layout="constrained")
+left, right = figure.subfigures(1, 2, width_ratios=(4.5, 8.5))
+names = ("64 px, cosine", "256 px, cosine", "256 px, shift 64")
+for row, axes in enumerate(left.subplots(4, 3)):
+    axes[0].set_ylabel((*names, "its 4 x 4 averages")[row])
+    for t, column, axis in zip(times, columns, axes, strict=True):
+        axis.imshow(ksd.ops.to_uint8(column[row])[0, ..., 0], cmap="gray")
+        axis.set(xticks=[], yticks=[], title=f"t = {t}" if row == 0 else "")
+
+axes = right.subplots(2, 2).ravel()
+t = np.linspace(0.001, 0.999, 201)
+for (name, schedule), style in zip(
+    schedules.items(), ("k-", "C0-", "C0--", "C1-", "C1--"), strict=True
+):
+    axes[0].plot(t, ops.convert_to_numpy(schedule(t)), style, label=name)
+axes[0].set(xlabel="t", ylabel="log-SNR", title="Schedules")
+for name, loss in losses.items():
+    weights, density = weight(loss, shifted)
+    if "sigmoid" in name:
+        axes[2].plot(levels, weights * density, label=name)
+    else:
+        axes[1].plot(levels, weights, label=name)
+for name in ("cosine", "256 px, shift 64"):
+    weights, density = weight(losses["v"], schedules[name])
+    axes[2].plot(levels, weights * density, "--", label=f"v, {name}")
+axes[1].set(xlabel="log-SNR", title="Weight of a squared error in v")
+axes[2].set(xlabel="log-SNR", title="The same times the density of times")
+axes[3].plot(wavelengths, scales, "o-", label=f"{size} px, from 32")
+axes[3].axhline(1.0, color="k", ls="--", label="mean square alone")
+axes[3].set(xlabel="wavelength of the error in pixels", xscale="log")
+axes[3].set(title="Weight in the multiscale loss", yscale="log")
+for axis in axes:
+    axis.grid(alpha=0.3)
+    axis.legend(fontsize="small")
+
+# Noise hardly compresses: 64 colours keep the file small.
+buffer = io.BytesIO()
+figure.savefig(buffer, dpi=DPI)
+picture = Image.open(buffer).convert("RGB").quantize(64)
+picture.save("noise_schedules_and_losses.png", optimize=True)
+
+"""
+`noise_schedules_and_losses.png` shows on the left that with the shift, and not
+without it, averages of a large picture are as noisy as a small picture at the
+same time, and on the right schedules, weights and the multiscale loss.
+"""
