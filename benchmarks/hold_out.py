@@ -73,7 +73,7 @@ def read_captions(file):
 
 def compositions(names, captions, num_others, seed=0):
     """Names of the pictures to hold out."""
-    composed = [name for name in names if _parts(captions[name])[1]]
+    composed = [name for name in names if is_composed(captions[name])]
     held_out = set(composed[::3])
     # What is named only once cannot be put together from what was seen.
     seen = set()
@@ -86,8 +86,13 @@ def compositions(names, captions, num_others, seed=0):
         for name in held_out
         if seen >= {_parts(captions[name])[0], *_parts(captions[name])[1]}
     }
-    others = [name for name in names if not _parts(captions[name])[1]]
+    others = [name for name in names if not is_composed(captions[name])]
     return held_out | set(random.Random(seed).sample(others, num_others))
+
+
+def is_composed(caption):
+    """Whether a caption names a skin tone or a colour."""
+    return bool(_parts(caption)[1])
 
 
 def _parts(caption):

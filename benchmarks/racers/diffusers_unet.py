@@ -14,6 +14,7 @@ from diffusers.training_utils import EMAModel
 
 from racers import STEPS
 from racers.torch_racer import TorchRacer
+from racers.torch_racer import size_of
 
 NETWORK = {
     "block_out_channels": (16, 32, 48, 64),
@@ -83,7 +84,7 @@ def make(pictures, learning_rate, seed):
         "project": "diffusers, UNet2DModel",
         "version": importlib.metadata.version("diffusers"),
         "network": NETWORK,
-        "parameters": sum(p.numel() for p in racer.network.parameters()),
+        **size_of(racer.network, pictures.shape[1]),
         "batch_size": 16,
         "optimizer": "AdamW, betas 0.95, 0.999, weight decay 1e-6, warm-up of "
         "500 steps; gradient norm at most 1",

@@ -6,6 +6,7 @@ import time
 import keras
 
 import keras_simple_diffusion as ksd
+from keras_simple_diffusion.models.cost import count_macs
 from keras_simple_diffusion.training.recipe import Recipe
 from keras_simple_diffusion.utils import presets
 from racers import STEPS
@@ -55,7 +56,11 @@ class Racer:
             start_step=self.steps,
         )
         self.model.fit(
-            batches, steps_per_epoch=10**6, verbose=0, callbacks=[until]
+            batches,
+            steps_per_epoch=10**6,
+            shuffle=False,
+            verbose=0,
+            callbacks=[until],
         )
         self.steps += until.steps
         return until.steps * self.recipe.batch_size
@@ -77,6 +82,7 @@ def make(pictures, learning_rate, seed):
         "project": f"keras_simple_diffusion on {backend}",
         "version": importlib.metadata.version("keras-simple-diffusion"),
         "network": PRESET,
+        "gmacs": round(sum(count_macs(racer.model.backbone).values()) / 1e9, 3),
         "parameters": racer.model.backbone.count_params(),
         "batch_size": racer.recipe.batch_size,
         "optimizer": "Adam, betas 0.9, 0.99, warm-up of "

@@ -15,6 +15,7 @@ from ema_pytorch import EMA
 
 from racers import STEPS
 from racers.torch_racer import TorchRacer
+from racers.torch_racer import size_of
 
 NETWORK = {
     "dim": 32,
@@ -59,9 +60,7 @@ def make(pictures, learning_rate, seed):
         "project": "denoising-diffusion-pytorch, U-ViT",
         "version": importlib.metadata.version("denoising-diffusion-pytorch"),
         "network": NETWORK,
-        "parameters": sum(
-            p.numel() for p in racer.diffusion.model.parameters()
-        ),
+        **size_of(racer.diffusion.model, pictures.shape[1]),
         "batch_size": 16,
         "optimizer": "Adam, betas 0.9, 0.99; gradient norm at most 1",
         "average": 0.995,

@@ -4,6 +4,7 @@ import time
 
 import numpy as np
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 _BATCH = 50  # Pictures drawn at once.
 
@@ -72,3 +73,15 @@ class TorchRacer:
                 x = (255 * x).round().byte().permute(0, 2, 3, 1)
                 drawn.append(x.cpu().numpy())
         return np.concatenate(drawn)
+
+
+def size_of(network, size):
+    """Operations, in billions, and parameters of a network of pictures."""
+    network.eval()
+    picture, time = torch.zeros(1, 3, size, size), torch.zeros(1)
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        network(picture, time)
+    return {
+        "gmacs": round(counter.get_total_flops() / 2e9, 3),
+        "parameters": sum(p.numel() for p in network.parameters()),
+    }

@@ -1,0 +1,141 @@
+"""Who draws better pictures after the same minutes on the same machine?
+
+    OMP_NUM_THREADS=1 KERAS_BACKEND=tensorflow python benchmarks/race.py \
+        --data ../shared/data --work runs/race --minutes 120
+
+Each racer (`racers/`) trains on the photographs of Imagenette at 64 pixels,
+without classes, in a process of its own. Its clock is its processor time,
+which of one thread on a free core is the wall clock's; drawing does not count.
+At each mark it draws pictures, of which the library's `evaluate` gives FID and
+KID against training and held-out photographs. First every racer tries three
+learning rates for some minutes, and keeps the one with the best FID.
+
+What is finished is a line of `docs/race.jsonl`; call again to go on.
+`race_report.py` makes the table and the curves.
+"""
+
+import argparse
+import importlib
+import json
+import pathlib
+import subprocess
+import sys
+import time
+import zipfile
+
+import numpy as np
+from PIL import Image
+
+# The learning rates that each tries; its own comes first.
+RACERS = {
+    "library": (5e-4,),
+    "lucidrains_uvit": (1e-4,),
+    "lucidrains_unet": (1e-4,),
+    "diffusers_unet": (1e-4,),
+}
+PILOT = (0.1,)
+MARKS = (0.1, 0.15)
+NUM_IMAGES = 8
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--data", type=pathlib.Path, required=True)
+    parser.add_argument("--work", type=pathlib.Path, required=True)
+    parser.add_argument(
+        "--output", type=pathlib.Path, default="docs/race.jsonl"
+    )
+    parser.add_argument("--minutes", type=float, default=float("inf"))
+    parser.add_argument("--racers", help="comma-separated; default: all")
+    parser.add_argument("--unit", help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.unit:
+        name, rate, *marks = args.unit.split(":")
+        run(name, float(rate), tuple(map(float, marks)), args)
+        return
+    args.work.mkdir(parents=True, exist_ok=True)
+    end = time.monotonic() + 60 * args.minutes
+    names = args.racers.split(",") if args.racers else list(RACERS)
+    for name in names:
+        scores = [compete(name, r, PILOT, args, end) for r in RACERS[name]]
+        best = RACERS[name][int(np.argmin(scores))]
+        compete(name, best, MARKS, args, end)
+
+
+def compete(name, rate, marks, args, end):
+    """Let a racer run, unless it has; returns its last FID."""
+    done = finished(args.output, name, rate, marks)
+    if not done:
+        if time.monotonic() > end:
+            sys.exit("The time is over; call again to go on.")
+        unit = ":".join(map(str, (name, rate, *marks)))
+        subprocess.run([sys.executable, *sys.argv, "--unit", unit], check=True)
+        done = finished(args.output, name, rate, marks)
+    return done["marks"][-1]["fid_test"]
+
+
+def finished(output, name, rate, marks):
+    """The line of a racer's run, or `None`."""
+    lines = output.read_text().splitlines() if output.exists() else []
+    for line in map(json.loads, lines):
+        minutes = tuple(mark["minutes"] for mark in line["marks"])
+        if (line["racer"], line["rate"], minutes) == (name, rate, marks):
+            return line
+    return None
+
+
+def run(name, rate, marks, args):
+    """Train a racer to its last mark, and measure it at each."""
+    pictures = read_pictures(args.data / "imagenette_64.zip")
+    started = time.process_time()
+    racer = importlib.import_module(f"racers.{name}").make(pictures, rate, 0)
+    spent = time.process_time() - started
+    rows, seen = [], 0
+    for minutes in marks:
+        now = time.process_time()
+        seen += racer.train(60 * minutes - spent)
+        spent += time.process_time() - now
+        drawn = racer.draw(NUM_IMAGES, seed=0)
+        stem = args.work / f"{name}-{rate}-{marks[-1]:g}-{minutes:g}"
+        scores = measure(drawn, stem, args)
+        rows.append({"minutes": minutes, "pictures": seen, **scores})
+        print(name, rate, rows[-1], flush=True)
+    line = {"racer": name, "rate": rate, "marks": rows, **racer.facts}
+    with args.output.open("a") as file:
+        file.write(json.dumps(line) + "\n")
+
+
+def read_pictures(path):
+    """The training pictures of a zip, in memory."""
+    with zipfile.ZipFile(path) as file:
+        names = [n for n in file.namelist() if n.startswith("train/")]
+        names = sorted(n for n in names if n.endswith(".jpg"))
+        pictures = [Image.open(file.open(n)).convert("RGB") for n in names]
+        return np.stack([np.asarray(picture) for picture in pictures])
+
+
+def measure(drawn, stem, args):
+    """FID and KID of pictures, by the library's `evaluate`."""
+    path = stem.with_name(stem.name + ".zip")
+    with zipfile.ZipFile(path, "w") as file:
+        for index, picture in enumerate(drawn):
+            with file.open(f"{index:05}.png", "w") as entry:
+                Image.fromarray(picture).save(entry, "PNG")
+    report = stem.with_name(stem.name + ".json")
+    if not report.exists():
+        weights = args.data / "inception2015_fid_fp32.npz"
+        command = [sys.executable, "-m", "keras_simple_diffusion", "evaluate"]
+        command += ["--model", path, "--data", args.data / "imagenette_64.zip"]
+        command += ["--metrics", "fid,kid", "--feature-weights", weights]
+        command += ["--seed", "0", "--output", report]
+        subprocess.run(list(map(str, command)), check=True)
+    (result,) = json.loads(report.read_text())["results"]
+    return {
+        f"{metric}_{split}": result["scores"][split][metric]
+        for metric in ("fid", "fid_standard_error", "kid")
+        for split in ("train", "test")
+    }
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,68 @@
+"""Put the model of a finished run into the package, in half precision.
+
+    python tools/ship_preset.py --run runs/emoji --name emoji \
+        --description "Emoji of 64 px by name."
+
+The preset holds the run's averaged weights as float16, with the network,
+schedule and recipe that made them; loading brings them back to float32.
+"""
+
+import argparse
+import json
+import pathlib
+import shutil
+
+import h5py
+import numpy as np
+
+from keras_simple_diffusion.models.cost import count_macs
+from keras_simple_diffusion.models.loading import load_model
+from keras_simple_diffusion.utils import presets
+
+
+def halve(source, target):
+    """Copy an HDF5 file of weights, with float16 for float32."""
+    with h5py.File(source) as old, h5py.File(target, "w") as new:
+        new.attrs.update(old.attrs)
+
+        def copy(name, item):
+            if isinstance(item, h5py.Group):
+                new.require_group(name).attrs.update(item.attrs)
+                return
+            values = item[()]
+            if values.dtype == np.float32:
+                values = values.astype(np.float16)
+                if not np.isfinite(values).all():
+                    raise ValueError(f"{name} does not fit into float16")
+            new.create_dataset(name, data=values).attrs.update(item.attrs)
+
+        old.visititems(copy)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--run", type=pathlib.Path, required=True)
+    parser.add_argument("--name", required=True)
+    parser.add_argument("--description", required=True)
+    parser.add_argument("--output", type=pathlib.Path)
+    args = parser.parse_args()
+    output = args.output or presets.preset_folder(args.name)
+    output.mkdir(parents=True, exist_ok=True)
+    source = args.run / "preset"
+    for path in source.iterdir():
+        if path.suffix == ".h5":
+            halve(path, output / path.name)
+        else:
+            shutil.copy(path, output)
+    settings = json.loads((args.run / "config.json").read_text())
+    recipe = json.dumps(settings["recipe"], indent=2)
+    (output / "recipe.json").write_text(recipe + "\n")
+    macs = count_macs(load_model(str(output)).backbone)
+    metadata = presets.read_json(output, "metadata.json")
+    metadata["description"] = args.description
+    metadata["macs"] = sum(macs.values())
+    (output / "metadata.json").write_text(json.dumps(metadata, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
