@@ -9,6 +9,7 @@ import dataclasses
 
 import keras_simple_diffusion as ksd
 
+SAMPLING_STEPS = 20
 Shifted = ksd.schedules.ShiftedCosineSchedule
 _UNET = {
     "channels": (16, 32, 64, 96),
@@ -34,7 +35,9 @@ class Cell:
         """A `DiffusionModel` with new weights; `train` adds the classes."""
         shape = (self.image_size, self.image_size, 3)
         backbone = getattr(ksd.models, self.backbone)(shape, **self.network)
-        return ksd.models.DiffusionModel(backbone, self.schedule, self.loss)
+        return ksd.models.DiffusionModel(
+            backbone, self.schedule, self.loss, num_steps=SAMPLING_STEPS
+        )
 
 
 _BASE = Cell()

@@ -24,6 +24,7 @@ import time
 import zipfile
 
 from ablation_cells import CELLS
+from ablation_cells import SAMPLING_STEPS
 
 from keras_simple_diffusion.models.cost import count_macs
 from keras_simple_diffusion.training.recipe import Recipe
@@ -41,7 +42,7 @@ RECIPE = Recipe(
     ema_decay=0.997,
 )
 NUM_IMAGES = 1000
-SAMPLING_STEPS = 20
+
 FEW = 50  # A class, where there shall be few pictures.
 
 

@@ -1,0 +1,53 @@
+"""Every guide runs, in its fast mode, and makes the picture it shows."""
+
+import os
+import pathlib
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+from PIL import Image
+
+ROOT = pathlib.Path(__file__).parents[1]
+GUIDES = sorted((ROOT / "guides").glob("*.py"))
+BACKENDS = ["jax", "tensorflow", "torch"]
+
+
+def _cases():
+    """Each guide on one backend; on the others too among the slow tests."""
+    here = BACKENDS.index(keras.config.backend())
+    for number, path in enumerate(GUIDES):
+        slow = number % len(BACKENDS) != here
+        marks = [pytest.mark.large] if slow else []
+        yield pytest.param(path, id=path.stem, marks=marks)
+
+
+@pytest.mark.parametrize("path", _cases())
+def test_guide_runs(path, tmp_path):
+    environment = {
+        **os.environ,
+        "KSD_GUIDE_FAST": "1",
+        "KERAS_BACKEND": keras.config.backend(),
+        "MPLBACKEND": "Agg",
+        "PYTHONPATH": str(ROOT),
+    }
+    done = subprocess.run(
+        [sys.executable, str(path)],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
+    with Image.open(tmp_path / f"{path.stem}.png") as picture:
+        assert np.asarray(picture.convert("L")).std() > 1.0
+
+
+@pytest.mark.parametrize("path", GUIDES, ids=[path.stem for path in GUIDES])
+def test_guide_has_a_header_and_its_picture(path):
+    text = path.read_text()
+    for field in ("Title", "Author", "Date created", "Description"):
+        assert f"\n{field}: " in text
+    assert path.with_suffix(".png").exists()
