@@ -9,10 +9,10 @@ import dataclasses
 
 import keras_simple_diffusion as ksd
 
-SAMPLING_STEPS = 20
+SAMPLING_STEPS = 16
 Shifted = ksd.schedules.ShiftedCosineSchedule
 _UNET = {
-    "channels": (16, 32, 64, 96),
+    "channels": (16, 24, 48, 64),
     "blocks": (1, 1, 2, 1),
     "attention_levels": (-2, -1),
     "embedding_dim": 128,
@@ -46,7 +46,7 @@ _BASE_128 = Cell(
     image_size=128,
     network={
         **_UNET,
-        "channels": (32, 64, 96),
+        "channels": (24, 48, 64),
         "blocks": (1, 2, 1),
         "downsampling": "dwt",
         "downsampling_factor": 4,
@@ -69,8 +69,8 @@ def _input(kind, factor, channels, blocks):
     )
 
 
-_BY_2 = ((32, 64, 96), (2, 2, 1))
-_BY_4 = ((64, 96), (3, 2))
+_BY_2 = ((24, 48, 64), (3, 2, 1))
+_BY_4 = ((48, 64), (4, 2))
 CELLS = {
     "base_64": _BASE,
     "base_128": _BASE_128,
@@ -108,8 +108,8 @@ CELLS = {
         _BASE,
         backbone="UViTBackbone",
         network={
-            "channels": (16, 32, 100),
-            "blocks": (1, 1, 5),
+            "channels": (16, 24, 64),
+            "blocks": (1, 1, 6),
             "embedding_dim": 128,
             "dropout": 0.1,
         },
@@ -118,8 +118,8 @@ CELLS = {
         _BASE,
         backbone="ResidualUViTBackbone",
         network={
-            "channels": (16, 32, 100),
-            "blocks": (1, 1, 5),
+            "channels": (16, 24, 64),
+            "blocks": (1, 1, 6),
             "up_blocks": (2, 2),
             "embedding_dim": 128,
             "dropout": 0.1,

@@ -35,13 +35,13 @@ PICTURES = {
     "caltech101": "caltech101_128.zip",
 }
 RECIPE = Recipe(
-    steps=1500,
+    steps=1000,
     batch_size=16,
     learning_rate=1e-3,
     warmup_steps=100,
-    ema_decay=0.997,
+    ema_decay=0.995,
 )
-NUM_IMAGES = 1000
+NUM_IMAGES = 500
 
 FEW = 50  # A class, where there shall be few pictures.
 

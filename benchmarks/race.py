@@ -33,8 +33,8 @@ RACERS = {
     "lucidrains_unet": (1e-4, 3e-4, 1e-3),
     "diffusers_unet": (1e-4, 3e-4, 1e-3),
 }
-PILOT = (5.0,)  # Minutes.
-MARKS = (5.0, 10.0, 20.0, 30.0)
+PILOT = (3.0,)  # Minutes.
+MARKS = (5.0, 10.0, 20.0)
 NUM_IMAGES = 500
 
 

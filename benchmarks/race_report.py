@@ -12,7 +12,7 @@ DOCS = pathlib.Path(__file__).parents[1] / "docs"
 _PAGE = """# Race
 
 The same 9,469 photographs of Imagenette at 64 pixels, without classes, the
-same minutes, the same evaluator: FID and KID of 500 drawn pictures, with 32
+same minutes, the same evaluator: FID and KID of 500 drawn pictures, with 24
 evaluations of the network each. Everybody has one thread and a clock of
 processor time, which on a free core is the wall clock's; drawing does not
 count, compiling does. Written by `benchmarks/race_report.py` from
@@ -20,7 +20,7 @@ count, compiling does. Written by `benchmarks/race_report.py` from
 
 Networks are about as large as each other in multiply-accumulates; all else is
 each project's own default, see the settings below. Everybody tried three
-learning rates for five minutes, and went on with the one of the best FID.
+learning rates for three minutes, and went on with the one of the best FID.
 
 ![FID against minutes](race.png)
 
@@ -30,7 +30,7 @@ After {minutes:g} minutes, best first:
 
 ## Learning rates
 
-FID against held-out pictures after five minutes:
+FID against held-out pictures after three minutes:
 
 {rates}
 

@@ -10,4 +10,4 @@ Each has `make(pictures, learning_rate, seed)`, which returns an object with
 """
 
 # Evaluations of the network that drawing a picture takes, for everybody.
-STEPS = 32
+STEPS = 24
