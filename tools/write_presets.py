@@ -101,7 +101,7 @@ CONFIGURATIONS = {
         "UViTBackbone",
         {
             "image_shape": (64, 64, 3),
-            "channels": (64, 256),
+            "channels": (96, 256),
             "blocks": (1, 4),
             "num_heads": 4,
             "num_classes": None,
@@ -121,7 +121,8 @@ CONFIGURATIONS = {
                     "sequence_length": 24,
                 },
             ),
-            "schedule": Shifted(64, noise_size=64),
+            "schedule": Shifted(64, noise_size=64, log_snr_max=6.0),
+            "prediction_type": "x",
             "loss": DiffusionLoss("v"),
             "num_steps": 64,
             "guidance_scale": 4.0,
