@@ -72,7 +72,7 @@ CONFIGURATIONS = {
         "UViTBackbone",
         {
             "image_shape": (64, 64, 3),
-            "channels": (64, 256),
+            "channels": (96, 256),
             "blocks": (1, 4),
             "num_heads": 4,
             "dropout": 0.1,
@@ -82,13 +82,14 @@ CONFIGURATIONS = {
             "downsampling_factor": 4,
         },
         {
-            "schedule": Interpolated(64, 32, 64),
+            "schedule": Interpolated(64, 32, 64, log_snr_max=6.0),
+            "prediction_type": "x",
             "loss": DiffusionLoss("v"),
             "num_steps": 64,
             "guidance_scale": 2.0,
         },
         {
-            "steps": 40_000,
+            "steps": 20_000,
             "batch_size": 32,
             "learning_rate": 5e-4,
             "warmup_steps": 200,
@@ -128,7 +129,7 @@ CONFIGURATIONS = {
             "guidance_scale": 4.0,
         },
         {
-            "steps": 30_000,
+            "steps": 16_000,
             "batch_size": 32,
             "learning_rate": 5e-4,
             "warmup_steps": 200,
