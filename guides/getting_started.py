@@ -30,8 +30,8 @@ import keras_simple_diffusion as ksd
 
 # A short run, to test this guide.
 FAST = os.environ.get("KSD_GUIDE_FAST") == "1"
-STEPS, BATCH_SIZE = (6, 16) if FAST else (1200, 64)
-CHANNELS, BLOCKS = ((8, 16), (1, 1)) if FAST else ((32, 96), (1, 3))
+STEPS, BATCH_SIZE = (4, 16) if FAST else (2000, 64)
+CHANNELS, BLOCKS = ((16,), (1,)) if FAST else ((32, 96), (1, 3))
 SAMPLING_STEPS, PER_CLASS = (4, 1) if FAST else (32, 10)
 
 """
@@ -75,7 +75,9 @@ from Python.
 """
 
 command = "inspect-data --data pictures --output sheet.png".split()
-subprocess.run([sys.executable, "-m", "keras_simple_diffusion", *command])
+subprocess.run(
+    [sys.executable, "-m", "keras_simple_diffusion", *command], check=True
+)
 
 """
 `open_data` opens the folder for training. No picture is read yet: each is
@@ -101,10 +103,10 @@ batches = ksd.data.training_batches(source, BATCH_SIZE, seed=0)
 ## Network and model
 
 A U-ViT is a transformer at the lowest resolution, here 8 x 8, below a few
-convolutional blocks at the higher ones
-([simple diffusion](https://arxiv.org/abs/2301.11093)). `UNetBackbone`, which is
-convolutional throughout, takes these arguments too. `num_classes` makes the
-network class-conditional.
+convolutional blocks at the higher ones ([simple
+diffusion](https://arxiv.org/abs/2301.11093)). `UNetBackbone`, which has
+convolutional blocks at all of them and attention at the lowest, takes these
+arguments too. `num_classes` makes the network class-conditional.
 """
 
 backbone = ksd.models.UViTBackbone(
@@ -148,7 +150,7 @@ the network predicts.
 """
 
 model.fit(
-    batches, steps_per_epoch=STEPS // 3, epochs=3, shuffle=False, verbose=2
+    batches, steps_per_epoch=STEPS // 4, epochs=4, shuffle=False, verbose=2
 )
 
 """
@@ -217,7 +219,7 @@ print(f"largest difference of the loaded model's pictures: {difference}")
 came.
 """
 
-rows = pictures[..., 0].reshape(10, PER_CLASS, 16, 16)
-sheet = rows.transpose(0, 2, 1, 3).reshape(10 * 16, PER_CLASS * 16)
-sheet = Image.fromarray(sheet)
+cells = np.pad(pictures[..., 0], ((0, 0), (2, 2), (2, 2)))
+cells = cells.reshape(10, PER_CLASS, 20, 20).transpose(0, 2, 1, 3)
+sheet = Image.fromarray(cells.reshape(10 * 20, PER_CLASS * 20))
 sheet.resize((3 * sheet.width, 3 * sheet.height)).save("getting_started.png")

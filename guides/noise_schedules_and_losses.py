@@ -42,8 +42,8 @@ so one number says how noisy they are: the log-SNR, `log(alpha^2 / sigma^2)`. A
 schedule is this number as a function of time, from 0, clean, to 1, noise:
 
 - `CosineSchedule`: `-2 log tan(pi t / 2)`, the same for every size,
-- `ShiftedCosineSchedule(image_size, noise_size)`: `2 log(noise_size /
-  image_size)` is added (eq. 5),
+- `ShiftedCosineSchedule(image_size, noise_size)`:
+  `2 log(noise_size / image_size)` is added (eq. 5),
 - `InterpolatedCosineSchedule(image_size, noise_size_low, noise_size_high)`:
   from the shift of the higher noise size at the clean end to that of the lower
   one at the noisy end (eq. 6).
@@ -64,17 +64,16 @@ for name, schedule in schedules.items():
 
 """
 At 64 pixels shift 64 is the cosine itself. It is the default of
-`DiffusionModel` above 64 pixels; the paper's best FIDs at 128 and 256 pixels
-are of shift 32 (table 2), and its text-to-image models use the interpolated
-schedule, which spreads time over more noise levels. (The paper prints eq. 6
-with the two ends exchanged, which makes the range narrower; exchange the two
-sizes to have it.)
+`DiffusionModel` above 64 pixels. The paper's text-to-image models use the
+interpolated schedule, which spreads time over more noise levels. (The paper
+prints eq. 6 with the two ends exchanged, which makes the range narrower;
+exchange the two sizes to have it.)
 
 ## Why the shift
 
 Look at a large picture from afar, or average its blocks of `s x s` pixels. The
-blocks' noises are independent, so their average has a standard deviation of `1
-/ s`, while the content that they share stays:
+blocks' noises are independent, so their average has a standard deviation of
+`1 / s`, while the content that they share stays:
 """
 
 photo = Image.fromarray(load_sample_image("flower.jpg")).convert("L")
@@ -99,17 +98,19 @@ small one has at 0.5 much later:
 """
 
 cosine, shifted = schedules["cosine"], schedules["256 px, shift 64"]
-print(f"at t = {float(cosine.time(-2.0 * np.log(4.0))):.2f}")
+later = float(cosine.time(-2.0 * np.log(4.0)))
+print(f"64 pixels at t = 0.5 are as noisy as 256 at t = {later:.2f}")
 
 """
-That leaves little time for the levels of much noise, at which the network
-learns what the picture shows as a whole, and spends most of it on fine detail.
-Dividing the SNR by `s^2`, which subtracts `2 log(s)` from the log-SNR, undoes
-that.
+That leaves little time for the levels of much noise, at which it is decided
+what the picture shows as a whole. Dividing the SNR by `s^2`, which subtracts
+`2 log(s)` from the log-SNR, undoes that. On ImageNet at 256 pixels it takes the
+FID of the paper's U-Net from 7.65 to 3.94 with shift 64, and to 3.76 with shift
+32 (table 2).
 
 The table has the noise, as a share of the signal, that is left after averaging
 to 64 pixels. With the shift it is that of the small picture; given the same
-noise the pictures are the same, up to rounding.
+noise the pictures are the same, up to rounding and contrast.
 """
 
 small, small_noise = average(large), 4 * average(large_noise)
@@ -125,16 +126,21 @@ times = (0.2, 0.5, 0.8)
 columns = []
 print("  t   64 px  256 px  256 px, shifted  difference to 64 px")
 for t in times:
-    noisy, reference = noise_up(small, small_noise, cosine(t))
+    noisy, scaled = noise_up(small, small_noise, cosine(t))
     plain, scaled_plain = noise_up(large, large_noise, cosine(t))
     more, scaled_more = noise_up(large, large_noise, shifted(t))
+    scaled_plain, scaled_more = average(scaled_plain), average(scaled_more)
     left = [
         float(ops.std(each - small))
-        for each in (reference, average(scaled_plain), average(scaled_more))
+        for each in (scaled, scaled_plain, scaled_more)
     ]
-    gap = float(ops.max(ops.abs(average(scaled_more) - reference)))
-    print("{:.1f}  {:.3f}   {:.3f}            {:.3f}".format(t, *left), gap)
-    columns.append([noisy, plain, more, average(more)])
+    gap = float(ops.max(ops.abs(scaled_more - scaled)))
+    print("{:.1f}  {:6.3f}  {:6.3f}  {:15.3f}".format(t, *left), f"{gap:20.0e}")
+    # The averages at the contrast of the small picture.
+    alpha, _ = ksd.ops.alpha_sigma(cosine(t))
+    columns.append(
+        [noisy, plain, alpha * scaled_plain, more, alpha * scaled_more]
+    )
 
 """
 ## Errors in epsilon, v and x
@@ -156,10 +162,10 @@ log-SNR, and is converted to the space of the error:
 - `MinSNRWeighting(gamma)` ([Hang et al.](https://arxiv.org/abs/2303.09556)):
   `min(1, gamma / SNR)`, which is `min(SNR, gamma)` in x: like the error in
   epsilon where there is much noise, and in x where there is little,
-- `SigmoidWeighting(bias)` ([SiD2](https://arxiv.org/abs/2410.19324)): `-1/2 (d
-  log-SNR / dt) sigmoid(bias - log-SNR)`, with biases of 0 at 128 pixels, -1 at
-  256 and -3 at 512: the larger the pictures, the less the levels of little
-  noise count, and fine detail with them.
+- `SigmoidWeighting(bias)` ([SiD2](https://arxiv.org/abs/2410.19324)):
+  `-1/2 (d log-SNR / dt) sigmoid(bias - log-SNR)`, with biases of 0 at 128
+  pixels, -1 at 256 and -3 at 512: the larger the pictures, the less the levels
+  of little noise count, and fine detail with them.
 
 Each loss is asked for its weight by an error in v of 1:
 """
@@ -188,11 +194,12 @@ def weight(loss, schedule):
 
 
 """
-Times are drawn uniformly, so a level is seen in proportion to `-dt / d
-log-SNR`. This density times the weight is what counts. For most losses it moves
-with the schedule. The factor in the sigmoid weighting cancels it: there the
-weight is a density over log-SNR itself, as in the evidence lower bound, and the
-schedule only decides how precisely the loss is measured at each level.
+Times are drawn uniformly, so a level is seen in proportion to
+`-dt / d log-SNR`. This density times the weight is what counts. For most losses
+it moves with the schedule. The factor in the sigmoid weighting cancels it:
+there the weight is a density over log-SNR itself, as in the evidence lower
+bound, and the schedule only decides how precisely the loss is measured at each
+level.
 """
 
 for name, loss in losses.items():
@@ -211,10 +218,12 @@ only once. Waves of one wavelength as errors show it:
 
 size = 128 if FAST else 512
 wavelengths = 2 ** np.arange(1, int(np.log2(size)) + 1)
-phases = 2 * np.pi * np.arange(size) / wavelengths[:, None] + np.pi / 4
-waves = np.sqrt(2) * np.cos(phases)[:, None, :, None]
-waves = np.broadcast_to(waves, (len(waves), size, size, 1)).astype("float32")
-scales = size * ops.convert_to_numpy(ksd.losses.multiscale_mse(waves, 32))
+phases = 2 * np.pi * np.arange(size) / wavelengths[:, None]
+waves = np.stack([np.cos(phases), np.sin(phases)], axis=-1)[:, None]
+waves = np.broadcast_to(waves, (len(waves), size, size, 2)).astype("float32")
+# The mean square of a wave is 1/2, and 1 / size is the smallest weight.
+scales = ksd.losses.multiscale_mse(waves, base_size=32)
+scales = ops.convert_to_numpy(scales) * 2 * size
 print("weight of waves from 2 pixels to the whole picture:", scales.round(1))
 
 """
@@ -236,11 +245,13 @@ On the command line they come with the preset that is trained.
 
 figure = plt.figure(figsize=(13, 7.2), layout="constrained")
 left, right = figure.subfigures(1, 2, width_ratios=(4.5, 8.5))
-names = ("64 px, cosine", "256 px, cosine", "256 px, shift 64")
-for row, axes in enumerate(left.subplots(4, 3)):
-    axes[0].set_ylabel((*names, "its 4 x 4 averages")[row])
+names = ["64 px, cosine", "256 px, cosine", "its averages"]
+names += ["256 px, shift 64", "its averages"]
+for row, axes in enumerate(left.subplots(5, 3)):
+    axes[0].set_ylabel(names[row], fontsize="small")
     for t, column, axis in zip(times, columns, axes, strict=True):
-        axis.imshow(ksd.ops.to_uint8(column[row])[0, ..., 0], cmap="gray")
+        picture = ops.convert_to_numpy(ksd.ops.to_uint8(column[row]))
+        axis.imshow(picture[0, ..., 0], cmap="gray", vmin=0, vmax=255)
         axis.set(xticks=[], yticks=[], title=f"t = {t}" if row == 0 else "")
 
 axes = right.subplots(2, 2).ravel()
@@ -255,24 +266,30 @@ for name, loss in losses.items():
     if "sigmoid" in name:
         axes[2].plot(levels, weights * density, label=name)
     else:
-        axes[1].plot(levels, weights, label=name)
-for name in ("cosine", "256 px, shift 64"):
+        style = "--" if "SNR" in name else "-"
+        axes[1].plot(levels, weights, style, label=name)
+for name, style in (("cosine", "k--"), ("256 px, shift 64", "k:")):
     weights, density = weight(losses["v"], schedules[name])
-    axes[2].plot(levels, weights * density, "--", label=f"v, {name}")
+    axes[2].plot(levels, weights * density, style, label=f"v, {name}")
 axes[1].set(xlabel="log-SNR", title="Weight of a squared error in v")
-axes[2].set(xlabel="log-SNR", title="The same times the density of times")
+axes[2].set(xlabel="log-SNR", title="Weight times density of times")
 axes[3].plot(wavelengths, scales, "o-", label=f"{size} px, from 32")
 axes[3].axhline(1.0, color="k", ls="--", label="mean square alone")
 axes[3].set(xlabel="wavelength of the error in pixels", xscale="log")
 axes[3].set(title="Weight in the multiscale loss", yscale="log")
+axes[3].set_xticks(wavelengths, wavelengths)
+axes[3].set_yticks((1, 3, 10, 30), (1, 3, 10, 30))
+axes[3].minorticks_off()
 for axis in axes:
     axis.grid(alpha=0.3)
     axis.legend(fontsize="small")
 
-# Noise hardly compresses: 64 colours keep the file small.
+# Noise hardly compresses: few colours keep the file small.
 buffer = io.BytesIO()
 figure.savefig(buffer, dpi=DPI)
-picture = Image.open(buffer).convert("RGB").quantize(64)
+picture = (
+    Image.open(buffer).convert("RGB").quantize(128, Image.Quantize.MAXCOVERAGE)
+)
 picture.save("noise_schedules_and_losses.png", optimize=True)
 
 """

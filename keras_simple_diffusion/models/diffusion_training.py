@@ -154,6 +154,10 @@ class DiffusionTraining:
             A `keras.callbacks.History`.
         """
         self._build_optimizer()
+        if not isinstance(x, (dict, keras.utils.PyDataset)) and not hasattr(
+            x, "shape"
+        ):
+            kwargs["shuffle"] = False  # Datasets have shuffled already.
         return keras.Model.fit(
             self,
             self.prepare_data(x),

@@ -121,12 +121,6 @@ class TextToImage(DiffusionTask):
     def prepare_data(self, x):
         return with_tokens(x, self.text_encoder, self.backbone.portrait_flag)
 
-    def fit(self, x=None, *args, **kwargs):
-        """Train, see `DiffusionModel.fit`; the data have `"captions"`."""
-        if not isinstance(x, (dict, keras.utils.PyDataset)):
-            kwargs["shuffle"] = False  # Data sets have shuffled already.
-        return super().fit(x, *args, **kwargs)
-
     def train_on_batch(self, x, *args, **kwargs):
         return super().train_on_batch(self.prepare_data(x), *args, **kwargs)
 
