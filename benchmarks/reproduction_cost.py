@@ -27,8 +27,12 @@ from keras_simple_diffusion.training.recipe import Recipe
 from keras_simple_diffusion.utils import presets
 
 SHARE = 0.3  # Of the peak, assumed.
-PEAKS = {"TPU v4": 275e12, "H100": 989e12}  # Dense bfloat16, FLOP/s.
-NUM_IMAGES, SAMPLING_STEPS = 50_000, 512
+# Dense, FLOP/s: of training, in bfloat16; of `evaluate`, in float32, which JAX
+# multiplies in bfloat16 on a TPU and in TensorFloat-32 on an H100, by default.
+PEAKS = {"TPU v4": 275e12, "H100": 989e12}
+DRAWING_PEAKS = {"TPU v4": 275e12, "H100": 494.5e12}
+SAMPLING_STEPS = 512
+TEXT = ("uvit_text_256", "uvit_text_512")  # Of table 8, without T5.
 
 Shifted = ksd.schedules.ShiftedCosineSchedule
 _EPSILON = ksd.losses.DiffusionLoss("epsilon")
@@ -122,7 +126,8 @@ def row(name):
     steps = STEPS.get(name, recipe.steps)
     flops = 2 * sum(count_macs(backbone).values())
     training = 3 * flops * recipe.batch_size * steps
-    drawing = flops * NUM_IMAGES * SAMPLING_STEPS
+    count = 30_000 if name in TEXT else 50_000
+    drawing = flops * count * SAMPLING_STEPS
     return (
         f"`{name}`",
         f"{flops / 2e9:,.0f}",
@@ -130,7 +135,7 @@ def row(name):
         f"{steps / 1e6:g} M",
         f"{training / 1e21:.2f}",
         *(f"{hours(training, peak):,.0f}" for peak in PEAKS.values()),
-        *(f"{hours(drawing, peak):,.0f}" for peak in PEAKS.values()),
+        *(f"{hours(drawing, peak):,.0f}" for peak in DRAWING_PEAKS.values()),
     )
 
 
@@ -155,12 +160,12 @@ def main():
             write(name, args.write)
             print(name, flush=True)
         return
-    # Networks of texts are trained on other data.
     names = [n for n in presets.builtin_presets() if "_imagenet_" in n]
+    names += [*TEXT, *VARIANTS]
     headings = ["configuration", "GMACs", "batch", "steps", "training, 1e21"]
     headings += [f"training, {chip} hours" for chip in PEAKS]
-    headings += [f"drawing, {chip} hours" for chip in PEAKS]
-    print(table(headings, [row(name) for name in (*names, *VARIANTS)]))
+    headings += [f"drawing, {chip} hours" for chip in DRAWING_PEAKS]
+    print(table(headings, map(row, names)))
     print(
         f"\n1.5 steps a second of the U-ViT on 128 TPU v4, as published, are "
         f"{papers_share():.1%} of their peak."

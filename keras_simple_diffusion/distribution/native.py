@@ -37,6 +37,19 @@ def num_processes():
     return 1
 
 
+def num_devices():
+    """Number of devices, of all processes, that a distribution works on."""
+    if keras.config.backend() == "jax":
+        import jax
+
+        return jax.device_count()
+    if keras.config.backend() == "tensorflow":
+        import tensorflow as tf
+
+        return tf.distribute.get_strategy().num_replicas_in_sync
+    return 1
+
+
 def to_numpy(tensor):
     """A tensor as a NumPy array, whole even if other processes hold parts."""
     if keras.config.backend() == "jax":

@@ -9,6 +9,7 @@ from keras_simple_diffusion.data.pipeline import training_batches
 from keras_simple_diffusion.distribution.batches import check_batch_size
 from keras_simple_diffusion.distribution.batches import data_shard
 from keras_simple_diffusion.distribution.batches import own_share
+from keras_simple_diffusion.distribution.native import num_devices
 from keras_simple_diffusion.distribution.processes import is_main_process
 from keras_simple_diffusion.distribution.processes import wait_for_all
 from keras_simple_diffusion.distribution.strategies import distribute
@@ -172,6 +173,7 @@ class _Run:
             recipe.batch_size,
             sum(count_macs(self.model.backbone).values()),
             device_name() if "16" in settings.dtype else None,
+            1 if settings.distribution is None else num_devices(),
         )
 
     def train(self):

@@ -13,6 +13,7 @@ import pytest
 
 import keras_simple_diffusion as ksd
 from keras_simple_diffusion import distribution
+from keras_simple_diffusion.distribution import native
 from keras_simple_diffusion.utils.errors import InputError
 
 PROGRAM = pathlib.Path(__file__).with_name("train_program.py")
@@ -39,6 +40,12 @@ def check_equal(results, expected):
             np.testing.assert_allclose(
                 results[name], value, rtol=0, atol=1e-5, err_msg=name
             )
+
+
+@pytest.mark.skipif(BACKEND == "torch", reason="torch has one device here")
+def test_devices_that_work_together_are_counted():
+    with distribution.distribute("data"):
+        assert native.num_devices() == {"jax": 8, "tensorflow": 2}[BACKEND]
 
 
 @ON_JAX

@@ -1,0 +1,266 @@
+"""
+Title: Presets, finetuning at another resolution, and sharing
+Author: the keras_simple_diffusion authors
+Date created: 2026/11/25
+Last modified: 2026/11/25
+Description: Save a model, load it anywhere, enlarge its pictures, upload it.
+Accelerator: None
+"""
+
+"""
+A preset is a folder that holds all that it takes to draw from a model: network,
+weights, noise schedule, loss, class names and the defaults of sampling. The
+classes of this library are `keras_hub` backbones and tasks, so its presets are
+`keras_hub` presets, and go to Kaggle and Hugging Face as those do.
+
+This guide trains a small model of scikit-learn's digits at 16 pixels, saves and
+loads it, goes on with it at 32 pixels, and says how to share it.
+"""
+
+import os
+
+os.environ.setdefault("KERAS_BACKEND", "jax")
+
+import json
+import pathlib
+
+import keras
+import keras_hub
+import numpy as np
+from matplotlib import pyplot as plt
+
+import keras_simple_diffusion as ksd
+
+# A short run, to test this guide.
+FAST = os.environ.get("KSD_GUIDE_FAST") == "1"
+EPOCHS, TUNING_EPOCHS = (1, 1) if FAST else (60, 25)
+CHANNELS, BLOCKS = ((32,), (1,)) if FAST else ((32, 96), (1, 3))
+NUM_PICTURES = 64 if FAST else 1792  # Of 1,797: whole batches of 64.
+DRAW = {"labels": range(10), "num_steps": 2 if FAST else 64, "seed": 0}
+
+keras.utils.set_random_seed(0)
+
+"""
+## Built-in configurations
+
+The library has the networks of both papers, with schedule, loss and training
+recipe, under these names. They have no weights: those of this size have to be
+trained first.
+"""
+
+print(", ".join(ksd.models.builtin_presets()))
+
+"""
+So `from_preset` takes `load_weights=False` for them, and further arguments
+replace those of the configuration. Here the demo's U-ViT is made smaller. The
+rest of the preset comes with the model, around this network.
+"""
+
+backbone = ksd.models.UViTBackbone.from_preset(
+    "uvit_digits_16",
+    load_weights=False,
+    channels=CHANNELS,
+    blocks=BLOCKS,
+    embedding_dim=CHANNELS[-1],
+)
+model = ksd.models.DiffusionModel.from_preset(
+    "uvit_digits_16",
+    load_weights=False,
+    backbone=backbone,
+    class_names="zero one two three four five six seven eight nine".split(),
+)
+print(f"{backbone.count_params():,} parameters, {model.schedule.get_config()}")
+
+images, labels = ksd.data.load_digits(16)
+digits = {"images": images[:NUM_PICTURES], "labels": labels[:NUM_PICTURES]}
+model.compile(keras.optimizers.Adam(1e-3), ema_decay=0.99)
+model.fit(digits, batch_size=64, epochs=EPOCHS, verbose=2)
+
+"""
+## What a preset holds
+
+`save_to_preset` writes the averaged weights, those that `generate` draws with.
+The raw ones and the state of the optimizer are not in it: to go on with a
+training as if nothing had happened take the checkpoints of a run,
+`keras-simple-diffusion train --resume`.
+"""
+
+model.save_to_preset("digits")
+for path in sorted(pathlib.Path("digits").iterdir()):
+    print(f"{path.stat().st_size:>9,} bytes  {path.name}")
+
+"""
+- `config.json`: the network's class and arguments,
+- `model.weights.h5`: its weights, in several files above 10 GB,
+- `task.json`: everything else, as follows,
+- `metadata.json`: versions, number of parameters, date.
+
+The built-in ones, and those of the command line, may also have a `recipe.json`
+for `train --preset`: optimizer, batch, steps.
+"""
+
+config = json.loads(pathlib.Path("digits/task.json").read_text())["config"]
+for name in ("schedule", "loss", "sampler"):
+    print(f"{name}: {config[name]['class_name']} {config[name]['config']}")
+for name in ("class_names", "num_steps", "guidance_scale", "label_dropout"):
+    print(f"{name}: {config[name]}")
+
+"""
+## Load it
+
+`from_preset` takes the folder. A picture depends on the weights, the seed and
+its number alone, so the loaded model draws the same ones; on another backend
+they may differ by a grey level, for rounding.
+"""
+
+loaded = ksd.models.DiffusionModel.from_preset("digits")
+pictures = model.generate(**DRAW)
+difference = np.abs(pictures.astype(int) - loaded.generate(**DRAW)).max()
+print(f"largest difference: {difference} of 255 grey levels")
+
+"""
+Any argument of the class can be replaced, such as the defaults of sampling.
+`load_model` finds the class by itself, `DiffusionModel` or `TextToImage`, and
+also takes the folder of a run of the command line.
+"""
+
+quick = ksd.models.load_model(
+    "digits",
+    sampler=ksd.samplers.DPMSolverSampler(),
+    num_steps=16,
+    guidance_scale=1.0,
+)
+print(type(quick).__name__, quick.class_names[:3], quick.num_steps)
+
+"""
+As importing this library registers its classes, `keras_hub`'s base classes find
+them too.
+"""
+
+network = keras_hub.models.Backbone.from_preset("digits")
+print(type(network).__name__, network.image_shape)
+
+"""
+## Another resolution
+
+A network for larger pictures need not begin from nothing. The paper's U-ViTs
+for ImageNet at 128, 256 and 512 pixels are the same inside: a wavelet transform
+at the input brings all pictures to 128 pixels. So here: with a wavelet
+transform by 2 the network for 32 pixels has the layers of that for 16.
+
+`transfer_weights` copies every weight whose place and shape agree, names the
+others in a warning and returns their paths. Only the first and the last
+convolution have other channels.
+"""
+
+large_backbone = ksd.models.UViTBackbone.from_preset(
+    "digits",
+    load_weights=False,
+    image_shape=(32, 32, 1),
+    downsampling="dwt",
+    downsampling_factor=2,
+)
+fresh = ksd.models.transfer_weights("digits", large_backbone)
+print("These start anew:", ", ".join(fresh))
+
+"""
+The schedule has to follow: an average of 2 x 2 pixels has half the noise, so at
+the same log-SNR a picture of 32 pixels shows more than one of 16 (eq. 4 of the
+[paper](https://arxiv.org/abs/2301.11093)). `noise_size=16` shifts it by as much
+(eq. 5), to the noise that the layers inside are used to.
+
+On the command line all of this section is one option,
+`train --preset ... --initialize-from digits`.
+"""
+
+large = ksd.models.DiffusionModel.from_preset(
+    "digits",
+    load_weights=False,
+    backbone=large_backbone,
+    schedule=ksd.schedules.ShiftedCosineSchedule(32, noise_size=16),
+)
+large.compile(keras.optimizers.Adam(1e-3), ema_decay=0.99)
+before = large.generate(**DRAW)
+images, labels = ksd.data.load_digits(32)
+digits = {"images": images[:NUM_PICTURES], "labels": labels[:NUM_PICTURES]}
+large.fit(digits, batch_size=64, epochs=TUNING_EPOCHS, verbose=2)
+after = large.generate(**DRAW)
+large.save_to_preset("digits_32")
+
+"""
+## Share it
+
+A model card tells a stranger what the model is for. `evaluate --output
+report.json` writes a part of it, `report.md`, with the metrics and all that it
+takes to repeat them. The digits are under CC BY 4.0, which asks for the name of
+their source.
+"""
+
+card = f"""---
+library_name: keras-hub
+license: cc-by-4.0
+tags: [diffusion]
+---
+# Handwritten digits, 32 pixels
+
+A class-conditional U-ViT of {large_backbone.count_params():,} parameters, for
+teaching. Trained with guides/presets_and_sharing.py on scikit-learn's digits
+(UCI "Optical Recognition of Handwritten Digits", CC BY 4.0) for {EPOCHS} epochs
+at 16 pixels and {TUNING_EPOCHS} at 32.
+
+    import keras_simple_diffusion as ksd
+    model = ksd.models.load_model("hf://USER/digits_32")
+    pictures = model.generate(labels=["three", "eight"], seed=0)
+"""
+pathlib.Path("digits_32/README.md").write_text(card)
+
+"""
+Uploading is `keras_hub`'s. It needs `pip install kagglehub` or
+`huggingface_hub`, and that you are logged in there:
+
+```python
+folder = "digits_32"
+keras_hub.upload_preset("kaggle://USER/simple_diffusion/keras/digits", folder)
+keras_hub.upload_preset("hf://USER/digits_32", folder)
+```
+
+Where a repository at Hugging Face has no card yet, `keras_hub` (0.32) puts one
+of its own in place of the folder's `README.md`. So upload yours first:
+
+```python
+import huggingface_hub
+
+huggingface_hub.create_repo("USER/digits_32", exist_ok=True)
+huggingface_hub.upload_file(
+    repo_id="USER/digits_32",
+    path_or_fileobj="digits_32/README.md",
+    path_in_repo="README.md",
+)
+```
+
+Whoever has this library then loads it by that handle, in Python and on the
+command line:
+
+```
+keras-simple-diffusion generate --model hf://USER/digits_32 --labels three,eight
+```
+
+## The picture
+"""
+
+figure, axes = plt.subplots(3, 10, figsize=(8, 2.9), layout="constrained")
+rows = {
+    "16 px": pictures,
+    "32 px,\ntransferred": before,
+    "32 px,\nfinetuned": after,
+}
+for row, (name, drawn) in zip(axes, rows.items(), strict=True):
+    for cell, picture in zip(row, drawn, strict=True):
+        cell.imshow(picture, cmap="gray", vmin=0, vmax=255)
+        cell.set(xticks=[], yticks=[])
+    row[0].set_ylabel(name, rotation=0, ha="right", va="center")
+figure.savefig("presets_and_sharing.png", dpi=100)
+print(
+    "presets_and_sharing.png: the digits of the 16 px model, those of the same "
+    "weights at 32 px, and those after finetuning there."
+)
