@@ -24,7 +24,7 @@ def _cases():
         yield pytest.param(path, id=path.stem, marks=marks)
 
 
-@pytest.mark.parametrize("path", _cases())
+@pytest.mark.parametrize("path", list(_cases()))
 def test_guide_runs(path, tmp_path):
     environment = {
         **os.environ,
