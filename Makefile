@@ -10,6 +10,9 @@ ifneq ($(shell command -v nvidia-smi 2>/dev/null),)
 else
   KERAS_BACKEND ?= tensorflow
 endif
+EMOJI := --prompt "red apple" --prompt "crying cat" --prompt "blue heart" \
+  --prompt "pizza" --prompt "sun" --prompt "woman dancing dark skin tone" \
+  --prompt "green car" --prompt "grinning face"
 DEMO_STAMP := $(VENV)/demo-$(KERAS_BACKEND).stamp
 
 export TF_CPP_MIN_LOG_LEVEL ?= 3
@@ -20,7 +23,9 @@ demo: $(DEMO_STAMP)
 	rm -rf runs/demo
 	KERAS_BACKEND=$(KERAS_BACKEND) $(VENV)/bin/keras-simple-diffusion train \
 	  --data digits --preset uvit_digits_16 --minutes 6.5 --output runs/demo
-	@echo "Look at the pictures: runs/demo/samples.png"
+	KERAS_BACKEND=$(KERAS_BACKEND) $(VENV)/bin/keras-simple-diffusion generate \
+	  --model emoji $(EMOJI) --output runs/demo/emoji.png
+	@echo "Look at the pictures: runs/demo/samples.png, runs/demo/emoji.png"
 
 test: lint $(addprefix test-,$(BACKENDS))
 
