@@ -8,6 +8,7 @@ schedule and recipe that made them; loading brings them back to float32.
 """
 
 import argparse
+import csv
 import json
 import pathlib
 import shutil
@@ -55,7 +56,9 @@ def main():
         else:
             shutil.copy(path, output)
     settings = json.loads((args.run / "config.json").read_text())
-    recipe = json.dumps(settings["recipe"], indent=2)
+    with (args.run / "history.csv").open() as file:
+        steps = max(int(row["step"]) for row in csv.DictReader(file))
+    recipe = json.dumps({**settings["recipe"], "steps": steps}, indent=2)
     (output / "recipe.json").write_text(recipe + "\n")
     macs = count_macs(load_model(str(output)).backbone)
     metadata = presets.read_json(output, "metadata.json")

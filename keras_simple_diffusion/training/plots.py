@@ -56,12 +56,15 @@ def draw_levels(history, path, num_levels):
     figure.savefig(path, dpi=120)
 
 
+def _label_some(value, _):
+    """Labels of 2, 3 and 5 times a power of ten: more would overlap."""
+    text = f"{value:g}"
+    return text if text.strip("0.")[:1] in ("2", "3", "5") else ""
+
+
 def _finish(axes, label):
     axes.set(xlabel="step", ylabel=label, yscale="log")
-    for axis_formatter in (
-        axes.yaxis.set_major_formatter,
-        axes.yaxis.set_minor_formatter,
-    ):
-        axis_formatter(ticker.StrMethodFormatter("{x:g}"))
+    axes.yaxis.set_major_formatter(ticker.StrMethodFormatter("{x:g}"))
+    axes.yaxis.set_minor_formatter(_label_some)
     axes.grid(alpha=0.3, which="both")
     axes.legend(fontsize=8)

@@ -10,6 +10,7 @@ from PIL import ImageFont
 _BACKGROUND = (255, 255, 255)
 _INK = (40, 40, 40)
 _GAP = 4
+_MOST_LINES = 3  # Of a caption.
 
 
 def draw_sheet(images, columns=None, captions=None, row_names=None, cell=64):
@@ -38,7 +39,9 @@ def draw_sheet(images, columns=None, captions=None, row_names=None, cell=64):
     left = 0
     if row_names:
         left = max(int(font.getlength(name)) for name in row_names) + 3 * _GAP
-    below = 0 if not captions else int(font.size * 1.4)
+    lines = [_wrap(text, font, width) for text in captions or []]
+    line_height = int(font.size * 1.2)
+    below = max((len(each) for each in lines), default=0) * line_height
     size = (
         left + columns * (width + _GAP) + _GAP,
         rows * (height + below + _GAP) + _GAP,
@@ -52,14 +55,25 @@ def draw_sheet(images, columns=None, captions=None, row_names=None, cell=64):
         picture = Image.fromarray(image[..., 0] if channels == 1 else image)
         picture = picture.resize((width, height), Image.Resampling.NEAREST)
         sheet.paste(picture.convert("RGB"), (x, y))
-        if captions:
-            text = _fit(captions[index], font, width)
-            at = (x + width / 2, y + height)
+        for number, text in enumerate(lines[index] if lines else []):
+            at = (x + width / 2, y + height + number * line_height)
             draw.text(at, text, _INK, font, anchor="ma")
         if row_names and column == 0:
             at = (left - _GAP, y + height / 2)
             draw.text(at, row_names[row], _INK, font, anchor="rm")
     return sheet
+
+
+def _wrap(text, font, width):
+    """At most three lines of `text`, the last one cut if need be."""
+    lines, words = [], text.split()
+    while words and len(lines) < _MOST_LINES:
+        line = words.pop(0)
+        last = len(lines) == _MOST_LINES - 1
+        while words and (last or font.getlength(f"{line} {words[0]}") <= width):
+            line = f"{line} {words.pop(0)}"
+        lines.append(_fit(line, font, width))
+    return lines
 
 
 def _fit(text, font, width):
