@@ -1,0 +1,28 @@
+"""The presets with weights load offline and draw what they are asked."""
+
+import h5py
+import numpy as np
+
+from keras_simple_diffusion.models.loading import load_model
+from keras_simple_diffusion.utils import presets
+
+
+def test_emoji_are_small_and_have_a_card():
+    folder = presets.preset_folder("emoji")
+    size = sum(path.stat().st_size for path in folder.iterdir())
+    assert size <= 40e6
+    card = (folder / "README.md").read_text()
+    assert "license: apache-2.0" in card
+    kinds = set()
+    with h5py.File(folder / "model.weights.h5") as file:
+        file.visititems(lambda _, item: kinds.add(getattr(item, "dtype", None)))
+    assert kinds - {None} == {np.dtype("float16")}
+
+
+def test_emoji_take_their_colour_from_the_prompt():
+    model = load_model("emoji")
+    asked = ["red heart", "blue heart", "green heart"]
+    pictures = model.generate(asked, num_steps=12, seed=0)
+    assert pictures.shape == (3, 64, 64, 3)
+    middle = pictures[:, 16:48, 16:48].mean((1, 2))
+    assert middle.argmax(-1).tolist() == [0, 2, 1]
