@@ -11,8 +11,9 @@ else
   KERAS_BACKEND ?= tensorflow
 endif
 EMOJI := --prompt "red apple" --prompt "crying cat" --prompt "blue heart" \
-  --prompt "pizza" --prompt "sun" --prompt "woman dancing dark skin tone" \
-  --prompt "green car" --prompt "grinning face"
+  --prompt "grinning face" --prompt "raised hand light skin tone" \
+  --prompt "woman dark skin tone blond hair" --prompt "couple with heart" \
+  --prompt "man office worker medium skin tone"
 DEMO_STAMP := $(VENV)/demo-$(KERAS_BACKEND).stamp
 
 export TF_CPP_MIN_LOG_LEVEL ?= 3
