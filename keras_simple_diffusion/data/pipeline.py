@@ -8,11 +8,13 @@ import os
 import time
 
 import grain
+import keras
 import numpy as np
 from absl import flags
 
 from keras_simple_diffusion.data.sources import stack
 from keras_simple_diffusion.utils.errors import InputError
+from keras_simple_diffusion.utils.memory import reuse_freed_memory
 
 _BATCHES_AHEAD = 2
 
@@ -131,6 +133,8 @@ class _BatchIterator(grain.DatasetIterator):
 
     def __next__(self):
         started = time.perf_counter()
+        if keras.config.backend() == "tensorflow":
+            reuse_freed_memory()  # Keras has made a dataset of these batches.
         try:
             return next(self._parent)
         except Exception as error:
