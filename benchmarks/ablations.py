@@ -1,6 +1,6 @@
 """The paper's tables 2 to 6, and three more, at a size that a CPU can run.
 
-    KERAS_BACKEND=tensorflow python benchmarks/ablations.py \
+    KERAS_BACKEND=torch python benchmarks/ablations.py \
         --data ../shared/data --work runs/ablations --minutes 60
 
 A queue of the cells of `ablation_cells.py`, each with several seeds: train for
@@ -35,11 +35,11 @@ PICTURES = {
     "caltech101": "caltech101_128.zip",
 }
 RECIPE = Recipe(
-    steps=1000,
+    steps=500,
     batch_size=16,
     learning_rate=1e-3,
-    warmup_steps=100,
-    ema_decay=0.995,
+    warmup_steps=50,
+    ema_decay=0.99,
 )
 NUM_IMAGES = 500
 

@@ -99,6 +99,43 @@ class TextTransformer(TextEncoder):
         token_ids, text_mask = map(ops.convert_to_tensor, self.tokenize([""]))
         return self(token_ids, text_mask), text_mask
 
+    def copy_weights(self, other):
+        """Take the weights of another one, of tokens those that it knows too.
+
+        Args:
+            other: a `TextTransformer` of the same width, depth and length,
+                with a vocabulary of its own.
+
+        Returns:
+            A list with the tokens that start anew.
+
+        Raises:
+            InputError: if the weights differ in shape; nothing is copied then.
+        """
+        tokens = self.token_embedding.token_embedding.embeddings
+        pairs = list(zip(self.weights, other.weights, strict=False))
+        if len(self.weights) != len(other.weights) or any(
+            ours is not tokens and ours.shape != theirs.shape
+            for ours, theirs in pairs
+        ):
+            raise InputError(
+                "The text encoders must agree in width, depth and length. "
+                f"Received: {_sizes(other)}. The model's: {_sizes(self)}"
+            )
+        for ours, theirs in pairs:
+            if ours is not tokens:
+                ours.assign(ops.copy(ops.convert_to_tensor(theirs)))
+        common = [token for token in self.vocabulary if token in other._numbers]
+        rows = ops.convert_to_numpy(tokens).copy()
+        found = ops.convert_to_numpy(
+            other.token_embedding.token_embedding.embeddings
+        )
+        rows[[self._numbers[token] for token in common]] = found[
+            [other._numbers[token] for token in common]
+        ]
+        tokens.assign(rows)
+        return [token for token in self.vocabulary if token not in common]
+
     def get_config(self):
         return {
             **super().get_config(),
@@ -107,3 +144,8 @@ class TextTransformer(TextEncoder):
             "num_layers": self.num_layers,
             "num_heads": self.num_heads,
         }
+
+
+def _sizes(encoder):
+    names = ("embedding_dim", "num_layers", "num_heads", "sequence_length")
+    return ", ".join(f"{name}={getattr(encoder, name)}" for name in names)

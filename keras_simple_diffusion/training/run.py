@@ -14,7 +14,6 @@ from keras_simple_diffusion.distribution.processes import is_main_process
 from keras_simple_diffusion.distribution.processes import wait_for_all
 from keras_simple_diffusion.distribution.strategies import distribute
 from keras_simple_diffusion.models.cost import count_macs
-from keras_simple_diffusion.models.transfer import transfer_weights
 from keras_simple_diffusion.training import setup
 from keras_simple_diffusion.training.checkpoint import Checkpoints
 from keras_simple_diffusion.training.history import History
@@ -219,9 +218,7 @@ class _Run:
         wait_for_all()  # Before the first of them writes anything.
         if found is None:
             if self.settings.initialize_from is not None:
-                transfer_weights(
-                    self.settings.initialize_from, self.model.backbone
-                )
+                setup.initialize(self.model, self.settings.initialize_from)
             self.settings = dataclasses.replace(
                 self.settings, facts=self._facts()
             )

@@ -1,5 +1,7 @@
 """From the settings of a run to its model and its pictures."""
 
+import warnings
+
 import keras
 import numpy as np
 
@@ -13,8 +15,11 @@ from keras_simple_diffusion.evaluation.quick_frechet import QuickFrechet
 from keras_simple_diffusion.evaluation.reference import reference_features
 from keras_simple_diffusion.metrics.inception import InceptionFeatures
 from keras_simple_diffusion.models.backbone import DiffusionBackbone
+from keras_simple_diffusion.models.loading import load_model
 from keras_simple_diffusion.models.loading import task_class
 from keras_simple_diffusion.models.text_to_image import TextToImage
+from keras_simple_diffusion.models.transfer import transfer_weights
+from keras_simple_diffusion.text.text_transformer import TextTransformer
 from keras_simple_diffusion.text.vocabulary import learn_vocabulary
 from keras_simple_diffusion.training.recipe import Recipe
 from keras_simple_diffusion.utils.errors import InputError
@@ -164,6 +169,32 @@ def text_encoder(folder, captions):
     if "vocabulary" in config and config["vocabulary"] is None:
         config["vocabulary"] = learn_vocabulary(captions)
     return keras.saving.deserialize_keras_object(encoder)
+
+
+def initialize(model, preset):
+    """Give a new model the weights of a trained one.
+
+    Args:
+        model: a `DiffusionModel` or `TextToImage`.
+        preset: string. The preset or run of the trained one.
+    """
+    transfer_weights(preset, model.backbone)
+    ours = getattr(model, "text_encoder", None)
+    if not isinstance(ours, TextTransformer):
+        return  # One that was trained elsewhere is so already.
+    theirs = getattr(load_model(preset), "text_encoder", None)
+    if not isinstance(theirs, TextTransformer):
+        warnings.warn(
+            f"'{preset}' has no text encoder to start from.", stacklevel=2
+        )
+        return
+    fresh = ours.copy_weights(theirs)
+    if fresh:
+        warnings.warn(
+            f"{len(fresh)} of {len(ours.vocabulary)} words and signs are not "
+            f"known to '{preset}' and start anew: {' '.join(fresh[:20])}",
+            stacklevel=2,
+        )
 
 
 def _use_embeddings(cache, encoder):

@@ -48,6 +48,26 @@ def test_padding_changes_nothing():
     np.testing.assert_allclose(first[mask], second[:, :4][mask], atol=1e-6)
 
 
+def test_weights_are_copied_by_token():
+    source = make_small()
+    words = learn_vocabulary(["a green ship"])
+    target = TextTransformer(words, 8, 1, 2, 8)
+    fresh = target.copy_weights(source)
+    assert "green" in fresh and "ship" not in fresh
+    np.testing.assert_array_equal(
+        embed(target, ["a ship"]), embed(source, ["a ship"])
+    )
+
+
+def test_weights_of_another_width_are_not_copied():
+    target = TextTransformer(learn_vocabulary(["a"]), 16, 1, 2, 8)
+    before = target.get_weights()
+    with pytest.raises(InputError, match="Received: embedding_dim=8.*=16"):
+        target.copy_weights(make_small())
+    for ours, theirs in zip(before, target.get_weights(), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
 def test_the_null_embedding_is_that_of_the_empty_text(t5):
     for encoder in (make_small(), PretrainedTextEncoder(t5, 8)):
         context, mask = map(ops.convert_to_numpy, encoder.encode_null())

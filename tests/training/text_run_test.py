@@ -1,6 +1,7 @@
 """Folders of pictures with captions, from the command line to the sheet."""
 
 import json
+import shutil
 import sys
 
 import keras
@@ -113,6 +114,32 @@ def test_captioned_folder_trains_and_draws_prompts(
     assert "2 pictures are in" in capsys.readouterr().out
     with Image.open(sheet) as image:
         assert image.width > 128
+
+
+@ON_TORCH
+def test_a_run_starts_from_network_and_words_of_another(
+    preset, captioned, tmp_path
+):
+    first, second = tmp_path / "first", tmp_path / "second"
+    trained = train_run(captioned, first, preset)
+    text = json.dumps({"file_name": "0.png", "text": "a green picture"})
+    folder = tmp_path / "data" / "train"
+    folder.mkdir(parents=True)
+    shutil.copy(captioned / "train" / "0.png", folder)
+    (folder / "metadata.jsonl").write_text(text)
+    with pytest.warns(UserWarning, match="start anew: green"):
+        model = train_run(
+            folder.parent,
+            second,
+            preset,
+            initialize_from=first,
+            learning_rate=1e-9,
+        )
+    with trained.averaged_weights():
+        expected = trained.generate(["a picture"], seed=0)
+    found = model.generate(["a picture"], seed=0)
+    difference = np.abs(expected.astype(int) - found.astype(int))
+    assert difference.max() <= 1
 
 
 @ON_TORCH
