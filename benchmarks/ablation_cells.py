@@ -1,8 +1,9 @@
 """What `ablations.py` trains: tables 2 to 6 of the paper, and three more.
 
-Each table changes one thing of a base: a U-Net with the paper's loss, and at
-128 pixels its shifted schedule. The blocks that input downsampling saves at
-high resolution are moved to lower levels, as in the paper.
+Each table changes one thing of a base: a U-ViT that begins at 16 pixels, by a
+wavelet of two levels for 64 pixels and three for 128, where the schedule is
+shifted. The blocks that input downsampling saves at high resolution are moved
+to lower levels, as in the paper.
 """
 
 import dataclasses
@@ -11,12 +12,14 @@ import keras_simple_diffusion as ksd
 
 SAMPLING_STEPS = 16
 Shifted = ksd.schedules.ShiftedCosineSchedule
-_UNET = {
-    "channels": (16, 24, 48, 64),
-    "blocks": (1, 1, 2, 1),
-    "attention_levels": (-2, -1),
+_LOG_SNR_MAX = 4.0  # Above it is what eight bits cannot hold.
+_UVIT = {
+    "channels": (64, 128),
+    "blocks": (1, 3),
     "embedding_dim": 128,
     "dropout": 0.1,
+    "downsampling": "dwt",
+    "downsampling_factor": 4,
 }
 
 
@@ -24,107 +27,98 @@ _UNET = {
 class Cell:
     """One training: pictures, network, schedule and loss."""
 
-    pictures: str = "imagenette"
+    few: bool = False  # Pictures.
     image_size: int = 64
-    backbone: str = "UNetBackbone"
-    network: dict = dataclasses.field(default_factory=lambda: _UNET)
-    schedule: object = Shifted(64, noise_size=64)
-    loss: object = ksd.losses.DiffusionLoss("epsilon")
+    backbone: str = "UViTBackbone"
+    network: dict = dataclasses.field(default_factory=lambda: _UVIT)
+    schedule: object = Shifted(64, noise_size=64, log_snr_max=_LOG_SNR_MAX)
+    loss: object = ksd.losses.DiffusionLoss("v")
 
     def make_model(self):
         """A `DiffusionModel` with new weights; `train` adds the classes."""
         shape = (self.image_size, self.image_size, 3)
         backbone = getattr(ksd.models, self.backbone)(shape, **self.network)
         return ksd.models.DiffusionModel(
-            backbone, self.schedule, self.loss, num_steps=SAMPLING_STEPS
+            backbone,
+            self.schedule,
+            self.loss,
+            prediction_type="x",
+            num_steps=SAMPLING_STEPS,
         )
+
+
+def _shifted(noise_size):
+    return Shifted(128, noise_size=noise_size, log_snr_max=_LOG_SNR_MAX)
 
 
 _BASE = Cell()
 _BASE_128 = Cell(
-    pictures="caltech101",
     image_size=128,
-    network={
-        **_UNET,
-        "channels": (24, 48, 64),
-        "blocks": (1, 2, 1),
-        "downsampling": "dwt",
-        "downsampling_factor": 4,
-    },
-    schedule=Shifted(128, noise_size=32),
+    network={**_UVIT, "downsampling_factor": 8},
+    schedule=_shifted(32),
 )
-_FEW = dataclasses.replace(_BASE, pictures="imagenette_few")
+# Begins at 32 pixels; dropout may start there, at 16 or at 8.
+_FROM_32 = {
+    "channels": (32, 64, 128),
+    "blocks": (1, 1, 3),
+    "downsampling_factor": 2,
+}
 
 
-def _unet(base=_BASE, **changes):
-    return dataclasses.replace(base, network={**base.network, **changes})
-
-
-def _input(kind, factor, channels, blocks):
-    return _unet(
-        downsampling=kind,
-        downsampling_factor=factor,
-        channels=channels,
-        blocks=blocks,
+def _change(base=_BASE, backbone="UViTBackbone", few=False, **changes):
+    network = {**base.network, **changes}
+    return dataclasses.replace(
+        base, backbone=backbone, few=few, network=network
     )
 
 
-_BY_2 = ((24, 48, 64), (3, 2, 1))
-_BY_4 = ((48, 64), (4, 2))
 CELLS = {
     "base_64": _BASE,
     "base_128": _BASE_128,
     **{
-        f"shift_{size}": dataclasses.replace(
-            _BASE_128, schedule=Shifted(128, noise_size=size)
-        )
+        f"shift_{size}": dataclasses.replace(_BASE_128, schedule=_shifted(size))
         for size in (128, 64, 16)
     },
     "interpolated": dataclasses.replace(
         _BASE_128,
-        schedule=ksd.schedules.InterpolatedCosineSchedule(128, 32, 128),
+        schedule=ksd.schedules.InterpolatedCosineSchedule(
+            128, 32, 128, log_snr_max=_LOG_SNR_MAX
+        ),
     ),
-    "no_dropout": _unet(_FEW, dropout=0.0),
+    "no_dropout": _change(few=True, **_FROM_32, dropout=0.0),
     **{
-        f"dropout_{size}": _unet(_FEW, dropout_max_size=size)
-        for size in (64, 32, 16)
+        f"dropout_{size}": _change(few=True, **_FROM_32, dropout_max_size=size)
+        for size in (32, 16, 8)
     },
-    **{f"blocks_{n}": _unet(blocks=(1, 1, n, 1)) for n in (1, 4, 8)},
-    "dwt_1": _input("dwt", 2, *_BY_2),
-    "dwt_2": _input("dwt", 4, *_BY_4),
-    "conv_2": _input("conv", 2, *_BY_2),
-    "conv_4": _input("conv", 4, *_BY_4),
-    "multiscale": dataclasses.replace(
-        _BASE_128, loss=ksd.losses.DiffusionLoss("epsilon", base_size=32)
+    **{f"blocks_{n}": _change(blocks=(1, n)) for n in (1, 6, 12)},
+    "no_downsampling": _change(
+        downsampling=None,
+        downsampling_factor=4,  # Of nothing.
+        channels=(16, 32, 64, 128),
+        blocks=(1, 1, 1, 2),
     ),
-    "velocity": dataclasses.replace(_BASE, loss=ksd.losses.DiffusionLoss("v")),
+    "dwt_1": _change(**_FROM_32),
+    "conv_2": _change(**_FROM_32, downsampling="conv"),
+    "conv_4": _change(downsampling="conv"),
+    "multiscale": dataclasses.replace(
+        _BASE_128, loss=ksd.losses.DiffusionLoss("v", base_size=32)
+    ),
+    "epsilon": dataclasses.replace(
+        _BASE, loss=ksd.losses.DiffusionLoss("epsilon")
+    ),
     "sigmoid": dataclasses.replace(
         _BASE,
         loss=ksd.losses.DiffusionLoss(
             "epsilon", weighting=ksd.losses.SigmoidWeighting(bias=0.0)
         ),
     ),
-    "uvit": dataclasses.replace(
-        _BASE,
-        backbone="UViTBackbone",
-        network={
-            "channels": (16, 24, 64),
-            "blocks": (1, 1, 6),
-            "embedding_dim": 128,
-            "dropout": 0.1,
-        },
+    "unet": _change(
+        backbone="UNetBackbone",
+        channels=(48, 80),
+        blocks=(1, 2),
+        attention_levels=(-1,),
     ),
-    "residual_uvit": dataclasses.replace(
-        _BASE,
-        backbone="ResidualUViTBackbone",
-        network={
-            "channels": (16, 24, 64),
-            "blocks": (1, 1, 6),
-            "up_blocks": (2, 2),
-            "embedding_dim": 128,
-            "dropout": 0.1,
-        },
-    ),
+    "residual_uvit": _change(backbone="ResidualUViTBackbone", up_blocks=(2,)),
 }
 
 
@@ -153,32 +147,32 @@ TABLES = {
         ),
     ),
     "dropout": Table(
-        "Where dropout starts, trained on few pictures",
+        "Where dropout starts, trained on few pictures, from 32 pixels down",
         "table 3, U-Net, ImageNet 128",
         (
             ("none", "no_dropout", (3.74, 3.91)),
-            ("from the full size down", "dropout_64", (3.19, 3.85)),
-            ("from half of it", "dropout_32", (2.27, 2.85)),
-            ("from a quarter", "dropout_16", (2.31, 2.87)),
+            ("everywhere", "dropout_32", (3.19, 3.85)),
+            ("from 16 pixels", "dropout_16", (2.27, 2.85)),
+            ("from 8 pixels", "dropout_8", (2.31, 2.87)),
         ),
     ),
     "blocks": Table(
-        "Blocks at 16x16, down + up",
+        "Blocks at the lowest resolution",
         "table 4, U-Net, ImageNet 128; 2 + 3, 4 + 5, 8 + 9 and 12 + 13",
         (
-            ("1 + 2", "blocks_1", (3.42, 3.59)),
-            ("2 + 3", "base_64", (2.98, 3.29)),
-            ("4 + 5", "blocks_4", (2.46, 3.00)),
-            ("8 + 9", "blocks_8", (2.41, 3.03)),
+            ("1", "blocks_1", (3.42, 3.59)),
+            ("3", "base_64", (2.98, 3.29)),
+            ("6", "blocks_6", (2.46, 3.00)),
+            ("12", "blocks_12", (2.41, 3.03)),
         ),
     ),
     "input": Table(
         "Input downsampling",
         "table 5, U-Net, ImageNet 512",
         (
-            ("none", "base_64", (5.60, 5.23)),
+            ("none", "no_downsampling", (5.60, 5.23)),
             ("DWT-1", "dwt_1", (5.42, 4.97)),
-            ("DWT-2", "dwt_2", (4.85, 4.58)),
+            ("DWT-2", "base_64", (4.85, 4.58)),
             ("conv 2x2", "conv_2", (5.99, 5.33)),
             ("conv 4x4", "conv_4", (5.04, 4.80)),
         ),
@@ -195,8 +189,8 @@ TABLES = {
         "Loss",
         "no table; v for the U-ViT, the sigmoid weighting in SiD2",
         (
-            ("error in epsilon", "base_64", None),
-            ("error in v", "velocity", None),
+            ("error in v", "base_64", None),
+            ("error in epsilon", "epsilon", None),
             ("sigmoid weighting", "sigmoid", None),
         ),
     ),
@@ -204,8 +198,8 @@ TABLES = {
         "Network, at equal multiply-accumulates",
         "no table at equal cost",
         (
-            ("U-Net", "base_64", None),
-            ("U-ViT", "uvit", None),
+            ("U-ViT", "base_64", None),
+            ("U-Net", "unet", None),
             ("residual U-ViT", "residual_uvit", None),
         ),
     ),
