@@ -93,7 +93,6 @@ CELLS = {
     **{f"blocks_{n}": _change(blocks=(1, n)) for n in (1, 6, 12)},
     "no_downsampling": _change(
         downsampling=None,
-        downsampling_factor=4,  # Of nothing.
         channels=(16, 32, 64, 128),
         blocks=(1, 1, 1, 2),
     ),

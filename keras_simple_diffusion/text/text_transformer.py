@@ -125,16 +125,17 @@ class TextTransformer(TextEncoder):
         for ours, theirs in pairs:
             if ours is not tokens:
                 ours.assign(ops.copy(ops.convert_to_tensor(theirs)))
-        common = [token for token in self.vocabulary if token in other._numbers]
+        known = other._numbers
+        common = [token for token in self.vocabulary if token in known]
         rows = ops.convert_to_numpy(tokens).copy()
         found = ops.convert_to_numpy(
             other.token_embedding.token_embedding.embeddings
         )
         rows[[self._numbers[token] for token in common]] = found[
-            [other._numbers[token] for token in common]
+            [known[token] for token in common]
         ]
         tokens.assign(rows)
-        return [token for token in self.vocabulary if token not in common]
+        return [token for token in self.vocabulary if token not in known]
 
     def get_config(self):
         return {

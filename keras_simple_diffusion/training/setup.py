@@ -178,11 +178,12 @@ def initialize(model, preset):
         model: a `DiffusionModel` or `TextToImage`.
         preset: string. The preset or run of the trained one.
     """
-    transfer_weights(preset, model.backbone)
+    source = load_model(preset)
+    transfer_weights(source.backbone, model.backbone)
     ours = getattr(model, "text_encoder", None)
     if not isinstance(ours, TextTransformer):
         return  # One that was trained elsewhere is so already.
-    theirs = getattr(load_model(preset), "text_encoder", None)
+    theirs = getattr(source, "text_encoder", None)
     if not isinstance(theirs, TextTransformer):
         warnings.warn(
             f"'{preset}' has no text encoder to start from.", stacklevel=2

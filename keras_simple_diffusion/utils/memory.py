@@ -12,9 +12,9 @@ def reuse_freed_memory():
     """Let `malloc` keep large blocks that were freed, for those that follow.
 
     TensorFlow sets glibc's `M_MMAP_THRESHOLD` to 128 KiB whenever it makes a
-    dataset of a Python generator, which `fit` does of all data but arrays.
-    From then on each tensor above that size is fresh pages of the kernel's,
-    given back after use: half of the time of a training step on a CPU. This
+    dataset of a Python generator, as `fit` does of our batches. From then on
+    each tensor above that size is fresh pages of the kernel's, given back after
+    use, which slows training on a CPU down (`benchmarks/freed_memory.py`). This
     sets the threshold to what it grows to by itself otherwise, and lets the
     heap keep what is free at its end. Nothing happens where there is no glibc.
     """
