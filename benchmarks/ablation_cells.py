@@ -34,10 +34,13 @@ class Cell:
     schedule: object = Shifted(64, noise_size=64, log_snr_max=_LOG_SNR_MAX)
     loss: object = ksd.losses.DiffusionLoss("v")
 
-    def make_model(self):
-        """A `DiffusionModel` with new weights; `train` adds the classes."""
-        shape = (self.image_size, self.image_size, 3)
-        backbone = getattr(ksd.models, self.backbone)(shape, **self.network)
+    def make_model(self, num_classes):
+        """A `DiffusionModel` with new weights."""
+        backbone = getattr(ksd.models, self.backbone)(
+            (self.image_size, self.image_size, 3),
+            num_classes=num_classes,
+            **self.network,
+        )
         return ksd.models.DiffusionModel(
             backbone,
             self.schedule,

@@ -1,55 +1,54 @@
-"""The paper's tables 2 to 6, and three more, at a size that a CPU can run.
+"""The paper's tables 2 to 6, and three more, at a size that can be run.
 
-    OMP_NUM_THREADS=1 KERAS_BACKEND=torch python benchmarks/ablations.py \
-        --data ../shared/data --work runs/ablations --minutes 60 \
-        --evaluate-on tensorflow
+    KERAS_BACKEND=jax python benchmarks/ablations.py --data ../shared/data \
+        --work runs/ablations --minutes 60 --evaluate-on torch
 
 A queue of the cells of `ablation_cells.py`, each with several seeds: train for
 a fixed number of steps, draw pictures without guidance, FID and KID against
-training and held-out photographs. Training and evaluation are the command
-line's own; on a CPU, PyTorch trains fastest on one thread, and TensorFlow
-evaluates fastest. A finished cell is a line of `docs/ablations.jsonl`; what is
-cut off goes on later where it stood. Several queues may share a folder.
+training and held-out photographs by the library's own `evaluate`. What is
+finished is a line of `docs/ablations.jsonl`; call again, here or elsewhere, to
+go on. Several queues may share a folder, so that a GPU is never idle.
 
 `ablations_report.py` makes tables and plots of the lines.
 """
 
 import argparse
 import collections
-import csv
-import dataclasses
 import fcntl
+import importlib.metadata
 import json
-import os
 import pathlib
-import subprocess
 import sys
 import time
 import zipfile
 
+import keras
+import measured
+import numpy as np
 from ablation_cells import CELLS
 from ablation_cells import SAMPLING_STEPS
 
+import keras_simple_diffusion as ksd
+from keras_simple_diffusion.data.sources import stack
 from keras_simple_diffusion.models.cost import count_macs
 from keras_simple_diffusion.training.recipe import Recipe
+from keras_simple_diffusion.utils.backend import device_name
 from keras_simple_diffusion.utils.files import whole_file
+from keras_simple_diffusion.utils.sheets import draw_sheet
 
 # The classes of Caltech-101 with most pictures, which a small network can tell
-# from each other within minutes.
+# from each other soon.
 CLASSES = ("Faces_easy", "Motorbikes", "airplanes")
 FEW = 50  # Training pictures a class, where there shall be few.
 RECIPE = Recipe(
-    steps=1500,
-    batch_size=8,
+    steps=2000,
+    batch_size=32,
     learning_rate=1e-3,
     warmup_steps=100,
-    ema_decay=0.995,
+    ema_decay=0.998,
 )
-NUM_IMAGES = 500
-
-
-class OutOfTime(Exception):
-    """The queue's minutes are over."""
+NUM_IMAGES = 1000
+_DRAWN_AT_ONCE = 250
 
 
 def main():
@@ -62,51 +61,74 @@ def main():
     parser.add_argument("--cells", help="comma-separated; default: all")
     parser.add_argument("--evaluate-on", help="another backend for that")
     args = parser.parse_args()
-    deadline = time.monotonic() + 60 * args.minutes
-    names = args.cells.split(",") if args.cells else list(CELLS)
-    output = pathlib.Path(args.output)
-    try:
-        for seed in range(args.seeds):
-            for name in names:
-                run_cell(name, seed, args, output, deadline)
-    except OutOfTime:
-        print("The time is over; call again to go on.")
+    args.work.mkdir(parents=True, exist_ok=True)
+    args.end = time.monotonic() + 60 * args.minutes
+    args.output = pathlib.Path(args.output)
+    for name in args.cells.split(",") if args.cells else CELLS:
+        with open(args.work / f"{name}.lock", "w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                continue  # Another queue has it.
+            run_cell(name, args)
 
 
-def run_cell(name, seed, args, output, deadline):
-    """Train and evaluate a cell, unless it is done or under way elsewhere."""
-    folder = args.work / f"{name}-{seed}"
-    folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / "lock", "w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return
-        if (name, seed) in finished(output):
-            return
-        cell = CELLS[name]
-        data = pictures_of(cell, args)
-        macs = write_preset(cell, folder / "start")
-        train(folder, data, seed, deadline)
-        report = evaluate(folder, data, args, deadline)
+def run_cell(name, args):
+    """Train, draw and measure a cell with each seed that is not done."""
+    seeds = [s for s in range(args.seeds) if (name, s) not in finished(args)]
+    if not seeds:
+        return
+    cell = CELLS[name]
+    data = pictures_of(cell, args)
+    source = in_memory(ksd.data.open_data(data, cell.image_size))
+    model = None
+    for seed in seeds:
+        fresh = make_model(cell, source, seed)
+        if model is None:
+            model = fresh
+        else:  # What was compiled is used again.
+            for ours, new in zip(state(model), state(fresh), strict=True):
+                ours.assign(new)
+        started = time.monotonic()
+        train(model, source, seed, args)
+        seconds = time.monotonic() - started
+        drawn = draw(model, source, seed)
+        path = args.work / f"{name}-{seed}.zip"
+        measured.write_pictures(drawn, path)
+        sheet = draw_sheet(drawn[:: NUM_IMAGES // 48][:48], columns=12)
+        sheet.save(path.with_suffix(".png"))
+        scores = measured.measure(
+            path, data, args.data / measured.INCEPTION, args.evaluate_on
+        )
+        macs = sum(count_macs(model.backbone).values())
         line = {
             "cell": name,
             "seed": seed,
             "gmacs": round(macs / 1e9, 3),
+            "parameters": model.backbone.count_params(),
             "steps": RECIPE.steps,
             "batch_size": RECIPE.batch_size,
-            **summary(report),
+            "seconds": round(seconds, 1),
+            **scores,
+            "num_images": NUM_IMAGES,
+            "sampling_steps": SAMPLING_STEPS,
+            "backend": keras.config.backend(),
+            "versions": {
+                package: importlib.metadata.version(package)
+                for package in ("keras", keras.config.backend())
+            },
+            "device": device_name(),
         }
-        with output.open("a") as file:
+        with args.output.open("a") as file:
             file.write(json.dumps(line) + "\n")
         print(json.dumps(line), flush=True)
 
 
-def finished(output):
+def finished(args):
     """Cells and seeds of which there is a line."""
-    if not output.exists():
+    if not args.output.exists():
         return set()
-    lines = map(json.loads, output.read_text().splitlines())
+    lines = map(json.loads, args.output.read_text().splitlines())
     return {(line["cell"], line["seed"]) for line in lines}
 
 
@@ -133,102 +155,61 @@ def choose(whole, path, few):
                 chosen.writestr(name, source.read(name))
 
 
-def write_preset(cell, folder):
-    """Write what `train --preset` takes; returns multiply-accumulates."""
-    model = cell.make_model()
-    if not (folder / "recipe.json").exists():
-        model.save_to_preset(str(folder))
-        recipe = json.dumps(dataclasses.asdict(RECIPE))
-        (folder / "recipe.json").write_text(recipe)
-    return sum(count_macs(model.backbone).values())
+def in_memory(source):
+    """All pictures of a source, decoded."""
+    columns = stack([source[i] for i in range(len(source))])
+    return ksd.data.ArraySource(
+        columns["images"], columns["labels"], source.class_names
+    )
 
 
-def train(folder, data, seed, deadline):
-    """Train a cell to its last step."""
-    run = folder / "run"
-    if (run / "config.json").exists():
-        if steps_done(run) < RECIPE.steps:
-            command("train", deadline, resume=run)
-    else:
-        command(
-            "train",
-            deadline,
-            data=data,
-            preset=folder / "start",
-            output=run,
-            seed=seed,
-            checkpoint_every=500,
-        )
+def make_model(cell, source, seed):
+    """A cell's model with new weights, ready for training."""
+    keras.utils.set_random_seed(seed)
+    model = cell.make_model(len(source.class_names))
+    model.compile(RECIPE.make_optimizer(), ema_decay=RECIPE.ema_decay)
+    model.optimizer.build(model.trainable_variables)
+    return model
 
 
-def steps_done(run):
-    """Last step in the history of a run."""
-    path = run / "history.csv"
-    if not path.exists():
-        return 0
-    with path.open() as file:
-        return max(
-            (int(row["step"]) for row in csv.DictReader(file)), default=0
-        )
+def state(model):
+    """All that training changes."""
+    return [*model.variables, *model.optimizer.variables]
 
 
-def evaluate(folder, data, args, deadline):
-    """The report of a trained cell."""
-    path = folder / "report.json"
-    if not path.exists():
-        command(
-            "evaluate",
-            deadline,
-            args.evaluate_on,
-            *(["--resume"] if path.with_suffix(".features").exists() else []),
-            model=folder / "run",
-            data=data,
-            metrics="fid,kid",
-            num_images=NUM_IMAGES,
-            sampler="dpm",
-            steps=SAMPLING_STEPS,
-            guidance=1,
-            seed=0,
-            feature_weights=args.data / "inception2015_fid_fp32.npz",
-            output=path,
-        )
-    return json.loads(path.read_text())
+def train(model, source, seed, args):
+    batches = ksd.data.training_batches(source, RECIPE.batch_size, seed)
+    model.fit(
+        batches,
+        steps_per_epoch=RECIPE.steps,
+        shuffle=False,
+        verbose=0,
+        callbacks=[UntilTheEnd(args.end)],
+    )
 
 
-def command(name, deadline, backend=None, *flags, **options):
-    """Run one of the library's commands, until the time is over."""
-    environment = dict(os.environ)
-    if backend is not None:
-        environment["KERAS_BACKEND"] = backend
-    line = [sys.executable, "-m", "keras_simple_diffusion", name, *flags]
-    for key, value in options.items():
-        line += [f"--{key.replace('_', '-')}", str(value)]
-    process = subprocess.Popen(line, env=environment)
-    try:
-        code = process.wait(max(deadline - time.monotonic(), 1))
-    except subprocess.TimeoutExpired:
-        process.terminate()  # It saves what it has.
-        process.wait()
-        raise OutOfTime from None
-    if code:
-        raise RuntimeError(f"`{name}` failed with code {code}: {line}")
+class UntilTheEnd(keras.callbacks.Callback):
+    """Leaves when the queue's minutes are over."""
+
+    def __init__(self, end):
+        super().__init__()
+        self.end = end
+
+    def on_train_batch_end(self, batch, logs=None):
+        if time.monotonic() > self.end:
+            sys.exit("The time is over; call again to go on.")
 
 
-def summary(report):
-    """What the tables need of a report."""
-    (result,) = report["results"]
-    scores = {
-        f"{metric}_{split}": result["scores"][split][metric]
-        for metric in ("fid", "fid_standard_error", "kid")
-        for split in report["references"]
-    }
-    return {
-        **scores,
-        "num_images": result["num_images"],
-        "sampling_steps": SAMPLING_STEPS,
-        "versions": report["settings"]["made_with"]["versions"],
-        "device": report["device"],
-    }
+def draw(model, source, seed):
+    """Pictures of the classes, as often as there are training ones."""
+    labels = [source[i]["labels"] for i in range(len(source))]
+    places = np.linspace(0, len(labels), NUM_IMAGES, endpoint=False)
+    return model.generate(
+        labels=np.sort(labels)[places.astype(int)],
+        seed=seed,
+        sampler=ksd.samplers.DPMSolverSampler(),
+        batch_size=_DRAWN_AT_ONCE,
+    )
 
 
 if __name__ == "__main__":

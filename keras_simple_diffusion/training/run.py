@@ -5,6 +5,7 @@ import platform
 
 import keras
 
+from keras_simple_diffusion.data.decoded_source import keep_decoded
 from keras_simple_diffusion.data.pipeline import training_batches
 from keras_simple_diffusion.distribution.batches import check_batch_size
 from keras_simple_diffusion.distribution.batches import data_shard
@@ -151,6 +152,9 @@ class _Run:
         keras.utils.set_random_seed(settings.seed)
         self.keys = setup.keys_of(preset, settings)
         self.source, self.validation = setup.open_sources(preset, settings)
+        self.examples = self.source
+        if not settings.workers:  # Which would keep all of it each.
+            self.examples = keep_decoded(self.source)
         self.validation_size = None
         if self.validation is not None:
             share, self.validation_size = own_share(
@@ -346,7 +350,7 @@ class _Run:
     def _batches(self, start, is_whole=False):
         index, count = (0, 1) if is_whole else data_shard()
         return training_batches(
-            self.source,
+            self.examples,
             self.batch_size,
             self.settings.seed,
             self.settings.recipe.flip,

@@ -1,0 +1,54 @@
+"""Scores of drawn pictures, by the library's `evaluate`."""
+
+import json
+import os
+import subprocess
+import sys
+import zipfile
+
+from PIL import Image
+
+INCEPTION = "inception2015_fid_fp32.npz"
+
+
+def write_pictures(pictures, path):
+    """Write `uint8` pictures `(N, H, W, 3)` to a zip."""
+    with zipfile.ZipFile(path, "w") as file:
+        for index, picture in enumerate(pictures):
+            with file.open(f"{index:05}.png", "w") as entry:
+                Image.fromarray(picture).save(entry, "PNG")
+
+
+def measure(path, data, weights, backend=None):
+    """FID and KID of a zip of pictures against both splits of a data set.
+
+    The report of `evaluate` lies beside the zip.
+
+    Args:
+        path: path of the zip.
+        data: path of the real pictures.
+        weights: path of Inception's weights.
+        backend: string, or `None` for this process's.
+
+    Returns:
+        A dict, such as `{"fid_train": 50.0, ...}`.
+    """
+    report = path.with_suffix(".json")
+    if not report.exists():
+        command = [sys.executable, "-m", "keras_simple_diffusion", "evaluate"]
+        command += ["--model", path, "--data", data, "--metrics", "fid,kid"]
+        command += ["--feature-weights", weights, "--seed", 0]
+        if path.with_suffix(".features").exists():
+            command.append("--resume")
+        command += ["--output", report]
+        environment = dict(os.environ)
+        if backend is not None:
+            environment["KERAS_BACKEND"] = backend
+        subprocess.run(list(map(str, command)), check=True, env=environment)
+    found = json.loads(report.read_text())
+    (result,) = found["results"]
+    return {
+        f"{metric}_{split}": result["scores"][split][metric]
+        for metric in ("fid", "fid_standard_error", "kid")
+        for split in found["references"]
+    }
