@@ -1,54 +1,55 @@
 """The paper's tables 2 to 6, and three more, at a size that can be run.
 
-    KERAS_BACKEND=jax python benchmarks/ablations.py --data ../shared/data \
-        --work runs/ablations --minutes 60 --evaluate-on torch
+    OMP_NUM_THREADS=1 KERAS_BACKEND=torch python benchmarks/ablations.py \
+        --data ../shared/data --work runs/ablations --minutes 60 \
+        --evaluate-on tensorflow
 
 A queue of the cells of `ablation_cells.py`, each with several seeds: train for
 a fixed number of steps, draw pictures without guidance, FID and KID against
 training and held-out photographs by the library's own `evaluate`. What is
 finished is a line of `docs/ablations.jsonl`; call again, here or elsewhere, to
-go on. Several queues may share a folder, so that a GPU is never idle.
+go on. Several queues may share a folder, one a core:
+
+    export OMP_NUM_THREADS=1 KERAS_BACKEND=jax JAX_COMPILATION_CACHE_DIR=cache \
+        XLA_PYTHON_CLIENT_PREALLOCATE=false
+    for i in 1 2 3 4 5 6 7 8; do python benchmarks/ablations.py ... & done; wait
+
+does so on one GPU, where JAX trains fastest and `--evaluate-on torch` needs no
+compiling.
 
 `ablations_report.py` makes tables and plots of the lines.
 """
 
 import argparse
-import collections
 import fcntl
 import importlib.metadata
 import json
 import pathlib
 import sys
 import time
-import zipfile
 
 import keras
 import measured
 import numpy as np
+import photographs
 from ablation_cells import CELLS
 from ablation_cells import SAMPLING_STEPS
 
 import keras_simple_diffusion as ksd
-from keras_simple_diffusion.data.sources import stack
 from keras_simple_diffusion.models.cost import count_macs
 from keras_simple_diffusion.training.recipe import Recipe
 from keras_simple_diffusion.utils.backend import device_name
-from keras_simple_diffusion.utils.files import whole_file
 from keras_simple_diffusion.utils.sheets import draw_sheet
 
-# The classes of Caltech-101 with most pictures, which a small network can tell
-# from each other soon.
-CLASSES = ("Faces_easy", "Motorbikes", "airplanes")
-FEW = 50  # Training pictures a class, where there shall be few.
 RECIPE = Recipe(
-    steps=2000,
-    batch_size=32,
+    steps=1500,
+    batch_size=8,
     learning_rate=1e-3,
     warmup_steps=100,
-    ema_decay=0.998,
+    ema_decay=0.995,
 )
-NUM_IMAGES = 1000
-_DRAWN_AT_ONCE = 250
+NUM_IMAGES = 500
+_DRAWN_AT_ONCE = 50
 
 
 def main():
@@ -79,11 +80,12 @@ def run_cell(name, args):
     if not seeds:
         return
     cell = CELLS[name]
-    data = pictures_of(cell, args)
-    source = in_memory(ksd.data.open_data(data, cell.image_size))
+    data = photographs.choose(args.data, args.work, cell.few)
+    pictures, labels = photographs.read(data, cell.image_size)
+    source = ksd.data.ArraySource(pictures, labels)
     model = None
     for seed in seeds:
-        fresh = make_model(cell, source, seed)
+        fresh = make_model(cell, seed)
         if model is None:
             model = fresh
         else:  # What was compiled is used again.
@@ -92,7 +94,7 @@ def run_cell(name, args):
         started = time.monotonic()
         train(model, source, seed, args)
         seconds = time.monotonic() - started
-        drawn = draw(model, source, seed)
+        drawn = draw(model, labels, seed)
         path = args.work / f"{name}-{seed}.zip"
         measured.write_pictures(drawn, path)
         sheet = draw_sheet(drawn[:: NUM_IMAGES // 48][:48], columns=12)
@@ -132,41 +134,10 @@ def finished(args):
     return {(line["cell"], line["seed"]) for line in lines}
 
 
-def pictures_of(cell, args):
-    """Path of the pictures of a cell."""
-    path = args.work / ("few.zip" if cell.few else "pictures.zip")
-    if not path.exists():
-        with whole_file(path) as draft:
-            choose(args.data / "caltech101_128.zip", draft, cell.few)
-    return path
-
-
-def choose(whole, path, few):
-    """Copy a zip's pictures of `CLASSES`, or few of its training ones."""
-    counts = collections.Counter()
-    with zipfile.ZipFile(whole) as source, zipfile.ZipFile(path, "w") as chosen:
-        for name in sorted(source.namelist()):
-            folder = pathlib.PurePosixPath(name).parent
-            if folder.name not in CLASSES:
-                continue
-            counts[folder] += 1
-            is_test = folder.parent.name == "test"
-            if is_test or not few or counts[folder] <= FEW:
-                chosen.writestr(name, source.read(name))
-
-
-def in_memory(source):
-    """All pictures of a source, decoded."""
-    columns = stack([source[i] for i in range(len(source))])
-    return ksd.data.ArraySource(
-        columns["images"], columns["labels"], source.class_names
-    )
-
-
-def make_model(cell, source, seed):
+def make_model(cell, seed):
     """A cell's model with new weights, ready for training."""
     keras.utils.set_random_seed(seed)
-    model = cell.make_model(len(source.class_names))
+    model = cell.make_model(len(photographs.CLASSES))
     model.compile(RECIPE.make_optimizer(), ema_decay=RECIPE.ema_decay)
     model.optimizer.build(model.trainable_variables)
     return model
@@ -200,9 +171,8 @@ class UntilTheEnd(keras.callbacks.Callback):
             sys.exit("The time is over; call again to go on.")
 
 
-def draw(model, source, seed):
-    """Pictures of the classes, as often as there are training ones."""
-    labels = [source[i]["labels"] for i in range(len(source))]
+def draw(model, labels, seed):
+    """Pictures of the classes, each as often as in training."""
     places = np.linspace(0, len(labels), NUM_IMAGES, endpoint=False)
     return model.generate(
         labels=np.sort(labels)[places.astype(int)],

@@ -1,14 +1,16 @@
 """Who draws better pictures after the same minutes on the same machine?
 
-    OMP_NUM_THREADS=1 KERAS_BACKEND=tensorflow python benchmarks/race.py \
-        --data ../shared/data --work runs/race --minutes 120
+    OMP_NUM_THREADS=1 KERAS_BACKEND=torch python benchmarks/race.py \
+        --data ../shared/data --work runs/race --minutes 120 \
+        --evaluate-on tensorflow
 
-Each racer (`racers/`) trains on the photographs of Imagenette at 64 pixels,
-without classes, in a process of its own. Its clock is its processor time,
-which of one thread on a free core is the wall clock's; drawing does not count.
-At each mark it draws pictures, of which the library's `evaluate` gives FID and
-KID against training and held-out photographs. First every racer tries three
-learning rates for some minutes, and keeps the one with the best FID.
+Each racer (`racers/`) trains on the same photographs of three classes
+(`photographs.py`) at 64 pixels, without their classes, in a process of its
+own. Its clock is its processor time, which of one thread on a free core is the
+wall clock's; drawing does not count. At each mark it draws pictures, of which
+the library's `evaluate` gives FID and KID against training and held-out
+photographs. First every racer tries three learning rates for some minutes, and
+keeps the one with the best FID.
 
 What is finished is a line of `docs/race.jsonl`; call again to go on.
 `race_report.py` makes the table and the curves.
@@ -21,10 +23,12 @@ import pathlib
 import subprocess
 import sys
 import time
-import zipfile
 
+import measured
 import numpy as np
-from PIL import Image
+import photographs
+
+from keras_simple_diffusion.utils.sheets import draw_sheet
 
 # The learning rates that each tries; its own comes first.
 RACERS = {
@@ -36,6 +40,7 @@ RACERS = {
 PILOT = (3.0,)  # Minutes.
 MARKS = (5.0, 10.0, 20.0)
 NUM_IMAGES = 500
+IMAGE_SIZE = 64
 
 
 def main():
@@ -47,6 +52,7 @@ def main():
     )
     parser.add_argument("--minutes", type=float, default=float("inf"))
     parser.add_argument("--racers", help="comma-separated; default: all")
+    parser.add_argument("--evaluate-on", help="another backend for that")
     parser.add_argument("--unit", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.unit:
@@ -86,7 +92,8 @@ def finished(output, name, rate, marks):
 
 def run(name, rate, marks, args):
     """Train a racer to its last mark, and measure it at each."""
-    pictures = read_pictures(args.data / "imagenette_64.zip")
+    data = photographs.choose(args.data, args.work)
+    pictures, _ = photographs.read(data, IMAGE_SIZE)
     started = time.process_time()
     racer = importlib.import_module(f"racers.{name}").make(pictures, rate, 0)
     spent = time.process_time() - started
@@ -96,45 +103,18 @@ def run(name, rate, marks, args):
         seen += racer.train(60 * minutes - spent)
         spent += time.process_time() - now
         drawn = racer.draw(NUM_IMAGES, seed=0)
-        stem = args.work / f"{name}-{rate}-{marks[-1]:g}-{minutes:g}"
-        scores = measure(drawn, stem, args)
+        path = args.work / f"{name}-{rate}-{marks[-1]:g}-{minutes:g}.zip"
+        measured.write_pictures(drawn, path)
+        sheet = draw_sheet(drawn[:48], columns=12)
+        sheet.save(path.with_suffix(".png"))
+        scores = measured.measure(
+            path, data, args.data / measured.INCEPTION, args.evaluate_on
+        )
         rows.append({"minutes": minutes, "pictures": seen, **scores})
         print(name, rate, rows[-1], flush=True)
     line = {"racer": name, "rate": rate, "marks": rows, **racer.facts}
     with args.output.open("a") as file:
         file.write(json.dumps(line) + "\n")
-
-
-def read_pictures(path):
-    """The training pictures of a zip, in memory."""
-    with zipfile.ZipFile(path) as file:
-        names = [n for n in file.namelist() if n.startswith("train/")]
-        names = sorted(n for n in names if n.endswith(".jpg"))
-        pictures = [Image.open(file.open(n)).convert("RGB") for n in names]
-        return np.stack([np.asarray(picture) for picture in pictures])
-
-
-def measure(drawn, stem, args):
-    """FID and KID of pictures, by the library's `evaluate`."""
-    path = stem.with_name(stem.name + ".zip")
-    with zipfile.ZipFile(path, "w") as file:
-        for index, picture in enumerate(drawn):
-            with file.open(f"{index:05}.png", "w") as entry:
-                Image.fromarray(picture).save(entry, "PNG")
-    report = stem.with_name(stem.name + ".json")
-    if not report.exists():
-        weights = args.data / "inception2015_fid_fp32.npz"
-        command = [sys.executable, "-m", "keras_simple_diffusion", "evaluate"]
-        command += ["--model", path, "--data", args.data / "imagenette_64.zip"]
-        command += ["--metrics", "fid,kid", "--feature-weights", weights]
-        command += ["--seed", "0", "--output", report]
-        subprocess.run(list(map(str, command)), check=True)
-    (result,) = json.loads(report.read_text())["results"]
-    return {
-        f"{metric}_{split}": result["scores"][split][metric]
-        for metric in ("fid", "fid_standard_error", "kid")
-        for split in ("train", "test")
-    }
 
 
 if __name__ == "__main__":

@@ -2,13 +2,15 @@
 
 import h5py
 import numpy as np
+import pytest
 
 from keras_simple_diffusion.models.loading import load_model
 from keras_simple_diffusion.utils import presets
 
 
-def test_emoji_are_small_and_have_a_card():
-    folder = presets.preset_folder("emoji")
+@pytest.mark.parametrize("name", ["emoji", "caltech101"])
+def test_are_small_and_have_a_card(name):
+    folder = presets.preset_folder(name)
     size = sum(path.stat().st_size for path in folder.iterdir())
     assert size <= 40e6
     card = (folder / "README.md").read_text()
@@ -26,3 +28,14 @@ def test_emoji_take_their_colour_from_the_prompt():
     assert pictures.shape == (3, 64, 64, 3)
     middle = pictures[:, 16:48, 16:48].mean((1, 2))
     assert middle.argmax(-1).tolist() == [0, 2, 1]
+
+
+def test_photographs_are_of_their_class():
+    model = load_model("caltech101")
+    labels = [model.class_names.index(n) for n in ("sunflower", "airplanes")]
+    pictures = model.generate(labels=labels, num_steps=8, seed=0)
+    assert pictures.shape == (2, 64, 64, 3)
+    flower, plane = pictures.mean((1, 2))
+    assert flower[0] > flower[2] + 40  # Yellow,
+    assert plane[2] > plane[0]  # before the sky.
+    assert model.backbone.dtype_policy.name == "float32"

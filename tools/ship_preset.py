@@ -4,14 +4,14 @@
         --description "Emoji of 64 px by name."
 
 The preset holds the run's averaged weights as float16, with the network,
-schedule and recipe that made them; loading brings them back to float32.
+schedule and recipe that made them; loading brings them back to float32, and
+the network is computed in the user's precision, whatever the run's was.
 """
 
 import argparse
 import csv
 import json
 import pathlib
-import shutil
 
 import h5py
 import numpy as np
@@ -40,6 +40,15 @@ def halve(source, target):
         old.visititems(copy)
 
 
+def forget_dtype(content):
+    """The same JSON without the precision of any layer."""
+    if isinstance(content, list):
+        return [forget_dtype(item) for item in content]
+    if isinstance(content, dict):
+        return {k: forget_dtype(v) for k, v in content.items() if k != "dtype"}
+    return content
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--run", type=pathlib.Path, required=True)
@@ -54,7 +63,8 @@ def main():
         if path.suffix == ".h5":
             halve(path, output / path.name)
         else:
-            shutil.copy(path, output)
+            content = forget_dtype(json.loads(path.read_text()))
+            (output / path.name).write_text(json.dumps(content, indent=2))
     settings = json.loads((args.run / "config.json").read_text())
     with (args.run / "history.csv").open() as file:
         steps = max(int(row["step"]) for row in csv.DictReader(file))

@@ -85,7 +85,8 @@ CONFIGURATIONS = {
             "schedule": Interpolated(64, 32, 64, log_snr_max=5.0),
             "prediction_type": "x",
             "loss": DiffusionLoss("v"),
-            "num_steps": 64,
+            "sampler": ksd.samplers.DPMSolverSampler(),
+            "num_steps": 16,
             "guidance_scale": 2.0,
         },
         {
