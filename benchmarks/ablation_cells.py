@@ -34,13 +34,10 @@ class Cell:
     schedule: object = Shifted(64, noise_size=64, log_snr_max=_LOG_SNR_MAX)
     loss: object = ksd.losses.DiffusionLoss("v")
 
-    def make_model(self, num_classes):
+    def make_model(self):
         """A `DiffusionModel` with new weights."""
-        backbone = getattr(ksd.models, self.backbone)(
-            (self.image_size, self.image_size, 3),
-            num_classes=num_classes,
-            **self.network,
-        )
+        shape = (self.image_size, self.image_size, 3)
+        backbone = getattr(ksd.models, self.backbone)(shape, **self.network)
         return ksd.models.DiffusionModel(
             backbone,
             self.schedule,

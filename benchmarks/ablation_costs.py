@@ -32,7 +32,7 @@ def main():
     rng = np.random.default_rng(0)
     models, seconds = {}, {name: [] for name in sorted(names)}
     for name in seconds:
-        models[name] = CELLS[name].make_model(num_classes=None)
+        models[name] = CELLS[name].make_model()
         models[name].compile(optimizer=RECIPE.make_optimizer())
     for round_index in range(-2, args.rounds):
         for name, model in models.items():

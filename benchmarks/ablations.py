@@ -5,7 +5,7 @@
         --evaluate-on tensorflow
 
 A queue of the cells of `ablation_cells.py`, each with several seeds: train for
-a fixed number of steps, draw pictures without guidance, FID and KID against
+a fixed number of steps, draw pictures, FID and KID against
 training and held-out photographs by the library's own `evaluate`. What is
 finished is a line of `docs/ablations.jsonl`; call again, here or elsewhere, to
 go on. Several queues may share a folder, one a core:
@@ -30,7 +30,6 @@ import time
 
 import keras
 import measured
-import numpy as np
 import photographs
 from ablation_cells import CELLS
 from ablation_cells import SAMPLING_STEPS
@@ -81,8 +80,7 @@ def run_cell(name, args):
         return
     cell = CELLS[name]
     data = photographs.choose(args.data, args.work, cell.few)
-    pictures, labels = photographs.read(data, cell.image_size)
-    source = ksd.data.ArraySource(pictures, labels)
+    source = ksd.data.ArraySource(photographs.read(data, cell.image_size))
     model = None
     for seed in seeds:
         fresh = make_model(cell, seed)
@@ -94,7 +92,7 @@ def run_cell(name, args):
         started = time.monotonic()
         train(model, source, seed, args)
         seconds = time.monotonic() - started
-        drawn = draw(model, labels, seed)
+        drawn = draw(model, seed)
         path = args.work / f"{name}-{seed}.zip"
         measured.write_pictures(drawn, path)
         sheet = draw_sheet(drawn[:: NUM_IMAGES // 48][:48], columns=12)
@@ -137,7 +135,7 @@ def finished(args):
 def make_model(cell, seed):
     """A cell's model with new weights, ready for training."""
     keras.utils.set_random_seed(seed)
-    model = cell.make_model(len(photographs.CLASSES))
+    model = cell.make_model()
     model.compile(RECIPE.make_optimizer(), ema_decay=RECIPE.ema_decay)
     model.optimizer.build(model.trainable_variables)
     return model
@@ -171,11 +169,9 @@ class UntilTheEnd(keras.callbacks.Callback):
             sys.exit("The time is over; call again to go on.")
 
 
-def draw(model, labels, seed):
-    """Pictures of the classes, each as often as in training."""
-    places = np.linspace(0, len(labels), NUM_IMAGES, endpoint=False)
+def draw(model, seed):
     return model.generate(
-        labels=np.sort(labels)[places.astype(int)],
+        num_images=NUM_IMAGES,
         seed=seed,
         sampler=ksd.samplers.DPMSolverSampler(),
         batch_size=_DRAWN_AT_ONCE,

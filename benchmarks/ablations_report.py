@@ -63,12 +63,12 @@ def setting_of(line):
     versions = ", ".join(f"{k} {v}" for k, v in line["versions"].items())
     return (
         f"Each cell trains {line['steps']} steps of {line['batch_size']} "
-        "pictures: Caltech-101's 1,356 training photographs of airplanes, "
-        "motorbikes and faces (150 of them where dropout is looked at), at 64 "
-        "pixels, for schedules and the multiscale loss at 128. Then "
+        "pictures: Caltech-101's 290 aligned training photographs of faces (50 "
+        "of them where dropout is looked at), at 64 pixels, for schedules and "
+        "the multiscale loss at 128. Then "
         f"{line['num_images']} pictures are drawn with "
-        f"{line['sampling_steps']} steps of DPM-Solver++, conditioned on "
-        f"classes, without guidance. ({versions}; {line['device']}.)"
+        f"{line['sampling_steps']} steps of DPM-Solver++. "
+        f"({versions}; {line['device']}.)"
     )
 
 

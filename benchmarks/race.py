@@ -4,10 +4,10 @@
         --data ../shared/data --work runs/race --minutes 120 \
         --evaluate-on tensorflow
 
-Each racer (`racers/`) trains on the same photographs of three classes
-(`photographs.py`) at 64 pixels, without their classes, in a process of its
-own. Its clock is its processor time, which of one thread on a free core is the
-wall clock's; drawing does not count. At each mark it draws pictures, of which
+Each racer (`racers/`) trains on the same photographs of faces
+(`photographs.py`) at 64 pixels, in a process of its own. Its clock is its
+processor time, which of one thread on a free core is the wall clock's; drawing
+does not count. At each mark it draws pictures, of which
 the library's `evaluate` gives FID and KID against training and held-out
 photographs. First every racer tries three learning rates for some minutes, and
 keeps the one with the best FID.
@@ -93,7 +93,7 @@ def finished(output, name, rate, marks):
 def run(name, rate, marks, args):
     """Train a racer to its last mark, and measure it at each."""
     data = photographs.choose(args.data, args.work)
-    pictures, _ = photographs.read(data, IMAGE_SIZE)
+    pictures = photographs.read(data, IMAGE_SIZE)
     started = time.process_time()
     racer = importlib.import_module(f"racers.{name}").make(pictures, rate, 0)
     spent = time.process_time() - started
