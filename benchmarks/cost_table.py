@@ -16,6 +16,7 @@ import argparse  # noqa: E402
 import contextlib  # noqa: E402
 import pathlib  # noqa: E402
 import platform  # noqa: E402
+from unittest import mock  # noqa: E402
 
 import keras  # noqa: E402
 import torch  # noqa: E402
@@ -99,13 +100,23 @@ def torch_macs(backbone):
 
 @contextlib.contextmanager
 def meta_with_gradients():
-    """Keras detaches tensors on a device that it knows by name only."""
+    """Keras detaches tensors on a device that it knows by name only.
+
+    And by another name it asks the device for random numbers, to drop.
+    """
     before = global_state.get_global_attribute("torch_device")
     global_state.set_global_attribute("torch_device", torch.device("meta"))
     try:
-        yield
+        with mock.patch.object(keras.random, "dropout", _drop):
+            yield
     finally:
         global_state.set_global_attribute("torch_device", before)
+
+
+def _drop(x, rate, seed):
+    """Keras's dropout as far as memory goes."""
+    kept = torch.empty(x.shape, dtype=torch.bool, device="meta")
+    return torch.where(kept, x / (1 - rate), torch.zeros_like(x))
 
 
 def activation_bytes(backbone):
