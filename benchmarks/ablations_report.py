@@ -47,10 +47,17 @@ def main():
     parts = [
         _INTRODUCTION.format(setting=setting_of(next(iter(cells.values()))[0]))
     ]
-    for table in TABLES.values():
+    tables = [t for t in TABLES.values() if is_begun(t, cells)]
+    for table in tables:
         parts.append(write_table(table, cells, costs))
     (DOCS / "ablations.md").write_text("\n".join(parts))
-    plot(cells, DOCS / "ablations.png")
+    plot(tables, cells, DOCS / "ablations.png")
+
+
+def is_begun(table, cells):
+    """Whether there is something to compare with the first row."""
+    first, *others = (cell for _, cell, _ in table.rows)
+    return first in cells and any(cell in cells for cell in others)
 
 
 def read_costs():
@@ -95,7 +102,7 @@ def write_table(table, cells, costs):
         row += [verdict(score, published, table.rows[0][2])]
         rows.append(row)
     lines = [f"| {' | '.join(row)} |" for row in rows]
-    seeds = {len(cells.get(cell, [])) for _, cell, _ in table.rows}
+    seeds = {len(cells[c]) for _, c, _ in table.rows if c in cells}
     count = (
         str(min(seeds)) if len(seeds) == 1 else f"{min(seeds)} to {max(seeds)}"
     )
@@ -135,10 +142,10 @@ def verdict(score, published, first):
     return "yes" if (score > 0) == (published[1] > first[1]) else "reversed"
 
 
-def plot(cells, path):
+def plot(tables, cells, path):
     figure, axes = plt.subplots(2, 4, figsize=(15, 6.5))
     axes = axes.ravel()
-    for axis, table in zip(axes, TABLES.values(), strict=False):
+    for axis, table in zip(axes, tables, strict=False):
         for place, (_, cell, _) in enumerate(table.rows):
             values = [run[TEST] for run in cells.get(cell, [])]
             axis.plot(values, [place] * len(values), "o", alpha=0.7)
@@ -146,7 +153,7 @@ def plot(cells, path):
         axis.set_yticks(range(len(labels)), labels)
         axis.set(title=table.title, xlabel="FID, held out")
         axis.invert_yaxis()
-    for axis in axes[len(TABLES) :]:
+    for axis in axes[len(tables) :]:
         axis.axis("off")
     figure.tight_layout()
     figure.savefig(path, dpi=90)
