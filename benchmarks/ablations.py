@@ -5,10 +5,10 @@
         --evaluate-on tensorflow
 
 A queue of the cells of `ablation_cells.py`, each with several seeds: train for
-a fixed number of steps, draw pictures, FID and KID against
-training and held-out photographs by the library's own `evaluate`. What is
-finished is a line of `docs/ablations.jsonl`; call again, here or elsewhere, to
-go on. Several queues may share a folder, one a core:
+a fixed number of steps, draw pictures, FID and KID against training and
+held-out photographs by the library's own `evaluate`. What is finished is a line
+of `docs/ablations.jsonl`; call again, here or elsewhere, to go on. Several
+queues may share a folder, one a core:
 
     export OMP_NUM_THREADS=1 KERAS_BACKEND=jax JAX_COMPILATION_CACHE_DIR=cache \
         XLA_PYTHON_CLIENT_PREALLOCATE=false

@@ -39,12 +39,6 @@ NETWORKS = {
         "blocks": (2, 2, 6),
         "embedding_dim": 256,
     },
-    "uvit_medium": {
-        "image_shape": (64, 64, 3),
-        "channels": (128, 256, 1024),
-        "blocks": (2, 2, 12),
-        "embedding_dim": 1024,
-    },
     "unet_small": {
         "image_shape": (64, 64, 3),
         "channels": (32, 64, 128, 128),

@@ -7,10 +7,10 @@
 Each racer (`racers/`) trains on the same photographs of faces
 (`photographs.py`) at 64 pixels, in a process of its own. Its clock is its
 processor time, which of one thread on a free core is the wall clock's; drawing
-does not count. At each mark it draws pictures, of which
-the library's `evaluate` gives FID and KID against training and held-out
-photographs. First every racer tries three learning rates for some minutes, and
-keeps the one with the best FID.
+does not count. At each mark it draws pictures, of which the library's
+`evaluate` gives FID and KID against training and held-out photographs. First
+every racer tries three learning rates for some minutes, and keeps the one with
+the best FID.
 
 What is finished is a line of `docs/race.jsonl`; call again to go on.
 `race_report.py` makes the table and the curves.
@@ -32,7 +32,7 @@ from keras_simple_diffusion.utils.sheets import draw_sheet
 
 # The learning rates that each tries; its own comes first.
 RACERS = {
-    "library": (5e-4, 2e-4, 1e-3),
+    "library": (6e-4, 2e-4, 1e-3),
     "lucidrains_uvit": (1e-4, 3e-4, 1e-3),
     "lucidrains_unet": (1e-4, 3e-4, 1e-3),
     "diffusers_unet": (1e-4, 3e-4, 1e-3),

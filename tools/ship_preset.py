@@ -12,6 +12,7 @@ import argparse
 import csv
 import json
 import pathlib
+import shutil
 
 import h5py
 import numpy as np
@@ -40,12 +41,20 @@ def halve(source, target):
         old.visititems(copy)
 
 
-def forget_dtype(content):
-    """The same JSON without the precision of any layer."""
+def forget_policies(content):
+    """The same JSON without the dtype policies of the run.
+
+    A dtype that is a plain string was chosen for good, such as that of a
+    pretrained text encoder.
+    """
     if isinstance(content, list):
-        return [forget_dtype(item) for item in content]
+        return [forget_policies(item) for item in content]
     if isinstance(content, dict):
-        return {k: forget_dtype(v) for k, v in content.items() if k != "dtype"}
+        return {
+            key: forget_policies(value)
+            for key, value in content.items()
+            if key != "dtype" or isinstance(value, str)
+        }
     return content
 
 
@@ -62,9 +71,11 @@ def main():
     for path in source.iterdir():
         if path.suffix == ".h5":
             halve(path, output / path.name)
-        else:
-            content = forget_dtype(json.loads(path.read_text()))
+        elif path.suffix == ".json":
+            content = forget_policies(json.loads(path.read_text()))
             (output / path.name).write_text(json.dumps(content, indent=2))
+        else:
+            shutil.copy(path, output)
     settings = json.loads((args.run / "config.json").read_text())
     with (args.run / "history.csv").open() as file:
         steps = max(int(row["step"]) for row in csv.DictReader(file))
