@@ -1,7 +1,11 @@
 """`denoising-diffusion-pytorch`: its U-Net and DDPM, what most people train.
 
+    pip install --no-deps denoising-diffusion-pytorch einops ema-pytorch \
+        accelerate pytorch-fid
+
 Its objective and schedule are its defaults; batch, optimizer and average those
-of its trainer, which takes no part, nor do the packages that it imports.
+of its trainer, which takes no part: torchvision, which only that needs, is
+stood in for.
 """
 
 import importlib.metadata
