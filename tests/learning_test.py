@@ -17,14 +17,14 @@ def test_two_digits_are_learned():
     images, labels = images[chosen], labels[chosen]
     data = {"images": images, "labels": labels}
     backbone = ksd.models.UViTBackbone(
-        (8, 8, 1), (32,), (2,), num_classes=2, embedding_dim=32
+        (8, 8, 1), (32,), (1,), num_classes=2, embedding_dim=32
     )
     model = ksd.models.DiffusionModel(backbone)
     model.compile(keras.optimizers.Adam(3e-3, beta_2=0.99), ema_decay=0.99)
     before = model.evaluate(data, batch_size=360, verbose=0)
-    model.fit(data, batch_size=32, epochs=25, verbose=0)
+    model.fit(data, batch_size=32, epochs=16, verbose=0)
     after = model.evaluate(data, batch_size=360, verbose=0)
-    # Measured: from 0.75 to 0.2.
+    # Measured: from 0.86 to 0.28.
     assert after < 0.4 * before
 
     asked = np.arange(64) % 2
