@@ -146,8 +146,8 @@ TABLES = {
         ),
     ),
     "dropout": Table(
-        "Where dropout starts, trained on few pictures, from 32 pixels down",
-        "table 3, U-Net, ImageNet 128",
+        "Where dropout starts, of 50 training pictures",
+        "table 3, U-Net, ImageNet 128; here the network begins at 32 pixels",
         (
             ("none", "no_dropout", (3.74, 3.91)),
             ("everywhere", "dropout_32", (3.19, 3.85)),

@@ -12,6 +12,7 @@ import json
 import math
 import pathlib
 import statistics
+import textwrap
 
 import matplotlib.pyplot as plt
 from ablation_cells import TABLES
@@ -68,14 +69,15 @@ def read_costs():
 def setting_of(line):
     """A paragraph that says how the cells were trained and measured."""
     versions = ", ".join(f"{k} {v}" for k, v in line["versions"].items())
-    return (
+    return textwrap.fill(
         f"Each cell trains {line['steps']} steps of {line['batch_size']} "
         "pictures: Caltech-101's 290 aligned training photographs of faces (50 "
         "of them where dropout is looked at), at 64 pixels, for schedules and "
         "the multiscale loss at 128. Then "
         f"{line['num_images']} pictures are drawn with "
         f"{line['sampling_steps']} steps of DPM-Solver++. "
-        f"({versions}; {line['device']}.)"
+        f"({versions}; {line['device']}.)",
+        width=80,
     )
 
 
@@ -143,15 +145,20 @@ def verdict(score, published, first):
 
 
 def plot(tables, cells, path):
-    figure, axes = plt.subplots(2, 4, figsize=(15, 6.5))
+    columns = min(len(tables), 3)
+    rows = math.ceil(len(tables) / columns)
+    figure, axes = plt.subplots(
+        rows, columns, figsize=(4.8 * columns, 2.8 * rows), squeeze=False
+    )
     axes = axes.ravel()
     for axis, table in zip(axes, tables, strict=False):
-        for place, (_, cell, _) in enumerate(table.rows):
-            values = [run[TEST] for run in cells.get(cell, [])]
+        shown = [row for row in table.rows if row[1] in cells]
+        for place, (_, cell, _) in enumerate(shown):
+            values = [run[TEST] for run in cells[cell]]
             axis.plot(values, [place] * len(values), "o", alpha=0.7)
-        labels = [label for label, _, _ in table.rows]
-        axis.set_yticks(range(len(labels)), labels)
+        axis.set_yticks(range(len(shown)), [label for label, _, _ in shown])
         axis.set(title=table.title, xlabel="FID, held out")
+        axis.margins(y=0.2)
         axis.invert_yaxis()
     for axis in axes[len(tables) :]:
         axis.axis("off")
