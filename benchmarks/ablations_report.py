@@ -1,21 +1,30 @@
 """Tables and plots of what `ablations.py` has found so far.
 
-    python benchmarks/ablations_report.py      # writes docs/ablations.md, .png
+    python benchmarks/ablations_report.py --work runs/ablations
+
+writes `docs/ablations.md` and `.png`, and of the pictures in `--work`
+`docs/ablations_schedules.png`.
 
 Each row is compared with the first of its table: the difference of the mean
 FID against held-out pictures, over its standard error from the spread between
 seeds. A difference of less than two standard errors counts as none.
 """
 
+import argparse
 import collections
 import json
 import math
 import pathlib
 import statistics
 import textwrap
+import zipfile
 
 import matplotlib.pyplot as plt
+import numpy as np
 from ablation_cells import TABLES
+from PIL import Image
+
+from keras_simple_diffusion.utils.sheets import draw_sheet
 
 DOCS = pathlib.Path(__file__).parents[1] / "docs"
 TRAIN, TEST = "fid_train", "fid_test"
@@ -39,18 +48,32 @@ FIDs, train / eval, are of its own networks after a million steps.
 """
 
 
+SHEET = DOCS / "ablations_schedules.png"
+
+
 def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--work", type=pathlib.Path, help="for pictures")
+    args = parser.parse_args()
     lines = (DOCS / "ablations.jsonl").read_text().splitlines()
     cells = collections.defaultdict(list)
     for line in map(json.loads, lines):
         cells[line["cell"]].append(line)
     costs = read_costs()
+    if args.work:
+        draw_schedules(args.work, cells)
     parts = [
         _INTRODUCTION.format(setting=setting_of(next(iter(cells.values()))[0]))
     ]
     tables = [t for t in TABLES.values() if is_begun(t, cells)]
     for table in tables:
         parts.append(write_table(table, cells, costs))
+        if table is TABLES["schedule"] and SHEET.exists():
+            labels = ", ".join(label for label, _ in drawn_rows(cells))
+            parts.append(
+                f"![Pictures drawn from the same noise]({SHEET.name})\n\n"
+                f"From the same noise, a row each: {labels}.\n"
+            )
     (DOCS / "ablations.md").write_text("\n".join(parts))
     plot(tables, cells, DOCS / "ablations.png")
 
@@ -142,6 +165,23 @@ def verdict(score, published, first):
     if abs(score) < 2:
         return "no difference"
     return "yes" if (score > 0) == (published[1] > first[1]) else "reversed"
+
+
+def drawn_rows(cells):
+    """Label and cell of each schedule that is done."""
+    rows = [row[:2] for row in TABLES["schedule"].rows]
+    return [row for row in rows if row[1] in cells]
+
+
+def draw_schedules(work, cells):
+    """The first pictures that each schedule has drawn, a row each."""
+    sheet = []
+    for _, cell in drawn_rows(cells):
+        with zipfile.ZipFile(work / f"{cell}-0.zip") as file:
+            for name in sorted(file.namelist())[:8]:
+                with file.open(name) as entry:
+                    sheet.append(np.asarray(Image.open(entry)))
+    draw_sheet(np.stack(sheet), columns=8).save(SHEET)
 
 
 def plot(tables, cells, path):
