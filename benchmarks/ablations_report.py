@@ -7,7 +7,8 @@ writes `docs/ablations.md` and `.png`, and of the pictures in `--work`
 
 Each row is compared with the first of its table: the difference of the mean
 FID against held-out pictures, over its standard error from the spread between
-seeds. A difference of less than two standard errors counts as none.
+seeds. A difference that Welch's t-test cannot tell from none (p of 5 % or more)
+counts as none.
 """
 
 import argparse
@@ -21,12 +22,14 @@ import zipfile
 
 import matplotlib.pyplot as plt
 import numpy as np
+import scipy.stats
 from ablation_cells import TABLES
 from PIL import Image
 
 from keras_simple_diffusion.utils.sheets import draw_sheet
 
 DOCS = pathlib.Path(__file__).parents[1] / "docs"
+SHEET = DOCS / "ablations_schedules.png"
 TRAIN, TEST = "fid_train", "fid_test"
 _INTRODUCTION = """# Ablations
 
@@ -41,14 +44,12 @@ run: whether its findings show in minutes, too. Every figure here comes from
 FID of so few pictures is far too large, by the same for all rows: compare it
 within a table only. Every row has its mean over seeds, ± their standard
 deviation. *Difference* is that of the FID against held-out pictures from the
-first row, in standard errors; below two in size it is called none. The paper's
+first row, in standard errors, with the p of Welch's t-test, which takes into
+account how few seeds there are; from 5 % on it is called none. The paper's
 FIDs, train / eval, are of its own networks after a million steps.
 
 ![FID of every seed](ablations.png)
 """
-
-
-SHEET = DOCS / "ablations_schedules.png"
 
 
 def main():
@@ -119,7 +120,7 @@ def write_table(table, cells, costs):
         score = None if runs is first else separation(runs, first)
         row = [label, spread(runs, TRAIN), spread(runs, TEST)]
         row += [spread(runs, "kid_test", 1000) + "e-3"]
-        row += ["" if score is None else f"{score:+.1f}"]
+        row += ["{:+.1f} (p {:.2g})".format(*score) if score else ""]
         if timed:
             ratio = costs.get(cell, {}).get("ratio")
             row += [str(runs[0]["gmacs"]), f"{ratio}" if ratio else ""]
@@ -132,7 +133,7 @@ def write_table(table, cells, costs):
         str(min(seeds)) if len(seeds) == 1 else f"{min(seeds)} to {max(seeds)}"
     )
     return (
-        f"## {table.title}\n\nThe paper's is {table.paper}. Seeds: {count}.\n\n"
+        f"## {table.title}\n\nThe paper: {table.paper}. Seeds: {count}.\n\n"
         + "\n".join(lines)
         + "\n"
     )
@@ -148,23 +149,28 @@ def spread(runs, key, scale=1):
 
 
 def separation(runs, base, key=TEST):
-    """Difference of the means in standard errors, `None` of single seeds."""
+    """Difference of the means in standard errors, and p of Welch's t-test.
+
+    Returns:
+        A tuple, or `None` where there are single seeds.
+    """
     x, y = [r[key] for r in runs], [r[key] for r in base]
     if min(len(x), len(y)) < 2:
         return None
-    error = math.sqrt(
-        statistics.variance(x) / len(x) + statistics.variance(y) / len(y)
-    )
-    return (statistics.mean(x) - statistics.mean(y)) / error
+    test = scipy.stats.ttest_ind(x, y, equal_var=False)
+    return test.statistic, test.pvalue
 
 
 def verdict(score, published, first):
     """Whether the sign of a difference is that of the paper's held-out FID."""
     if score is None or published is None:
         return ""
-    if abs(score) < 2:
+    difference, p = score
+    if p >= 0.05:
         return "no difference"
-    return "yes" if (score > 0) == (published[1] > first[1]) else "reversed"
+    return (
+        "yes" if (difference > 0) == (published[1] > first[1]) else "reversed"
+    )
 
 
 def drawn_rows(cells):
