@@ -45,9 +45,10 @@ FID of so few pictures is far too large, by the same for all rows: compare it
 within a table only. Every row has its mean over seeds, ± their standard
 deviation. *Difference* is that of the FID against held-out pictures from the
 first row, in standard errors, with the p of Welch's t-test, which takes into
-account how few seeds there are; from 5 % on it is called none, and of one seed nothing
-is claimed. The paper's FIDs, train / eval, are of its own networks after a
-million steps; here, after 12,000 pictures, faces can be seen, but broken ones.
+account how few seeds there are; from 5 % on it is called none, and of one seed
+nothing is claimed. The paper's FIDs, train / eval, are of its own networks
+after a million steps; here, after 12,000 pictures, faces can be seen, but
+broken ones.
 
 ![FID of every seed](ablations.png)
 """
@@ -167,7 +168,7 @@ def verdict(score, published, first):
     if published in (None, first):
         return ""
     if score is None:
-        return "one seed only"
+        return "one seed"
     difference, p = score
     if p >= 0.05:
         return "no difference"
