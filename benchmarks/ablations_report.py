@@ -18,13 +18,12 @@ import math
 import pathlib
 import statistics
 import textwrap
-import zipfile
 
 import matplotlib.pyplot as plt
+import measured
 import numpy as np
 import scipy.stats
 from ablation_cells import TABLES
-from PIL import Image
 
 from keras_simple_diffusion.utils.sheets import draw_sheet
 
@@ -185,13 +184,11 @@ def drawn_rows(cells):
 
 def draw_schedules(work, cells):
     """The first pictures that each schedule has drawn, a row each."""
-    sheet = []
-    for _, cell in drawn_rows(cells):
-        with zipfile.ZipFile(work / f"{cell}-0.zip") as file:
-            for name in sorted(file.namelist())[:8]:
-                with file.open(name) as entry:
-                    sheet.append(np.asarray(Image.open(entry)))
-    draw_sheet(np.stack(sheet), columns=8).save(SHEET)
+    drawn = [
+        measured.read_pictures(work / f"{cell}-0.zip", 8)
+        for _, cell in drawn_rows(cells)
+    ]
+    draw_sheet(np.concatenate(drawn), columns=8).save(SHEET)
 
 
 def plot(tables, cells, path):

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import zipfile
 
+import numpy as np
 from PIL import Image
 
 INCEPTION = "inception2015_fid_fp32.npz"
@@ -17,6 +18,16 @@ def write_pictures(pictures, path):
         for index, picture in enumerate(pictures):
             with file.open(f"{index:05}.png", "w") as entry:
                 Image.fromarray(picture).save(entry, "PNG")
+
+
+def read_pictures(path, count):
+    """The first pictures of a zip, an array `(count, H, W, 3)`."""
+    pictures = []
+    with zipfile.ZipFile(path) as file:
+        for name in sorted(file.namelist())[:count]:
+            with file.open(name) as entry:
+                pictures.append(np.asarray(Image.open(entry)))
+    return np.stack(pictures)
 
 
 def measure(path, data, weights, backend=None):

@@ -1,26 +1,35 @@
 """The table and the curves of what `race.py` has found.
 
-python benchmarks/race_report.py      # writes docs/race.md and .png
+    python benchmarks/race_report.py --work runs/race
+
+writes `docs/race.md` and `.png`, and of the pictures in `--work`
+`docs/race_pictures.png`.
 """
 
+import argparse
 import json
 import pathlib
 
 import matplotlib.pyplot as plt
+import measured
+import numpy as np
+
+from keras_simple_diffusion.utils.sheets import draw_sheet
 
 DOCS = pathlib.Path(__file__).parents[1] / "docs"
 _PAGE = """# Race
 
 The same 290 photographs of faces (Caltech-101's aligned ones) at 64 pixels, the
-same minutes, the same evaluator: FID and KID of 500 drawn pictures, with 24
-evaluations of the network each. Everybody has one thread and a clock of
+same minutes, the same evaluator: FID and KID of {num_images} drawn pictures,
+with 24 evaluations of the network each. Everybody has one thread and a clock of
 processor time, which on a free core is the wall clock's; drawing does not
 count, compiling does. Written by `benchmarks/race_report.py` from
 `docs/race.jsonl`, which `benchmarks/race.py` writes.
 
 Networks are about as large as each other in multiply-accumulates; all else is
 each project's own default, see the settings below. Everybody tried three
-learning rates for three minutes, and went on with the one of the best FID.
+learning rates for three minutes, and went on with the one of the best FID; whom
+that served badly ran again with another one, and the better run counts.
 
 ![FID against minutes](race.png)
 
@@ -28,9 +37,14 @@ After {minutes:g} minutes, best first:
 
 {ranking}
 
+What they have drawn then, a row each in the order of the table:
+
+![Pictures drawn](race_pictures.png)
+
 ## Learning rates
 
-FID against held-out pictures after three minutes:
+FID against held-out pictures, of {num_pilot} pictures after three minutes, of
+{num_images} at the end:
 
 {rates}
 
@@ -41,20 +55,36 @@ FID against held-out pictures after three minutes:
 
 
 def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--work", type=pathlib.Path, help="for pictures")
+    args = parser.parse_args()
     lines = (DOCS / "race.jsonl").read_text().splitlines()
     lines = list(map(json.loads, lines))
     longest = max(line["marks"][-1]["minutes"] for line in lines)
-    finals = [x for x in lines if x["marks"][-1]["minutes"] == longest]
-    finals.sort(key=lambda line: line["marks"][-1]["fid_test"])
-    pilots = [line for line in lines if line not in finals]
+    pilots = [x for x in lines if x["marks"][-1]["minutes"] < longest]
+    wholes = [x for x in lines if x["marks"][-1]["minutes"] == longest]
+    wholes.sort(key=score_of)
+    finals = [x for x in wholes if x is of(x["project"], wholes)[0]]
     page = _PAGE.format(
         minutes=longest,
+        num_images=finals[0]["num_images"],
+        num_pilot=pilots[0]["num_images"],
         ranking=write_ranking(finals),
-        rates=write_rates(pilots),
+        rates=write_rates(pilots, wholes),
         settings=write_settings(finals),
     )
     (DOCS / "race.md").write_text(page)
     plot(finals, DOCS / "race.png")
+    if args.work:
+        draw_pictures(args.work, finals)
+
+
+def score_of(line):
+    return line["marks"][-1]["fid_test"]
+
+
+def of(project, lines):
+    return [line for line in lines if line["project"] == project]
 
 
 def markdown(rows):
@@ -79,14 +109,14 @@ def write_ranking(finals):
     return markdown(rows)
 
 
-def write_rates(pilots):
-    rows = [["", "learning rate: FID"]]
-    for project in dict.fromkeys(line["project"] for line in pilots):
-        tried = [line for line in pilots if line["project"] == project]
-        scores = [
-            f"{x['rate']:g}: {x['marks'][-1]['fid_test']:.0f}" for x in tried
+def write_rates(pilots, wholes):
+    rows = [["", "learning rate: FID after three minutes", "at the end"]]
+    for project in dict.fromkeys(line["project"] for line in wholes):
+        cells = [
+            [f"{x['rate']:g}: {score_of(x):.0f}" for x in lines]
+            for lines in (of(project, pilots), of(project, wholes))
         ]
-        rows.append([project, ", ".join(scores)])
+        rows.append([project, *map(", ".join, cells)])
     return markdown(rows)
 
 
@@ -112,6 +142,17 @@ def plot(finals, path):
     axis.legend()
     figure.tight_layout()
     figure.savefig(path, dpi=100)
+
+
+def draw_pictures(work, finals):
+    """The first pictures that each has drawn at the end, a row each."""
+    drawn = []
+    for line in finals:
+        end = line["marks"][-1]["minutes"]
+        name = f"{line['racer']}-{line['rate']}-{end:g}-{end:g}.zip"
+        drawn.append(measured.read_pictures(work / name, 12))
+    sheet = draw_sheet(np.concatenate(drawn), columns=12)
+    sheet.save(DOCS / "race_pictures.png")
 
 
 if __name__ == "__main__":
