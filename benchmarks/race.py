@@ -34,6 +34,7 @@ from keras_simple_diffusion.utils.sheets import draw_sheet
 # The learning rates that each tries; its own comes first.
 RACERS = {
     "library": (6e-4, 2e-4, 1e-3),
+    "library_from_64": (1e-3, 5e-4, 2e-3),
     "lucidrains_uvit": (1e-4, 3e-4, 1e-3),
     "lucidrains_unet": (1e-4, 3e-4, 1e-3),
     "diffusers_unet": (1e-4, 3e-4, 1e-3),

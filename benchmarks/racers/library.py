@@ -39,18 +39,10 @@ class UntilTime(keras.callbacks.Callback):
 
 
 class Racer:
-    def __init__(self, pictures, learning_rate, seed):
-        keras.utils.set_random_seed(seed)
-        folder = presets.preset_folder(PRESET)
-        fields = presets.read_json(folder, "recipe.json")
-        fields.update(RECIPE, learning_rate=learning_rate)
-        self.recipe = Recipe(**fields)
-        backbone = ksd.models.DiffusionBackbone.from_preset(
-            PRESET, load_weights=False, **NETWORK
-        )
-        self.model = ksd.models.DiffusionModel.from_preset(
-            PRESET, load_weights=False, backbone=backbone, guidance_scale=1.0
-        )
+    """Trains a `DiffusionModel` by a `Recipe`."""
+
+    def __init__(self, pictures, model, recipe, seed):
+        self.model, self.recipe = model, recipe
         self.model.compile(
             self.recipe.make_optimizer(), ema_decay=self.recipe.ema_decay
         )
@@ -86,19 +78,36 @@ class Racer:
         )
 
 
-def make(pictures, learning_rate, seed):
-    racer = Racer(pictures, learning_rate, seed)
-    backend = keras.config.backend()
-    racer.facts = {
-        "project": f"keras_simple_diffusion on {backend}",
+def facts_of(racer, network):
+    """What the report says of a racer's settings."""
+    backbone, recipe = racer.model.backbone, racer.recipe
+    return {
         "version": importlib.metadata.version("keras-simple-diffusion"),
-        "network": f"{PRESET} with {NETWORK}",
-        "gmacs": round(sum(count_macs(racer.model.backbone).values()) / 1e9, 3),
-        "parameters": racer.model.backbone.count_params(),
-        "batch_size": racer.recipe.batch_size,
+        "network": network,
+        "gmacs": round(sum(count_macs(backbone).values()) / 1e9, 3),
+        "parameters": backbone.count_params(),
+        "batch_size": recipe.batch_size,
         "optimizer": "Adam, betas 0.9, 0.99, warm-up of "
-        f"{racer.recipe.warmup_steps} steps; gradient norm at most 1",
-        "average": racer.recipe.ema_decay,
+        f"{recipe.warmup_steps} steps; gradient norm at most 1",
+        "average": recipe.ema_decay,
         "sampler": f"DPM-Solver++, {STEPS} steps",
+    }
+
+
+def make(pictures, learning_rate, seed):
+    keras.utils.set_random_seed(seed)
+    folder = presets.preset_folder(PRESET)
+    fields = presets.read_json(folder, "recipe.json")
+    fields.update(RECIPE, learning_rate=learning_rate)
+    backbone = ksd.models.DiffusionBackbone.from_preset(
+        PRESET, load_weights=False, **NETWORK
+    )
+    model = ksd.models.DiffusionModel.from_preset(
+        PRESET, load_weights=False, backbone=backbone, guidance_scale=1.0
+    )
+    racer = Racer(pictures, model, Recipe(**fields), seed)
+    racer.facts = {
+        "project": f"keras_simple_diffusion on {keras.config.backend()}",
+        **facts_of(racer, f"{PRESET} with {NETWORK}"),
     }
     return racer
