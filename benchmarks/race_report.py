@@ -28,8 +28,12 @@ count, compiling does. Written by `benchmarks/race_report.py` from
 
 Networks are about as large as each other in multiply-accumulates; all else is
 each project's own default, see the settings below. Everybody tried three
-learning rates for three minutes, and went on with the one of the best FID; whom
-that served badly ran again with another one, and the better run counts.
+learning rates for three minutes, and went on with the one of the best FID, or
+had a whole run at a given one; each project's best whole run counts.
+
+So short a race shows who gets out of the noise first, not who draws best in the
+end. FID rises on the way from blurred blobs to broken faces, so look at the
+pictures, too.
 
 ![FID against minutes](race.png)
 
