@@ -16,6 +16,7 @@ from racers import STEPS
 from racers.torch_racer import TorchRacer
 from racers.torch_racer import size_of
 
+WARM_UP = 100
 NETWORK = {
     "block_out_channels": (16, 32, 48, 64),
     "layers_per_block": 1,
@@ -37,9 +38,10 @@ class Racer(TorchRacer):
             weight_decay=1e-6,
         )
         # The example decays over as many steps as there will be; a race in
-        # minutes does not know them, so the rate stays after the warm-up.
+        # minutes does not know them, so the rate stays after the warm-up, which
+        # is shorter than the example's 500 steps: half of such a race.
         warm_up = torch.optim.lr_scheduler.LambdaLR(
-            optimizer, lambda step: min(1.0, (step + 1) / 500)
+            optimizer, lambda step: min(1.0, (step + 1) / WARM_UP)
         )
         super().__init__(
             pictures, network, optimizer, 16, True, seed, scheduler=warm_up
@@ -87,7 +89,7 @@ def make(pictures, learning_rate, seed):
         **size_of(racer.network, pictures.shape[1]),
         "batch_size": 16,
         "optimizer": "AdamW, betas 0.95, 0.999, weight decay 1e-6, warm-up of "
-        "500 steps; gradient norm at most 1",
+        f"{WARM_UP} steps; gradient norm at most 1",
         "average": "0.9999 at most, power 0.75",
         "sampler": f"DDIM, {STEPS} steps",
     }
