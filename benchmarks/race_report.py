@@ -26,8 +26,8 @@ processor time, which on a free core is the wall clock's; drawing does not
 count, compiling does. Written by `benchmarks/race_report.py` from
 `docs/race.jsonl`, which `benchmarks/race.py` writes.
 
-Networks are about as large as each other in multiply-accumulates; all else is
-each project's own default, see the settings below. Everybody tried three
+Networks take 0.2 to 0.5 billion multiply-accumulates; all else that the
+settings below do not name is each project's own default. Everybody tried three
 learning rates for three minutes, and went on with the one of the best FID, or
 had a whole run at a given one; each project's best whole run counts.
 
@@ -84,10 +84,12 @@ def main():
 
 
 def score_of(line):
+    """The last FID against held-out pictures."""
     return line["marks"][-1]["fid_test"]
 
 
 def of(project, lines):
+    """A project's lines."""
     return [line for line in lines if line["project"] == project]
 
 

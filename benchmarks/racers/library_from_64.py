@@ -1,6 +1,7 @@
-"""This library, as its ablations advise for minutes: begins at 64 pixels.
+"""This library without input downsampling: the network begins at 64 pixels.
 
-Network, schedule, loss and recipe are those of the cell `no_downsampling`.
+Network, schedule and loss are those of the ablations' cell `no_downsampling`,
+and so is the recipe, except that pictures are mirrored, as everybody's are.
 """
 
 import dataclasses
