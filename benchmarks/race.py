@@ -38,6 +38,7 @@ RACERS = {
     "lucidrains_uvit": (1e-4, 3e-4, 1e-3),
     "lucidrains_unet": (1e-4, 3e-4, 1e-3),
     "diffusers_unet": (1e-4, 3e-4, 1e-3),
+    "bayesflow_uvit": (5e-4, 2e-4, 1e-3),
 }
 PILOT = (3.0,)  # Minutes.
 MARKS = (5.0, 10.0, 20.0)
