@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -45,17 +46,17 @@ def measure(path, data, weights, backend=None):
         A dict, such as `{"fid_train": 50.0, ...}`.
     """
     report = path.with_suffix(".json")
-    if not report.exists():
-        command = [sys.executable, "-m", "keras_simple_diffusion", "evaluate"]
-        command += ["--model", path, "--data", data, "--metrics", "fid,kid"]
-        command += ["--feature-weights", weights, "--seed", 0]
-        if path.with_suffix(".features").exists():
-            command.append("--resume")
-        command += ["--output", report]
-        environment = dict(os.environ)
-        if backend is not None:
-            environment["KERAS_BACKEND"] = backend
-        subprocess.run(list(map(str, command)), check=True, env=environment)
+    # There may be those of other pictures of this name.
+    report.unlink(missing_ok=True)
+    shutil.rmtree(path.with_suffix(".features"), ignore_errors=True)
+    command = [sys.executable, "-m", "keras_simple_diffusion", "evaluate"]
+    command += ["--model", path, "--data", data, "--metrics", "fid,kid"]
+    command += ["--feature-weights", weights, "--seed", 0]
+    command += ["--output", report]
+    environment = dict(os.environ)
+    if backend is not None:
+        environment["KERAS_BACKEND"] = backend
+    subprocess.run(list(map(str, command)), check=True, env=environment)
     found = json.loads(report.read_text())
     (result,) = found["results"]
     return {
