@@ -4,8 +4,8 @@
         accelerate pytorch-fid
 
 Its objective and schedule are its defaults; batch and optimizer those of its
-trainer, whose average follows faster here. It takes no part itself: torchvision,
-which only that needs, is stood in for.
+trainer, whose average follows faster here. The trainer takes no part:
+torchvision, which only that needs, is stood in for.
 """
 
 import importlib.metadata
