@@ -27,11 +27,13 @@ count, compiling does. Written by `benchmarks/race_report.py` from
 `docs/race.jsonl`, which `benchmarks/race.py` writes.
 
 Networks take 0.2 to 0.5 billion multiply-accumulates; all else that the
-settings below do not name is each project's own default, batches, too, made for
-longer trainings than this; warm-up and average were made to follow as fast as
-this library's. Everybody but this library from 64 pixels and BayesFlow tried
-three learning rates for three minutes, and went on with the one of the best
-FID, or had a whole run at a given one; each project's best whole run counts.
+settings below do not name is each project's own default, batches, too. Those
+are made for longer trainings; warm-up and average were made to follow as fast
+as this library's. This library's network from 64 pixels is the smallest, and
+its batch half of the others': a peer trained like that might do better. Where
+the table of rates says so, a project tried three for three minutes, and went on
+with the one of the best FID; whole runs at other rates were added by hand, and
+each project's best whole run counts. Two or three raced at once on two cores.
 
 So short a race shows who gets out of the noise first, not who draws best in the
 end. FID of noise says nothing, and it rises on the way from blurred blobs to
