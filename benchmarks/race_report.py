@@ -31,9 +31,10 @@ settings below do not name is each project's own default, batches, too. Those
 are made for longer trainings; warm-up and average were made to follow as fast
 as this library's. This library's network from 64 pixels is the smallest, and
 its batch half of the others': a peer trained like that might do better. Where
-the table of rates says so, a project tried three for three minutes, and went on
-with the one of the best FID; whole runs at other rates were added by hand, and
-each project's best whole run counts. Two or three raced at once on two cores.
+the table of rates has three, each was tried for three minutes; as FID of noise
+chooses blindly, whole runs were also made at others, by hand, and the best of
+those chosen was not always run. Each project's best whole run counts. Two or
+three raced at once on two cores.
 
 So short a race shows who gets out of the noise first, not who draws best in the
 end. FID of noise says nothing, and it rises on the way from blurred blobs to
