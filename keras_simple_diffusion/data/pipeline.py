@@ -5,6 +5,7 @@ import contextlib
 import functools
 import itertools
 import os
+import sys
 import time
 
 import grain
@@ -69,10 +70,8 @@ def training_batches(
             f"{batch_size}, process_count={process_count}"
         )
     num_threads = 1 if num_workers else min(16, os.cpu_count() or 1)
-    stream = grain.MapDataset.range(len(source)).seed(seed).shuffle().repeat()
-    shares = stream.map_with_index(lambda place, index: (place, index)).batch(
-        batch_size // process_count, batch_fn=list
-    )
+    share = batch_size // process_count
+    shares = grain.MapDataset.source(_Orders(len(source), share, seed))
     ours = shares[start_step * process_count + process_index :: process_count]
     batches = ours.map(_Load(source, seed, flip, keys, num_threads))
     batches = batches.to_iter_dataset(
@@ -155,6 +154,37 @@ class _BatchIterator(grain.DatasetIterator):
 
     def set_state(self, state):
         self._parent.set_state(state)
+
+
+class _Orders:
+    """What is in each share of a batch: places in the stream, and pictures.
+
+    Grain's own shuffle computes each index by itself, which needs no memory;
+    but for 300 pictures that takes 0.15 ms each.
+    """
+
+    def __init__(self, length, size, seed):
+        self.length = length
+        self.size = size
+        self.seed = seed
+
+    def __len__(self):
+        return sys.maxsize // self.size
+
+    def __getitem__(self, number):
+        orders = []
+        for place in range(number * self.size, (number + 1) * self.size):
+            epoch, index = divmod(place, self.length)
+            order = _permutation(self.length, self.seed, epoch)
+            orders.append((place, int(order[index])))
+        return orders
+
+
+@functools.lru_cache(maxsize=4)
+def _permutation(length, seed, epoch):
+    # Not the numbers of any place, which has the seed `(seed, place)`.
+    sequence = np.random.SeedSequence(seed, spawn_key=(epoch,))
+    return np.random.default_rng(sequence).permutation(length)
 
 
 class _Load:
