@@ -102,8 +102,9 @@ def drawn_entries(task, settings, captions):
     Args:
         task: a `DiffusionModel`, or a `TextToImage`.
         settings: dict of the evaluation's settings.
-        captions: list of strings, what to draw for a text model, repeated in
-            turn; or `None`.
+        captions: list of strings, what to draw for a text model: in turn,
+            or, where there are more than pictures, spread over all of them; or
+            `None`.
 
     Returns:
         A list of `Entry`s.
@@ -115,7 +116,8 @@ def drawn_entries(task, settings, captions):
             raise InputError(
                 f"'{settings['data']}' has no captions for the model to draw."
             )
-        captions = [captions[i % len(captions)] for i in range(count)]
+        n, span = len(captions), max(len(captions), count)
+        captions = [captions[i * span // count % n] for i in range(count)]
     else:
         count, labels = sampling.choose_labels(task, None, count)
         captions = None

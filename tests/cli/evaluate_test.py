@@ -10,6 +10,7 @@ from PIL import Image
 
 import keras_simple_diffusion as ksd
 from keras_simple_diffusion import cli
+from keras_simple_diffusion.cli.evaluated_pictures import drawn_entries
 
 _OF_THE_MODEL = "class_accuracy,bits_per_dimension"
 
@@ -189,7 +190,14 @@ def test_a_text_model_draws_the_held_out_captions(place, evaluate, capsys):
     backbone = ksd.models.UViTBackbone(
         (8, 8, 3), (8, 8), (1, 1), context_dim=8, embedding_dim=16
     )
-    ksd.models.TextToImage(backbone, encoder).save_to_preset("text")
+    task = ksd.models.TextToImage(backbone, encoder)
+    task.save_to_preset("text")
+    for count, asked in (2, words[::2]), (6, words + words[:2]):
+        settings = {"model": "text", "num_images": count, "sampler": None}
+        settings |= {"steps": [2], "guidance": [None], "seed": 0}
+        settings |= {"guidance_interval": None, "batch_size": 4}
+        (entry,) = drawn_entries(task, settings, words)
+        assert entry.captions == asked
     assert evaluate(*options) == 2
     assert "no captions" in capsys.readouterr().err
     for folder in (place / "real").iterdir():
