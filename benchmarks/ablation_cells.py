@@ -1,4 +1,4 @@
-"""What `ablations.py` trains: tables 2 to 6 of the paper, and three more.
+"""What `ablations.py` trains: tables 2 to 6 of the paper, and two more.
 
 Each table changes one thing of a base: a U-ViT that begins at 16 pixels, by a
 wavelet of two levels for 64 pixels and three for 128, where the schedule is

@@ -1,6 +1,6 @@
 """Time of a training step of each network of the ablations, in turn.
 
-    KERAS_BACKEND=tensorflow python benchmarks/ablation_costs.py \
+    KERAS_BACKEND=torch python benchmarks/ablation_costs.py \
         --output docs/ablations_costs.json
 
 All models are in one process and take their steps in turn; each is compared
@@ -14,6 +14,7 @@ import time
 
 import keras
 import numpy as np
+import turns
 from ablation_cells import CELLS
 from ablation_cells import TABLES
 from ablations import RECIPE
@@ -22,7 +23,7 @@ from ablations import RECIPE
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--output", type=pathlib.Path, required=True)
-    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--rounds", type=int, default=31)
     args = parser.parse_args()
     names = {
         cell
@@ -47,7 +48,7 @@ def main():
         base = seconds[f"base_{CELLS[name].image_size}"]
         found[name] = {
             "milliseconds": round(1000 * float(np.median(values)), 1),
-            "ratio": round(float(np.median(values) / np.median(base)), 3),
+            **turns.ratio(np.array(values), np.array(base)),
         }
         print(name, found[name], flush=True)
     facts = {

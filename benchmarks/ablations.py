@@ -1,4 +1,4 @@
-"""The paper's tables 2 to 6, and three more, at a size that can be run.
+"""The paper's tables 2 to 6, and two more, at a size that can be run.
 
     OMP_NUM_THREADS=1 KERAS_BACKEND=torch python benchmarks/ablations.py \
         --data ../shared/data --work runs/ablations --minutes 60 \

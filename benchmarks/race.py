@@ -1,7 +1,7 @@
 """Who draws better pictures after the same minutes on the same machine?
 
     OMP_NUM_THREADS=1 KERAS_BACKEND=torch python benchmarks/race.py \
-        --data ../shared/data --work runs/race --minutes 120 \
+        --data ../shared/data --work runs/race --minutes 60 \
         --evaluate-on tensorflow
 
 Each racer (`racers/`) trains on the same photographs of faces
@@ -13,7 +13,8 @@ every racer tries three learning rates for some minutes, and keeps the one with
 the best FID. Where all three still draw noise by then, FID chooses blindly:
 `--rate` runs the whole race with another one, and the better run counts.
 
-What is finished is a line of `docs/race.jsonl`; call again to go on.
+What is finished is a line of `docs/race.jsonl`; call again to go on: a racer
+takes about 50 minutes of a core, drawing and `evaluate` included.
 `race_report.py` makes the table and the curves.
 """
 
