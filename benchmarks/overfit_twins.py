@@ -26,7 +26,14 @@ import time
 TEXT_LENGTH = 8
 LOG_SNRS = (2.0, -2.0, -5.0)
 INTERVAL = 50
-_SMALL = ("uvit_digits_16", "uvit_emoji_64", "uvit_small_64")  # As they are.
+_SMALL = {  # As they are.
+    "caltech101",
+    "emoji",
+    "uvit_caltech_64",
+    "uvit_digits_16",
+    "uvit_emoji_64",
+    "uvit_small_64",
+}
 # Of the error of the Wiener filter, at the noisiest level.
 LEARNED = 0.85
 

@@ -43,15 +43,15 @@ keras.utils.set_random_seed(0)
 """
 ## Built-in configurations
 
-The library has the networks of both papers, with schedule, loss and training
-recipe, under these names. They have no weights: those of this size have to be
-trained first.
+The library has the networks of both papers, and small ones of its own, with
+schedule, loss and training recipe, under these names. `emoji` and `caltech101`
+have weights; the others have to be trained first.
 """
 
 print(", ".join(ksd.models.builtin_presets()))
 
 """
-So `from_preset` takes `load_weights=False` for them, and further arguments
+So `from_preset` takes `load_weights=False` for those, and further arguments
 replace those of the configuration. Here the demo's U-ViT is made smaller. The
 rest of the preset comes with the model, around this network.
 """

@@ -244,18 +244,20 @@ The encoder is frozen, and not in the model's preset: the preset has its name,
 its revision and the embeddings of the empty text.
 
 Being frozen, it gives a caption the same embeddings in every step. They can be
-made once. On the command line this embeds the captions of a folder of pictures,
+made once. On the command line this embeds the captions of a folder of pictures
+with the encoder of a preset (T5-XXL and 128 tokens for `uvit_text_256`),
 
 ```
 keras-simple-diffusion embed --data photos --preset uvit_text_256 --output cache
 ```
 
-and `train` takes them with `--embeddings cache`. In a loop of your own they are
-read from that folder, and take the place of the captions:
+and `train --preset uvit_text_256` takes them with `--embeddings cache`. In a
+loop of your own they are read from that folder, and take the place of the
+captions, for a network with the `context_dim` of that encoder:
 
 ```python
 cache = ksd.data.EmbeddingCache("cache")
-found = [cache.read(each, encoder.sequence_length) for each in captions]
+found = [cache.read(each, 128) for each in captions]
 context, context_mask = map(np.stack, zip(*found))
 model.fit(
     {"images": images, "context": context, "context_mask": context_mask}

@@ -8,7 +8,6 @@ from keras_simple_diffusion.utils.errors import InputError
 
 _SPLITS = ("train", "test")
 _MAX_CLASSES = 20
-_MAX_BROKEN = 20
 
 
 def inspect_data(
@@ -184,10 +183,8 @@ def _print_broken(facts):
         print("\nevery picture can be read")
         return
     print(f"\n{len(broken):,} of {len(facts):,} pictures cannot be read:")
-    for each in broken[:_MAX_BROKEN]:
+    for each in broken:
         print(f"  {each.name}: {each.broken}")
-    if len(broken) > _MAX_BROKEN:
-        print(f"  and {len(broken) - _MAX_BROKEN:,} more")
 
 
 def _draw(data, size, split, output):
