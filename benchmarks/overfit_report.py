@@ -21,9 +21,9 @@ PAGE = """# Every configuration learns
 
 Each of the papers' configurations, a tenth as wide (the first level at least
 24, or 64 behind a downsampling by 4), with its own schedule and loss but
-without dropout, trains on 16 photographs of Imagenette at 64 pixels until it knows
-them, for at most 300 steps of 16, 32 or 48 pictures. It knows them when, at a
-log-SNR of -5, where a signal of 1 stands beside noise of 12, its error is
+without dropout, trains on 16 photographs of Imagenette at 64 pixels until it
+knows them, for at most 300 steps of 16, 32 or 48 pictures. It knows them when,
+at a log-SNR of -5, where a signal of 1 stands beside noise of 12, its error is
 below 0.85 times that of a Wiener filter with the spectra of the other
 photographs, the best that a linear denoiser can do that does not know them.
 Errors are root mean squares of the [-1, 1] range; the filter's is
