@@ -45,7 +45,7 @@ What is not as its project recommends, and what favours this library:
   noise chooses blindly, whole runs were made at several. Each project's best
   whole run counts, by the same FID that is shown.
 - One training each. ± is the FID's standard error over the pictures drawn;
-  trainings of other seeds differ by more ([5 to 20](ablations.md)).
+  trainings of other seeds differ by more ([2 to 35](ablations.md)).
 
 So short a race shows who gets out of the noise first, not who draws best in the
 end. FID of noise says nothing, and it rises on the way from blurred blobs to
