@@ -88,7 +88,7 @@ def resize(pictures):
 
 
 def main():
-    from keras_simple_diffusion.data.pictures import load_pictures
+    from keras_simple_diffusion.data.loading import load_pictures
 
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--weights", required=True)

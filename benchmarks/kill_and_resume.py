@@ -25,7 +25,7 @@ import numpy as np
 
 import keras_simple_diffusion as ksd
 from keras_simple_diffusion.training.checkpoint import Checkpoints
-from keras_simple_diffusion.training.history import read_history
+from keras_simple_diffusion.training.reporting import read_history
 
 CLOCKED = ("seconds", "pictures_per_second", "waiting")
 

@@ -60,7 +60,7 @@ from keras import ops  # noqa: E402
 from PIL import Image  # noqa: E402
 
 import keras_simple_diffusion as ksd  # noqa: E402
-from keras_simple_diffusion.data.pictures import load_pictures  # noqa: E402
+from keras_simple_diffusion.data.loading import load_pictures  # noqa: E402
 from keras_simple_diffusion.utils import presets  # noqa: E402
 
 

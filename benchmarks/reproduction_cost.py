@@ -23,7 +23,7 @@ from cost_table import table
 
 import keras_simple_diffusion as ksd
 from keras_simple_diffusion.models.cost import count_macs
-from keras_simple_diffusion.training.recipe import Recipe
+from keras_simple_diffusion.training.settings import Recipe
 from keras_simple_diffusion.utils import presets
 
 SHARE = 0.3  # Of the peak, assumed.

@@ -18,7 +18,7 @@ import numpy as np
 from keras import ops
 
 import keras_simple_diffusion as ksd
-from keras_simple_diffusion.models.compilation import compile_function
+from keras_simple_diffusion.backend.compilation import compile_function
 from keras_simple_diffusion.models.cost import count_macs
 
 STEPS = 32

@@ -5,7 +5,7 @@ import multiprocessing
 import pathlib
 import sys
 
-from keras_simple_diffusion.utils.backend import check_backend
+from keras_simple_diffusion.backend.choice import check_backend
 from keras_simple_diffusion.version import __version__
 
 _NAMESPACES = (

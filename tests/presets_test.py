@@ -8,7 +8,7 @@ import keras
 import pytest
 
 import keras_simple_diffusion as ksd
-from keras_simple_diffusion.training.recipe import Recipe
+from keras_simple_diffusion.training.settings import Recipe
 from keras_simple_diffusion.utils import presets
 
 TOOL = pathlib.Path(__file__).parents[1] / "tools" / "write_presets.py"

@@ -18,7 +18,7 @@ import numpy as np
 from keras import ops
 
 from contenders.step_timer import StepTimer
-from keras_simple_diffusion.models.compilation import compile_function
+from keras_simple_diffusion.backend.compilation import compile_function
 
 
 class Training(keras.Model):

@@ -9,7 +9,7 @@ from contenders import NUM_CLASSES
 from contenders import NUM_HEADS
 from contenders import STEPS
 from contenders.step_timer import StepTimer
-from keras_simple_diffusion.models.compilation import compile_function
+from keras_simple_diffusion.backend.compilation import compile_function
 from keras_simple_diffusion.models.cost import count_macs
 
 

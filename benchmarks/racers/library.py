@@ -7,7 +7,7 @@ import keras
 
 import keras_simple_diffusion as ksd
 from keras_simple_diffusion.models.cost import count_macs
-from keras_simple_diffusion.training.recipe import Recipe
+from keras_simple_diffusion.training.settings import Recipe
 from keras_simple_diffusion.utils import presets
 from racers import STEPS
 

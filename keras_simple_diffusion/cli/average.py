@@ -2,7 +2,7 @@ from typing import Annotated
 
 import typer
 
-from keras_simple_diffusion.utils.backend import check_backend
+from keras_simple_diffusion.backend.choice import check_backend
 from keras_simple_diffusion.utils.errors import InputError
 
 

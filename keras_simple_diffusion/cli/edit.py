@@ -4,8 +4,8 @@ from typing import Annotated
 
 import typer
 
-from keras_simple_diffusion.cli import sampling
-from keras_simple_diffusion.utils.backend import check_backend
+from keras_simple_diffusion.backend.choice import check_backend
+from keras_simple_diffusion.cli import shared
 from keras_simple_diffusion.utils.errors import InputError
 
 Picture = Annotated[
@@ -15,66 +15,66 @@ Count = Annotated[int, typer.Option(min=1, help="Number of pictures.")]
 
 
 def edit(
-    model: sampling.Model,
+    model: shared.Model,
     image: Picture,
     strength: Annotated[
         float,
         typer.Option(help="0 keeps the picture, 1 forgets it."),
     ] = 0.6,
     num_images: Count = 8,
-    labels: sampling.Labels = None,
-    steps: sampling.Steps = None,
-    guidance: sampling.Guidance = None,
-    sampler: sampling.SamplerName = None,
-    seed: sampling.Seed = None,
-    output: sampling.Output = "edited.png",
+    labels: shared.Labels = None,
+    steps: shared.Steps = None,
+    guidance: shared.Guidance = None,
+    sampler: shared.SamplerName = None,
+    seed: shared.Seed = None,
+    output: shared.Output = "edited.png",
 ):
     """Make variations of a picture; the sheet begins with the picture."""
     check_backend()
-    sampling.check_sheet(output)
-    task = sampling.load_model(model)
-    start = sampling.read_picture(image, task)
-    num_images, chosen = sampling.choose_labels(task, labels, num_images)
+    shared.check_sheet(output)
+    task = shared.load_model(model)
+    start = shared.read_picture(image, task)
+    num_images, chosen = shared.choose_labels(task, labels, num_images)
     images = task.edit(
         _repeat(start, num_images),
         chosen,
         strength,
         num_steps=steps,
         guidance_scale=guidance,
-        sampler=sampling.make_sampler(sampler),
+        sampler=shared.make_sampler(sampler),
         seed=seed,
     )
     _save([start], images, task, chosen, output)
 
 
 def inpaint(
-    model: sampling.Model,
+    model: shared.Model,
     image: Picture,
     mask: Annotated[
         str, typer.Option(help="A picture, white where to draw anew.")
     ],
     num_images: Count = 8,
-    labels: sampling.Labels = None,
-    steps: sampling.Steps = None,
-    guidance: sampling.Guidance = None,
-    sampler: sampling.SamplerName = None,
-    seed: sampling.Seed = None,
-    output: sampling.Output = "inpainted.png",
+    labels: shared.Labels = None,
+    steps: shared.Steps = None,
+    guidance: shared.Guidance = None,
+    sampler: shared.SamplerName = None,
+    seed: shared.Seed = None,
+    output: shared.Output = "inpainted.png",
 ):
     """Draw a part of a picture anew; the sheet begins with the hole."""
     check_backend()
-    sampling.check_sheet(output)
-    task = sampling.load_model(model)
-    start = sampling.read_picture(image, task)
-    is_drawn = sampling.read_picture(mask, task).mean(-1) > 127
-    num_images, chosen = sampling.choose_labels(task, labels, num_images)
+    shared.check_sheet(output)
+    task = shared.load_model(model)
+    start = shared.read_picture(image, task)
+    is_drawn = shared.read_picture(mask, task).mean(-1) > 127
+    num_images, chosen = shared.choose_labels(task, labels, num_images)
     images = task.inpaint(
         _repeat(start, num_images),
         is_drawn,
         chosen,
         num_steps=steps,
         guidance_scale=guidance,
-        sampler=sampling.make_sampler(sampler),
+        sampler=shared.make_sampler(sampler),
         seed=seed,
     )
     hole = start.copy()
@@ -83,38 +83,38 @@ def inpaint(
 
 
 def upscale(
-    model: sampling.Model,
+    model: shared.Model,
     image: Picture,
     factor: Annotated[
         int,
         typer.Option(min=2, help="How many times smaller it is made first."),
     ] = 4,
     num_images: Count = 8,
-    labels: sampling.Labels = None,
-    steps: sampling.Steps = None,
-    guidance: sampling.Guidance = None,
-    sampler: sampling.SamplerName = None,
-    seed: sampling.Seed = None,
-    output: sampling.Output = "upscaled.png",
+    labels: shared.Labels = None,
+    steps: shared.Steps = None,
+    guidance: shared.Guidance = None,
+    sampler: shared.SamplerName = None,
+    seed: shared.Seed = None,
+    output: shared.Output = "upscaled.png",
 ):
     """Draw large pictures of a small one; the sheet begins with that."""
     check_backend()
-    sampling.check_sheet(output)
-    task = sampling.load_model(model)
+    shared.check_sheet(output)
+    task = shared.load_model(model)
     height, width, _ = task.backbone.image_shape
     if height % factor or width % factor:
         raise InputError(
             f"`--factor` must divide the model's pictures of {height} x "
             f"{width}. Received: {factor}"
         )
-    small = sampling.read_picture(image, task, smaller=factor)
-    num_images, chosen = sampling.choose_labels(task, labels, num_images)
+    small = shared.read_picture(image, task, smaller=factor)
+    num_images, chosen = shared.choose_labels(task, labels, num_images)
     images = task.upscale(
         _repeat(small, num_images),
         chosen,
         num_steps=steps,
         guidance_scale=guidance,
-        sampler=sampling.make_sampler(sampler),
+        sampler=shared.make_sampler(sampler),
         seed=seed,
     )
     blocks = small.repeat(factor, axis=0).repeat(factor, axis=1)
@@ -122,26 +122,26 @@ def upscale(
 
 
 def interpolate(
-    model: sampling.Model,
+    model: shared.Model,
     first: Annotated[str, typer.Option(help="A seed, or a picture file.")],
     second: Annotated[str, typer.Option(help="A seed, or a picture file.")],
     num_images: Count = 8,
-    labels: sampling.Labels = None,
-    steps: sampling.Steps = None,
-    guidance: sampling.Guidance = None,
-    output: sampling.Output = "interpolated.png",
+    labels: shared.Labels = None,
+    steps: shared.Steps = None,
+    guidance: shared.Guidance = None,
+    output: shared.Output = "interpolated.png",
 ):
     """Draw the pictures on the way from one to another."""
     check_backend()
-    sampling.check_sheet(output)
-    task = sampling.load_model(model)
+    shared.check_sheet(output)
+    task = shared.load_model(model)
     ends = [
-        int(end) if end.isdigit() else sampling.read_picture(end, task)
+        int(end) if end.isdigit() else shared.read_picture(end, task)
         for end in (first, second)
     ]
     if labels is None and task.backbone.num_classes is not None:
         labels = str(task.backbone.num_classes)  # The null label.
-    num_images, chosen = sampling.choose_labels(task, labels, num_images)
+    num_images, chosen = shared.choose_labels(task, labels, num_images)
     images = task.interpolate(
         *ends,
         num_images,
@@ -149,11 +149,11 @@ def interpolate(
         num_steps=steps,
         guidance_scale=guidance,
     )
-    sampling.save_sheet(
+    shared.save_sheet(
         images,
         output,
         columns=num_images,
-        captions=sampling.captions_of(task, chosen),
+        captions=shared.captions_of(task, chosen),
     )
     print(f"{num_images} pictures are in {output}")
 
@@ -166,8 +166,8 @@ def _save(given, images, task, labels, output):
     import numpy as np
 
     captions = ["given"] + ["known"] * (len(given) - 1)
-    drawn = sampling.captions_of(task, labels) or [""] * len(images)
-    sampling.save_sheet(
+    drawn = shared.captions_of(task, labels) or [""] * len(images)
+    shared.save_sheet(
         np.concatenate([np.stack(given), images]),
         output,
         captions=captions + drawn,

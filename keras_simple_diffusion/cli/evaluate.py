@@ -8,8 +8,8 @@ from typing import Literal
 
 import typer
 
-from keras_simple_diffusion.cli import sampling
-from keras_simple_diffusion.utils.backend import check_backend
+from keras_simple_diffusion.backend.choice import check_backend
+from keras_simple_diffusion.cli import shared
 from keras_simple_diffusion.utils.errors import InputError
 
 _DEFAULTS = {"metrics": "fid,kid,precision_recall", "resize": "original"}
@@ -96,8 +96,8 @@ def evaluate(
         str | None,
         typer.Option(help="Log-SNRs LOW,HIGH between which there is guidance."),
     ] = None,
-    sampler: sampling.SamplerName = None,
-    seed: sampling.Seed = None,
+    sampler: shared.SamplerName = None,
+    seed: shared.Seed = None,
     batch_size: Annotated[
         int, typer.Option(min=1, help="Pictures drawn at once.")
     ] = 64,
@@ -161,10 +161,10 @@ def evaluate(
         "clip": clip,
         "classifier": classifier,
     }
-    from keras_simple_diffusion.cli.evaluation_networks import load_networks
-    from keras_simple_diffusion.cli.evaluation_report import write_report
     from keras_simple_diffusion.distribution import distribute
     from keras_simple_diffusion.distribution import is_main_process
+    from keras_simple_diffusion.evaluation.report import write_report
+    from keras_simple_diffusion.evaluation.scores import load_networks
 
     with contextlib.ExitStack() as stack:
         if distribution is not None:
@@ -208,7 +208,7 @@ def _read_list(text, kind, option):
 
 def _settle(folder, settings, resume):
     """Settings of a new evaluation, or those of the one to go on with."""
-    from keras_simple_diffusion.cli.evaluation_report import SETTINGS
+    from keras_simple_diffusion.evaluation.report import SETTINGS
 
     stored = folder / SETTINGS
     if stored.exists() != resume:

@@ -3,20 +3,20 @@ from typing import Annotated
 
 import typer
 
-from keras_simple_diffusion.cli import sampling
-from keras_simple_diffusion.utils.backend import check_backend
+from keras_simple_diffusion.backend.choice import check_backend
+from keras_simple_diffusion.cli import shared
 from keras_simple_diffusion.utils.errors import InputError
 
 
 def generate(
-    model: sampling.Model,
+    model: shared.Model,
     num_images: Annotated[
         int | None,
         typer.Option(
             min=1, help="Number of pictures. (default: one a label, or 16)"
         ),
     ] = None,
-    labels: sampling.Labels = None,
+    labels: shared.Labels = None,
     prompt: Annotated[
         list[str] | None,
         typer.Option(
@@ -31,15 +31,15 @@ def generate(
         bool,
         typer.Option("--portrait", help="Higher than wide, where a model can."),
     ] = False,
-    steps: sampling.Steps = None,
-    guidance: sampling.Guidance = None,
+    steps: shared.Steps = None,
+    guidance: shared.Guidance = None,
     guidance_interval: Annotated[
         str | None,
         typer.Option(help="Log-SNRs LOW,HIGH between which there is guidance."),
     ] = None,
-    sampler: sampling.SamplerName = None,
-    spacing: sampling.Spacing = "time",
-    seed: sampling.Seed = None,
+    sampler: shared.SamplerName = None,
+    spacing: shared.Spacing = "time",
+    seed: shared.Seed = None,
     steps_strip: Annotated[
         bool,
         typer.Option(
@@ -59,24 +59,24 @@ def generate(
 ):
     """Generate pictures from a trained model, on one sheet or in a folder."""
     check_backend()
-    one_sheet = sampling.is_sheet(output)
+    one_sheet = shared.is_sheet(output)
     if resume and one_sheet:
         raise InputError(
             "`--resume` goes on filling a folder. Received: --output "
             f"{output}, which is a file."
         )
-    task = sampling.load_any_model(model)
+    task = shared.load_any_model(model)
     options = {
         "num_steps": steps,
         "guidance_scale": guidance,
-        "guidance_interval": sampling.read_interval(guidance_interval),
-        "sampler": sampling.make_sampler(sampler),
+        "guidance_interval": shared.read_interval(guidance_interval),
+        "sampler": shared.make_sampler(sampler),
         "spacing": spacing,
         "batch_size": batch_size,
     }
     if task.backbone.context_dim is None:
         _check_unused("takes no text", prompt, negative_prompt, portrait)
-        num_images, chosen = sampling.choose_labels(task, labels, num_images)
+        num_images, chosen = shared.choose_labels(task, labels, num_images)
     else:
         _check_unused("takes --prompt, not --labels", labels)
         num_images, chosen = _choose_prompts(prompt, num_images)
@@ -94,7 +94,7 @@ def generate(
 
     everything = list(range(num_images))
     if not one_sheet:
-        from keras_simple_diffusion.cli.picture_folder import fill_folder
+        from keras_simple_diffusion.cli.image_folder import fill_folder
 
         settings = {
             "model": str(model),
@@ -113,11 +113,11 @@ def generate(
         fill_folder(draw, folder, num_images, settings, batch_size, resume)
     elif steps_strip:
         _, _, clean = draw(everything, seed, return_steps=True)
-        _save_strip(clean, sampling.captions_of(task, chosen), output)
+        _save_strip(clean, shared.captions_of(task, chosen), output)
     else:
         images = draw(everything, seed)
-        captions = sampling.captions_of(task, chosen)
-        sampling.save_sheet(images, output, captions=captions)
+        captions = shared.captions_of(task, chosen)
+        shared.save_sheet(images, output, captions=captions)
     print(f"{num_images} pictures are in {output}")
 
 
@@ -146,7 +146,7 @@ def _save_strip(clean, names, output):
     count = clean.shape[1]
     shown = np.unique(np.linspace(0, count - 1, min(count, 12)).round())
     clean = clean[:, shown.astype("int64")]
-    sampling.save_sheet(
+    shared.save_sheet(
         clean.reshape(-1, *clean.shape[2:]),
         output,
         columns=clean.shape[1],

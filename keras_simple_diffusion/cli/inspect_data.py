@@ -71,8 +71,8 @@ def _use(split):
 
 def _open_splits(data):
     """A dict of the splits that there are and their sources."""
-    from keras_simple_diffusion.data.listing import MissingSplitError
-    from keras_simple_diffusion.data.named import open_data
+    from keras_simple_diffusion.data.folders import MissingSplitError
+    from keras_simple_diffusion.data.loading import open_data
 
     sources, error = {}, None
     for split in _SPLITS:
@@ -191,7 +191,7 @@ def _draw(data, size, split, output):
     """A sheet of pictures as training gets them."""
     import numpy as np
 
-    from keras_simple_diffusion.data.named import open_data
+    from keras_simple_diffusion.data.loading import open_data
     from keras_simple_diffusion.data.sources import take
     from keras_simple_diffusion.utils.files import whole_file
     from keras_simple_diffusion.utils.sheets import draw_sheet

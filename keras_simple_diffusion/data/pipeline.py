@@ -13,9 +13,9 @@ import keras
 import numpy as np
 from absl import flags
 
+from keras_simple_diffusion.backend.memory import reuse_freed_memory
 from keras_simple_diffusion.data.sources import stack
 from keras_simple_diffusion.utils.errors import InputError
-from keras_simple_diffusion.utils.memory import reuse_freed_memory
 
 _BATCHES_AHEAD = 2
 

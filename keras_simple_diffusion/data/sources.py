@@ -155,3 +155,82 @@ def stack(examples, keys=None):
         for key in examples[0]
         if keys is None or key in keys
     }
+
+
+_MAX_BYTES = 2**30
+
+
+class DecodedSource(PictureSource):
+    """A source that keeps each picture once it has been decoded.
+
+    Args:
+        source: a `PictureSource` whose examples do not change.
+    """
+
+    def __init__(self, source):
+        super().__init__(
+            source.image_shape, source.class_names, source.fingerprint
+        )
+        self._source = source
+        self._kept = {}
+
+    def __len__(self):
+        return len(self._source)
+
+    def example(self, index, rng=None):
+        if index not in self._kept:
+            self._kept[index] = self._source.example(index)
+        return dict(self._kept[index])
+
+
+def keep_decoded(source):
+    """A source that decodes each picture once, where that may be done.
+
+    They must be the same each time (no random crops, no choice of captions),
+    and take at most 1 GiB together.
+
+    Args:
+        source: a `PictureSource`.
+
+    Returns:
+        A `DecodedSource`, or the source itself.
+    """
+    height, width, channels = source.image_shape
+    if (
+        getattr(source, "crop", None) != "centre"
+        or source.captions() is not None
+        or len(source) * height * width * channels > _MAX_BYTES
+    ):
+        return source
+    return DecodedSource(source)
+
+
+class EmbeddedSource(PictureSource):
+    """A source with embeddings in the place of captions.
+
+    Args:
+        source: a `PictureSource` with captions.
+        cache: an `EmbeddingCache` that holds all of them.
+        sequence_length: int. Length that the embeddings are padded to.
+    """
+
+    def __init__(self, source, cache, sequence_length):
+        super().__init__(
+            source.image_shape, source.class_names, source.fingerprint
+        )
+        self.source = source
+        self.cache = cache
+        self.sequence_length = sequence_length
+
+    def __len__(self):
+        return len(self.source)
+
+    def captions(self):
+        return self.source.captions()
+
+    def example(self, index, rng=None):
+        example = self.source.example(index, rng)
+        caption = str(example.pop("captions"))
+        embeddings = self.cache.read(caption, self.sequence_length)
+        example["context"], example["context_mask"] = embeddings
+        return example

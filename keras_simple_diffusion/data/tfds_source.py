@@ -9,8 +9,8 @@ import struct
 import numpy as np
 
 from keras_simple_diffusion.data.encoded_source import EncodedSource
-from keras_simple_diffusion.data.listing import SPLITS
-from keras_simple_diffusion.data.listing import MissingSplitError
+from keras_simple_diffusion.data.folders import SPLITS
+from keras_simple_diffusion.data.folders import MissingSplitError
 from keras_simple_diffusion.utils.errors import InputError
 from keras_simple_diffusion.utils.files import whole_file
 

@@ -3,7 +3,7 @@ import contextlib
 import keras
 import numpy as np
 
-from keras_simple_diffusion.distribution import native
+from keras_simple_diffusion.backend import native
 from keras_simple_diffusion.utils.errors import InputError
 
 

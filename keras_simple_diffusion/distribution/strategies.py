@@ -2,7 +2,7 @@ import contextlib
 
 import keras
 
-from keras_simple_diffusion.distribution import native
+from keras_simple_diffusion.backend import native
 from keras_simple_diffusion.utils.errors import InputError
 
 _STRATEGIES = "'data', 'sharded' or 'tensor:N'"

@@ -3,9 +3,9 @@ import time
 import keras
 import numpy as np
 
-from keras_simple_diffusion.distribution import native
+from keras_simple_diffusion.backend import native
 from keras_simple_diffusion.metrics.frechet import FrechetReference
-from keras_simple_diffusion.metrics.statistics import feature_statistics
+from keras_simple_diffusion.metrics.frechet import feature_statistics
 from keras_simple_diffusion.utils.errors import InputError
 
 

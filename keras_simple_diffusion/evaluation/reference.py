@@ -9,7 +9,7 @@ from keras_simple_diffusion.distribution.processes import is_main_process
 from keras_simple_diffusion.distribution.processes import wait_for_all
 from keras_simple_diffusion.evaluation.shards import FeatureShards
 from keras_simple_diffusion.evaluation.shards import fill_shards
-from keras_simple_diffusion.metrics.statistics import FeatureStatistics
+from keras_simple_diffusion.metrics.frechet import FeatureStatistics
 from keras_simple_diffusion.utils.files import whole_file
 
 

@@ -1,12 +1,13 @@
+import hashlib
 import pathlib
 
 import numpy as np
 from rich import progress
 
-from keras_simple_diffusion.distribution import native
+from keras_simple_diffusion.backend import native
 from keras_simple_diffusion.distribution.processes import is_main_process
 from keras_simple_diffusion.distribution.processes import wait_for_all
-from keras_simple_diffusion.metrics.statistics import FeatureStatistics
+from keras_simple_diffusion.metrics.frechet import FeatureStatistics
 from keras_simple_diffusion.utils.files import whole_file
 
 
@@ -103,3 +104,24 @@ def fill_shards(read, outputs, title="features"):
                 with whole_file(shards.path(start)) as draft:
                     np.save(draft, features)
     wait_for_all()
+
+
+def picture_digests(pictures):
+    """The SHA-256 of each picture's bytes.
+
+    Args:
+        pictures: `uint8` array of shape `(N, H, W, C)`.
+
+    Returns:
+        A `uint8` array of shape `(N, 32)`.
+    """
+    digests = b"".join(hashlib.sha256(p.tobytes()).digest() for p in pictures)
+    return np.frombuffer(digests, "uint8").reshape(len(pictures), 32)
+
+
+def digest_of(arrays):
+    """One SHA-256 of several arrays in order, as a hexadecimal string."""
+    digest = hashlib.sha256()
+    for array in arrays:
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()

@@ -4,10 +4,10 @@ import keras
 from keras import layers
 from keras import ops
 
-from keras_simple_diffusion.layers.affine import Dense
-from keras_simple_diffusion.layers.inner import inner
-from keras_simple_diffusion.layers.rematerialization import rematerialize
-from keras_simple_diffusion.ops.fused import attend
+from keras_simple_diffusion.backend.compilation import inner
+from keras_simple_diffusion.backend.compilation import rematerialize
+from keras_simple_diffusion.backend.fused import attend
+from keras_simple_diffusion.layers.fused_layers import Dense
 
 
 def merge_heads(x, shape):
@@ -106,3 +106,89 @@ class SelfAttention(layers.Layer):
             "num_heads": self.num_heads,
             "rematerialize": self.rematerialize,
         }
+
+
+@keras.saving.register_keras_serializable("keras_simple_diffusion")
+class CrossAttention(layers.Layer):
+    """Residual multi-head attention from pixels to the tokens of a text.
+
+    ```
+    q = dense(norm(x))
+    k, v = split(dense(norm(context)))
+    x + zero_dense(softmax(norm(q) norm(k)^T / sqrt(d)) v)
+    ```
+
+    As in `keras_simple_diffusion.layers.SelfAttention` queries and keys are
+    normalised for each head, and the last dense layer starts at zero.
+
+    Args:
+        num_heads: int. Number of heads; must divide the channels.
+        **kwargs: base layer keyword arguments.
+
+    Call arguments:
+        x: float tensor of shape `(B, H, W, C)`.
+        context: float tensor of shape `(B, L, D)`, the text embeddings.
+        context_mask: optional int or bool tensor of shape `(B, L)`, zero for
+            padding.
+
+    Output shape:
+        That of `x`.
+
+    References:
+        - [Hoogeboom et al., 2023](https://arxiv.org/abs/2301.11093), sec. 3.6
+    """
+
+    def __init__(self, num_heads, **kwargs):
+        super().__init__(**kwargs)
+        self.num_heads = num_heads
+        dtype = self.dtype_policy
+        self.norm = layers.RMSNormalization(dtype=dtype, name="norm")
+        self.norm_context = layers.RMSNormalization(
+            dtype=dtype, name="norm_context"
+        )
+        self.norm_query = layers.LayerNormalization(dtype=dtype, name="norm_q")
+        self.norm_key = layers.LayerNormalization(dtype=dtype, name="norm_k")
+
+    def build(self, x_shape, context_shape, context_mask_shape=None):
+        channels = x_shape[-1]
+        self.head_dim = head_dim(channels, self.num_heads)
+        dtype = self.dtype_policy
+        self.query_dense = Dense(channels, dtype=dtype, name="query")
+        self.context_dense = Dense(2 * channels, dtype=dtype, name="key_value")
+        self.output_dense = Dense(
+            channels, kernel_initializer="zeros", dtype=dtype, name="output"
+        )
+        for layer in (self.norm, self.query_dense, self.output_dense):
+            layer.build(x_shape)
+        for layer in (self.norm_context, self.context_dense):
+            layer.build(context_shape)
+        self.norm_query.build((None, None, None, self.head_dim))
+        self.norm_key.build((None, None, None, self.head_dim))
+
+    def call(self, x, context, context_mask=None):
+        height, width = x.shape[1:3]
+        q = ops.reshape(
+            inner(self.query_dense)(inner(self.norm)(x)),
+            (-1, height * width, self.num_heads, self.head_dim),
+        )
+        kv = ops.reshape(
+            inner(self.context_dense)(inner(self.norm_context)(context)),
+            (-1, ops.shape(context)[1], 2, self.num_heads, self.head_dim),
+        )
+        q = inner(self.norm_query)(ops.transpose(q, (0, 2, 1, 3)))
+        k, v = ops.unstack(ops.transpose(kv, (2, 0, 3, 1, 4)), 2, axis=0)
+        h = attend(
+            q * (1.0 / math.sqrt(self.head_dim)),
+            inner(self.norm_key)(k),
+            v,
+            None if context_mask is None else ops.cast(context_mask, "bool"),
+        )
+        return x + inner(self.output_dense)(merge_heads(h, x.shape))
+
+    def compute_output_shape(
+        self, x_shape, context_shape, context_mask_shape=None
+    ):
+        return x_shape
+
+    def get_config(self):
+        return {**super().get_config(), "num_heads": self.num_heads}

@@ -4,10 +4,10 @@ import keras
 from keras import layers
 from keras import ops
 
-from keras_simple_diffusion.layers.affine import Conv2D
-from keras_simple_diffusion.layers.feature_modulation import FeatureModulation
-from keras_simple_diffusion.layers.inner import inner
-from keras_simple_diffusion.layers.rematerialization import rematerialize
+from keras_simple_diffusion.backend.compilation import inner
+from keras_simple_diffusion.backend.compilation import rematerialize
+from keras_simple_diffusion.layers.conditioning import FeatureModulation
+from keras_simple_diffusion.layers.fused_layers import Conv2D
 from keras_simple_diffusion.layers.seeded_dropout import SeededDropout
 
 

@@ -4,12 +4,12 @@ import keras
 from keras import layers
 from keras import ops
 
-from keras_simple_diffusion.layers.affine import Dense
+from keras_simple_diffusion.backend.compilation import inner
+from keras_simple_diffusion.backend.compilation import rematerialize
+from keras_simple_diffusion.layers.attention import CrossAttention
 from keras_simple_diffusion.layers.attention import SelfAttention
-from keras_simple_diffusion.layers.cross_attention import CrossAttention
-from keras_simple_diffusion.layers.feature_modulation import FeatureModulation
-from keras_simple_diffusion.layers.inner import inner
-from keras_simple_diffusion.layers.rematerialization import rematerialize
+from keras_simple_diffusion.layers.conditioning import FeatureModulation
+from keras_simple_diffusion.layers.fused_layers import Dense
 from keras_simple_diffusion.layers.seeded_dropout import SeededDropout
 
 
@@ -177,3 +177,28 @@ class TransformerBlock(layers.Layer):
             "modulation": self.modulated,
             "rematerialize": self.rematerialize,
         }
+
+
+@keras.saving.register_keras_serializable("keras_simple_diffusion")
+class PositionEmbedding2D(keras.layers.Layer):
+    """Learned vector for every pixel of a feature map, added to it.
+
+    Args:
+        **kwargs: base layer keyword arguments.
+
+    Input shape:
+        `(B, H, W, C)`, with fixed `H`, `W` and `C`.
+
+    Output shape:
+        That of the input.
+    """
+
+    def build(self, x_shape):
+        self.embedding = self.add_weight(
+            name="embedding",
+            shape=x_shape[1:],
+            initializer=keras.initializers.RandomNormal(stddev=0.01),
+        )
+
+    def call(self, x):
+        return x + self.embedding

@@ -1,6 +1,9 @@
 from keras_simple_diffusion.losses.diffusion_loss import (
     DiffusionLoss as DiffusionLoss,
 )
+from keras_simple_diffusion.losses.diffusion_loss import (
+    multiscale_mse as multiscale_mse,
+)
 from keras_simple_diffusion.losses.level_loss import LevelLoss as LevelLoss
 from keras_simple_diffusion.losses.loss_weighting import (
     LossWeighting as LossWeighting,
@@ -10,7 +13,4 @@ from keras_simple_diffusion.losses.loss_weighting import (
 )
 from keras_simple_diffusion.losses.loss_weighting import (
     SigmoidWeighting as SigmoidWeighting,
-)
-from keras_simple_diffusion.losses.multiscale_mse import (
-    multiscale_mse as multiscale_mse,
 )

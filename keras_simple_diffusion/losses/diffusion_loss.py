@@ -1,7 +1,6 @@
 import keras
 from keras import ops
 
-from keras_simple_diffusion.losses.multiscale_mse import multiscale_mse
 from keras_simple_diffusion.ops.diffusion import check_prediction_type
 from keras_simple_diffusion.ops.diffusion import error_scale
 from keras_simple_diffusion.ops.diffusion import expand_like
@@ -23,7 +22,7 @@ class DiffusionLoss:
             for a weight of 1 on the error in `error_type`. A weighting is
             converted to `error_type`, so that it means the same in each.
         base_size: int or `None`. The smallest resolution of the multiscale
-            loss, see `keras_simple_diffusion.losses.multiscale_mse`. `None`
+            loss, see `keras_simple_diffusion.losses.diffusion_loss`. `None`
             turns it off. Defaults to `None`.
 
     Call arguments:
@@ -99,3 +98,46 @@ class DiffusionLoss:
             config["weighting"]
         )
         return cls(**config)
+
+
+def multiscale_mse(error, base_size=32):
+    """Mean squared error summed over average-pooled resolutions.
+
+    ```
+    sum over s in {base_size, ..., size / 2, size} of 1/s mean(pool_s(error)^2)
+    ```
+
+    Pooling is linear, so the minimiser is the same as that of the plain error;
+    only the balance between coarse and fine structure changes. The full
+    resolution is always part of the sum, and it is halved as long as both
+    sides are even and the shorter one stays at `base_size` or above.
+
+    Args:
+        error: float tensor of shape `(B, H, W, C)`, usually in epsilon.
+        base_size: int. The smallest resolution, in pixels of the shorter
+            side. Defaults to `32`.
+
+    Returns:
+        A float32 tensor of shape `(B,)`.
+
+    Example:
+    >>> error = keras.random.normal((4, 128, 128, 3))
+    >>> loss = keras_simple_diffusion.losses.diffusion_loss(error)  # (4,)
+
+    References:
+        - [Hoogeboom et al., 2023](https://arxiv.org/abs/2301.11093), sec. 3.2
+    """
+    error = ops.cast(ops.convert_to_tensor(error), "float32")
+    height, width = error.shape[1:3]
+    total = _mse(error) / min(height, width)
+    while height % 2 == width % 2 == 0 and min(height, width) // 2 >= base_size:
+        height, width = height // 2, width // 2
+        error = ops.average_pool(
+            error, (2, 2), strides=(2, 2), data_format="channels_last"
+        )
+        total = total + _mse(error) / min(height, width)
+    return total
+
+
+def _mse(error):
+    return ops.mean(ops.square(error), axis=(1, 2, 3))

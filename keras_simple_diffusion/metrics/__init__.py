@@ -5,10 +5,16 @@ from keras_simple_diffusion.metrics.clip import CLIPFeatures as CLIPFeatures
 from keras_simple_diffusion.metrics.clip import clip_score as clip_score
 from keras_simple_diffusion.metrics.dino import DINOFeatures as DINOFeatures
 from keras_simple_diffusion.metrics.frechet import (
+    FeatureStatistics as FeatureStatistics,
+)
+from keras_simple_diffusion.metrics.frechet import (
     bootstrap_frechet_distance as bootstrap_frechet_distance,
 )
 from keras_simple_diffusion.metrics.frechet import (
     extrapolated_frechet_distance as extrapolated_frechet_distance,
+)
+from keras_simple_diffusion.metrics.frechet import (
+    feature_statistics as feature_statistics,
 )
 from keras_simple_diffusion.metrics.frechet import (
     frechet_distance as frechet_distance,
@@ -16,7 +22,7 @@ from keras_simple_diffusion.metrics.frechet import (
 from keras_simple_diffusion.metrics.inception import (
     InceptionFeatures as InceptionFeatures,
 )
-from keras_simple_diffusion.metrics.inception_score import (
+from keras_simple_diffusion.metrics.inception import (
     inception_score as inception_score,
 )
 from keras_simple_diffusion.metrics.kernel_distance import (
@@ -36,10 +42,4 @@ from keras_simple_diffusion.metrics.manifolds import (
 )
 from keras_simple_diffusion.metrics.manifolds import (
     precision_recall as precision_recall,
-)
-from keras_simple_diffusion.metrics.statistics import (
-    FeatureStatistics as FeatureStatistics,
-)
-from keras_simple_diffusion.metrics.statistics import (
-    feature_statistics as feature_statistics,
 )

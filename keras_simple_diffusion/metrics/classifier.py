@@ -4,7 +4,7 @@ import pathlib
 import keras
 from keras import ops
 
-from keras_simple_diffusion.metrics.batched import PictureFeatures
+from keras_simple_diffusion.metrics.image_features import PictureFeatures
 from keras_simple_diffusion.utils.errors import InputError
 
 

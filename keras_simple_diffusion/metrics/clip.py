@@ -1,13 +1,13 @@
 import keras_hub
 import numpy as np
 
-from keras_simple_diffusion.metrics.batched import PictureFeatures
-from keras_simple_diffusion.metrics.cubic_resizing import normalize_pictures
-from keras_simple_diffusion.metrics.cubic_resizing import resize_cubic
-from keras_simple_diffusion.metrics.hub_networks import load_network
-from keras_simple_diffusion.metrics.hub_networks import weights_digest
-from keras_simple_diffusion.models.batches import run_batches
-from keras_simple_diffusion.models.compilation import compile_function
+from keras_simple_diffusion.backend.compilation import compile_function
+from keras_simple_diffusion.distribution.batches import run_batches
+from keras_simple_diffusion.metrics.image_features import PictureFeatures
+from keras_simple_diffusion.metrics.image_features import load_network
+from keras_simple_diffusion.metrics.image_features import weights_digest
+from keras_simple_diffusion.metrics.resizing import normalize_pictures
+from keras_simple_diffusion.metrics.resizing import resize_cubic
 from keras_simple_diffusion.utils.errors import InputError
 
 # Of the pictures that CLIP was trained on.

@@ -2,13 +2,13 @@ import keras_hub
 import numpy as np
 from keras import ops
 
-from keras_simple_diffusion.metrics.batched import PictureFeatures
-from keras_simple_diffusion.metrics.cubic_resizing import cubic_kernel
-from keras_simple_diffusion.metrics.cubic_resizing import cubic_matrix
-from keras_simple_diffusion.metrics.cubic_resizing import normalize_pictures
-from keras_simple_diffusion.metrics.cubic_resizing import resize_cubic
-from keras_simple_diffusion.metrics.hub_networks import load_network
-from keras_simple_diffusion.metrics.hub_networks import weights_digest
+from keras_simple_diffusion.metrics.image_features import PictureFeatures
+from keras_simple_diffusion.metrics.image_features import load_network
+from keras_simple_diffusion.metrics.image_features import weights_digest
+from keras_simple_diffusion.metrics.resizing import cubic_kernel
+from keras_simple_diffusion.metrics.resizing import cubic_matrix
+from keras_simple_diffusion.metrics.resizing import normalize_pictures
+from keras_simple_diffusion.metrics.resizing import resize_cubic
 
 _SIZE = 224
 # Of the pictures of ImageNet.

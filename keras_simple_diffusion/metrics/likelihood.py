@@ -4,10 +4,10 @@ import math
 import numpy as np
 from keras import ops
 
-from keras_simple_diffusion.models import generation
-from keras_simple_diffusion.models.batches import run_batches
-from keras_simple_diffusion.models.compilation import compile_function
-from keras_simple_diffusion.models.sampling_program import Network
+from keras_simple_diffusion.backend.compilation import compile_function
+from keras_simple_diffusion.distribution.batches import run_batches
+from keras_simple_diffusion.generation import arguments
+from keras_simple_diffusion.generation.programs import Network
 from keras_simple_diffusion.ops import random
 from keras_simple_diffusion.ops.diffusion import alpha_sigma
 from keras_simple_diffusion.ops.diffusion import diffuse
@@ -120,13 +120,13 @@ def bits_per_dimension(
             f"Received: {len(images)} pictures, num_times={num_times} and "
             f"batch_size={batch_size}"
         )
-    labels = generation.find_labels(
+    labels = arguments.find_labels(
         labels, model.backbone.num_classes, model.class_names
     )
-    generation.count_images(len(images), labels)
-    seed = generation.to_seed(seed)
+    arguments.count_images(len(images), labels)
+    seed = arguments.to_seed(seed)
     high, low = ops.convert_to_numpy(model.schedule([0.0, 1.0])).tolist()
-    numbers = generation.to_indices(indices, len(images))
+    numbers = arguments.to_indices(indices, len(images))
     # Evenly spread over the pictures as well, however many there are.
     first = np.random.default_rng(seed % 2**64).random()
     offsets = ((first + _GOLDEN_RATIO * numbers) % 1.0).astype("float32")
@@ -201,7 +201,7 @@ class _BoundProgram:
             share = (ops.cast(index, "float32") + place) * weight
             log_snr = high + (low - high) * share
             noisy = diffuse(clean, noise, log_snr)
-            conditions = generation.label_conditions(inputs["labels"])
+            conditions = arguments.label_conditions(inputs["labels"])
             prediction = self.network.predict(noisy, log_snr, conditions)
             epsilon = self.network.convert(
                 prediction, noisy, log_snr, "epsilon"

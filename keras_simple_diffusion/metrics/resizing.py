@@ -58,3 +58,90 @@ def resize_pictures(pictures, new_size, resize):
     if resize == "original":
         return (pictures - 128.0) / 128.0
     return pictures * (2.0 / 255.0) - 1.0
+
+
+def cubic_matrix(size, new_size):
+    """The matrix that resizes one axis, smoothing what it makes smaller.
+
+    Args:
+        size: int.
+        new_size: int.
+
+    Returns:
+        A float32 array of shape `(new_size, size)`, whose rows sum to 1.
+
+    References:
+        - [Keys, 1981](https://doi.org/10.1109/TASSP.1981.1163711), a = -1/2
+    """
+    scale = size / new_size
+    centres = (np.arange(new_size) + 0.5) * scale
+    width = max(scale, 1.0)
+    # Pixels beyond the edges are left out, not repeated.
+    distances = (np.arange(size) + 0.5 - centres[:, None]) / width
+    matrix = cubic_kernel(distances, -0.5)
+    matrix /= matrix.sum(1, keepdims=True)
+    return matrix.astype("float32")
+
+
+def cubic_kernel(distances, a):
+    """The cubic convolution kernel.
+
+    Args:
+        distances: float array, in pixels.
+        a: float. Its slope at a distance of 1.
+
+    Returns:
+        A float array of the same shape.
+    """
+    x = np.abs(distances)
+    near = ((a + 2.0) * x - (a + 3.0)) * x * x + 1.0
+    far = a * (((x - 5.0) * x + 8.0) * x - 4.0)
+    return np.where(x < 1.0, near, np.where(x < 2.0, far, 0.0))
+
+
+def resize_cubic(pictures, size, crop=False):
+    """Resize pictures to a square.
+
+    Args:
+        pictures: tensor of shape `(B, H, W, C)` in [0, 255].
+        size: int. Height and width of the result.
+        crop: bool. Whether the shorter side is resized and the middle of the
+            longer one cut out, or both are resized. Defaults to `False`.
+
+    Returns:
+        A float32 tensor of shape `(B, size, size, C)` in [0, 255].
+    """
+    pictures = ops.cast(pictures, "float32")
+    sides = pictures.shape[1:3]
+    down, across = (
+        ops.convert_to_tensor(_side_matrix(side, min(sides), size, crop))
+        for side in sides
+    )
+    pictures = ops.einsum("jw,bhwc->bhjc", across, pictures)
+    pictures = ops.einsum("ih,bhjc->bijc", down, pictures)
+    return ops.clip(pictures, 0.0, 255.0)
+
+
+def _side_matrix(side, shorter, size, crop):
+    if not crop:
+        return cubic_matrix(side, size)
+    length = int(size * side / shorter)
+    start = (length - size) // 2
+    return cubic_matrix(side, length)[start : start + size]
+
+
+def normalize_pictures(pictures, mean, deviation):
+    """Subtract the mean and divide by the deviation of each channel.
+
+    Args:
+        pictures: float32 tensor of shape `(B, H, W, C)` in [0, 255], of 1 or 3
+            channels.
+        mean: tuple of 3 floats, of pictures in [0, 1].
+        deviation: tuple of 3 floats.
+
+    Returns:
+        A float32 tensor of shape `(B, H, W, 3)`.
+    """
+    mean = ops.convert_to_tensor(mean, "float32")
+    deviation = ops.convert_to_tensor(deviation, "float32")
+    return (pictures / 255.0 - mean) / deviation

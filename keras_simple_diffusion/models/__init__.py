@@ -4,12 +4,12 @@ from keras_simple_diffusion.models.backbone import (
 from keras_simple_diffusion.models.diffusion_model import (
     DiffusionModel as DiffusionModel,
 )
-from keras_simple_diffusion.models.guard import (
-    UnusualSettingWarning as UnusualSettingWarning,
-)
 from keras_simple_diffusion.models.loading import load_model as load_model
 from keras_simple_diffusion.models.residual_uvit_backbone import (
     ResidualUViTBackbone as ResidualUViTBackbone,
+)
+from keras_simple_diffusion.models.setting_warnings import (
+    UnusualSettingWarning as UnusualSettingWarning,
 )
 from keras_simple_diffusion.models.text_to_image import (
     TextToImage as TextToImage,

@@ -2,14 +2,14 @@ import keras
 import keras_hub
 from keras import layers
 
-from keras_simple_diffusion.layers.affine import Conv2D
+from keras_simple_diffusion.backend.choice import runs_eagerly
+from keras_simple_diffusion.backend.compilation import run_graph
 from keras_simple_diffusion.layers.conditioning import Conditioning
+from keras_simple_diffusion.layers.fused_layers import Conv2D
+from keras_simple_diffusion.layers.resampling import InverseWaveletTransform2D
+from keras_simple_diffusion.layers.resampling import WaveletTransform2D
 from keras_simple_diffusion.layers.residual_block import ResidualBlock
 from keras_simple_diffusion.layers.transformer_block import TransformerBlock
-from keras_simple_diffusion.layers.wavelet import InverseWaveletTransform2D
-from keras_simple_diffusion.layers.wavelet import WaveletTransform2D
-from keras_simple_diffusion.models.graph import run_graph
-from keras_simple_diffusion.utils.backend import runs_eagerly
 from keras_simple_diffusion.utils.errors import InputError
 from keras_simple_diffusion.utils.presets import resolve_preset
 

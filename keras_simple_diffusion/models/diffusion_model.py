@@ -1,10 +1,10 @@
 import keras
 from keras import ops
 
-from keras_simple_diffusion.models import generation
-from keras_simple_diffusion.models import training_data
+from keras_simple_diffusion.generation import arguments
+from keras_simple_diffusion.generation.editing import ImageGeneration
+from keras_simple_diffusion.models import fit_data
 from keras_simple_diffusion.models.diffusion_task import DiffusionTask
-from keras_simple_diffusion.models.image_generation import ImageGeneration
 from keras_simple_diffusion.utils.errors import InputError
 
 
@@ -84,8 +84,8 @@ class DiffusionModel(ImageGeneration, DiffusionTask):
                 f"context_dim={backbone.context_dim}, "
                 f"portrait_flag={backbone.portrait_flag}"
             )
-        generation.check_dropout("label_dropout", label_dropout)
-        generation.check_guidance(
+        arguments.check_dropout("label_dropout", label_dropout)
+        arguments.check_guidance(
             guidance_scale, backbone.num_classes is not None
         )
         if class_names is not None and len(class_names) != backbone.num_classes:
@@ -111,11 +111,11 @@ class DiffusionModel(ImageGeneration, DiffusionTask):
     # === Data ===
 
     def prepare_data(self, x):
-        training_data.check_arrays(x, self.backbone)
+        fit_data.check_arrays(x, self.backbone)
         return x
 
     def split_inputs(self, inputs):
-        return training_data.split_inputs(inputs, self.backbone)
+        return fit_data.split_inputs(inputs, self.backbone)
 
     def condition(self, conditions, dropout):
         if not conditions:

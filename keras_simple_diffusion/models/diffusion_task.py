@@ -3,10 +3,10 @@ import keras_hub
 from keras_hub.src.utils.preset_utils import get_preset_loader
 
 from keras_simple_diffusion.distribution import processes
+from keras_simple_diffusion.generation.drawing import Drawing
 from keras_simple_diffusion.losses.diffusion_loss import DiffusionLoss
 from keras_simple_diffusion.models.diffusion_training import DiffusionTraining
-from keras_simple_diffusion.models.drawing import Drawing
-from keras_simple_diffusion.models.guard import warn_unusual
+from keras_simple_diffusion.models.setting_warnings import warn_unusual
 from keras_simple_diffusion.ops.diffusion import check_prediction_type
 from keras_simple_diffusion.samplers.ddpm_sampler import DDPMSampler
 from keras_simple_diffusion.schedules.shifted_cosine_schedule import (

@@ -4,22 +4,22 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_simple_diffusion.backend.native import replica
 from keras_simple_diffusion.distribution.batches import own_part
 from keras_simple_diffusion.distribution.batches import whole_size
-from keras_simple_diffusion.distribution.native import replica
 from keras_simple_diffusion.distribution.strategies import check_distribution
+from keras_simple_diffusion.generation.programs import Network
 from keras_simple_diffusion.losses.level_loss import LevelLoss
-from keras_simple_diffusion.models.sampling_program import Network
 from keras_simple_diffusion.ops.diffusion import alpha_sigma
 from keras_simple_diffusion.ops.diffusion import expand_like
-from keras_simple_diffusion.ops.pictures import from_uint8
-from keras_simple_diffusion.ops.times import stratify
+from keras_simple_diffusion.ops.diffusion import from_uint8
+from keras_simple_diffusion.ops.diffusion import stratify
 from keras_simple_diffusion.optimizers.averaged_optimizer import (
     AveragedOptimizer,
 )
 from keras_simple_diffusion.optimizers.make_optimizer import make_optimizer
-from keras_simple_diffusion.optimizers.wrap import find_optimizer
-from keras_simple_diffusion.optimizers.wrap import wrap_optimizer
+from keras_simple_diffusion.optimizers.make_optimizer import wrap_optimizer
+from keras_simple_diffusion.optimizers.wrapper import find_optimizer
 
 # The seed of the noise of `evaluate`, the same in every call.
 _EVALUATION_SEED = 0x51D20000

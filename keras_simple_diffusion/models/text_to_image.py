@@ -5,12 +5,12 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_simple_diffusion.models import generation
-from keras_simple_diffusion.models import training_data
-from keras_simple_diffusion.models.batches import run_batches
-from keras_simple_diffusion.models.compilation import compile_function
+from keras_simple_diffusion.backend.compilation import compile_function
+from keras_simple_diffusion.distribution.batches import run_batches
+from keras_simple_diffusion.generation import arguments
+from keras_simple_diffusion.models import fit_data
 from keras_simple_diffusion.models.diffusion_task import DiffusionTask
-from keras_simple_diffusion.models.text_data import with_tokens
+from keras_simple_diffusion.models.fit_data import with_tokens
 from keras_simple_diffusion.ops.diffusion import expand_like
 from keras_simple_diffusion.text.text_encoder import TextEncoder
 from keras_simple_diffusion.utils.errors import InputError
@@ -97,8 +97,8 @@ class TextToImage(DiffusionTask):
                 f"{text_encoder.embedding_dim} and context_dim="
                 f"{backbone.context_dim}"
             )
-        generation.check_dropout("caption_dropout", caption_dropout)
-        generation.check_guidance(guidance_scale, is_conditional=True)
+        arguments.check_dropout("caption_dropout", caption_dropout)
+        arguments.check_guidance(guidance_scale, is_conditional=True)
         super().__init__(
             backbone,
             schedule,
@@ -130,7 +130,7 @@ class TextToImage(DiffusionTask):
     def split_inputs(self, inputs):
         conditions = dict(inputs)
         images = conditions.pop("images")
-        training_data.check_shape(images, self.backbone)
+        fit_data.check_shape(images, self.backbone)
         return images, conditions
 
     def condition(self, conditions, dropout):

@@ -1,8 +1,8 @@
 import keras
 
-from keras_simple_diffusion.layers.position_embedding import PositionEmbedding2D
 from keras_simple_diffusion.layers.resampling import Downsample2D
 from keras_simple_diffusion.layers.resampling import Upsample2D
+from keras_simple_diffusion.layers.transformer_block import PositionEmbedding2D
 from keras_simple_diffusion.models.backbone import DiffusionBackbone
 from keras_simple_diffusion.utils.errors import InputError
 

@@ -6,7 +6,7 @@ from keras_simple_diffusion.ops.diffusion import (
 from keras_simple_diffusion.ops.diffusion import diffuse as diffuse
 from keras_simple_diffusion.ops.diffusion import error_scale as error_scale
 from keras_simple_diffusion.ops.diffusion import expand_like as expand_like
-from keras_simple_diffusion.ops.pictures import from_uint8 as from_uint8
-from keras_simple_diffusion.ops.pictures import to_uint8 as to_uint8
+from keras_simple_diffusion.ops.diffusion import from_uint8 as from_uint8
+from keras_simple_diffusion.ops.diffusion import to_uint8 as to_uint8
 from keras_simple_diffusion.ops.wavelet import dwt2 as dwt2
 from keras_simple_diffusion.ops.wavelet import idwt2 as idwt2

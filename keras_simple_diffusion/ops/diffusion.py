@@ -145,3 +145,55 @@ def error_scale(log_snr, from_type, to_type):
     alpha, sigma = alpha_sigma(log_snr)
     per_v = {"v": ops.ones_like(alpha), "epsilon": alpha, "x": sigma}
     return per_v[to_type] / per_v[from_type]
+
+
+def stratify(uniform, shift):
+    """Spread times evenly over the noise levels, one to a range of its own.
+
+    `(0, 1)` is split into as many ranges as there are times, and each time
+    falls at random within one of them. Which range comes first is random too,
+    so that every time on its own is uniform on `(0, 1)`.
+
+    Args:
+        uniform: float32 tensor of shape `(B,)`, uniform on `[0, 1)`.
+        shift: float32 tensor of shape `(1,)`, uniform on `[0, 1)`.
+
+    Returns:
+        A float32 tensor of shape `(B,)`.
+    """
+    indices = ops.arange(ops.shape(uniform)[0], dtype="float32")
+    count = ops.cast(ops.shape(uniform)[0], "float32")
+    ranges = ops.mod(indices + ops.floor(shift * count), count)
+    return (ranges + uniform) / count
+
+
+def from_uint8(images):
+    """Scale `uint8` pictures to float32 in `[-1, 1]`.
+
+    Pictures that are floating point already are taken to be in `[-1, 1]` and
+    only cast.
+
+    Args:
+        images: tensor of shape `(B, H, W, C)`, integer in `[0, 255]` or float
+            in `[-1, 1]`.
+
+    Returns:
+        A float32 tensor of the same shape.
+    """
+    images = ops.convert_to_tensor(images)
+    if "float" in str(images.dtype):
+        return ops.cast(images, "float32")
+    return ops.cast(images, "float32") / 127.5 - 1.0
+
+
+def to_uint8(images):
+    """Round pictures in `[-1, 1]` to `uint8`, clipping what lies outside.
+
+    Args:
+        images: float tensor of shape `(B, H, W, C)`.
+
+    Returns:
+        A `uint8` tensor of the same shape.
+    """
+    images = (ops.cast(images, "float32") + 1.0) * 127.5
+    return ops.cast(ops.clip(ops.round(images), 0, 255), "uint8")

@@ -3,7 +3,7 @@ import contextlib
 import keras
 from keras import ops
 
-from keras_simple_diffusion.ops.fused import move_towards
+from keras_simple_diffusion.backend.fused import move_towards
 from keras_simple_diffusion.optimizers.profiles import to_profiles
 from keras_simple_diffusion.optimizers.wrapper import OptimizerWrapper
 from keras_simple_diffusion.utils.errors import InputError

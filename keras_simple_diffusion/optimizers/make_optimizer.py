@@ -1,7 +1,14 @@
+import keras
+from keras import ops
+
 from keras_simple_diffusion.optimizers.adam import Adam
-from keras_simple_diffusion.optimizers.kernel_decay import AdamW
-from keras_simple_diffusion.optimizers.kernel_decay import Muon
-from keras_simple_diffusion.optimizers.warm_up import WarmUp
+from keras_simple_diffusion.optimizers.adam import AdamW
+from keras_simple_diffusion.optimizers.adam import Muon
+from keras_simple_diffusion.optimizers.averaged_optimizer import (
+    AveragedOptimizer,
+)
+from keras_simple_diffusion.optimizers.watched_optimizer import WatchedOptimizer
+from keras_simple_diffusion.optimizers.wrapper import unwrap
 from keras_simple_diffusion.utils.errors import InputError
 
 
@@ -73,3 +80,62 @@ def make_optimizer(
             f"weight_decay={weight_decay}"
         )
     return Adam(**arguments, **betas)
+
+
+@keras.saving.register_keras_serializable("keras_simple_diffusion")
+class WarmUp(keras.optimizers.schedules.LearningRateSchedule):
+    """Learning rate that rises linearly to its value and stays there.
+
+    Args:
+        learning_rate: float. The final value.
+        warmup_steps: int. Number of steps until it is reached.
+    """
+
+    def __init__(self, learning_rate, warmup_steps):
+        self.learning_rate = learning_rate
+        self.warmup_steps = warmup_steps
+
+    def __call__(self, step):
+        step = ops.cast(step, "float32") + 1.0
+        return self.learning_rate * ops.minimum(step / self.warmup_steps, 1.0)
+
+    def get_config(self):
+        return {
+            "learning_rate": self.learning_rate,
+            "warmup_steps": self.warmup_steps,
+        }
+
+
+def wrap_optimizer(optimizer, decay=None, watch=False, scale_loss=False):
+    """Add what is watched, averages of the weights, and loss scaling.
+
+    Loss scaling comes outermost: steps that it skips reach nothing else.
+
+    Args:
+        optimizer: a `keras.optimizers.Optimizer`, wrapped already or not.
+        decay: see `AveragedOptimizer`, or `None` for no average.
+        watch: bool. Whether there is a `WatchedOptimizer`.
+        scale_loss: bool. Whether the loss must be scaled.
+
+    Returns:
+        A `keras.optimizers.Optimizer`.
+    """
+    kinds = {type(each): each for each in unwrap(optimizer)}
+    scaling = kinds.get(keras.optimizers.LossScaleOptimizer)
+    if scaling is not None:
+        optimizer = scaling.inner_optimizer
+    if watch and WatchedOptimizer not in kinds:
+        optimizer = WatchedOptimizer(optimizer)
+    if decay is not None and AveragedOptimizer not in kinds:
+        optimizer = AveragedOptimizer(optimizer, decay=decay)
+    if scaling is None and not scale_loss:
+        return optimizer
+    options = {}
+    if scaling is not None:
+        options = {
+            "initial_scale": scaling.initial_scale,
+            "dynamic_growth_steps": scaling.dynamic_growth_steps,
+        }
+    return keras.optimizers.LossScaleOptimizer(
+        optimizer, name="loss_scale_optimizer", **options
+    )

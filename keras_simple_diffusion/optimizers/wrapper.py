@@ -1,8 +1,8 @@
 import keras
 from keras import ops
 
-from keras_simple_diffusion.distribution.native import clip_as_one
-from keras_simple_diffusion.distribution.native import whole_gradients
+from keras_simple_diffusion.backend.native import clip_as_one
+from keras_simple_diffusion.backend.native import whole_gradients
 
 
 class OptimizerWrapper(keras.optimizers.Optimizer):
@@ -135,3 +135,16 @@ def unwrap(optimizer):
         chain.append(optimizer)
         optimizer = getattr(optimizer, "inner_optimizer", None)
     return chain
+
+
+def find_optimizer(optimizer, kind):
+    """Find the optimizer of a kind among an optimizer and those it wraps.
+
+    Args:
+        optimizer: a `keras.optimizers.Optimizer`.
+        kind: class.
+
+    Returns:
+        An optimizer, or `None` if there is none of that kind.
+    """
+    return next((o for o in unwrap(optimizer) if isinstance(o, kind)), None)

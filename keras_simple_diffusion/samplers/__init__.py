@@ -7,7 +7,6 @@ from keras_simple_diffusion.samplers.ddpm_sampler import (
 from keras_simple_diffusion.samplers.dpm_solver_sampler import (
     DPMSolverSampler as DPMSolverSampler,
 )
-from keras_simple_diffusion.samplers.grids import log_snr_grid as log_snr_grid
 from keras_simple_diffusion.samplers.guidance import (
     classifier_free_guidance as classifier_free_guidance,
 )
@@ -23,3 +22,4 @@ from keras_simple_diffusion.samplers.heun_sampler import (
 )
 from keras_simple_diffusion.samplers.sampler import Sampler as Sampler
 from keras_simple_diffusion.samplers.sampler import SamplerStep as SamplerStep
+from keras_simple_diffusion.samplers.sampler import log_snr_grid as log_snr_grid

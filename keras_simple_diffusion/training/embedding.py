@@ -3,8 +3,8 @@
 from rich import progress
 
 from keras_simple_diffusion.data.embedding_cache import EmbeddingCache
-from keras_simple_diffusion.data.listing import MissingSplitError
-from keras_simple_diffusion.data.named import open_data
+from keras_simple_diffusion.data.folders import MissingSplitError
+from keras_simple_diffusion.data.loading import open_data
 from keras_simple_diffusion.models.text_to_image import make_embedder
 from keras_simple_diffusion.text.pretrained_text_encoder import (
     PretrainedTextEncoder,

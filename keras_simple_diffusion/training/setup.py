@@ -5,10 +5,10 @@ import warnings
 import keras
 import numpy as np
 
-from keras_simple_diffusion.data.embedded_source import EmbeddedSource
 from keras_simple_diffusion.data.embedding_cache import EmbeddingCache
-from keras_simple_diffusion.data.listing import MissingSplitError
-from keras_simple_diffusion.data.named import open_data
+from keras_simple_diffusion.data.folders import MissingSplitError
+from keras_simple_diffusion.data.loading import open_data
+from keras_simple_diffusion.data.sources import EmbeddedSource
 from keras_simple_diffusion.data.sources import stack
 from keras_simple_diffusion.data.sources import take
 from keras_simple_diffusion.evaluation.quick_frechet import QuickFrechet
@@ -21,7 +21,7 @@ from keras_simple_diffusion.models.text_to_image import TextToImage
 from keras_simple_diffusion.models.transfer import transfer_weights
 from keras_simple_diffusion.text.text_transformer import TextTransformer
 from keras_simple_diffusion.text.vocabulary import learn_vocabulary
-from keras_simple_diffusion.training.recipe import Recipe
+from keras_simple_diffusion.training.settings import Recipe
 from keras_simple_diffusion.utils.errors import InputError
 from keras_simple_diffusion.utils.presets import read_json
 

@@ -14,7 +14,7 @@ from keras_simple_diffusion.optimizers.averaged_optimizer import (
     AveragedOptimizer,
 )
 from keras_simple_diffusion.optimizers.profiles import PowerProfile
-from keras_simple_diffusion.optimizers.wrap import find_optimizer
+from keras_simple_diffusion.optimizers.wrapper import find_optimizer
 from keras_simple_diffusion.utils.errors import InputError
 from keras_simple_diffusion.utils.files import whole_file
 

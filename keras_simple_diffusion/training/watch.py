@@ -7,7 +7,7 @@ from keras import ops
 
 from keras_simple_diffusion.distribution.processes import is_main_process
 from keras_simple_diffusion.optimizers.watched_optimizer import WatchedOptimizer
-from keras_simple_diffusion.optimizers.wrap import find_optimizer
+from keras_simple_diffusion.optimizers.wrapper import find_optimizer
 from keras_simple_diffusion.utils.errors import InputError
 from keras_simple_diffusion.utils.files import whole_folder
 

@@ -10,7 +10,7 @@ from PIL import Image
 
 import keras_simple_diffusion as ksd
 from keras_simple_diffusion import cli
-from keras_simple_diffusion.cli.evaluated_pictures import drawn_entries
+from keras_simple_diffusion.evaluation.image_sets import drawn_entries
 
 _OF_THE_MODEL = "class_accuracy,bits_per_dimension"
 

@@ -3,9 +3,9 @@ import pytest
 from PIL import Image
 
 import keras_simple_diffusion as ksd
-from keras_simple_diffusion.data import decoded_source
-from keras_simple_diffusion.data.decoded_source import DecodedSource
-from keras_simple_diffusion.data.decoded_source import keep_decoded
+from keras_simple_diffusion.data import sources
+from keras_simple_diffusion.data.sources import DecodedSource
+from keras_simple_diffusion.data.sources import keep_decoded
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ def test_keeps_nothing_that_changes_or_is_large(folder, monkeypatch):
     source = ksd.data.open_data(folder, 8, crop="random")
     assert keep_decoded(source) is source
     source = ksd.data.open_data(folder, 8)
-    monkeypatch.setattr(decoded_source, "_MAX_BYTES", 3 * 8 * 8 * 3 - 1)
+    monkeypatch.setattr(sources, "_MAX_BYTES", 3 * 8 * 8 * 3 - 1)
     assert keep_decoded(source) is source
     monkeypatch.undo()
     (folder / "metadata.jsonl").write_text(

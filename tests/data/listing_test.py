@@ -4,7 +4,7 @@ import zipfile
 import pytest
 
 import keras_simple_diffusion as ksd
-from keras_simple_diffusion.data.listing import list_pictures
+from keras_simple_diffusion.data.folders import list_pictures
 from keras_simple_diffusion.utils.errors import InputError
 
 

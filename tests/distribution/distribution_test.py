@@ -13,7 +13,7 @@ import pytest
 
 import keras_simple_diffusion as ksd
 from keras_simple_diffusion import distribution
-from keras_simple_diffusion.distribution import native
+from keras_simple_diffusion.backend import native
 from keras_simple_diffusion.utils.errors import InputError
 
 PROGRAM = pathlib.Path(__file__).with_name("train_program.py")
@@ -154,8 +154,8 @@ def test_copies_do_not_accumulate_gradients():
 def test_the_work_of_drawing_is_split():
     import jax
 
-    from keras_simple_diffusion.models.sampling_program import Network
-    from keras_simple_diffusion.models.sampling_program import SamplingProgram
+    from keras_simple_diffusion.generation.programs import Network
+    from keras_simple_diffusion.generation.programs import SamplingProgram
 
     def flops_of_a_device():
         backbone = ksd.models.UViTBackbone(

@@ -7,7 +7,7 @@ from PIL import Image
 import keras_simple_diffusion as ksd
 from keras_simple_diffusion import evaluation
 from keras_simple_diffusion.evaluation import scores
-from keras_simple_diffusion.evaluation.digests import picture_digests
+from keras_simple_diffusion.evaluation.shards import picture_digests
 from keras_simple_diffusion.utils.errors import InputError
 
 

@@ -2,8 +2,8 @@ import numpy as np
 from keras import layers
 from keras import ops
 
-from keras_simple_diffusion.layers.affine import Conv2D
-from keras_simple_diffusion.layers.affine import Dense
+from keras_simple_diffusion.layers.fused_layers import Conv2D
+from keras_simple_diffusion.layers.fused_layers import Dense
 
 
 def outputs(layer, x):

@@ -4,8 +4,8 @@ import torch
 from keras import ops
 from PIL import Image
 
-from keras_simple_diffusion.metrics.cubic_resizing import resize_cubic
 from keras_simple_diffusion.metrics.dino import position_matrix
+from keras_simple_diffusion.metrics.resizing import resize_cubic
 
 
 def pillow(picture, width, height):

@@ -4,8 +4,8 @@ import pytest
 from keras import ops
 
 import keras_simple_diffusion as ksd
-from keras_simple_diffusion.models.sampling_program import Network
-from keras_simple_diffusion.models.sampling_program import SamplingProgram
+from keras_simple_diffusion.generation.programs import Network
+from keras_simple_diffusion.generation.programs import SamplingProgram
 
 
 # One transformer block: what is compiled here is compiled in a second or two.

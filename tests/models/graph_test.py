@@ -6,7 +6,7 @@ import pytest
 from keras import layers
 from keras import ops
 
-from keras_simple_diffusion.models.graph import run_graph
+from keras_simple_diffusion.backend.compilation import run_graph
 
 
 def test_outputs_are_those_of_keras():

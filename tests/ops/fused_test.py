@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from keras_simple_diffusion.ops import fused
+from keras_simple_diffusion.backend import fused
 
 
 def normal(*shape, seed=0):

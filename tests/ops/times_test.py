@@ -3,7 +3,7 @@ import pytest
 import scipy.stats
 from keras import ops
 
-from keras_simple_diffusion.ops.times import stratify
+from keras_simple_diffusion.ops.diffusion import stratify
 
 
 def draw(rng, count):

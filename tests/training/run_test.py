@@ -17,7 +17,7 @@ from keras_simple_diffusion.training import reconstruct
 from keras_simple_diffusion.training import resume_run
 from keras_simple_diffusion.training import train_run
 from keras_simple_diffusion.training.checkpoint import Checkpoints
-from keras_simple_diffusion.training.interruption import Interruption
+from keras_simple_diffusion.training.lifecycle import Interruption
 from keras_simple_diffusion.utils.errors import InputError
 
 STEPS = 8

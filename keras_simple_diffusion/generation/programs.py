@@ -9,7 +9,7 @@ from keras_simple_diffusion.distribution.batches import split_batch
 from keras_simple_diffusion.ops import random
 from keras_simple_diffusion.ops.diffusion import convert_prediction
 from keras_simple_diffusion.ops.diffusion import diffuse
-from keras_simple_diffusion.ops.pictures import to_uint8
+from keras_simple_diffusion.ops.diffusion import to_uint8
 from keras_simple_diffusion.samplers.ddim_sampler import DDIMSampler
 from keras_simple_diffusion.samplers.guidance import classifier_free_guidance
 from keras_simple_diffusion.samplers.guidance import clip_dynamic

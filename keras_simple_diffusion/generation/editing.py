@@ -1,13 +1,13 @@
 import numpy as np
 from keras import ops
 
-from keras_simple_diffusion.models import generation
-from keras_simple_diffusion.models.drawing import Drawing
-from keras_simple_diffusion.models.sampling_program import InversionProgram
-from keras_simple_diffusion.models.sampling_program import Network
+from keras_simple_diffusion.generation import arguments
+from keras_simple_diffusion.generation.drawing import Drawing
+from keras_simple_diffusion.generation.programs import InversionProgram
+from keras_simple_diffusion.generation.programs import Network
 from keras_simple_diffusion.ops import random
 from keras_simple_diffusion.samplers.ddim_sampler import DDIMSampler
-from keras_simple_diffusion.samplers.grids import log_snr_grid
+from keras_simple_diffusion.samplers.sampler import log_snr_grid
 from keras_simple_diffusion.utils.errors import InputError
 
 
@@ -49,14 +49,14 @@ class ImageGeneration(Drawing):
         >>> model.generate(labels=[3] * 16, num_steps=64, guidance_scale=2.0)
         """
         labels = self._find_labels(labels)
-        num_images = generation.count_images(num_images, labels)
+        num_images = arguments.count_images(num_images, labels)
         null = None
         if labels is not None:
             null = np.full_like(labels, self.backbone.num_classes)
         return self.draw(
             num_images,
-            generation.label_conditions(labels),
-            generation.label_conditions(null),
+            arguments.label_conditions(labels),
+            arguments.label_conditions(null),
             num_steps,
             guidance_scale,
             seed,
@@ -82,7 +82,7 @@ class ImageGeneration(Drawing):
         Example:
         >>> model.edit(photos, strength=0.5, seed=0)
         """
-        images = generation.to_pictures(images, self.backbone.image_shape)
+        images = arguments.to_pictures(images, self.backbone.image_shape)
         given = {"images": images, "strength": strength}
         return self.generate(len(images), labels, given=given, **kwargs)
 
@@ -107,8 +107,8 @@ class ImageGeneration(Drawing):
         References:
             - [Lugmayr et al., 2022](https://arxiv.org/abs/2201.09865), sec. 4.1
         """
-        known = generation.to_pictures(images, self.backbone.image_shape)
-        mask = generation.to_mask(mask, known.shape)
+        known = arguments.to_pictures(images, self.backbone.image_shape)
+        mask = arguments.to_mask(mask, known.shape)
         given = {"known": known, "mask": mask}
         return self.generate(len(known), labels, given=given, **kwargs)
 
@@ -136,7 +136,7 @@ class ImageGeneration(Drawing):
             - [Wang et al., 2022](https://arxiv.org/abs/2212.00490), sec. 3.2
         """
         shape = self.backbone.image_shape
-        small = generation.to_small_pictures(images, shape)
+        small = arguments.to_small_pictures(images, shape)
         given = {"small": small}
         return self.generate(len(small), labels, given=given, **kwargs)
 
@@ -171,14 +171,14 @@ class ImageGeneration(Drawing):
             - [Song et al., 2021](https://arxiv.org/abs/2010.02502), sec. 4.3
         """
         backbone = self.backbone
-        images = generation.to_pictures(images, backbone.image_shape)
+        images = arguments.to_pictures(images, backbone.image_shape)
         labels = self._find_labels(labels)
-        generation.count_images(len(images), labels)
+        arguments.count_images(len(images), labels)
         if num_steps is None:
             num_steps = self.num_steps
         grid = log_snr_grid(self.schedule, num_steps, spacing)
         inputs = {
-            "conditions": generation.label_conditions(labels),
+            "conditions": arguments.label_conditions(labels),
             "images": images,
         }
         program = InversionProgram(Network(backbone, self.prediction_type))
@@ -213,10 +213,10 @@ class ImageGeneration(Drawing):
         References:
             - [Song et al., 2021](https://arxiv.org/abs/2010.02502), sec. 5.3
         """
-        generation.check_list_of_labels(labels)
+        arguments.check_list_of_labels(labels)
         if labels is not None and len(labels) == 1:
             labels = list(labels) * num_images
-        generation.count_images(num_images, labels)
+        arguments.count_images(num_images, labels)
         each = [None, None] if labels is None else [labels[:1], labels[-1:]]
         spacing = kwargs.get("spacing", "time")
         ends = [
@@ -227,14 +227,14 @@ class ImageGeneration(Drawing):
             if kwargs.get("guidance_scale") is None:
                 kwargs["guidance_scale"] = 1.0
             kwargs.setdefault("clipping", None)
-        noise = generation.great_circle(*ends, num_images)
+        noise = arguments.great_circle(*ends, num_images)
         kwargs.setdefault("sampler", DDIMSampler())
         return self.generate(
             num_images, labels, num_steps, noise=noise, **kwargs
         )
 
     def _find_labels(self, labels):
-        return generation.find_labels(
+        return arguments.find_labels(
             labels, self.backbone.num_classes, self.class_names
         )
 

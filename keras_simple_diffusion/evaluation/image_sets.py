@@ -11,10 +11,10 @@ import numpy as np
 from PIL import Image
 
 from keras_simple_diffusion import data
-from keras_simple_diffusion.cli import sampling
-from keras_simple_diffusion.data.listing import list_pictures
-from keras_simple_diffusion.distribution import native
-from keras_simple_diffusion.evaluation.digests import digest_of
+from keras_simple_diffusion.backend import native
+from keras_simple_diffusion.cli import shared
+from keras_simple_diffusion.data.folders import list_pictures
+from keras_simple_diffusion.evaluation.shards import digest_of
 from keras_simple_diffusion.models.text_to_image import TextToImage
 from keras_simple_diffusion.training import RunSettings
 from keras_simple_diffusion.utils.errors import InputError
@@ -119,12 +119,12 @@ def drawn_entries(task, settings, captions):
         n, span = len(captions), max(len(captions), count)
         captions = [captions[i * span // count % n] for i in range(count)]
     else:
-        count, labels = sampling.choose_labels(task, None, count)
+        count, labels = shared.choose_labels(task, None, count)
         captions = None
         if labels and task.class_names:
             captions = [_PROMPT.format(task.class_names[i]) for i in labels]
-    interval = sampling.read_interval(settings["guidance_interval"])
-    sampler = sampling.make_sampler(settings["sampler"])
+    interval = shared.read_interval(settings["guidance_interval"])
+    sampler = shared.make_sampler(settings["sampler"])
     weights = _weights_facts(task, settings["model"])
 
     def entry(steps, guidance):

@@ -1,14 +1,14 @@
 import numpy as np
 from keras import ops
 
-from keras_simple_diffusion.distribution import native
-from keras_simple_diffusion.models import generation
-from keras_simple_diffusion.models.batches import run_batches
-from keras_simple_diffusion.models.compilation import compile_function
-from keras_simple_diffusion.models.sampling_program import Network
-from keras_simple_diffusion.models.sampling_program import SamplingProgram
+from keras_simple_diffusion.backend import native
+from keras_simple_diffusion.backend.compilation import compile_function
+from keras_simple_diffusion.distribution.batches import run_batches
+from keras_simple_diffusion.generation import arguments
+from keras_simple_diffusion.generation.programs import Network
+from keras_simple_diffusion.generation.programs import SamplingProgram
 from keras_simple_diffusion.ops import random
-from keras_simple_diffusion.samplers.grids import log_snr_grid
+from keras_simple_diffusion.samplers.sampler import log_snr_grid
 
 
 class Drawing:
@@ -93,29 +93,25 @@ class Drawing:
             guidance_scale = self.guidance_scale
         if num_steps is None:
             num_steps = self.num_steps
-        indices = generation.to_indices(indices, num_images)
-        generation.check_sampler(sampler)
+        indices = arguments.to_indices(indices, num_images)
+        arguments.check_sampler(sampler)
         is_conditional = bool(conditions)
-        generation.check_guidance(
-            guidance_scale, is_conditional, guidance_model
-        )
-        generation.check_guidance_model(guidance_model, self)
-        generation.check_guidance_options(guidance_interval, guidance_rescale)
-        noise = generation.to_noise(
-            noise, num_images, self.backbone.image_shape
-        )
-        generation.check_clipping(clipping)
+        arguments.check_guidance(guidance_scale, is_conditional, guidance_model)
+        arguments.check_guidance_model(guidance_model, self)
+        arguments.check_guidance_options(guidance_interval, guidance_rescale)
+        noise = arguments.to_noise(noise, num_images, self.backbone.image_shape)
+        arguments.check_clipping(clipping)
         grid = log_snr_grid(self.schedule, num_steps, spacing)
-        skipped = generation.count_skipped(given.get("strength"), num_steps)
+        skipped = arguments.count_skipped(given.get("strength"), num_steps)
         if skipped == num_steps:
-            pictures = generation.to_bytes(given["images"])
+            pictures = arguments.to_bytes(given["images"])
             none = np.zeros((num_images, 0, *pictures.shape[1:]), "uint8")
             return (pictures, none, none) if return_steps else pictures
         if guidance_scale == 1.0:
             guidance_scale = guidance_interval = guidance_rescale = None
         # A random seed must be the same in all processes.
         key = native.from_main_process(
-            random.seed_to_key(generation.to_seed(seed))
+            random.seed_to_key(arguments.to_seed(seed))
         )
         guide = None
         if guidance_model is not None:

@@ -8,18 +8,18 @@ import numpy as np
 
 from keras_simple_diffusion import data
 from keras_simple_diffusion import evaluation
-from keras_simple_diffusion.cli import evaluated_pictures
-from keras_simple_diffusion.cli.evaluation_card import draw_scores
-from keras_simple_diffusion.cli.evaluation_card import write_card
-from keras_simple_diffusion.data.listing import MissingSplitError
+from keras_simple_diffusion.backend.choice import device_name
+from keras_simple_diffusion.data.folders import MissingSplitError
 from keras_simple_diffusion.distribution.processes import is_main_process
-from keras_simple_diffusion.evaluation.digests import digest_of
-from keras_simple_diffusion.evaluation.digests import picture_digests
+from keras_simple_diffusion.evaluation import image_sets
+from keras_simple_diffusion.evaluation.card import draw_scores
+from keras_simple_diffusion.evaluation.card import write_card
 from keras_simple_diffusion.evaluation.scores import networks_of
+from keras_simple_diffusion.evaluation.shards import digest_of
+from keras_simple_diffusion.evaluation.shards import picture_digests
 from keras_simple_diffusion.metrics import bits_per_dimension
 from keras_simple_diffusion.models.loading import load_model
 from keras_simple_diffusion.models.text_to_image import TextToImage
-from keras_simple_diffusion.utils.backend import device_name
 from keras_simple_diffusion.utils.errors import InputError
 from keras_simple_diffusion.utils.files import whole_file
 
@@ -41,9 +41,9 @@ def write_report(path, folder, settings, networks):
             pictures.
     """
     metrics = settings["metrics"]
-    if evaluated_pictures.is_stored(settings["model"]):
+    if image_sets.is_stored(settings["model"]):
         task = None
-        shape, entry = evaluated_pictures.stored_entry(settings)
+        shape, entry = image_sets.stored_entry(settings)
         entries = [entry]
     else:
         task = load_model(settings["model"])
@@ -52,7 +52,7 @@ def write_report(path, folder, settings, networks):
     sources = _open_splits(settings["data"], shape)
     if task is not None:
         captions = list(sources.values())[-1].captions()  # Held out.
-        entries = evaluated_pictures.drawn_entries(task, settings, captions)
+        entries = image_sets.drawn_entries(task, settings, captions)
     _check_labels(task, metrics, sources)
     settings = _keep_settings(folder, settings, entries, sources)
     references = {
@@ -218,7 +218,7 @@ def _measure(entry, folder, settings, networks, references):
 def _likelihood(task, source, folder, settings):
     """Bits per dimension of real pictures, and their standard error."""
     count = min(len(source), settings["num_images"] or len(source))
-    chosen = evaluated_pictures.choose(len(source), count, settings["seed"])
+    chosen = image_sets.choose(len(source), count, settings["seed"])
     shards = evaluation.FeatureShards(folder, count, settings["batch_size"])
 
     def bits(numbers):

@@ -2,8 +2,8 @@
 
 from keras import layers
 
-from keras_simple_diffusion.ops.fused import convolve
-from keras_simple_diffusion.ops.fused import dense
+from keras_simple_diffusion.backend.fused import convolve
+from keras_simple_diffusion.backend.fused import dense
 
 
 class Dense(layers.Dense):

@@ -4,8 +4,8 @@ import secrets
 
 import numpy as np
 
-from keras_simple_diffusion.models.sampling_program import CLIPPINGS
-from keras_simple_diffusion.models.training_data import check_labels
+from keras_simple_diffusion.generation.programs import CLIPPINGS
+from keras_simple_diffusion.models.fit_data import check_labels
 from keras_simple_diffusion.samplers.sampler import Sampler
 from keras_simple_diffusion.utils.errors import InputError
 

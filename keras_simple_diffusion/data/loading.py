@@ -1,0 +1,192 @@
+import collections
+import warnings
+
+import numpy as np
+from PIL import Image
+
+from keras_simple_diffusion.data.decoding import UNREADABLE
+from keras_simple_diffusion.data.decoding import Decoder
+from keras_simple_diffusion.data.decoding import check_format
+from keras_simple_diffusion.data.encoded_source import FileSource
+from keras_simple_diffusion.data.encoded_source import some_of
+from keras_simple_diffusion.data.folders import list_pictures
+from keras_simple_diffusion.data.sources import ArraySource
+from keras_simple_diffusion.data.tfds_source import TFDSSource
+from keras_simple_diffusion.utils.errors import InputError
+
+
+def open_data(
+    name,
+    image_size,
+    split="train",
+    num_channels=3,
+    crop="centre",
+    turn_portrait=False,
+):
+    """Open pictures by name, to be read and decoded one by one.
+
+    Folders inside a folder or zip are classes, in alphabetical order. Where
+    the outermost folders are splits, such as `train` and `test`, one of them
+    is taken; a class has the same number in each. Captions are read from
+    `metadata.jsonl` or `metadata.csv` (`file_name`, `text`).
+
+    Args:
+        name: string. `"digits"`, the path of a folder or zip of pictures, or
+            `"tfds:NAME"`, `"tfds:NAME/CONFIG:VERSION"` of TensorFlow Datasets.
+        image_size: int, or `(height, width)`.
+        split: string. `"train"`, or `"test"` for the held-out one whatever
+            its folder is called, or the folder's name. Defaults to `"train"`,
+            which is everything where there are none.
+        num_channels: int. 3 for colour or 1 for grey; the digits have one.
+            Defaults to `3`.
+        crop: string. Which part of a picture of another shape is taken:
+            `"centre"`, or `"random"` for one that changes while training.
+            Defaults to `"centre"`.
+        turn_portrait: bool. Whether pictures higher than wide are turned on
+            their side, with `"portrait"` 1, for a target that is wider than
+            high. Defaults to `False`.
+
+    Returns:
+        A `PictureSource`: `len(source)`, and `source[i]` is a dict with
+        `"images"` and, where the data has them, `"labels"`, `"captions"` and
+        `"portrait"`.
+
+    Raises:
+        InputError: if there are no such data. `MissingSplitError` if they
+            have no such split.
+
+    Example:
+    >>> source = keras_simple_diffusion.data.open_data("photos.zip", 64)
+    >>> batches = keras_simple_diffusion.data.training_batches(source, 32)
+    """
+    if name == "digits":
+        images, labels = load_digits(image_size, split)
+        return ArraySource(images, labels, [str(digit) for digit in range(10)])
+    decoder = Decoder(image_size, num_channels, turn_portrait)
+    if str(name).startswith("tfds:"):
+        return TFDSSource(name.removeprefix("tfds:"), split, decoder, crop)
+    return FileSource(list_pictures(name, split), decoder, crop)
+
+
+Pictures = collections.namedtuple("Pictures", "images labels class_names")
+Pictures.__doc__ = """Pictures in memory, with their classes.
+
+Args:
+    images: `uint8` array of shape `(N, H, W, C)`.
+    labels: int32 array of shape `(N,)`, or `None` without classes.
+    class_names: list of strings, or `None` without classes.
+"""
+
+
+def load_pictures(path, image_size, split="train", num_channels=3):
+    """Load a folder or zip of pictures into memory.
+
+    `keras_simple_diffusion.data.open_data` reads them from disk instead.
+
+    Folders inside it are classes, in alphabetical order. Where the outermost
+    folders are splits, such as `train` and `test`, one of them is taken; a
+    class has the same number in each. A folder that holds all of it counts
+    for nothing.
+    Pictures are turned upright, cropped to the target's shape around the
+    centre and resized with antialiasing; transparent ones are laid on white
+    and 16-bit ones scaled to 8.
+
+    Args:
+        path: path of a folder or of a `.zip` file.
+        image_size: int, or `(height, width)`.
+        split: string. The split to take: `"train"`, or `"test"` for the
+            held-out one whatever its folder is called, or the folder's name.
+            Defaults to `"train"`, which is everything where there are none.
+        num_channels: int. 3 for colour or 1 for grey. Defaults to `3`.
+
+    Returns:
+        A named tuple `(images, labels, class_names)`: `uint8` of shape
+        `(N, H, W, num_channels)`, int32 of shape `(N,)`, and a list of
+        strings; the last two are `None` if there are no class folders.
+
+    Raises:
+        InputError: if there is no readable picture. A few unreadable ones
+            are skipped, with a warning that names them.
+
+    Example:
+    >>> pictures = keras_simple_diffusion.data.load_pictures("photos", 64)
+    """
+    decoder = Decoder(image_size, num_channels)
+    source = FileSource(list_pictures(path, split), decoder)
+    examples, broken = [], []
+    for index in range(len(source)):
+        try:
+            examples.append(source.decode(index))
+        except UNREADABLE:
+            broken.append(source.name(index))
+    if broken:
+        if not examples:
+            raise InputError(
+                f"None of the {len(source)} pictures of '{path}' can be read: "
+                f"{some_of(broken)}"
+            )
+        warnings.warn(
+            f"{len(broken)} of {len(source)} pictures of '{path}' cannot be "
+            f"read and are skipped: {some_of(broken)}",
+            stacklevel=2,
+        )
+    images = np.stack([example["images"] for example in examples])
+    if source.class_names is None:
+        return Pictures(images, None, None)
+    labels = np.stack([example["labels"] for example in examples])
+    return Pictures(images, labels, source.class_names)
+
+
+_SPLITS = ("all", "train", "test")
+
+
+def load_digits(image_size=32, split="all"):
+    """The 1,797 real handwritten digits that come with scikit-learn.
+
+    They are scanned forms of 43 people at 8 x 8 pixels and 17 levels (UCI
+    "Optical Recognition of Handwritten Digits", CC BY 4.0), white on black,
+    enlarged by bicubic interpolation.
+
+    Args:
+        image_size: int, or `(height, width)`, to resize to. Defaults to `32`.
+        split: string. `"train"` (1,437 digits), `"test"` (360, the same
+            share of each class) or `"all"`. Defaults to `"all"`.
+
+    Returns:
+        A tuple `(images, labels)` of NumPy arrays: `uint8` of shape
+        `(N, height, width, 1)`, and int32 of shape `(N,)`.
+
+    Example:
+    >>> images, labels = keras_simple_diffusion.data.load_digits(32, "train")
+    """
+    if split not in _SPLITS:
+        raise ValueError(
+            f"`split` must be one of {_SPLITS}. Received: split={split!r}"
+        )
+    check_format(image_size, 1)
+    # Slow to import, and not needed by the processes that read other data.
+    from sklearn import datasets
+    from sklearn.model_selection import train_test_split
+
+    digits = datasets.load_digits()
+    labels = digits.target.astype("int32")
+    if isinstance(image_size, int):
+        image_size = (image_size, image_size)
+    height, width = image_size
+    images = np.stack(
+        [
+            np.asarray(
+                Image.fromarray(np.uint8(np.round(image * (255 / 16)))).resize(
+                    (width, height), Image.Resampling.BICUBIC
+                )
+            )
+            for image in digits.images
+        ]
+    )[..., None]
+    if split == "all":
+        return images, labels
+    train, test = train_test_split(
+        np.arange(len(labels)), test_size=360, stratify=labels, random_state=0
+    )
+    chosen = np.sort(train if split == "train" else test)
+    return images[chosen], labels[chosen]
