@@ -26,7 +26,7 @@ demo: $(DEMO_STAMP)
 	  --data digits --preset uvit_digits_16 --minutes 6.5 --output runs/demo
 	KERAS_BACKEND=$(KERAS_BACKEND) $(VENV)/bin/keras-simple-diffusion generate \
 	  --model emoji $(EMOJI) --output runs/demo/emoji.png
-	@echo "Look at the pictures: runs/demo/samples.png, runs/demo/emoji.png"
+	@echo "Look at the images: runs/demo/samples.png, runs/demo/emoji.png"
 
 test: lint $(addprefix test-,$(BACKENDS))
 

@@ -25,9 +25,9 @@ _UVIT = {
 
 @dataclasses.dataclass(frozen=True)
 class Cell:
-    """One training: pictures, network, schedule and loss."""
+    """One training: images, network, schedule and loss."""
 
-    few: bool = False  # Pictures.
+    few: bool = False  # Images.
     image_size: int = 64
     backbone: str = "UViTBackbone"
     network: dict = dataclasses.field(default_factory=lambda: _UVIT)
@@ -146,7 +146,7 @@ TABLES = {
         ),
     ),
     "dropout": Table(
-        "Where dropout starts, of 50 training pictures",
+        "Where dropout starts, of 50 training images",
         "table 3, U-Net, ImageNet 128; here the network begins at 32 pixels",
         (
             ("none", "no_dropout", (3.74, 3.91)),

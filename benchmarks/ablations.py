@@ -5,7 +5,7 @@
         --evaluate-on tensorflow
 
 A queue of the cells of `ablation_cells.py`, each with several seeds: train for
-a fixed number of steps, draw pictures, FID and KID against training and
+a fixed number of steps, draw images, FID and KID against training and
 held-out photographs by the library's own `evaluate`. What is finished is a line
 of `docs/ablations.jsonl`; call again, here or elsewhere, to go on. Several
 queues may share a folder, one a core:
@@ -94,7 +94,7 @@ def run_cell(name, args):
         seconds = time.monotonic() - started
         drawn = draw(model, seed)
         path = args.work / f"{name}-{seed}.zip"
-        measured.write_pictures(drawn, path)
+        measured.write_images(drawn, path)
         sheet = draw_sheet(drawn[:: NUM_IMAGES // 48][:48], columns=12)
         sheet.save(path.with_suffix(".png"))
         scores = measured.measure(

@@ -1,12 +1,12 @@
-"""Tables, plots and pictures of what `ablations.py` has found so far.
+"""Tables, plots and images of what `ablations.py` has found so far.
 
     python benchmarks/ablations_report.py --work runs/ablations
 
-writes `docs/ablations.md` and `.png`, and of the pictures in `--work`
+writes `docs/ablations.md` and `.png`, and of the images in `--work`
 `docs/ablations_TABLE.png`.
 
 Each row is compared with the first of its table: the difference of the mean
-FID against held-out pictures, and that over its standard error from the spread
+FID against held-out images, and that over its standard error from the spread
 between seeds, where both rows have three. What is called a difference are those
 of Welch's t-tests that the procedure of Benjamini and Hochberg lets pass, over
 all tables.
@@ -32,7 +32,7 @@ DOCS = pathlib.Path(__file__).parents[1] / "docs"
 TRAIN, TEST = "fid_train", "fid_test"
 SEEDS = 3  # Below it nothing is claimed.
 LEVEL = 0.05
-DRAWN = 8  # Pictures a row.
+DRAWN = 8  # Images a row.
 _INTRODUCTION = """# Ablations
 
 The paper's tables 2 to 6, and two more, at a size that two CPU cores can
@@ -46,17 +46,17 @@ run: whether its findings show in minutes, too. Every figure here comes from
 {setting}
 
 - Networks are U-ViTs of 0.7 to 4.3 million parameters that predict the clean
-  picture; where the paper's tables are of U-Nets, that is another difference.
+  image; where the paper's tables are of U-Nets, that is another difference.
   Adam at 1e-3, average of decay 0.995, schedules that end at a log-SNR of 4.
 - The 290 photographs are few, the trainings a hundredth of the paper's, and the
-  pictures blurred or broken faces: look at them. FID of 500 pictures is far too
+  images blurred or broken faces: look at them. FID of 500 images is far too
   large, and on the way from blurred blobs to broken faces it rises (in
   [the race](race.md), too). So it tells which cell is ahead after 12,000
-  pictures, hardly which would be best in the end. The paper's FIDs, train /
+  images, hardly which would be best in the end. The paper's FIDs, train /
   eval, are of a million steps.
 - The schedule also decides where the sampler's 16 steps lie.
 - Rows have their mean over seeds ± the standard deviation. *FID train* is
-  against the pictures trained on: few, where dropout is looked at, so that it
+  against the images trained on: few, where dropout is looked at, so that it
   is higher there than the one against the 145 held-out ones.
 - *Difference* is from the first row, in FID held out; then the same over its
   standard error, with the p of Welch's t-test, which takes into account how few
@@ -72,7 +72,7 @@ run: whether its findings show in minutes, too. Every figure here comes from
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--work", type=pathlib.Path, help="for pictures")
+    parser.add_argument("--work", type=pathlib.Path, help="for images")
     args = parser.parse_args()
     lines = (DOCS / "ablations.jsonl").read_text().splitlines()
     cells = collections.defaultdict(list)
@@ -82,7 +82,7 @@ def main():
     comparisons = compare(cells)
     if args.work:
         for name, table in TABLES.items():
-            draw_pictures(args.work, table, sheet_of(name))
+            draw_images(args.work, table, sheet_of(name))
     introduction = _INTRODUCTION.format(
         summary=summarize(cells, comparisons),
         setting=setting_of(next(iter(cells.values()))[0]),
@@ -112,10 +112,10 @@ def setting_of(line):
     versions = ", ".join(f"{k} {v}" for k, v in line["versions"].items())
     return textwrap.fill(
         f"Each cell trains {line['steps']} steps of {line['batch_size']} "
-        "pictures: Caltech-101's 290 aligned training photographs of faces (50 "
+        "images: Caltech-101's 290 aligned training photographs of faces (50 "
         "of them where dropout is looked at), at 64 pixels, for schedules and "
         "the multiscale loss at 128. Then "
-        f"{line['num_images']} pictures are drawn with "
+        f"{line['num_images']} images are drawn with "
         f"{line['sampling_steps']} steps of DPM-Solver++. "
         f"({versions}; {line['device']}.)",
         width=80,
@@ -235,8 +235,8 @@ def spread(runs, key, scale=1):
     return text
 
 
-def draw_pictures(work, table, path):
-    """The first pictures of each row's first seed, a row each."""
+def draw_images(work, table, path):
+    """The first images of each row's first seed, a row each."""
     rows = [
         (label, work / f"{cell}-0.zip")
         for label, cell, _ in table.rows
@@ -244,7 +244,7 @@ def draw_pictures(work, table, path):
     ]
     if rows:
         labels, files = zip(*rows, strict=True)
-        drawn = [measured.read_pictures(file, DRAWN) for file in files]
+        drawn = [measured.read_images(file, DRAWN) for file in files]
         sheet = draw_sheet(
             np.concatenate(drawn), columns=DRAWN, row_names=list(labels)
         )

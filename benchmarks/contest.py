@@ -125,7 +125,7 @@ def report(args, facts, seconds):
             operations *= fact.get("steps", STEPS)
             operations *= 2 if fact.get("guided", args.guidance != 1.0) else 1
         rows[name] = {
-            "pictures_per_second": round(float(rate), 3),
+            "images_per_second": round(float(rate), 3),
             "seconds": [round(float(v), 4) for v in values],
             **turns.ratio(values, seconds[base]),
             "gmacs_per_second": round(float(operations), 1),
@@ -188,7 +188,7 @@ def main():
     )
     for name, row in found["rows"].items():
         print(
-            f"{name:24}{row['pictures_per_second']:10.2f} pictures/s"
+            f"{name:24}{row['images_per_second']:10.2f} images/s"
             f"{row['ratio']:8.3f} {row['quartiles']}"
             f"{row['share_of_matmul']:8.2f} of matmul{row['peak_mib']:7} MiB"
         )

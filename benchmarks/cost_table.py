@@ -5,7 +5,7 @@
 Networks are built on PyTorch's meta device: their weights take no memory, so
 a laptop can do it. Multiply-accumulates come from the library's own counter
 and, beside it, from PyTorch's; activations are what PyTorch's autograd keeps
-for the backward pass of one picture under `mixed_bfloat16`.
+for the backward pass of one image under `mixed_bfloat16`.
 """
 
 import os
@@ -78,7 +78,7 @@ def build(name, **overrides):
 
 
 def zeros(backbone):
-    """One picture's inputs on the meta device."""
+    """One image's inputs on the meta device."""
     inputs = {}
     for name, tensor in backbone.input.items():
         shape = [1] + [n or CONTEXT_LENGTH for n in tensor.shape[1:]]
@@ -120,7 +120,7 @@ def _drop(x, rate, seed):
 
 
 def activation_bytes(backbone):
-    """Bytes that autograd keeps of one picture, without those of weights."""
+    """Bytes that autograd keeps of one image, without those of weights."""
     weights = {w.value.untyped_storage()._cdata for w in backbone.weights}
     # Copies of kernels, in half precision or another layout.
     kernels = {tuple(sorted(w.shape)) for w in backbone.weights}
@@ -259,7 +259,7 @@ def table_5():
 PAGE = """# Parameters, cost and memory
 
 Written by `python benchmarks/cost_table.py`, with {versions}.
-Cost is that of one forward pass of one picture, in multiply-accumulates
+Cost is that of one forward pass of one image, in multiply-accumulates
 (MACs), which the papers call FLOPs. A training step costs three times as
 much. Texts have {context_length} tokens.
 
@@ -286,7 +286,7 @@ much. Texts have {context_length} tokens.
 
 - Weights are counted at bfloat16 (2 bytes) for generation, and in training at
   20 bytes: weight, gradient, Adam's two moments and the average in float32.
-- Activations are what PyTorch's autograd keeps for one picture in a training
+- Activations are what PyTorch's autograd keeps for one image in a training
   step under `mixed_bfloat16` without rematerialisation, measured; XLA keeps
   less where it fuses.
 - Intensity is FLOPs for each byte moved at a batch of {batch_size}, by height
@@ -340,7 +340,7 @@ def main():
                 "configuration",
                 "weights (GB)",
                 "training state (GB)",
-                "activations a picture (GB)",
+                "activations an image (GB)",
                 "intensity by level",
             ),
             costs,
@@ -354,7 +354,7 @@ def main():
                 "downsampling",
                 "parameters (M)",
                 "MACs (G)",
-                "activations a picture (GB)",
+                "activations an image (GB)",
                 "paper: speed",
             ),
             table_5(),

@@ -1,12 +1,12 @@
-"""Pictures a second of the data pipeline, beside what training consumes.
+"""Images a second of the data pipeline, beside what training consumes.
 
-    KERAS_BACKEND=jax python benchmarks/data_pipeline.py --data pictures.zip
+    KERAS_BACKEND=jax python benchmarks/data_pipeline.py --data images.zip
 
 The pipeline alone (read, decode, crop, resize, flip, stack) and training steps
-on pictures in memory are measured in turn in one process, and their medians
+on images in memory are measured in turn in one process, and their medians
 compared. Then training is fed by the pipeline, and the share of time that it
-waits for pictures is told. At last the memory of this process is read while
-20,000 pictures go through the pipeline.
+waits for images is told. At last the memory of this process is read while
+20,000 images go through the pipeline.
 """
 
 import argparse
@@ -78,8 +78,8 @@ def resident_megabytes():
     return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
 
 
-def memory_along(iterator, batch_size, num_pictures):
-    batches = -(-num_pictures // batch_size)
+def memory_along(iterator, batch_size, num_images):
+    batches = -(-num_images // batch_size)
     marks = {round(batches * share / 10) for share in range(1, 11)}
     memory = []
     for count in range(1, batches + 1):
@@ -99,7 +99,7 @@ def main():
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--batches", type=int, default=40)
     parser.add_argument("--steps", type=int, default=1)
-    parser.add_argument("--pictures", type=int, default=20_000)
+    parser.add_argument("--images", type=int, default=20_000)
     args = parser.parse_args()
 
     def batches():
@@ -121,7 +121,7 @@ def main():
     model.fit(
         fed, steps_per_epoch=13, shuffle=False, verbose=0, callbacks=[waiting]
     )
-    memory = memory_along(iterator, args.batch_size, args.pictures)
+    memory = memory_along(iterator, args.batch_size, args.images)
     report = {
         "backend": keras.config.backend(),
         "delivered_per_second": round(np.median(delivered)),

@@ -3,7 +3,7 @@
     python benchmarks/digits_quality.py --model runs/demo
 
 A support vector machine trained on the real training digits reads the
-generated ones. The distance to the nearest training picture tells copies from
+generated ones. The distance to the nearest training image tells copies from
 new digits, the spread within a class tells variety from collapse; both stand
 beside those of real held-out digits.
 """

@@ -48,7 +48,7 @@ class DigitsReader:
         return self.classifier.predict(self._flat(images))
 
     def to_keras(self):
-        """The same classifier as a Keras model of pictures in [0, 255].
+        """The same classifier as a Keras model of images in [0, 255].
 
         Its outputs are the votes of the classes in all pairs of them.
         """
@@ -91,40 +91,40 @@ class DigitsReader:
             A dict from the measure's name to a pair of floats, of the
             generated and of the held-out digits.
         """
-        pictures = self._flat(images)
+        images = self._flat(images)
         return {
             "read as the digit asked for": (
-                self.classifier.score(pictures, labels),
+                self.classifier.score(images, labels),
                 self.classifier.score(self.test, self.test_labels),
             ),
-            "distance to the nearest training picture": (
-                self._nearest(pictures),
+            "distance to the nearest training image": (
+                self._nearest(images),
                 self._nearest(self.test),
             ),
             "spread within a class": (
-                self._spread(pictures, labels),
+                self._spread(images, labels),
                 self._spread(self.test, self.test_labels),
             ),
             "Fréchet distance to held-out digits": (
-                self._frechet(pictures),
+                self._frechet(images),
                 self._frechet(self.train),
             ),
         }
 
-    def _nearest(self, pictures):
-        return float(distances(pictures, self.train).min(axis=1).mean())
+    def _nearest(self, images):
+        return float(distances(images, self.train).min(axis=1).mean())
 
-    def _frechet(self, pictures):
+    def _frechet(self, images):
         """Over the classifier's ten decision values."""
         decide = self.classifier.decision_function
-        return frechet(decide(pictures), decide(self.test))
+        return frechet(decide(images), decide(self.test))
 
     @staticmethod
-    def _spread(pictures, labels):
-        """Mean distance between two pictures of one class."""
+    def _spread(images, labels):
+        """Mean distance between two images of one class."""
         values = []
         for label in np.unique(labels):
-            chosen = pictures[labels == label]
+            chosen = images[labels == label]
             pairs = distances(chosen, chosen)[np.triu_indices(len(chosen), 1)]
             values.append(pairs.mean())
         return float(np.mean(values))

@@ -1,9 +1,9 @@
 """EfficientNet-Lite0 as a Keras model, with weights from a `.npz` file.
 
     python benchmarks/efficientnet_lite0.py --weights W.npz \
-        --pictures imagenette_64.zip
+        --images imagenette_64.zip
 
-prints the share of Imagenette's pictures that it names rightly, among the
+prints the share of Imagenette's images that it names rightly, among the
 1,000 classes of ImageNet.
 """
 
@@ -29,7 +29,7 @@ def efficientnet_lite0(path):
         path: string, the `.npz` file.
 
     Returns:
-        A tuple of two `keras.Model`s of pictures of shape
+        A tuple of two `keras.Model`s of images of shape
         `(B, 224, 224, 3)`, RGB in [0, 255]: to `(B, 1000)`, logits, and to
         `(B, 1280)`.
     """
@@ -77,10 +77,10 @@ def efficientnet_lite0(path):
     return keras.Model(inputs, logits), keras.Model(inputs, features)
 
 
-def resize(pictures):
-    """`uint8` pictures as float32 ones of the network's size."""
+def resize(images):
+    """`uint8` images as float32 ones of the network's size."""
     return keras.ops.image.resize(
-        np.asarray(pictures, "float32"),
+        np.asarray(images, "float32"),
         (SIZE, SIZE),
         "bicubic",
         data_format="channels_last",
@@ -88,19 +88,19 @@ def resize(pictures):
 
 
 def main():
-    from keras_simple_diffusion.data.loading import load_pictures
+    from keras_simple_diffusion.data.loading import load_images
 
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--weights", required=True)
-    parser.add_argument("--pictures", required=True)
+    parser.add_argument("--images", required=True)
     parser.add_argument("--every", type=int, default=20)
     args = parser.parse_args()
     network, _ = efficientnet_lite0(args.weights)
-    pictures = load_pictures(args.pictures, (64, 64), "val")
-    labels = np.array(_IMAGENETTE)[pictures.labels][:: args.every]
-    images = resize(pictures.images[:: args.every])
+    images = load_images(args.images, (64, 64), "val")
+    labels = np.array(_IMAGENETTE)[images.labels][:: args.every]
+    images = resize(images.images[:: args.every])
     found = network.predict(images, batch_size=32, verbose=0).argmax(-1)
-    print(f"{(found == labels).mean():.3f} of {len(labels)} pictures")
+    print(f"{(found == labels).mean():.3f} of {len(labels)} images")
 
 
 if __name__ == "__main__":

@@ -1,17 +1,17 @@
-"""Does a text-to-image model draw what it is asked? Nearest real pictures.
+"""Does a text-to-image model draw what it is asked? Nearest real images.
 
-    python benchmarks/emoji_retrieval.py --model emoji --pictures emoji \
+    python benchmarks/emoji_retrieval.py --model emoji --images emoji \
         --network efficientnet_lite0_imagenet_fp16.npz --output docs
 
-`--pictures` is the folder of `hold_out.py --compositions`. For names of the
-training split the model draws one picture each, with several guidance scales.
-A picture counts as right if the nearest real one, of both splits, is of a name
+`--images` is the folder of `hold_out.py --compositions`. For names of the
+training split the model draws one image each, with several guidance scales.
+An image counts as right if the nearest real one, of both splits, is of a name
 with the same noun: the last word before "with", "in" and the like, without
 skin tones ("crying cat": cat). Nearest means the smallest squared distance of
 pixels, or the largest cosine of EfficientNet-Lite0's features.
 
-Beside it: chance, the share of all real pictures that have the noun, and the
-score of the real held-out pictures, each looked up among the others.
+Beside it: chance, the share of all real images that have the noun, and the
+score of the real held-out images, each looked up among the others.
 """
 
 import argparse
@@ -39,31 +39,31 @@ def noun_of(caption):
 
 
 def read_split(folder, size):
-    """Pictures, `uint8` of shape `(N, size, size, 3)`, and their names."""
+    """Images, `uint8` of shape `(N, size, size, 3)`, and their names."""
     rows = (folder / "metadata.jsonl").read_text().splitlines()
     rows = [json.loads(row) for row in rows]
-    pictures = []
+    images = []
     for row in rows:
         with Image.open(folder / row["file_name"]) as image:
             image = image.convert("RGB").resize((size, size), Image.BOX)
-            pictures.append(np.asarray(image))
-    return np.stack(pictures), [row["text"] for row in rows]
+            images.append(np.asarray(image))
+    return np.stack(images), [row["text"] for row in rows]
 
 
 class Spaces:
-    """What pictures are compared in."""
+    """What images are compared in."""
 
     def __init__(self, path):
         _, self.network = efficientnet_lite0.efficientnet_lite0(path)
 
-    def embed(self, pictures):
+    def embed(self, images):
         """Dict of arrays of shape `(N, D)`; a larger product is nearer."""
-        pixels = pictures.reshape(len(pictures), -1).astype("float32") / 255
+        pixels = images.reshape(len(images), -1).astype("float32") / 255
         features = [
             self.network.predict(
-                efficientnet_lite0.resize(pictures[i : i + 64]), verbose=0
+                efficientnet_lite0.resize(images[i : i + 64]), verbose=0
             )
-            for i in range(0, len(pictures), 64)
+            for i in range(0, len(images), 64)
         ]
         features = np.concatenate(features)
         features /= np.linalg.norm(features, axis=1, keepdims=True)
@@ -71,7 +71,7 @@ class Spaces:
 
 
 def nearest(found, real, without_self=None):
-    """Index of the nearest real picture, other than `without_self` if given."""
+    """Index of the nearest real image, other than `without_self` if given."""
     squares = (real**2).sum(1) - 2 * found @ real.T
     if without_self is not None:
         squares[np.arange(len(found)), without_self] = np.inf
@@ -81,7 +81,7 @@ def nearest(found, real, without_self=None):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--model", required=True)
-    parser.add_argument("--pictures", type=pathlib.Path, required=True)
+    parser.add_argument("--images", type=pathlib.Path, required=True)
     parser.add_argument("--network", required=True)
     parser.add_argument("--output", type=pathlib.Path, required=True)
     parser.add_argument("--names", type=int, default=200)
@@ -92,14 +92,14 @@ def main():
     args = parser.parse_args()
     model = ksd.models.TextToImage.from_preset(args.model)
     size = model.backbone.image_shape[0]
-    seen, names = read_split(args.pictures / "train", size)
-    held_out, other_names = read_split(args.pictures / "test", size)
+    seen, names = read_split(args.images / "train", size)
+    held_out, other_names = read_split(args.images / "test", size)
     nouns = np.array([noun_of(name) for name in names + other_names])
     spaces = Spaces(args.network)
     real = spaces.embed(np.concatenate([seen, held_out]))
     own = np.arange(len(seen), len(nouns))
     report = {
-        "real held-out pictures": {
+        "real held-out images": {
             space: float(
                 np.mean(
                     nouns[nearest(vectors[own], vectors, own)] == nouns[own]
@@ -112,7 +112,7 @@ def main():
     chance = [(nouns == nouns[i]).mean() for i in asked]
     report["chance"] = float(np.mean(chance))
     for scale in args.guidance:
-        pictures = model.generate(
+        images = model.generate(
             [names[i] for i in asked],
             num_steps=args.steps,
             guidance_scale=scale,
@@ -122,7 +122,7 @@ def main():
             space: float(
                 np.mean(nouns[nearest(vectors, real[space])] == nouns[asked])
             )
-            for space, vectors in spaces.embed(pictures).items()
+            for space, vectors in spaces.embed(images).items()
         }
     report["names"] = args.names
     report["steps"] = args.steps

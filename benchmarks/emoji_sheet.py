@@ -1,12 +1,12 @@
 """A sheet of 64 prompts for the model of emoji: seen names, and unseen ones.
 
     KERAS_BACKEND=tensorflow python benchmarks/emoji_sheet.py --model emoji \
-        --pictures emoji --output docs/emoji.png
+        --images emoji --output docs/emoji.png
 
-`--pictures` is the folder of `hold_out.py --compositions`. The upper half asks
+`--images` is the folder of `hold_out.py --compositions`. The upper half asks
 for names of the training split, the lower half for held-out combinations of a
 name and its skin tone or colour, which are marked with a star. Names are drawn
-at random, and every picture is the first one drawn.
+at random, and every image is the first one drawn.
 """
 
 import argparse
@@ -25,20 +25,20 @@ _HALF, _COLUMNS = 32, 8
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--model", required=True)
-    parser.add_argument("--pictures", type=pathlib.Path, required=True)
+    parser.add_argument("--images", type=pathlib.Path, required=True)
     parser.add_argument("--output", required=True)
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     model = ksd.models.TextToImage.from_preset(args.model)
     size = model.backbone.image_shape[0]
-    _, seen = read_split(args.pictures / "train", size)
-    _, held_out = read_split(args.pictures / "test", size)
+    _, seen = read_split(args.images / "train", size)
+    _, held_out = read_split(args.images / "test", size)
     chosen = random.Random(args.seed)
     names = chosen.sample(seen, _HALF)
     combined = chosen.sample(list(filter(is_composed, held_out)), _HALF)
-    pictures = model.generate(names + combined, seed=args.seed)
+    images = model.generate(names + combined, seed=args.seed)
     captions = names + [f"*{name}" for name in combined]
-    sheet = draw_sheet(pictures, _COLUMNS, captions, cell=128)
+    sheet = draw_sheet(images, _COLUMNS, captions, cell=128)
     sheet.quantize(256).save(args.output)
 
 

@@ -1,11 +1,11 @@
-"""Memory of an evaluation, of few pictures and of many.
+"""Memory of an evaluation, of few images and of many.
 
     KERAS_BACKEND=tensorflow python benchmarks/evaluation_memory.py \
-        --pictures imagenette_64.zip --weights inception2015_fid_fp32.npz
+        --images imagenette_64.zip --weights inception2015_fid_fp32.npz
 
-Pictures of the training split, repeated where they are not enough, are
+Images of the training split, repeated where they are not enough, are
 measured against those of the other split, in a process for each number of
-pictures and each choice of metrics. The peak of its memory is told.
+images and each choice of metrics. The peak of its memory is told.
 """
 
 import argparse
@@ -38,9 +38,9 @@ def work(args):
     from keras_simple_diffusion import evaluation
 
     warnings.filterwarnings("ignore", "A Fréchet distance of")
-    source = ksd.data.open_data(args.pictures, 64, "train")
+    source = ksd.data.open_data(args.images, 64, "train")
     network = ksd.metrics.InceptionFeatures(args.weights)
-    real = ksd.data.open_data(args.pictures, 64, "test")
+    real = ksd.data.open_data(args.images, 64, "test")
     reference = evaluation.reference_features(real, network, args.cache)
     folder = pathlib.Path(args.cache) / f"train-{args.count}"
     shards = evaluation.FeatureShards(folder, args.count)
@@ -56,7 +56,7 @@ def work(args):
     print(
         json.dumps(
             {
-                "pictures": args.count,
+                "images": args.count,
                 "metrics": args.choice,
                 "peak_mib": round(peak),
                 "seconds_of_features": round(drawn),
@@ -70,7 +70,7 @@ def work(args):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--pictures", required=True)
+    parser.add_argument("--images", required=True)
     parser.add_argument("--weights", required=True)
     parser.add_argument("--counts", default="1000,10000")
     parser.add_argument("--cache", help="kept features; default: none")

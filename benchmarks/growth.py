@@ -2,8 +2,8 @@
 
     KERAS_BACKEND=jax python benchmarks/growth.py --output docs
 
-The small U-ViT of `contest.py` grows in one way at a time: pictures a step,
-size of the pictures (with the wavelet in front, so that the network below
+The small U-ViT of `contest.py` grows in one way at a time: images a step,
+size of the images (with the wavelet in front, so that the network below
 stays the same), transformer blocks, width of the transformer. All networks are
 in one process and take turns. One plot each: seconds of a step, the
 multiply-accumulates at the rate of the series' best point, and the seconds of
@@ -38,10 +38,10 @@ def series(scale):
 
     batch = 4 * scale
     return {
-        "pictures a step": [
+        "images a step": [
             (n, n, base) for n in (batch // 4, batch // 2, batch, 2 * batch)
         ],
-        "size of the pictures": [
+        "size of the images": [
             (factor * size, batch, resolution(factor)) for factor in (1, 2, 4)
         ],
         "transformer blocks": [

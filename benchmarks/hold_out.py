@@ -1,11 +1,11 @@
-"""Unpack a zip of pictures, some of them into a held-out split.
+"""Unpack a zip of images, some of them into a held-out split.
 
-    python benchmarks/hold_out.py --pictures noto_emoji_128.zip --output emoji
+    python benchmarks/hold_out.py --images noto_emoji_128.zip --output emoji
 
 The folder has the splits `train` and `test`, as `train --data` takes them,
 with the captions of the zip's `metadata.jsonl` files in a file of each.
 
-Every n-th picture is held out. With `--compositions` every third picture
+Every n-th image is held out. With `--compositions` every third image
 whose caption names a skin tone or a colour is held out instead, if its colours
 and its other words are all seen in training, together with `--names` others
 drawn at random: so it can be told whether a model puts together what it has
@@ -26,13 +26,13 @@ _COLOURS = set("red orange yellow green blue purple brown black white".split())
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--pictures", required=True)
+    parser.add_argument("--images", required=True)
     parser.add_argument("--output", type=pathlib.Path, required=True)
     parser.add_argument("--every", type=int, default=12)
     parser.add_argument("--compositions", action="store_true")
     parser.add_argument("--names", type=int, default=300)
     args = parser.parse_args()
-    with zipfile.ZipFile(args.pictures) as file:
+    with zipfile.ZipFile(args.images) as file:
         names = sorted(
             name for name in file.namelist() if name.endswith((".jpg", ".png"))
         )
@@ -53,26 +53,26 @@ def main():
         path = args.output / split / "metadata.jsonl"
         path.write_text("".join(lines))
     print(
-        f"{len(names) - len(held_out)} pictures to train on and "
+        f"{len(names) - len(held_out)} images to train on and "
         f"{len(held_out)} held out are in {args.output}"
     )
 
 
 def read_captions(file):
-    """Captions of a zip by the names of its pictures."""
+    """Captions of a zip by the names of its images."""
     captions = {}
     for name in file.namelist():
         path = pathlib.PurePosixPath(name)
         if path.name == "metadata.jsonl":
             for line in file.read(name).decode().splitlines():
                 row = json.loads(line)
-                picture = str(path.parent / row["file_name"])
-                captions[picture] = row["text"]
+                image = str(path.parent / row["file_name"])
+                captions[image] = row["text"]
     return captions
 
 
 def compositions(names, captions, num_others, seed=0):
-    """Names of the pictures to hold out."""
+    """Names of the images to hold out."""
     composed = [name for name in names if is_composed(captions[name])]
     held_out = set(composed[::3])
     # What is named only once cannot be put together from what was seen.

@@ -1,9 +1,9 @@
-"""Pictures a second of Inception: ours on each backend, and torch-fidelity's.
+"""Images a second of Inception: ours on each backend, and torch-fidelity's.
 
     python benchmarks/inception_speed.py --weights inception2015_fid_fp32.npz
 
 Each contender is a process of its own, with all cores. They take turns on the
-same pictures. `torchscript` is torch-fidelity's network, traced and frozen;
+same images. `torchscript` is torch-fidelity's network, traced and frozen;
 ratios are of seconds over its. Needs
 `pip install --no-deps torch-fidelity`.
 """
@@ -21,7 +21,7 @@ BATCH = 32
 
 
 def contender(name, weights):
-    """A function of pictures."""
+    """A function of images."""
     if name in ("tensorflow", "jax", "torch"):
         os.environ["KERAS_BACKEND"] = name
         import keras_simple_diffusion as ksd
@@ -36,8 +36,8 @@ def contender(name, weights):
         example = torch.zeros(BATCH, 3, 64, 64, dtype=torch.uint8)
         network = torch.jit.freeze(torch.jit.trace(network, example))
 
-    def features(pictures):
-        channels_first = pictures.transpose(0, 3, 1, 2).copy()
+    def features(images):
+        channels_first = images.transpose(0, 3, 1, 2).copy()
         with torch.inference_mode():
             parts = torch.split(torch.from_numpy(channels_first), BATCH)
             return torch.cat([network(part)[0] for part in parts]).numpy()
@@ -48,14 +48,14 @@ def contender(name, weights):
 def work(name, args):
     function = contender(name, args.weights)
     rng = np.random.default_rng(0)
-    pictures = rng.integers(0, 256, (args.pictures, 64, 64, 3), "uint8")
-    turns.serve(lambda: function(pictures))
+    images = rng.integers(0, 256, (args.images, 64, 64, 3), "uint8")
+    turns.serve(lambda: function(images))
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--weights", required=True)
-    parser.add_argument("--pictures", type=int, default=64)
+    parser.add_argument("--images", type=int, default=64)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--contenders", default=",".join(CONTENDERS))
     parser.add_argument("--worker", help=argparse.SUPPRESS)
@@ -67,15 +67,15 @@ def main():
     _, seconds = turns.take_turns(names, args.rounds)
     report = {
         name: {
-            "pictures_per_second": round(
-                float(args.pictures / np.median(values)), 1
+            "images_per_second": round(
+                float(args.images / np.median(values)), 1
             ),
             **turns.ratio(values, seconds["torchscript"]),
         }
         for name, values in seconds.items()
     }
     facts = {
-        "pictures": args.pictures,
+        "images": args.images,
         "rounds": args.rounds,
         "cpus": os.cpu_count(),
         "machine": f"{platform.machine()}, {platform.system()}",

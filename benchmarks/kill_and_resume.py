@@ -27,7 +27,7 @@ import keras_simple_diffusion as ksd
 from keras_simple_diffusion.training.checkpoint import Checkpoints
 from keras_simple_diffusion.training.reporting import read_history
 
-CLOCKED = ("seconds", "pictures_per_second", "waiting")
+CLOCKED = ("seconds", "images_per_second", "waiting")
 
 
 def write_preset(folder, kind):

@@ -1,4 +1,4 @@
-"""Scores of drawn pictures, by the library's `evaluate`."""
+"""Scores of drawn images, by the library's `evaluate`."""
 
 import json
 import os
@@ -13,32 +13,32 @@ from PIL import Image
 INCEPTION = "inception2015_fid_fp32.npz"
 
 
-def write_pictures(pictures, path):
-    """Write `uint8` pictures `(N, H, W, 3)` to a zip."""
+def write_images(images, path):
+    """Write `uint8` images `(N, H, W, 3)` to a zip."""
     with zipfile.ZipFile(path, "w") as file:
-        for index, picture in enumerate(pictures):
+        for index, image in enumerate(images):
             with file.open(f"{index:05}.png", "w") as entry:
-                Image.fromarray(picture).save(entry, "PNG")
+                Image.fromarray(image).save(entry, "PNG")
 
 
-def read_pictures(path, count):
-    """The first pictures of a zip, an array `(count, H, W, 3)`."""
-    pictures = []
+def read_images(path, count):
+    """The first images of a zip, an array `(count, H, W, 3)`."""
+    images = []
     with zipfile.ZipFile(path) as file:
         for name in sorted(file.namelist())[:count]:
             with file.open(name) as entry:
-                pictures.append(np.asarray(Image.open(entry)))
-    return np.stack(pictures)
+                images.append(np.asarray(Image.open(entry)))
+    return np.stack(images)
 
 
 def measure(path, data, weights, backend=None):
-    """FID and KID of a zip of pictures against both splits of a data set.
+    """FID and KID of a zip of images against both splits of a data set.
 
     The report of `evaluate` lies beside the zip.
 
     Args:
         path: path of the zip.
-        data: path of the real pictures.
+        data: path of the real images.
         weights: path of Inception's weights.
         backend: string, or `None` for this process's.
 
@@ -46,7 +46,7 @@ def measure(path, data, weights, backend=None):
         A dict, such as `{"fid_train": 50.0, ...}`.
     """
     report = path.with_suffix(".json")
-    # There may be those of other pictures of this name.
+    # There may be those of other images of this name.
     report.unlink(missing_ok=True)
     shutil.rmtree(path.with_suffix(".features"), ignore_errors=True)
     command = [sys.executable, "-m", "keras_simple_diffusion", "evaluate"]

@@ -1,7 +1,7 @@
 """FID, KID, precision and recall of real photographs, beside other tools'.
 
     KERAS_BACKEND=tensorflow python benchmarks/metric_agreement.py \
-        --pictures imagenette_64.zip --weights inception2015_fid_fp32.npz
+        --images imagenette_64.zip --weights inception2015_fid_fp32.npz
 
 The metrics of two sets of real photographs, from the same features: with
 torch-fidelity's functions, and the Fréchet distance with SciPy's root of a
@@ -74,12 +74,12 @@ def fidelitys(a, b):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--pictures", required=True)
+    parser.add_argument("--images", required=True)
     parser.add_argument("--weights", required=True)
     parser.add_argument("--count", type=int, default=1000)
     args = parser.parse_args()
-    pictures = [
-        read(args.pictures, split, args.count) for split in ("train", "test")
+    images = [
+        read(args.images, split, args.count) for split in ("train", "test")
     ]
     started = time.perf_counter()
     sets = {}
@@ -87,7 +87,7 @@ def main():
         network = ksd.metrics.InceptionFeatures(
             args.weights, batch_size=batch_size
         )
-        sets[batch_size] = [network(p) for p in pictures]
+        sets[batch_size] = [network(p) for p in images]
     seconds = time.perf_counter() - started
     base = ours(*sets[32])
     report = {"ours": base}
@@ -100,7 +100,7 @@ def main():
             key: {"value": value, "relative": abs(value / base[key] - 1)}
             for key, value in other.items()
         }
-    report["pictures_per_second"] = round(4 * args.count / seconds, 1)
+    report["images_per_second"] = round(4 * args.count / seconds, 1)
     report["backend"] = keras.config.backend()
     report["count"] = args.count
     print(json.dumps(report, indent=1))

@@ -1,7 +1,7 @@
-"""How the metrics answer to what is wrong with pictures.
+"""How the metrics answer to what is wrong with images.
 
     KERAS_BACKEND=tensorflow python benchmarks/metric_sensitivity.py \
-        --pictures imagenette_64.zip --weights inception2015_fid_fp32.npz \
+        --images imagenette_64.zip --weights inception2015_fid_fp32.npz \
         --output docs/metric_sensitivity
 
 Held-out photographs are made worse, more and more: noise, blur, JPEG, a shift
@@ -58,7 +58,7 @@ def shifted(images, labels, strength):
 
 
 def few_classes(images, labels, strength):
-    """As many pictures of few classes as of all, none of them twice."""
+    """As many images of few classes as of all, none of them twice."""
     kept = images[labels < strength]
     return kept[np.linspace(0, len(kept) - 1, _OF_CLASSES).round().astype(int)]
 
@@ -112,18 +112,18 @@ def plot(rows, path):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--pictures", required=True)
+    parser.add_argument("--images", required=True)
     parser.add_argument("--weights", required=True)
     parser.add_argument("--output", required=True, type=pathlib.Path)
     parser.add_argument("--count", type=int, default=1000)
     args = parser.parse_args()
     warnings.filterwarnings("ignore", "A Fréchet distance of")
     network = ksd.metrics.InceptionFeatures(args.weights)
-    real = network(read(args.pictures, "train", args.count)[0])
+    real = network(read(args.images, "train", args.count)[0])
     statistics = ksd.metrics.FeatureStatistics(real.shape[1])
     statistics.add(real)
-    test = read(args.pictures, "test", args.count)
-    whole = read(args.pictures, "test", None)
+    test = read(args.images, "test", args.count)
+    whole = read(args.images, "test", None)
     lines = args.output.with_suffix(".jsonl")
     rows = []
     if lines.exists():
@@ -134,8 +134,8 @@ def main():
                 (r["kind"], r["strength"]) == (kind, strength) for r in rows
             ):
                 continue
-            pictures = whole if change is few_classes else test
-            features = network(change(*pictures, strength))
+            images = whole if change is few_classes else test
+            features = network(change(*images, strength))
             row = {
                 "kind": kind,
                 "strength": strength,
@@ -152,7 +152,7 @@ def main():
             chosen.sort(key=lambda r: strengths.index(r["strength"]))
             values = np.array([r[metric] for r in chosen])
             worse = np.diff(values) * (1 if metric == "fid" else -1)
-            # Shares of pictures have the noise of their number.
+            # Shares of images have the noise of their number.
             noise = 0.0
             if metric != "fid":
                 counts = np.array([r["count"] for r in chosen])

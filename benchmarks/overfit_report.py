@@ -1,4 +1,4 @@
-"""Table and picture of the results of `overfit_twins.py`.
+"""Table and image of the results of `overfit_twins.py`.
 
     python benchmarks/overfit_report.py --results docs/overfit
 
@@ -22,16 +22,16 @@ PAGE = """# Every configuration learns
 Each of the papers' configurations, a tenth as wide (the first level at least
 24, or 64 behind a downsampling by 4), with its own schedule and loss but
 without dropout, trains on 16 photographs of Imagenette at 64 pixels until it
-knows them, for at most 300 steps of 16, 32 or 48 pictures. It knows them when,
+knows them, for at most 300 steps of 16, 32 or 48 images. It knows them when,
 at a log-SNR of -5, where a signal of 1 stands beside noise of 12, its error is
 below 0.85 times that of a Wiener filter with the spectra of the other
 photographs, the best that a linear denoiser can do that does not know them.
 Errors are root mean squares of the [-1, 1] range; the filter's is
 {wiener}.
 One needed a second seed: uvit_imagenet_128 on PyTorch with `--seed 1`; with
-seed 0 its error was 0.346 (48 pictures a step) and 0.351 (64) after 300 steps.
+seed 0 its error was 0.346 (48 images a step) and 0.351 (64) after 300 steps.
 
-`python benchmarks/overfit_twins.py --backend BACKEND --pictures
+`python benchmarks/overfit_twins.py --backend BACKEND --images
 imagenette_64.zip --output docs/overfit --batch-size 32`, then `python
 benchmarks/overfit_report.py --results docs/overfit`; Keras {keras}, 2 CPUs.
 

@@ -1,18 +1,18 @@
-"""Each built-in configuration, a tenth as wide, learns 16 pictures by heart.
+"""Each built-in configuration, a tenth as wide, learns 16 images by heart.
 
 The twin has the configuration's topology, schedule and loss, at 64 pixels,
 without dropout. It trains on the same 16 photographs at every step; then it
 denoises them at three noise levels. What there is to beat is the best linear
 denoiser, a Wiener filter with the spectra of the other photographs: where
-nearly nothing of a picture is left in the noise, only a network that knows
-the picture does better. Training stops when it does so by a margin at the
+nearly nothing of an image is left in the noise, only a network that knows
+the image does better. Training stops when it does so by a margin at the
 noisiest level.
 
-    python benchmarks/overfit_twins.py --pictures imagenette_64.zip \
+    python benchmarks/overfit_twins.py --images imagenette_64.zip \
         --output docs/overfit --backend tensorflow
 
 One sheet a configuration: the originals, then for each log-SNR the denoised
-pictures. One JSON line a configuration, appended, so that an interrupted run
+images. One JSON line a configuration, appended, so that an interrupted run
 goes on with the next; what was not learned is tried again.
 """
 
@@ -40,7 +40,7 @@ LEARNED = 0.85
 
 def arguments():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--pictures", required=True)
+    parser.add_argument("--images", required=True)
     parser.add_argument("--output", required=True)
     parser.add_argument("--backend", default="tensorflow")
     parser.add_argument("--steps", type=int, default=300)
@@ -60,7 +60,7 @@ from keras import ops  # noqa: E402
 from PIL import Image  # noqa: E402
 
 import keras_simple_diffusion as ksd  # noqa: E402
-from keras_simple_diffusion.data.loading import load_pictures  # noqa: E402
+from keras_simple_diffusion.data.loading import load_images  # noqa: E402
 from keras_simple_diffusion.utils import presets  # noqa: E402
 
 
@@ -76,7 +76,7 @@ def twin_of(name):
     height, width, _ = config["image_shape"]
     config["image_shape"] = (64, 64 if height == width else 96, 3)
     # The first level passes the noise on, so that it can be told from the
-    # picture: it needs more features than the numbers of its pixels.
+    # image: it needs more features than the numbers of its pixels.
     factor = config["downsampling_factor"] if "downsampling" in config else 1
     first, *widths = map(tenth, config["channels"])
     config["channels"] = [max(first, 24, 4 * factor**2), *widths]
@@ -102,7 +102,7 @@ def twin_of(name):
 
 
 def conditions_of(backbone, count):
-    """Something that tells the pictures apart, for each condition."""
+    """Something that tells the images apart, for each condition."""
     rng = np.random.default_rng(0)
     conditions = {}
     if backbone.num_classes is not None:
@@ -149,7 +149,7 @@ class Denoiser(keras.Model):
 
 
 def denoise(backbone, images, conditions, log_snr):
-    """What the backbone makes of pictures with noise of one level."""
+    """What the backbone makes of images with noise of one level."""
     noise = np.random.default_rng(1).normal(size=images.shape)
     levels = np.full(len(images), log_snr, "float32")
     noisy = ksd.ops.diffuse(images, noise.astype("float32"), levels)
@@ -162,21 +162,21 @@ def denoise(backbone, images, conditions, log_snr):
     return ops.convert_to_numpy(clean)
 
 
-def load_images(shape):
-    """The 16 pictures, and others of the same kind."""
+def choose_images(shape):
+    """The 16 images, and others of the same kind."""
     height, width, _ = shape
-    pictures = load_pictures(args.pictures, (64, 64)).images
+    images = load_images(args.images, (64, 64)).images
     if width != height:  # Cut to the shape, then enlarge.
         rows = round(64 * height / width)
         top = (64 - rows) // 2
-        pictures = pictures[:: len(pictures) // 1000]
-        pictures = np.stack(
+        images = images[:: len(images) // 1000]
+        images = np.stack(
             [
                 Image.fromarray(p[top : top + rows]).resize((width, height))
-                for p in pictures
+                for p in images
             ]
         )
-    images = pictures.astype("float32") / 127.5 - 1.0
+    images = images.astype("float32") / 127.5 - 1.0
     chosen = np.arange(0, len(images), len(images) // 16)[:16]
     return images[chosen], np.delete(images, chosen, axis=0)[::5]
 
@@ -184,7 +184,7 @@ def load_images(shape):
 def wiener_error(images, others, log_snr):
     """Root mean square error of the best linear denoiser.
 
-    The pictures' covariance is taken as stationary: one 3 x 3 matrix of the
+    The images' covariance is taken as stationary: one 3 x 3 matrix of the
     colours for each frequency.
     """
 
@@ -214,7 +214,7 @@ def sheet(rows):
 def run(name, output):
     keras.utils.set_random_seed(args.seed)
     backbone, schedule, loss = twin_of(name)
-    images, others = load_images(backbone.image_shape)
+    images, others = choose_images(backbone.image_shape)
     limits = {level: wiener_error(images, others, level) for level in LOG_SNRS}
     conditions = conditions_of(backbone, len(images))
     model = Denoiser(backbone, schedule, loss)
@@ -226,7 +226,7 @@ def run(name, output):
     jit_compile = args.backend == "jax"
     model.compile(optimizer, jit_compile=jit_compile)
     start = time.perf_counter()
-    # Every picture once or more a step, each at a noise level of its own.
+    # Every image once or more a step, each at a noise level of its own.
     data = {"images": images, **conditions}
     repeats = args.batch_size // len(images) * INTERVAL
     data = {k: np.concatenate([v] * repeats) for k, v in data.items()}

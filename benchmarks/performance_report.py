@@ -53,7 +53,7 @@ def contest_table(line):
         rows.append(
             [
                 name,
-                f"{row['pictures_per_second']:.1f}",
+                f"{row['images_per_second']:.1f}",
                 f"{row['gmacs_per_second']:.0f}",
                 ratio_text(row),
                 beside,
@@ -63,7 +63,7 @@ def contest_table(line):
         )
     header = [
         "",
-        "pictures/s",
+        "images/s",
         "GMACs/s",
         f"time over {line['base']}",
         "time over its twin",
@@ -84,7 +84,7 @@ def contest_section(line):
         title += ", compiled by PyTorch"
     first = next(iter(line["rows"].values()))
     told = (
-        f"{first['gmacs']:.2f} GMACs, {line['batch_size']} pictures, "
+        f"{first['gmacs']:.2f} GMACs, {line['batch_size']} images, "
         f"{line['dtype']}, {line['rounds']} rounds"
     )
     if line["task"] == "sample":

@@ -1,4 +1,4 @@
-"""Who draws better pictures after the same minutes on the same machine?
+"""Who draws better images after the same minutes on the same machine?
 
     OMP_NUM_THREADS=1 KERAS_BACKEND=torch python benchmarks/race.py \
         --data ../shared/data --work runs/race --minutes 60 \
@@ -7,7 +7,7 @@
 Each racer (`racers/`) trains on the same photographs of faces
 (`photographs.py`) at 64 pixels, in a process of its own. Its clock is its
 processor time, which of one thread on a free core is the wall clock's; drawing
-does not count. At each mark it draws pictures, of which the library's
+does not count. At each mark it draws images, of which the library's
 `evaluate` gives FID and KID against training and held-out photographs. First
 every racer tries three learning rates for some minutes, and keeps the one with
 the best FID. Where all three still draw noise by then, FID chooses blindly:
@@ -105,9 +105,9 @@ def run(name, rate, marks, args):
     """Train a racer to its last mark, and measure it at each."""
     count = NUM_IMAGES_OF_PILOT if marks == PILOT else NUM_IMAGES
     data = photographs.choose(args.data, args.work)
-    pictures = photographs.read(data, IMAGE_SIZE)
+    images = photographs.read(data, IMAGE_SIZE)
     started = time.process_time()
-    racer = importlib.import_module(f"racers.{name}").make(pictures, rate, 0)
+    racer = importlib.import_module(f"racers.{name}").make(images, rate, 0)
     spent = time.process_time() - started
     rows, seen = [], 0
     for minutes in marks:
@@ -116,13 +116,13 @@ def run(name, rate, marks, args):
         spent += time.process_time() - now
         drawn = racer.draw(count, seed=0)
         path = args.work / f"{name}-{rate}-{marks[-1]:g}-{minutes:g}.zip"
-        measured.write_pictures(drawn, path)
+        measured.write_images(drawn, path)
         sheet = draw_sheet(drawn[:48], columns=12)
         sheet.save(path.with_suffix(".png"))
         scores = measured.measure(
             path, data, args.data / measured.INCEPTION, args.evaluate_on
         )
-        rows.append({"minutes": minutes, "pictures": seen, **scores})
+        rows.append({"minutes": minutes, "images": seen, **scores})
         print(name, rate, rows[-1], flush=True)
     line = {"racer": name, "rate": rate, "num_images": count, "marks": rows}
     line |= racer.facts

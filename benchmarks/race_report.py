@@ -2,8 +2,8 @@
 
     python benchmarks/race_report.py --work runs/race
 
-writes `docs/race.md` and `.png`, and of the pictures in `--work`
-`docs/race_pictures.png`.
+writes `docs/race.md` and `.png`, and of the images in `--work`
+`docs/race_images.png`.
 """
 
 import argparse
@@ -22,7 +22,7 @@ DOCS = pathlib.Path(__file__).parents[1] / "docs"
 _PAGE = """# Race
 
 The same 290 photographs of faces (Caltech-101's aligned ones) at 64 pixels, the
-same minutes, the same evaluator: FID and KID of {num_images} drawn pictures,
+same minutes, the same evaluator: FID and KID of {num_images} drawn images,
 with 24 evaluations of the network each. Everybody has one thread and a clock of
 processor time, which on a free core is the wall clock's; drawing does not
 count, compiling does. Two or three raced at once on two cores, at other times
@@ -33,7 +33,7 @@ writes.
 What is not as its project recommends, and what favours this library:
 
 - All networks were shrunk to 0.2 to 0.5 billion multiply-accumulates, or nobody
-  would see enough pictures. Batches are 16 (8 for this library from 64 pixels);
+  would see enough images. Batches are 16 (8 for this library from 64 pixels);
   rates do not decay; warm-up and average follow faster than in the peers' own
   settings, which are made for days. All else that the settings below do not
   name is each project's default.
@@ -44,12 +44,12 @@ What is not as its project recommends, and what favours this library:
   chose a learning rate only: a few were tried for three minutes, and, as FID of
   noise chooses blindly, whole runs were made at several. Each project's best
   whole run counts, by the same FID that is shown.
-- One training each. ± is the FID's standard error over the pictures drawn;
+- One training each. ± is the FID's standard error over the images drawn;
   trainings of other seeds differ by more ([2 to 35](ablations.md)).
 
 So short a race shows who gets out of the noise first, not who draws best in the
 end. FID of noise says nothing, and it rises on the way from blurred blobs to
-broken faces, so look at the pictures. Between 440 and 520 all is noise or
+broken faces, so look at the images. Between 440 and 520 all is noise or
 blobs: read no order into those places.
 
 ![FID against minutes](race.png)
@@ -60,11 +60,11 @@ After {minutes:g} minutes, best first:
 
 What they have drawn then, a row each in the order of the table:
 
-![Pictures drawn](race_pictures.png)
+![Images drawn](race_images.png)
 
 ## Learning rates
 
-FID against held-out pictures, of {num_pilot} pictures after three minutes, of
+FID against held-out images, of {num_pilot} images after three minutes, of
 {num_images} at the end:
 
 {rates}
@@ -81,7 +81,7 @@ what its trials had.
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--work", type=pathlib.Path, help="for pictures")
+    parser.add_argument("--work", type=pathlib.Path, help="for images")
     args = parser.parse_args()
     lines = (DOCS / "race.jsonl").read_text().splitlines()
     lines = list(map(json.loads, lines))
@@ -103,11 +103,11 @@ def main():
     (DOCS / "race.md").write_text(page)
     plot(finals, DOCS / "race.png")
     if args.work:
-        draw_pictures(args.work, finals)
+        draw_images(args.work, finals)
 
 
 def score_of(line):
-    """The last FID against held-out pictures."""
+    """The last FID against held-out images."""
     return line["marks"][-1]["fid_test"]
 
 
@@ -123,7 +123,7 @@ def markdown(rows):
 
 def write_ranking(finals):
     scores = ["FID held out", "FID train", "KID held out"]
-    rows = [["", *scores, "pictures seen", "steps"]]
+    rows = [["", *scores, "images seen", "steps"]]
     for line in finals:
         mark = line["marks"][-1]
         error = mark["fid_standard_error_test"]
@@ -133,8 +133,8 @@ def write_ranking(finals):
                 f"{mark['fid_test']:.1f} ± {error:.1f}",
                 f"{mark['fid_train']:.1f}",
                 f"{1000 * mark['kid_test']:.0f}e-3",
-                f"{mark['pictures']:,}",
-                f"{mark['pictures'] // line['batch_size']:,}",
+                f"{mark['images']:,}",
+                f"{mark['images'] // line['batch_size']:,}",
             ]
         )
     return markdown(rows)
@@ -174,16 +174,16 @@ def plot(finals, path):
     figure.savefig(path, dpi=100)
 
 
-def draw_pictures(work, finals):
-    """The first pictures that each has drawn at the end, a row each."""
+def draw_images(work, finals):
+    """The first images that each has drawn at the end, a row each."""
     drawn = []
     for line in finals:
         end = line["marks"][-1]["minutes"]
         name = f"{line['racer']}-{line['rate']}-{end:g}-{end:g}.zip"
-        drawn.append(measured.read_pictures(work / name, 12))
+        drawn.append(measured.read_images(work / name, 12))
     names = [line["project"] for line in finals]
     sheet = draw_sheet(np.concatenate(drawn), columns=12, row_names=names)
-    sheet.save(DOCS / "race_pictures.png")
+    sheet.save(DOCS / "race_images.png")
 
 
 if __name__ == "__main__":

@@ -31,7 +31,7 @@ def make_inputs(backbone, batch_size):
 
 
 def kept_bytes(backbone, batch_size):
-    """Bytes that the forward pass hands to the backward pass, a picture."""
+    """Bytes that the forward pass hands to the backward pass, an image."""
     inputs = make_inputs(backbone, batch_size)
     values = [v.value for v in backbone.trainable_variables]
     others = [v.value for v in backbone.non_trainable_variables]
@@ -52,7 +52,7 @@ def kept_bytes(backbone, batch_size):
 
 
 def step_bytes(backbone, batch_size):
-    """Bytes of temporary memory of a compiled training step, a picture."""
+    """Bytes of temporary memory of a compiled training step, an image."""
     model = ksd.models.DiffusionModel(backbone)
     model.optimizer.build(model.trainable_variables)
     state = [

@@ -2,7 +2,7 @@
 
     KERAS_BACKEND=jax python benchmarks/sampler_cost.py
 
-In turn in one process, for one picture: 32 evaluations of the compiled
+In turn in one process, for one image: 32 evaluations of the compiled
 network; `generate` with 32 steps, one compiled program; a Python loop over
 compiled steps; `generate` with guidance, and with guidance in half of the
 steps. Ratios are those of the median times to the network's.

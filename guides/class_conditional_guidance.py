@@ -10,9 +10,9 @@ Accelerator: None
 """
 ## Setup
 
-A class-conditional model learns what pictures of each class look like.
-*Guidance* then makes the drawn pictures more like their class than the
-training pictures are, and less varied. This guide trains such a model on
+A class-conditional model learns what images of each class look like.
+*Guidance* then makes the drawn images more like their class than the
+training images are, and less varied. This guide trains such a model on
 scikit-learn's handwritten digits and measures both effects.
 """
 
@@ -89,7 +89,7 @@ print(f"loss after {EPOCHS} epochs: {history.history['loss'][-1]:.3f}")
 
 - *Accuracy*: a support vector machine that is trained on the real digits reads
   the drawn ones; the share that it reads as the class asked for.
-- *Spread*: the mean distance between two pictures of one class, the root mean
+- *Spread*: the mean distance between two images of one class, the root mean
   square difference of grey levels in [0, 1].
 - *White*: the share of pixels of at least 250 of 255.
 
@@ -100,17 +100,17 @@ reader = SVC(C=10.0).fit(images.reshape(len(images), -1) / 255, labels)
 rows = {}
 
 
-def measure(name, pictures, labels):
-    pixels = pictures.reshape(len(pictures), -1) / 255
+def measure(name, images, labels):
+    pixels = images.reshape(len(images), -1) / 255
     distances, shown = [], []
     for label in range(10):
         chosen = np.flatnonzero(labels == label)
         pairs = pixels[chosen][:, None] - pixels[chosen][None]
         pairs = np.sqrt((pairs**2).mean(-1))
         distances.append(pairs[np.triu_indices(len(chosen), 1)].mean())
-        shown.append(pictures[chosen[:2]])
+        shown.append(images[chosen[:2]])
     accuracy = reader.score(pixels, labels)
-    white = (pictures >= 250).mean()
+    white = (images >= 250).mean()
     rows[name] = (accuracy, np.mean(distances), white, np.concatenate(shown))
 
 
@@ -131,22 +131,22 @@ diffusion](https://arxiv.org/abs/2301.11093))
 evaluates the network once instead of twice. The scale is an argument of the
 compiled program, so another one does not compile anew.
 
-Every scale gets the same seed, and so starts from the same noise: picture `i`
-of one scale belongs to picture `i` of the others.
+Every scale gets the same seed, and so starts from the same noise: image `i`
+of one scale belongs to image `i` of the others.
 """
 
 wanted = np.arange(10 * PER_CLASS) % 10
 
 
 def draw(name, **options):
-    pictures = model.generate(
+    images = model.generate(
         labels=wanted,
         num_steps=NUM_STEPS,
         seed=0,
         batch_size=len(wanted),
         **options,
     )
-    measure(name, pictures, wanted)
+    measure(name, images, wanted)
 
 
 for scale in (1.0, 1.5, 2.0, 4.0, 8.0):
@@ -182,7 +182,7 @@ draw("scale 4, rescaled", guidance_scale=4.0, guidance_rescale=1.0)
 *Autoguidance* ([Karras et al., 2024](https://arxiv.org/abs/2406.02507)) leads
 away from what a weaker model predicts for the same class: away from its
 mistakes, instead of from all that belongs to no class. Here it is the model
-after the first epochs. A weaker model has the pictures' shape and the classes
+after the first epochs. A weaker model has the images' shape and the classes
 of the model and may be smaller. It guides unconditional models too.
 """
 
@@ -200,12 +200,12 @@ weaker model costs the least spread.
 header = f"{'':22} accuracy  spread   white"
 print(header)
 figure, axes = plt.subplots(len(rows), figsize=(10, 4.2), layout="tight")
-for panel, (name, (accuracy, spread, white, pictures)) in zip(
+for panel, (name, (accuracy, spread, white, images)) in zip(
     axes, rows.items(), strict=True
 ):
     measures = f"{accuracy:8.3f}{spread:8.3f}{white:8.3f}"
     print(f"{name:22} {measures}")
-    panel.imshow(np.hstack(pictures[..., 0]), cmap="gray", vmin=0, vmax=255)
+    panel.imshow(np.hstack(images[..., 0]), cmap="gray", vmin=0, vmax=255)
     panel.set_axis_off()
     text = {"va": "center", "family": "monospace", "fontsize": 9}
     panel.text(-4, 8, name, ha="right", **text)

@@ -10,7 +10,7 @@ Accelerator: None
 """
 The networks of the papers need more memory and more arithmetic than one device
 has: the U-ViT for ImageNet has 2.5 billion parameters, which with gradient,
-moments and average are 49 GB, and is trained with 2,048 pictures a step. This
+moments and average are 49 GB, and is trained with 2,048 images a step. This
 guide splits a small one over eight devices in three ways, shows that each
 learns what one device learns, and then says how to start it on a cluster.
 
@@ -73,7 +73,7 @@ A model is made, trained and sampled within the context of
 - `"sharded"`: weights, moments and averages are split as well, and brought
   together where they are used, layer by layer. It costs communication and no
   other arithmetic ([ZeRO](https://arxiv.org/abs/1910.02054)).
-- `"tensor:4"`: four devices share the work on each picture
+- `"tensor:4"`: four devices share the work on each image
   ([Megatron](https://arxiv.org/abs/1909.08053)), and the batch is split over
   the two groups. It is for batches smaller than the number of devices.
 
@@ -149,7 +149,7 @@ for strategy in strategies:
         model, losses[strategy] = train()
         layouts[strategy] = layout(model)
         if strategy == strategies[-1]:
-            pictures = model.generate(labels=range(10), seed=0)
+            images = model.generate(labels=range(10), seed=0)
             model.save_to_preset("digits")
     differences = np.abs(np.divide(losses[strategy], losses["one device"]) - 1)
     print(
@@ -168,7 +168,7 @@ have written here is loaded on one, and draws what they draw.
 
 loaded = ksd.models.load_model("digits")
 difference = np.abs(
-    pictures.astype(int) - loaded.generate(labels=range(10), seed=0)
+    images.astype(int) - loaded.generate(labels=range(10), seed=0)
 )
 print(f"largest difference: {difference.max()} of 255 grey levels")
 
@@ -214,7 +214,7 @@ In a program of your own it is `ksd.distribution.initialize("10.0.0.1:1234", 2,
 0)`, before anything touches a device.
 
 - `--batch-size` is that of all processes together. Of a batch of 2,048 each of
-  16 processes reads and decodes 128 pictures, as `data_shard` says above, and
+  16 processes reads and decodes 128 images, as `data_shard` says above, and
   `--workers 8` does so in 8 processes of its own.
 - If an even share of the batch is too much for a device, `--accumulate 4`
   computes it in 4 parts, and `--rematerialize transformer` keeps less of each
@@ -228,7 +228,7 @@ The library's own tests run all strategies in 2 processes of 2 devices. What was
 measured, and that real TPUs and GPUs are not among it, is in
 `docs/distribution.md`.
 
-## The picture
+## The image
 """
 
 figure = plt.figure(figsize=(11, 4.4), layout="constrained")
@@ -246,7 +246,7 @@ for cell, (strategy, (devices, share)) in zip(
     cell.set(xticks=[], yticks=[])
     cell.set_title(f"{strategy}\n{share:.1%} a device")
 cell = lower.subplots()
-cell.imshow(np.hstack(pictures[..., 0]), cmap="gray")
+cell.imshow(np.hstack(images[..., 0]), cmap="gray")
 cell.axis("off")
 figure.savefig("distributed_training.png", dpi=80)
 print(

@@ -8,8 +8,8 @@ Accelerator: None
 """
 
 """
-Generated pictures are compared with real ones by what a network sees in them:
-its features. This guide measures pictures with known faults, to show which
+Generated images are compared with real ones by what a network sees in them:
+its features. This guide measures images with known faults, to show which
 metric answers to which, and then a model, in Python and on the command line.
 """
 
@@ -54,7 +54,7 @@ tell the thousand classes of ImageNet. `ksd.metrics.InceptionFeatures()` is that
 network; it downloads its weights once, and PyTorch reads them for any backend.
 
 This guide runs offline, on handwritten digits, so it has features of its own:
-the last hidden layer of a small classifier of `uint8` pictures. It learns from
+the last hidden layer of a small classifier of `uint8` images. It learns from
 the 360 digits of the test split, so that all others are new to it.
 """
 
@@ -83,18 +83,18 @@ embedder = keras.Model(
 )
 
 
-def features(pictures):
-    """Features of shape `(N, 128)` of `uint8` pictures."""
-    return embedder.predict(pictures, batch_size=100, verbose=0)
+def features(images):
+    """Features of shape `(N, 128)` of `uint8` images."""
+    return embedder.predict(images, batch_size=100, verbose=0)
 
 
 """
 With `features = ksd.metrics.InceptionFeatures()` instead, nothing below changes
 except the numbers. A distance means something only beside others of the same
-features and of as many pictures.
+features and of as many images.
 
 The Fréchet distance needs mean and covariance of the features, which
-`feature_statistics` adds up batch by batch, for any number of pictures. KID,
+`feature_statistics` adds up batch by batch, for any number of images. KID,
 precision and recall compare the features themselves, all with all.
 """
 
@@ -103,19 +103,19 @@ real_features = features(real)
 real_statistics = ksd.metrics.feature_statistics(real, features)
 
 
-def measure(pictures):
-    """FID, KID, precision and recall of pictures."""
-    statistics = ksd.metrics.feature_statistics(pictures, features)
+def measure(images):
+    """FID, KID, precision and recall of images."""
+    statistics = ksd.metrics.feature_statistics(images, features)
     fid = ksd.metrics.frechet_distance(statistics, real_statistics)
-    found = features(pictures)
+    found = features(images)
     kid, _ = ksd.metrics.kernel_distance(found, real_features, num_subsets=10)
     return fid, kid, *ksd.metrics.precision_recall(found, real_features)
 
 
 """
-With fewer than 10,000 pictures `frechet_distance` warns that it is too large by
+With fewer than 10,000 images `frechet_distance` warns that it is too large by
 much, which is right and the subject of a later section. Until then, all
-distances are of 300 pictures.
+distances are of 300 images.
 """
 
 warnings.filterwarnings("ignore", message="A Fréchet distance")
@@ -134,8 +134,8 @@ def add_noise(level):
 
 def blur(radius, count=300):
     blurring = ImageFilter.GaussianBlur(radius)
-    pictures = [Image.fromarray(x[..., 0]) for x in others[:count]]
-    return np.stack([x.filter(blurring) for x in pictures])[..., None]
+    images = [Image.fromarray(x[..., 0]) for x in others[:count]]
+    return np.stack([x.filter(blurring) for x in images])[..., None]
 
 
 def leave_out(classes):
@@ -156,14 +156,14 @@ for fault, (spoil, amounts) in faults.items():
 
 """
 FID and KID rise with every fault and do not tell which it is. Precision is the
-share of the pictures that lie among real ones, recall the share of real ones
-that lie among the pictures. Noise and blur lower both. Where classes are
-missing the pictures are as good as before, and only recall falls.
+share of the images that lie among real ones, recall the share of real ones
+that lie among the images. Noise and blur lower both. Where classes are
+missing the images are as good as before, and only recall falls.
 
-## FID and the number of pictures
+## FID and the number of images
 
-Means and covariances of few pictures are off by chance, and the Fréchet
-distance takes this for a difference: with `n` pictures it is too large by about
+Means and covariances of few images are off by chance, and the Fréchet
+distance takes this for a difference: with `n` images it is too large by about
 `c / n` ([Chong and Forsyth, 2020](https://arxiv.org/abs/1911.07023)). KID is
 estimated without bias
 ([Binkowski et al., 2018](https://arxiv.org/abs/1801.01401)). Here are both of
@@ -183,12 +183,11 @@ for i, count in enumerate(counts):
             some, real_features, num_subsets=2, seed=j
         )
     print(
-        f"{count:4} pictures: FID {fids[i].mean():6.2f}, "
-        f"KID {kids[i].mean():.3f}"
+        f"{count:4} images: FID {fids[i].mean():6.2f}, KID {kids[i].mean():.3f}"
     )
 
 """
-So a FID has to come with its number of pictures; the papers' are of 50,000. The
+So a FID has to come with its number of images; the papers' are of 50,000. The
 bootstrap tells how far chance alone moves it, and a line in `1 / n` how low it
 would come with infinitely many.
 """
@@ -228,7 +227,7 @@ asked = np.arange(NUM_DRAWN) % 10
 drawn = model.generate(labels=asked, seed=0)
 
 """
-Features say nothing about whether a picture is of the class that was asked for.
+Features say nothing about whether an image is of the class that was asked for.
 A classifier does; `ClassifierOutputs` reads any `.keras` file of one.
 """
 
@@ -239,14 +238,14 @@ compared = {
     "real, new": (others[:NUM_DRAWN], train_labels[700 : 700 + NUM_DRAWN]),
 }
 print("                FID      KID  precision  recall  read as asked")
-for name, (pictures, labels) in compared.items():
-    accuracy = (read(pictures).argmax(axis=1) == labels).mean()
-    row = (*measure(pictures), accuracy)
+for name, (images, labels) in compared.items():
+    accuracy = (read(images).argmax(axis=1) == labels).mean()
+    row = (*measure(images), accuracy)
     print("{:10} {:8.2f} {:8.3f} {:10.2f} {:7.2f} {:14.3f}".format(name, *row))
 
 """
 Bits per dimension need no features and no drawing: they bound from above how
-many bits a pixel of given pictures takes under the model
+many bits a pixel of given images takes under the model
 ([Kingma et al., 2021](https://arxiv.org/abs/2107.00630)). That held-out digits
 take hardly more than those of the training says that the model has not learned
 these by heart.
@@ -256,9 +255,9 @@ splits = {
     "training": (train_images, train_labels),
     "held-out": (test_images, test_labels),
 }
-for name, (pictures, labels) in splits.items():
+for name, (images, labels) in splits.items():
     bound = ksd.metrics.bits_per_dimension(
-        model, pictures[:NUM_TESTED], labels[:NUM_TESTED], NUM_TIMES
+        model, images[:NUM_TESTED], labels[:NUM_TESTED], NUM_TIMES
     )
     print(
         f"{name} digits: {bound.mean:.3f} ± {1.96 * bound.standard_error:.3f} "
@@ -268,7 +267,7 @@ for name, (pictures, labels) in splits.items():
 """
 ## On the command line
 
-`evaluate` draws the pictures, measures them against each split of the data and
+`evaluate` draws the images, measures them against each split of the data and
 writes a report with all that it takes to repeat it, seed and digests included:
 
 ```
@@ -294,7 +293,7 @@ if not FAST:
     print(pathlib.Path("report.md").read_text())
 
 """
-## The picture
+## The image
 """
 
 figure, axes = plt.subplots(2, 4, figsize=(12, 5), layout="constrained")
@@ -311,7 +310,7 @@ upper, lower = axes[:, 3]
 upper.plot(counts, fids.mean(axis=1), "o-", label="FID")
 upper.axhline(limit, color="C0", linestyle=":", label="FID, extrapolated")
 upper.plot(counts, 10 * kids.mean(axis=1), "s-", label="10 KID")
-upper.set(xlabel="pictures", ylim=(0, None))
+upper.set(xlabel="images", ylim=(0, None))
 sheet = {"noise": add_noise(72), "blur": blur(1.5), "generated": drawn}
 lower.imshow(
     np.vstack([np.hstack(each[:5, ..., 0]) for each in sheet.values()]),
@@ -323,5 +322,5 @@ for cell in (*axes[:, 0], upper):
 figure.savefig("evaluation.png", dpi=80)
 print(
     "evaluation.png: FID, KID, precision and recall of digits with more and "
-    "more noise, blur and missing classes, and of more and more pictures."
+    "more noise, blur and missing classes, and of more and more images."
 )

@@ -1,16 +1,16 @@
 """
-Title: Getting started with a folder of pictures
+Title: Getting started with a folder of images
 Author: the keras_simple_diffusion authors
 Date created: 2026/11/25
 Last modified: 2026/11/25
-Description: From a folder of pictures to a model that draws new ones.
+Description: From a folder of images to a model that draws new ones.
 Accelerator: None
 """
 
 """
-This guide trains a diffusion model on a folder of pictures and draws new ones
+This guide trains a diffusion model on a folder of images and draws new ones
 with it: first in Python, and at each step with the command line that does the
-same. Its pictures are scikit-learn's handwritten digits, 16 pixels wide and
+same. Its images are scikit-learn's handwritten digits, 16 pixels wide and
 grey, so that a CPU learns to draw them in minutes. Nothing below depends on
 that: take a folder of your own, and set size, channels and network to suit it.
 """
@@ -35,23 +35,23 @@ CHANNELS, BLOCKS = ((16,), (1,)) if FAST else ((32, 96), (1, 3))
 SAMPLING_STEPS, PER_CLASS = (4, 1) if FAST else (32, 10)
 
 """
-## A folder of pictures
+## A folder of images
 
 Folders inside the folder are classes. If the outermost ones are called `train`
 and `test`, they are splits, and the classes lie inside:
 
 ```
-pictures/train/0/0001.png
-pictures/train/1/0000.png
-pictures/test/0/0009.png
+images/train/0/0001.png
+images/train/1/0000.png
+images/test/0/0009.png
 ```
 
-A `.zip` of such a folder does too, and so do pictures of any sizes and shapes,
+A `.zip` of such a folder does too, and so do images of any sizes and shapes,
 in colour or grey, as JPEG, PNG, WebP and others. Without folders inside it a
 folder has no classes, and the model is unconditional.
 """
 
-folder = pathlib.Path("pictures")
+folder = pathlib.Path("images")
 for split in ("train", "test"):
     images, labels = ksd.data.load_digits(image_size=16, split=split)
     for number, (image, label) in enumerate(zip(images, labels, strict=True)):
@@ -62,33 +62,33 @@ for split in ("train", "test"):
 """
 ## Look at it
 
-Before anything is trained, `inspect-data` decodes every picture. It tells
+Before anything is trained, `inspect-data` decodes every image. It tells
 sizes, classes and what cannot be read, and which image size, noise schedule and
-preset suit the pictures:
+preset suit the images:
 
 ```
-keras-simple-diffusion inspect-data --data pictures --output sheet.png
+keras-simple-diffusion inspect-data --data images --output sheet.png
 ```
 
-`sheet.png` shows pictures as training gets them. Here the same command is run
+`sheet.png` shows images as training gets them. Here the same command is run
 from Python.
 """
 
-command = "inspect-data --data pictures --output sheet.png".split()
+command = "inspect-data --data images --output sheet.png".split()
 subprocess.run(
     [sys.executable, "-m", "keras_simple_diffusion", *command], check=True
 )
 
 """
-`open_data` opens the folder for training. No picture is read yet: each is
+`open_data` opens the folder for training. No image is read yet: each is
 decoded, cut to the target's shape and resized when it is asked for. (`digits`
 and `tfds:NAME` open scikit-learn's digits and TensorFlow Datasets the same
 way.)
 """
 
-source = ksd.data.open_data("pictures", image_size=16, num_channels=1)
-held_out = ksd.data.open_data("pictures", 16, split="test", num_channels=1)
-print(f"{len(source)} pictures of {source.image_shape} to train on")
+source = ksd.data.open_data("images", image_size=16, num_channels=1)
+held_out = ksd.data.open_data("images", 16, split="test", num_channels=1)
+print(f"{len(source)} images of {source.image_shape} to train on")
 print(f"classes: {', '.join(source.class_names)}")
 
 """
@@ -123,7 +123,7 @@ print(f"{backbone.count_params():,} parameters")
 """
 The model joins the network with what else there is to know: the names of the
 classes, and how to draw from it by default. Schedule and loss are left at their
-defaults, for pictures of up to 64 pixels the cosine schedule and the squared
+defaults, for images of up to 64 pixels the cosine schedule and the squared
 error in v.
 
 `make_optimizer` is Adam with the paper's settings. Its learning rate, 1e-4, is
@@ -145,7 +145,7 @@ model.compile(
 
 `fit` is Keras's own, with callbacks and all. The batches never end, so it is
 told how many make an epoch, and they are shuffled already. Each step draws a
-noise level for each picture, adds as much noise, and measures the error of what
+noise level for each image, adds as much noise, and measures the error of what
 the network predicts.
 """
 
@@ -154,7 +154,7 @@ model.fit(
 )
 
 """
-`evaluate` measures the same error on pictures that were not trained on, with
+`evaluate` measures the same error on images that were not trained on, with
 the same noise in every call, so models can be compared by it. It uses the
 weights as they are; `generate` and `save_to_preset` use their average over
 about the last tenth of the training.
@@ -176,26 +176,26 @@ The run's folder holds checkpoints, loss curves and samples, and an interrupted
 run can be resumed:
 
 ```
-keras-simple-diffusion train --data pictures --preset uvit_digits_16 \
-  --minutes 5 --output runs/pictures
-keras-simple-diffusion train --resume runs/pictures
+keras-simple-diffusion train --data images --preset uvit_digits_16 \
+  --minutes 5 --output runs/images
+keras-simple-diffusion train --resume runs/images
 ```
 
 ## Draw
 
-Labels are classes, by number or name. Guidance moves pictures towards what is
-typical of their class; 1 is none. Picture `i` depends on the seed and on `i`
-alone, not on the pictures it is drawn with.
+Labels are classes, by number or name. Guidance moves images towards what is
+typical of their class; 1 is none. Image `i` depends on the seed and on `i`
+alone, not on the images it is drawn with.
 
 ```
-keras-simple-diffusion generate --model runs/pictures --labels 3,3,8,8 \
-  --steps 32 --guidance 1.5 --seed 0 --output pictures.png
+keras-simple-diffusion generate --model runs/images --labels 3,3,8,8 \
+  --steps 32 --guidance 1.5 --seed 0 --output images.png
 ```
 """
 
 labels = np.repeat(np.arange(10), PER_CLASS)
-pictures = model.generate(labels=labels, seed=0)
-print(f"drawn: {pictures.shape}, {pictures.dtype}")
+images = model.generate(labels=labels, seed=0)
+print(f"drawn: {images.shape}, {images.dtype}")
 
 """
 ## Keep it
@@ -209,8 +209,8 @@ the command line, as from a run.
 model.save_to_preset("digits_preset")
 loaded = ksd.models.DiffusionModel.from_preset("digits_preset")
 again = loaded.generate(labels=[source.class_names[i] for i in labels], seed=0)
-difference = np.abs(again.astype("int32") - pictures).max()
-print(f"largest difference of the loaded model's pictures: {difference}")
+difference = np.abs(again.astype("int32") - images).max()
+print(f"largest difference of the loaded model's images: {difference}")
 
 """
 ## The sheet
@@ -219,7 +219,7 @@ print(f"largest difference of the loaded model's pictures: {difference}")
 came.
 """
 
-cells = np.pad(pictures[..., 0], ((0, 0), (2, 2), (2, 2)))
+cells = np.pad(images[..., 0], ((0, 0), (2, 2), (2, 2)))
 cells = cells.reshape(10, PER_CLASS, 20, 20).transpose(0, 2, 1, 3)
 sheet = Image.fromarray(cells.reshape(10 * 20, PER_CLASS * 20))
 sheet.resize((3 * sheet.width, 3 * sheet.height)).save("getting_started.png")

@@ -3,7 +3,7 @@ Title: High resolution
 Author: the keras_simple_diffusion authors
 Date created: 2026/11/25
 Last modified: 2026/11/25
-Description: What large pictures change: schedule, downsampling, loss, memory.
+Description: What large images change: schedule, downsampling, loss, memory.
 Accelerator: GPU
 """
 
@@ -11,7 +11,7 @@ Accelerator: GPU
 ## Setup
 
 A recipe for 32 pixels fails at 512 for two reasons. Noise that destroys a small
-picture leaves a large one recognisable, and nearly all compute and memory go
+image leaves a large one recognisable, and nearly all compute and memory go
 into the highest resolution. [simple
 diffusion](https://arxiv.org/abs/2301.11093) answers with a few independent
 choices. This guide goes through them at 128 pixels, tells what each costs, and
@@ -61,8 +61,8 @@ print(crops.shape)
 """
 ## A noise schedule for the size
 
-Averaging `s x s` pixels divides the noise by `s` and keeps the signal, so a
-picture `s` times as large looks equally noisy only at `s^2` times less SNR (eq.
+Averaging `s x s` pixels divides the noise by `s` and keeps the signal, so an
+image `s` times as large looks equally noisy only at `s^2` times less SNR (eq.
 4). `ShiftedCosineSchedule` takes this off log-SNR: with `noise_size=32`, 128
 pixels get the noise that the cosine schedule gives to 32. It leaves little time
 for fine detail. `InterpolatedCosineSchedule` moves from one shift at the clean
@@ -103,17 +103,17 @@ for size, channels in ((256, 128), (16, 1024)):
 """
 ## Downsampling the input by a wavelet
 
-The 5/3 wavelet of JPEG 2000 splits a picture into four bands of half its size:
-one low in both directions, a smaller picture, and three of detail. They are
+The 5/3 wavelet of JPEG 2000 splits an image into four bands of half its size:
+one low in both directions, a smaller image, and three of detail. They are
 stacked as channels, and the low one is split again at the second level. Nothing
 is lost, so the inverse at the network's end restores every pixel.
 """
 
-picture = crops[:1] / 127.5 - 1.0
-bands = ksd.ops.dwt2(picture, levels=2)
+image = crops[:1] / 127.5 - 1.0
+bands = ksd.ops.dwt2(image, levels=2)
 restored = ksd.ops.idwt2(bands, levels=2)
-print(picture.shape, "->", tuple(bands.shape), "->", tuple(restored.shape))
-error = np.abs(keras.ops.convert_to_numpy(restored) - picture).max()
+print(image.shape, "->", tuple(bands.shape), "->", tuple(restored.shape))
+error = np.abs(keras.ops.convert_to_numpy(restored) - image).max()
 print(f"largest error, of a range of 2: {error:.1e}")
 
 """
@@ -123,7 +123,7 @@ instead, as in the patches of a vision transformer.) Beside it is a network that
 has convolutional levels for 128 and 64 pixels in its place.
 
 Parameters hardly tell the two apart. What differs is how many numbers all
-layers together put out for one picture; this is what a training step keeps in
+layers together put out for one image; this is what a training step keeps in
 memory.
 """
 
@@ -180,7 +180,7 @@ rounding:
 
 - `rematerialize` names the types of blocks that keep their inputs only, and are
   computed a second time for the gradient. All of them named, a training step
-  computes a third more. The paper's U-Net for 128 pixels keeps 144 MB a picture
+  computes a third more. The paper's U-Net for 128 pixels keeps 144 MB an image
   instead of 1226 (`docs/training.md`).
 - `dtype="mixed_bfloat16"` computes the blocks in 16 bits, which halves their
   feature maps and suits the matrix units of GPUs and TPUs. Weights stay in
@@ -203,8 +203,8 @@ for name in ("input_conv", "transformer_0", "output_conv"):
 """
 ## A loss at several resolutions
 
-Most of the squared error of a large picture is in fine detail. The multiscale
-loss (sec. 3.2) adds the error of averaged pictures, down to `base_size` pixels.
+Most of the squared error of a large image is in fine detail. The multiscale
+loss (sec. 3.2) adds the error of averaged images, down to `base_size` pixels.
 An error that is the same over 4 x 4 pixels survives the averaging, and counts
 more than one of independent pixels with the same mean square:
 """
@@ -226,10 +226,10 @@ measured (`docs/presets.md`). The paper found that it helps from 512 pixels on
 All of it together is a U-ViT: few convolutional blocks above a stack of
 transformer blocks, which run on 8 x 8 positions here.
 
-`prediction_type="x"` has it predict the clean picture. Noise, and so v too, is
+`prediction_type="x"` has it predict the clean image. Noise, and so v too, is
 different in each of a position's 48 wavelet coefficients, and all of it would
-have to pass through the network's 96 channels; the pictures of such a small
-network stay noisy. The error is that of v either way. Of a clean picture it is
+have to pass through the network's 96 channels; the images of such a small
+network stay noisy. The error is that of v either way. Of a clean image it is
 weighted by its SNR, which must not get too large: `log_snr_max=4` ends where
 the noise is a seventh of the signal.
 """
@@ -254,7 +254,7 @@ model.fit(batches, steps_per_epoch=STEPS // 2, epochs=2, verbose=2)
 """
 ## Drawn crops
 
-The upper row shows crops of both photographs, the lower one drawn pictures.
+The upper row shows crops of both photographs, the lower one drawn images.
 """
 
 drawn = model.generate(

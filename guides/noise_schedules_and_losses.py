@@ -3,7 +3,7 @@ Title: Noise schedules and losses
 Author: the keras_simple_diffusion authors
 Date created: 2026/11/25
 Last modified: 2026/11/25
-Description: Why large pictures need more noise, and what each loss weighs.
+Description: Why large images need more noise, and what each loss weighs.
 Accelerator: None
 """
 
@@ -12,7 +12,7 @@ Two choices decide what a diffusion model spends its training on: how often it
 sees each noise level, which is the schedule, and how much an error counts
 there, which is the loss. This guide plots both and shows on a photograph why
 [simple diffusion](https://arxiv.org/abs/2301.11093) shifts the schedule of
-large pictures. Nothing is trained.
+large images. Nothing is trained.
 """
 
 import os
@@ -37,7 +37,7 @@ DPI = 40 if FAST else 80
 """
 ## Schedules
 
-Pictures are noised as `z = alpha x + sigma eps` with `alpha^2 + sigma^2 = 1`,
+Images are noised as `z = alpha x + sigma eps` with `alpha^2 + sigma^2 = 1`,
 so one number says how noisy they are: the log-SNR, `log(alpha^2 / sigma^2)`. A
 schedule is this number as a function of time, from 0, clean, to 1, noise:
 
@@ -71,7 +71,7 @@ exchange the two sizes to have it.)
 
 ## Why the shift
 
-Look at a large picture from afar, or average its blocks of `s x s` pixels. The
+Look at a large image from afar, or average its blocks of `s x s` pixels. The
 blocks' noises are independent, so their average has a standard deviation of
 `1 / s`, while the content that they share stays:
 """
@@ -91,9 +91,9 @@ for s in (1, 2, 4, 8):
     print(f"averages of {s} x {s}: noise of {std:.3f}, 1 / s is {1 / s:.3f}")
 
 """
-So averaging multiplies the SNR by `s^2` (eq. 4). Under the cosine schedule a
-picture of 256 pixels, looked at as one of 64 pixels, has a quarter of the noise
-that a picture of 64 pixels has at the same time, and reaches the noise that the
+So averaging multiplies the SNR by `s^2` (eq. 4). Under the cosine schedule an
+image of 256 pixels, looked at as one of 64 pixels, has a quarter of the noise
+that an image of 64 pixels has at the same time, and reaches the noise that the
 small one has at 0.5 much later:
 """
 
@@ -103,21 +103,21 @@ print(f"64 pixels at t = 0.5 are as noisy as 256 at t = {later:.2f}")
 
 """
 That leaves little time for the levels of much noise, at which it is decided
-what the picture shows as a whole. Dividing the SNR by `s^2`, which subtracts
+what the image shows as a whole. Dividing the SNR by `s^2`, which subtracts
 `2 log(s)` from the log-SNR, undoes that. On ImageNet at 256 pixels it takes the
 FID of the paper's U-Net from 7.65 to 3.94 with shift 64, and to 3.76 with shift
 32 (table 2).
 
 The table has the noise, as a share of the signal, that is left after averaging
-to 64 pixels. With the shift it is that of the small picture; given the same
-noise the pictures are the same, up to rounding and contrast.
+to 64 pixels. With the shift it is that of the small image; given the same
+noise the images are the same, up to rounding and contrast.
 """
 
 small, small_noise = average(large), 4 * average(large_noise)
 
 
 def noise_up(images, noise, log_snr):
-    """Noisy pictures, and the same scaled so that the signal is 1."""
+    """Noisy images, and the same scaled so that the signal is 1."""
     noisy = ksd.ops.diffuse(images, noise, log_snr)
     return noisy, noisy / ksd.ops.alpha_sigma(log_snr)[0]
 
@@ -136,7 +136,7 @@ for t in times:
     ]
     gap = float(ops.max(ops.abs(scaled_more - scaled)))
     print("{:.1f}  {:6.3f}  {:6.3f}  {:15.3f}".format(t, *left), f"{gap:20.0e}")
-    # The averages at the contrast of the small picture.
+    # The averages at the contrast of the small image.
     alpha, _ = ksd.ops.alpha_sigma(cosine(t))
     columns.append(
         [noisy, plain, alpha * scaled_plain, more, alpha * scaled_more]
@@ -146,7 +146,7 @@ for t in times:
 ## Errors in epsilon, v and x
 
 The network predicts `v = alpha eps - sigma x`. Given `z` each of `v`, the noise
-`eps` and the clean picture `x` follows from any other, and so do their errors:
+`eps` and the clean image `x` follows from any other, and so do their errors:
 
 `eps_error = alpha v_error`, `x_error = sigma v_error` (up to sign)
 
@@ -164,7 +164,7 @@ log-SNR, and is converted to the space of the error:
   epsilon where there is much noise, and in x where there is little,
 - `SigmoidWeighting(bias)` ([SiD2](https://arxiv.org/abs/2410.19324)):
   `-1/2 (d log-SNR / dt) sigmoid(bias - log-SNR)`, with biases of 0 at 128
-  pixels, -1 at 256 and -3 at 512: the larger the pictures, the less the levels
+  pixels, -1 at 256 and -3 at 512: the larger the images, the less the levels
   of little noise count, and fine detail with them.
 
 Each loss is asked for its weight by an error in v of 1:
@@ -212,7 +212,7 @@ for name, loss in losses.items():
 From 512 pixels on the paper also averages the error to all sizes `s` from 32
 upwards and adds up `1 / s` times its mean squares (sec. 3.2). Averaging is
 linear, so the best prediction stays the same. But errors in what is large in
-the picture pass the averaging and are counted at each size, and those in detail
+the image pass the averaging and are counted at each size, and those in detail
 only once. Waves of one wavelength as errors show it:
 """
 
@@ -224,7 +224,7 @@ waves = np.broadcast_to(waves, (len(waves), size, size, 2)).astype("float32")
 # The mean square of a wave is 1/2, and 1 / size is the smallest weight.
 scales = ksd.losses.multiscale_mse(waves, base_size=32)
 scales = ops.convert_to_numpy(scales) * 2 * size
-print("weight of waves from 2 pixels to the whole picture:", scales.round(1))
+print("weight of waves from 2 pixels to the whole image:", scales.round(1))
 
 """
 In training it is `DiffusionLoss(error_type="epsilon", base_size=32)`. Schedule
@@ -240,7 +240,7 @@ model = ksd.models.DiffusionModel(
 
 On the command line they come with the preset that is trained.
 
-## The picture
+## The image
 """
 
 figure = plt.figure(figsize=(13, 7.2), layout="constrained")
@@ -250,8 +250,8 @@ names += ["256 px, shift 64", "its averages"]
 for row, axes in enumerate(left.subplots(5, 3)):
     axes[0].set_ylabel(names[row], fontsize="small")
     for t, column, axis in zip(times, columns, axes, strict=True):
-        picture = ops.convert_to_numpy(ksd.ops.to_uint8(column[row]))
-        axis.imshow(picture[0, ..., 0], cmap="gray", vmin=0, vmax=255)
+        image = ops.convert_to_numpy(ksd.ops.to_uint8(column[row]))
+        axis.imshow(image[0, ..., 0], cmap="gray", vmin=0, vmax=255)
         axis.set(xticks=[], yticks=[], title=f"t = {t}" if row == 0 else "")
 
 axes = right.subplots(2, 2).ravel()
@@ -287,13 +287,13 @@ for axis in axes:
 # Noise hardly compresses: few colours keep the file small.
 buffer = io.BytesIO()
 figure.savefig(buffer, dpi=DPI)
-picture = (
+image = (
     Image.open(buffer).convert("RGB").quantize(128, Image.Quantize.MAXCOVERAGE)
 )
-picture.save("noise_schedules_and_losses.png", optimize=True)
+image.save("noise_schedules_and_losses.png", optimize=True)
 
 """
 `noise_schedules_and_losses.png` shows on the left that with the shift, and not
-without it, averages of a large picture are as noisy as a small picture at the
+without it, averages of a large image are as noisy as a small image at the
 same time, and on the right schedules, weights and the multiscale loss.
 """

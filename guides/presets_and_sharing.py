@@ -3,7 +3,7 @@ Title: Presets, finetuning at another resolution, and sharing
 Author: the keras_simple_diffusion authors
 Date created: 2026/11/25
 Last modified: 2026/11/25
-Description: Save a model, load it anywhere, enlarge its pictures, upload it.
+Description: Save a model, load it anywhere, enlarge its images, upload it.
 Accelerator: None
 """
 
@@ -35,7 +35,7 @@ import keras_simple_diffusion as ksd
 FAST = os.environ.get("KSD_GUIDE_FAST") == "1"
 EPOCHS, TUNING_EPOCHS = (1, 1) if FAST else (60, 25)
 CHANNELS, BLOCKS = ((32,), (1,)) if FAST else ((32, 96), (1, 3))
-NUM_PICTURES = 64 if FAST else 1792  # Of 1,797: whole batches of 64.
+NUM_IMAGES = 64 if FAST else 1792  # Of 1,797: whole batches of 64.
 DRAW = {"labels": range(10), "num_steps": 2 if FAST else 64, "seed": 0}
 
 keras.utils.set_random_seed(0)
@@ -72,7 +72,7 @@ model = ksd.models.DiffusionModel.from_preset(
 print(f"{backbone.count_params():,} parameters, {model.schedule.get_config()}")
 
 images, labels = ksd.data.load_digits(16)
-digits = {"images": images[:NUM_PICTURES], "labels": labels[:NUM_PICTURES]}
+digits = {"images": images[:NUM_IMAGES], "labels": labels[:NUM_IMAGES]}
 model.compile(keras.optimizers.Adam(1e-3), ema_decay=0.99)
 model.fit(digits, batch_size=64, epochs=EPOCHS, verbose=2)
 
@@ -108,14 +108,14 @@ for name in ("class_names", "num_steps", "guidance_scale", "label_dropout"):
 """
 ## Load it
 
-`from_preset` takes the folder. A picture depends on the weights, the seed and
+`from_preset` takes the folder. An image depends on the weights, the seed and
 its number alone, so the loaded model draws the same ones; on another backend
 they may differ by a grey level, for rounding.
 """
 
 loaded = ksd.models.DiffusionModel.from_preset("digits")
-pictures = model.generate(**DRAW)
-difference = np.abs(pictures.astype(int) - loaded.generate(**DRAW)).max()
+images = model.generate(**DRAW)
+difference = np.abs(images.astype(int) - loaded.generate(**DRAW)).max()
 print(f"largest difference: {difference} of 255 grey levels")
 
 """
@@ -143,9 +143,9 @@ print(type(network).__name__, network.image_shape)
 """
 ## Another resolution
 
-A network for larger pictures need not begin from nothing. The paper's U-ViTs
+A network for larger images need not begin from nothing. The paper's U-ViTs
 for ImageNet at 128, 256 and 512 pixels are the same inside: a wavelet transform
-at the input brings all pictures to 128 pixels. So here: with a wavelet
+at the input brings all images to 128 pixels. So here: with a wavelet
 transform by 2 the network for 32 pixels has the layers of that for 16.
 
 `transfer_weights` copies every weight whose place and shape agree, names the
@@ -165,7 +165,7 @@ print("These start anew:", ", ".join(fresh))
 
 """
 The schedule has to follow: an average of 2 x 2 pixels has half the noise, so at
-the same log-SNR a picture of 32 pixels shows more than one of 16 (eq. 4 of the
+the same log-SNR an image of 32 pixels shows more than one of 16 (eq. 4 of the
 [paper](https://arxiv.org/abs/2301.11093)). `noise_size=16` shifts it by as much
 (eq. 5), to the noise that the layers inside are used to.
 
@@ -182,7 +182,7 @@ large = ksd.models.DiffusionModel.from_preset(
 large.compile(keras.optimizers.Adam(1e-3), ema_decay=0.99)
 before = large.generate(**DRAW)
 images, labels = ksd.data.load_digits(32)
-digits = {"images": images[:NUM_PICTURES], "labels": labels[:NUM_PICTURES]}
+digits = {"images": images[:NUM_IMAGES], "labels": labels[:NUM_IMAGES]}
 large.fit(digits, batch_size=64, epochs=TUNING_EPOCHS, verbose=2)
 after = large.generate(**DRAW)
 large.save_to_preset("digits_32")
@@ -210,7 +210,7 @@ at 16 pixels and {TUNING_EPOCHS} at 32.
 
     import keras_simple_diffusion as ksd
     model = ksd.models.load_model("hf://USER/digits_32")
-    pictures = model.generate(labels=["three", "eight"], seed=0)
+    images = model.generate(labels=["three", "eight"], seed=0)
 """
 pathlib.Path("digits_32/README.md").write_text(card)
 
@@ -245,18 +245,18 @@ command line:
 keras-simple-diffusion generate --model hf://USER/digits_32 --labels three,eight
 ```
 
-## The picture
+## The image
 """
 
 figure, axes = plt.subplots(3, 10, figsize=(8, 2.9), layout="constrained")
 rows = {
-    "16 px": pictures,
+    "16 px": images,
     "32 px,\ntransferred": before,
     "32 px,\nfinetuned": after,
 }
 for row, (name, drawn) in zip(axes, rows.items(), strict=True):
-    for cell, picture in zip(row, drawn, strict=True):
-        cell.imshow(picture, cmap="gray", vmin=0, vmax=255)
+    for cell, image in zip(row, drawn, strict=True):
+        cell.imshow(image, cmap="gray", vmin=0, vmax=255)
         cell.set(xticks=[], yticks=[])
     row[0].set_ylabel(name, rotation=0, ha="right", va="center")
 figure.savefig("presets_and_sharing.png", dpi=100)

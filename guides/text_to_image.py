@@ -37,11 +37,11 @@ EPOCHS, NUM_STEPS, REPEATS = (1, 2, 1) if FAST else (12, 24, 2)
 keras.utils.set_random_seed(0)
 
 """
-## Pictures with captions
+## Images with captions
 
 scikit-learn's digits are painted in one of six colours on black or grey, with
 captions such as "a red seven on black". Ten of the sixty combinations of colour
-and digit are held out: no picture of a red zero is ever trained on, but red
+and digit are held out: no image of a red zero is ever trained on, but red
 digits are, and zeros.
 
 A fifth of the captions leaves the colour out, so that it can be left open.
@@ -57,7 +57,7 @@ def is_held_out(colour, digit):
 
 
 def paint(ink, colour, background):
-    """Ink of shape (16, 16, 1) in [0, 1] as a picture."""
+    """Ink of shape (16, 16, 1) in [0, 1] as an image."""
     colour = hsv_to_rgb((colour / 6, 0.9, 0.9))
     return np.uint8(255 * (ink * colour + (1 - ink) * 0.3 * background))
 
@@ -81,7 +81,7 @@ for ink, digit in zip(scans / 255, scanned, strict=True):
 images = np.stack(images)
 if FAST:
     images, captions = images[:128], captions[:128]
-print(f"{len(images)} pictures, {len(set(captions))} different captions")
+print(f"{len(images)} images, {len(set(captions))} different captions")
 print(captions[:5])
 
 """
@@ -141,7 +141,7 @@ model.fit(
 """
 ## Drawing all sixty combinations
 
-A prompt is drawn as a picture; `guidance_scale` says how strongly to follow it
+A prompt is drawn as an image; `guidance_scale` says how strongly to follow it
 (the guide on class-conditional models measures what it does).
 """
 
@@ -151,7 +151,7 @@ wanted = [
     for digit in range(10)
     for background in range(2)
 ]
-pictures = model.generate(
+images = model.generate(
     [caption(*each) for each in wanted] * REPEATS,
     num_steps=NUM_STEPS,
     seed=0,
@@ -168,14 +168,14 @@ is from the background.
 reader = SVC(C=10.0).fit(scans.reshape(len(scans), -1) / 255, scanned)
 
 
-def read(pictures):
-    """Numbers of the colour, digit and background of each picture."""
-    pictures = pictures / 255.0
-    ground = np.median(pictures[:, :, [0, -1]], axis=(1, 2))
-    ink = np.abs(pictures - ground[:, None, None]).max(axis=-1)
+def read(images):
+    """Numbers of the colour, digit and background of each image."""
+    images = images / 255.0
+    ground = np.median(images[:, :, [0, -1]], axis=(1, 2))
+    ink = np.abs(images - ground[:, None, None]).max(axis=-1)
     ink = ink / np.maximum(ink.max(axis=(1, 2), keepdims=True), 0.5)
     strokes = (ink > 0.7)[..., None]
-    mean = (strokes * pictures).sum((1, 2)) / np.maximum(strokes.sum((1, 2)), 1)
+    mean = (strokes * images).sum((1, 2)) / np.maximum(strokes.sum((1, 2)), 1)
     hue = rgb_to_hsv(np.clip(mean, 0, 1))[:, 0]
     digits = reader.predict(ink.reshape(len(ink), -1))
     return (
@@ -187,7 +187,7 @@ def read(pictures):
 
 asked = np.array(wanted * REPEATS)
 unseen = np.array([is_held_out(c, d) for c, d, _ in asked])
-right = np.stack(read(pictures), axis=1) == asked
+right = np.stack(read(images), axis=1) == asked
 test_scans, test_digits = ksd.data.load_digits(image_size=16, split="test")
 repainted = np.stack(
     [paint(ink, i % 6, i % 2) for i, ink in enumerate(test_scans / 255)]
@@ -244,7 +244,7 @@ The encoder is frozen, and not in the model's preset: the preset has its name,
 its revision and the embeddings of the empty text.
 
 Being frozen, it gives a caption the same embeddings in every step. They can be
-made once. On the command line this embeds the captions of a folder of pictures
+made once. On the command line this embeds the captions of a folder of images
 with the encoder of a preset (T5-XXL and 128 tokens for `uvit_text_256`),
 
 ```
@@ -272,7 +272,7 @@ figure.subplots_adjust(0.005, 0.01, 0.995, 0.95, wspace=0.05, hspace=0.4)
 for panel, (colour, digit) in zip(axes.ravel(), np.ndindex(6, 10), strict=True):
     each = (colour, digit, (digit + colour // 2) % 2)
     held_out = is_held_out(colour, digit)
-    panel.imshow(pictures[wanted.index(each)])
+    panel.imshow(images[wanted.index(each)])
     panel.set(xticks=[], yticks=[])
     panel.set_title(
         caption(*each).replace(" on ", "\non "),
@@ -284,6 +284,6 @@ for panel, (colour, digit) in zip(axes.ravel(), np.ndindex(6, 10), strict=True):
 figure.savefig("text_to_image.png", dpi=80)
 
 """
-`text_to_image.png` shows the first picture drawn of each combination; those in
+`text_to_image.png` shows the first image drawn of each combination; those in
 an orange frame were held out of the training.
 """

@@ -8,8 +8,8 @@ Accelerator: None
 """
 
 """
-A sampler turns noise into pictures: it goes down a grid of noise levels and
-asks the network at each for the clean picture. In this library it is a class
+A sampler turns noise into images: it goes down a grid of noise levels and
+asks the network at each for the clean image. In this library it is a class
 with one method. This guide writes a second-order sampler, measures its order on
 data for which the exact answer is known, and draws digits with it.
 """
@@ -52,14 +52,14 @@ for spacing in ("time", "log_snr", "power"):
 step(denoise, at, draw_noise) -> (noisy_images, clean_images)
 ```
 
-- `denoise(noisy_images, log_snr)` is the predicted clean picture. Guidance and
+- `denoise(noisy_images, log_snr)` is the predicted clean image. Guidance and
   clipping are part of it, so a sampler has nothing to do with them.
 - `at` is where the walk is: `noisy_images`, `log_snr`, `next_log_snr`; what the
   step before predicted and at which level, `previous_clean_images` and
   `previous_log_snr`; and `is_first`, `is_last`, `num_steps`.
 - `draw_noise()` is fresh noise, for samplers that add any.
 
-It returns the pictures at the next level and the clean pictures that were
+It returns the images at the next level and the clean images that were
 predicted on the way. The loop is compiled with the network, and `step` is
 traced once for all steps. So `is_first` may be a tensor, to be used with
 `ops.where` instead of `if`, and nothing may be kept on `self`: what a step has
@@ -69,8 +69,8 @@ to remember comes in `at`.
 
 Without fresh noise a sampler solves the probability flow, an ordinary
 differential equation. Let `l` be half the log-SNR, so that
-`alpha / sigma = exp(l)`, and `x(l)` the predicted clean picture along the way.
-Going from `l` to `l + h` the noisy picture changes to
+`alpha / sigma = exp(l)`, and `x(l)` the predicted clean image along the way.
+Going from `l` to `l + h` the noisy image changes to
 
 ```
 z_next = (sigma_next / sigma) z + sigma_next * integral of exp(l) x(l) dl
@@ -130,7 +130,7 @@ program is compiled, and samplers that are configured alike share one.
 
 ## The check
 
-A sampler with a mistake often still draws pictures, only somewhat worse ones. A
+A sampler with a mistake often still draws images, only somewhat worse ones. A
 case with a known answer tells. Let the pixels of the data be independent normal
 numbers of mean `m` and standard deviation `s`. Noisy ones at a level are normal
 too, of mean `alpha m` and variance `v = alpha^2 s^2 + sigma^2`, and the ideal
@@ -197,7 +197,7 @@ print(f"order 1 differs from DDIM by {difference:.0e}")
 """
 ## Digits
 
-A network is not ideal, and its clean pictures are clipped to the range of grey
+A network is not ideal, and its clean images are clipped to the range of grey
 levels, so the last check is to draw with one. It is the one of the guide to
 getting started.
 """
@@ -226,7 +226,7 @@ model.fit(batches, steps_per_epoch=STEPS, shuffle=False, verbose=2)
 `generate` has the sampler of `compile`, or takes one as an argument. Its
 program is compiled for a sampler and a number of steps. Without fresh noise
 every number of steps starts from the same noise and approaches the same
-pictures.
+images.
 """
 
 digits = [
@@ -250,7 +250,7 @@ loaded = ksd.models.DiffusionModel.from_preset("adams_bashforth_digits")
 print("the preset's sampler:", loaded.sampler)
 
 """
-## The picture
+## The image
 """
 
 figure, (left, right) = plt.subplots(

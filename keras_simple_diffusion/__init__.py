@@ -34,7 +34,7 @@ def _is_command_line():
 
 
 def _is_data_worker():
-    """Whether this process is one of Grain's, which only reads pictures."""
+    """Whether this process is one of Grain's, which only reads images."""
     return multiprocessing.current_process().name.startswith("grain-")
 
 

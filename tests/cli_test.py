@@ -89,12 +89,12 @@ def test_presets(tmp_path):
 def trained(tmp_path_factory):
     place = tmp_path_factory.mktemp("cli")
     for name in ("red", "blue"):
-        (place / "pictures" / name).mkdir(parents=True)
+        (place / "images" / name).mkdir(parents=True)
         for i in range(6):
             noise = np.random.default_rng(i).integers(0, 90, (20, 24, 3))
             noise[..., 0 if name == "red" else 2] += 150
             Image.fromarray(noise.astype("uint8")).save(
-                place / "pictures" / name / f"{i}.png"
+                place / "images" / name / f"{i}.png"
             )
     preset = place / "preset"
     backbone = ksd.models.UViTBackbone(
@@ -105,7 +105,7 @@ def trained(tmp_path_factory):
     (preset / "recipe.json").write_text(
         json.dumps({"steps": 7, "batch_size": 4, "warmup_steps": 2})
     )
-    arguments = ["--data", "pictures", "--preset", "preset", "--output", "run"]
+    arguments = ["--data", "images", "--preset", "preset", "--output", "run"]
     result = run("train", *arguments, "--checkpoint-every", "3", cwd=place)
     assert result.returncode == 0, result.stderr
     return place, result
@@ -113,7 +113,7 @@ def trained(tmp_path_factory):
 
 def test_train_fills_the_run_folder(trained):
     place, result = trained
-    assert "12 pictures of 8 x 8 x 3, 2 classes" in result.stdout
+    assert "12 images of 8 x 8 x 3, 2 classes" in result.stdout
     names = {path.name for path in (place / "run").iterdir()}
     assert names == {
         "checkpoints",
@@ -143,7 +143,7 @@ def test_train_fills_the_run_folder(trained):
 
 def test_sigterm_saves_and_resume_goes_on(trained, tmp_path):
     place, _ = trained
-    arguments = ["--data", "pictures", "--preset", "preset", "--output"]
+    arguments = ["--data", "images", "--preset", "preset", "--output"]
     process = subprocess.Popen(
         [sys.executable, "-m", "keras_simple_diffusion", "train"]
         + [*arguments, str(tmp_path / "run"), "--steps", "100000"],
@@ -181,7 +181,7 @@ def test_generate_from_a_run(trained, tmp_path):
         cwd=tmp_path,
     )
     assert result.returncode == 0, result.stderr
-    assert "5 pictures are in out/sheet.png" in result.stdout
+    assert "5 images are in out/sheet.png" in result.stdout
     with Image.open(tmp_path / "out" / "sheet.png") as sheet:
         assert sheet.width > 3 * 64
 
@@ -199,8 +199,8 @@ def test_bad_generate_arguments(trained, error_of, tmp_path):
     assert "configuration without weights" in error
     error = error_of("generate", *model, "--steps", "0")
     assert "num_steps=0" in error
-    error = error_of("generate", *model, "--output", "pictures.gif")
-    assert "file, or a folder. Received: --output pictures.gif" in error
+    error = error_of("generate", *model, "--output", "images.gif")
+    assert "file, or a folder. Received: --output images.gif" in error
     error = error_of("generate", *model, "--resume")
     assert "goes on filling a folder" in error
     error = error_of("generate", *model, "--resume", "--output", "new")
@@ -265,7 +265,7 @@ def test_generate_draws_the_steps(call, tmp_path):
 
 def test_editing_commands(call, error_of, trained, tmp_path):
     place, _ = trained
-    red = ["--image", place / "pictures" / "red" / "0.png"]
+    red = ["--image", place / "images" / "red" / "0.png"]
     mask = np.zeros((8, 8), "uint8")
     mask[4:] = 255
     Image.fromarray(mask).save(tmp_path / "mask.png")
@@ -283,10 +283,10 @@ def test_editing_commands(call, error_of, trained, tmp_path):
     error = error_of("edit", *model, *red, "--strength", "2")
     assert "strength=2.0" in error
     error = error_of("upscale", *model, *red, "--factor", "3")
-    assert "must divide the model's pictures of 8 x 8. Received: 3" in error
-    (tmp_path / "no.png").write_text("no picture")
+    assert "must divide the model's images of 8 x 8. Received: 3" in error
+    (tmp_path / "no.png").write_text("no image")
     error = error_of("edit", *model, "--image", "no.png")
-    assert "'no.png' is not a readable picture" in error
+    assert "'no.png' is not a readable image" in error
     error = error_of("edit", *model, *red, "--output", "folder")
     assert "a .png or .jpg file. Received: --output folder" in error
 
@@ -300,8 +300,8 @@ def test_bad_train_arguments(trained, error_of, tmp_path):
     assert (place / "run" / "config.json").read_text() == before
     (tmp_path / "none").mkdir()
     error = error_of(*base, "new", "--data", "none")
-    assert "none' holds no pictures" in error
-    data = ["--data", str(place / "pictures")]
+    assert "none' holds no images" in error
+    data = ["--data", str(place / "images")]
     error = error_of(*base, "new", *data, "--image-size", "9")
     assert "multiples of 2, such as 8x8" in error
     error = error_of(*base, "new", *data, "--steps", "0")
@@ -345,7 +345,7 @@ def test_a_flat_folder_makes_an_unconditional_run(trained, tmp_path):
     (tmp_path / "preset" / "recipe.json").write_text(
         json.dumps({"steps": 2, "batch_size": 2})
     )
-    train_run(place / "pictures" / "red", tmp_path / "run", tmp_path / "preset")
+    train_run(place / "images" / "red", tmp_path / "run", tmp_path / "preset")
     model = ksd.models.DiffusionModel.from_preset(tmp_path / "run")
     assert model.backbone.num_classes is None
     assert model.generate(2).shape == (2, 8, 8, 3)
@@ -354,7 +354,7 @@ def test_a_flat_folder_makes_an_unconditional_run(trained, tmp_path):
 def test_a_run_starts_from_another_ones_weights(trained, tmp_path):
     place, _ = trained
     train_run(
-        place / "pictures",
+        place / "images",
         tmp_path / "run",
         place / "preset",
         initialize_from=place / "run",

@@ -56,7 +56,7 @@ def _reset():
 
 @pytest.fixture
 def shared_data():
-    """Folder of real pictures and weights, see its README."""
+    """Folder of real images and weights, see its README."""
     root = pathlib.Path(__file__).resolve().parent.parent
     default = root.parent / "shared" / "data"
     folder = pathlib.Path(os.environ.get("KSD_SHARED_DATA", default))

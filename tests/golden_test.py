@@ -1,12 +1,12 @@
-"""One set of weights and one noise give the same pictures on every backend.
+"""One set of weights and one noise give the same images on every backend.
 
-`golden/pictures.npz` was written on JAX, by
+`golden/images.npz` was written on JAX, by
 
     KERAS_BACKEND=jax python tests/golden_test.py
 
 and every backend is compared with it. Weights and noise come from NumPy, since
 initialisers draw differently on each backend. Measured on 2 CPU cores, in
-units of the [-1, 1] range: networks 3.0e-7, pictures after 32 steps 1.3e-6.
+units of the [-1, 1] range: networks 3.0e-7, images after 32 steps 1.3e-6.
 """
 
 import pathlib
@@ -17,7 +17,7 @@ from keras import ops
 
 import keras_simple_diffusion as ksd
 
-FILE = pathlib.Path(__file__).parent / "golden" / "pictures.npz"
+FILE = pathlib.Path(__file__).parent / "golden" / "images.npz"
 NETWORKS = {
     "unet": lambda: ksd.models.UNetBackbone(
         (8, 12, 3), (8, 12), (1, 1), num_heads=2, num_classes=3, embedding_dim=8
@@ -78,8 +78,8 @@ def draw(backbone, sampler):
 
     grid = ksd.samplers.log_snr_grid(model.schedule, 32)
     noise = ops.convert_to_tensor(inputs()["noisy_images"])
-    pictures = sampler.sample(denoise, noise, grid, seed=4, return_clean=True)
-    return ops.convert_to_numpy(pictures)
+    images = sampler.sample(denoise, noise, grid, seed=4, return_clean=True)
+    return ops.convert_to_numpy(images)
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -94,10 +94,10 @@ def test_networks(name):
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
 @pytest.mark.parametrize("name", NETWORKS)
-def test_pictures_after_32_steps(name, sampler):
-    pictures = draw(make_backbone(name), SAMPLERS[sampler])
+def test_images_after_32_steps(name, sampler):
+    images = draw(make_backbone(name), SAMPLERS[sampler])
     expected = np.load(FILE)[f"{name}_{sampler}"]
-    difference = np.abs(pictures - expected).max()
+    difference = np.abs(images - expected).max()
     print(f"{name} {sampler}: largest difference {difference:.1e}")
     assert difference < 1e-4
     # Neither blank nor saturated, which would agree for no good reason.

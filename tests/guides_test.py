@@ -1,4 +1,4 @@
-"""Every guide runs, in its fast mode, and makes the picture it shows."""
+"""Every guide runs, in its fast mode, and makes the image it shows."""
 
 import os
 import pathlib
@@ -41,12 +41,12 @@ def test_guide_runs(path, tmp_path):
         text=True,
     )
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
-    with Image.open(tmp_path / f"{path.stem}.png") as picture:
-        assert np.asarray(picture.convert("L")).std() > 1.0
+    with Image.open(tmp_path / f"{path.stem}.png") as image:
+        assert np.asarray(image.convert("L")).std() > 1.0
 
 
 @pytest.mark.parametrize("path", GUIDES, ids=[path.stem for path in GUIDES])
-def test_guide_has_a_header_and_its_picture(path):
+def test_guide_has_a_header_and_its_image(path):
     text = path.read_text()
     for field in ("Title", "Author", "Date created", "Description"):
         assert f"\n{field}: " in text

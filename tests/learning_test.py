@@ -1,4 +1,4 @@
-"""Training learns: pictures of a class look like that class.
+"""Training learns: images of a class look like that class.
 
 Two classes of real digits at 8 pixels. The test fails when the labels are
 ignored, when the noise level is ignored, or when the weights do not move.

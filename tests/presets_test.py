@@ -42,7 +42,7 @@ def test_files_are_up_to_date(name):
 
 
 @EACH
-def test_schedule_and_loss_are_for_the_size_of_the_pictures(name):
+def test_schedule_and_loss_are_for_the_size_of_the_images(name):
     folder = presets.preset_folder(name)
     shape = presets.read_json(folder, "config.json")["config"]["image_shape"]
     task = presets.read_json(folder, "task.json")["config"]

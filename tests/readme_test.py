@@ -26,6 +26,6 @@ def test_python_example_runs(tmp_path):
     assert list(tmp_path.glob("*.png"))
 
 
-def test_pictures_are_there():
+def test_images_are_there():
     for name in re.findall(r"!\[.*?\]\((.*?)\)", README.read_text()):
         assert (README.parent / name).is_file(), name

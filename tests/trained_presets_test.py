@@ -24,18 +24,18 @@ def test_are_small_and_have_a_card(name):
 def test_emoji_take_their_colour_from_the_prompt():
     model = load_model("emoji")
     asked = ["red heart", "blue heart", "green heart"]
-    pictures = model.generate(asked, num_steps=12, seed=0)
-    assert pictures.shape == (3, 64, 64, 3)
-    middle = pictures[:, 16:48, 16:48].mean((1, 2))
+    images = model.generate(asked, num_steps=12, seed=0)
+    assert images.shape == (3, 64, 64, 3)
+    middle = images[:, 16:48, 16:48].mean((1, 2))
     assert middle.argmax(-1).tolist() == [0, 2, 1]
 
 
 def test_photographs_are_of_their_class():
     model = load_model("caltech101")
     labels = [model.class_names.index(n) for n in ("sunflower", "airplanes")]
-    pictures = model.generate(labels=labels, num_steps=8, seed=0)
-    assert pictures.shape == (2, 64, 64, 3)
-    flower, plane = pictures.mean((1, 2))
+    images = model.generate(labels=labels, num_steps=8, seed=0)
+    assert images.shape == (2, 64, 64, 3)
+    flower, plane = images.mean((1, 2))
     assert flower[0] > flower[2] + 40  # Yellow,
     assert plane[2] > plane[0]  # before the sky.
     assert model.backbone.dtype_policy.name == "float32"

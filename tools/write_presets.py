@@ -138,7 +138,7 @@ CONFIGURATIONS = {
         },
     ),
     "uvit_small_64": (
-        "A small U-ViT for 64 px pictures and one GPU.",
+        "A small U-ViT for 64 px images and one GPU.",
         "UViTBackbone",
         {
             "image_shape": (64, 64, 3),

@@ -35,15 +35,15 @@ class Setting:
     compiled: bool = False
     guidance: float = 1.0
 
-    def pictures(self):
-        """A batch of `uint8` pictures and of labels."""
+    def images(self):
+        """A batch of `uint8` images and of labels."""
         rng = np.random.default_rng(0)
         shape = (self.batch_size, *self.network["image_shape"])
-        pictures = rng.integers(0, 256, shape, "uint8")
-        return pictures, np.arange(self.batch_size, dtype="int32") % NUM_CLASSES
+        images = rng.integers(0, 256, shape, "uint8")
+        return images, np.arange(self.batch_size, dtype="int32") % NUM_CLASSES
 
     def noise(self):
-        """A batch of noisy pictures and their log-SNRs."""
+        """A batch of noisy images and their log-SNRs."""
         rng = np.random.default_rng(1)
         shape = (self.batch_size, *self.network["image_shape"])
         noise = rng.normal(size=shape).astype("float32")

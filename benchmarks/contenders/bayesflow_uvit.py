@@ -66,7 +66,7 @@ def build(setting):
 
 
 def count(setting):
-    """Print the billions of operations of a picture; on PyTorch."""
+    """Print the billions of operations of an image; on PyTorch."""
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
@@ -98,7 +98,7 @@ def make(setting):
         "parameters": network.count_params(),
         "version": importlib.metadata.version("bayesflow"),
     }
-    pictures, _ = setting.pictures()
+    images, _ = setting.images()
     if setting.task == "train":
         if keras.config.backend() == "torch":
             import torch
@@ -112,7 +112,7 @@ def make(setting):
         # place, in the same memory, which JAX refuses to donate twice.
         optimizer.finalize_variable_values = lambda variables: None
         model.compile(optimizer=optimizer)
-        data = np.tile(pictures, (setting.repeats, 1, 1, 1))
+        data = np.tile(images, (setting.repeats, 1, 1, 1))
 
         def train():
             timer = StepTimer()

@@ -24,8 +24,8 @@ def make(setting):
         norm_num_groups=8,
     ).to(device)
     schedule = diffusers.DDPMScheduler(1000)
-    pictures, _ = setting.pictures()
-    pictures = torch.tensor(pictures, device=device).permute(0, 3, 1, 2)
+    images, _ = setting.images()
+    images = torch.tensor(images, device=device).permute(0, 3, 1, 2)
     noise, _ = (torch.tensor(a, device=device) for a in setting.noise())
     noise = noise.permute(0, 3, 1, 2).contiguous()
     times = torch.arange(len(noise), device=device) * 10
@@ -44,7 +44,7 @@ def make(setting):
 
         def train():
             for _ in range(setting.repeats):
-                x = pictures.float() / 127.5 - 1.0
+                x = images.float() / 127.5 - 1.0
                 noise = torch.randn_like(x)
                 t = torch.randint(0, 1000, (len(x),), device=device)
                 predicted = network(schedule.add_noise(x, noise, t), t).sample

@@ -37,7 +37,7 @@ def make_backbone(setting):
 
 
 def gmacs(backbone):
-    """Billions of multiply-accumulates of one picture."""
+    """Billions of multiply-accumulates of one image."""
     return sum(count_macs(backbone).values()) / 1e9
 
 
@@ -51,7 +51,7 @@ def make(setting):
     model = ksd.models.DiffusionModel(
         backbone, schedule=ksd.schedules.CosineSchedule()
     )
-    pictures, labels = setting.pictures()
+    images, labels = setting.images()
     if setting.task == "train":
         model.compile(
             optimizer=ksd.optimizers.Adam(1e-4),
@@ -59,7 +59,7 @@ def make(setting):
             jit_compile=setting.compiled or "auto",
         )
         data = {
-            "images": np.tile(pictures, (setting.repeats, 1, 1, 1)),
+            "images": np.tile(images, (setting.repeats, 1, 1, 1)),
             "labels": np.tile(labels, setting.repeats),
         }
         size = setting.batch_size

@@ -44,8 +44,8 @@ def make(setting):
     diffusion = module.GaussianDiffusion(
         network, image_size=size, num_sample_steps=2 * STEPS
     ).to(device)
-    pictures, _ = setting.pictures()
-    pictures = torch.tensor(pictures, device=device).permute(0, 3, 1, 2)
+    images, _ = setting.images()
+    images = torch.tensor(images, device=device).permute(0, 3, 1, 2)
     noise, log_snr = (torch.tensor(a, device=device) for a in setting.noise())
     noise = noise.permute(0, 3, 1, 2).contiguous()
     with FlopCounterMode(display=False) as counter, torch.no_grad():
@@ -64,7 +64,7 @@ def make(setting):
 
         def train():
             for _ in range(setting.repeats):
-                loss = diffusion(pictures.float() / 255)
+                loss = diffusion(images.float() / 255)
                 loss.backward()
                 optimizer.step()
                 optimizer.zero_grad()

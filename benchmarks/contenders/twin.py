@@ -34,7 +34,7 @@ def _jax(setting, weights, options, facts):
 
     apply = functools.partial(jax_networks.network, **options)
     weights = jax.tree.map(jnp.array, weights)
-    pictures, labels = map(jnp.array, setting.pictures())
+    images, labels = map(jnp.array, setting.images())
     if setting.task == "train":
         step = jax_networks.make_step(apply)
         state = [jax_networks.initial_state(weights)]
@@ -43,7 +43,7 @@ def _jax(setting, weights, options, facts):
         def train():
             for i in range(setting.repeats):
                 key_of_step = jax.random.fold_in(key, i)
-                state[0], loss = step(state[0], key_of_step, pictures, labels)
+                state[0], loss = step(state[0], key_of_step, images, labels)
             loss.block_until_ready()
 
         return train, facts
@@ -69,8 +69,8 @@ def _torch(setting, weights, options, facts):
         apply = torch.compile(apply)
     weights = torch_networks.from_library(weights)
     weights = {name: w.to(device) for name, w in weights.items()}
-    pictures, labels = (
-        torch.tensor(array, device=device) for array in setting.pictures()
+    images, labels = (
+        torch.tensor(array, device=device) for array in setting.images()
     )
     labels = labels.long()
     if setting.task == "train":
@@ -78,7 +78,7 @@ def _torch(setting, weights, options, facts):
 
         def train():
             for _ in range(setting.repeats):
-                loss = training.step(pictures, labels)
+                loss = training.step(images, labels)
             loss.item()
 
         return train, facts

@@ -1,13 +1,13 @@
 """Who takes part in `race.py`: one file a project.
 
-Each has `make(pictures, learning_rate, seed)`, which returns an object with
+Each has `make(images, learning_rate, seed)`, which returns an object with
 
 - `facts`, a dict of its settings;
 - `train(seconds)`, which goes on training for so many seconds of processor
-  time, and returns the pictures it has trained on;
-- `draw(count, seed)`, which returns `uint8` pictures `(count, H, W, 3)`, drawn
+  time, and returns the images it has trained on;
+- `draw(count, seed)`, which returns `uint8` images `(count, H, W, 3)`, drawn
   with averaged weights.
 """
 
-# Evaluations of the network that drawing a picture takes, for everybody.
+# Evaluations of the network that drawing an image takes, for everybody.
 STEPS = 24

@@ -30,11 +30,11 @@ NETWORK = {
 
 
 class Racer(TorchRacer):
-    def __init__(self, pictures, learning_rate, seed):
+    def __init__(self, images, learning_rate, seed):
         keras.utils.set_random_seed(seed)
-        self.shape = pictures.shape[1:]
-        self.mean = torch.tensor(pictures.mean(axis=(0, 1, 2)) / 255).float()
-        self.std = torch.tensor(pictures.std(axis=(0, 1, 2)) / 255).float()
+        self.shape = images.shape[1:]
+        self.mean = torch.tensor(images.mean(axis=(0, 1, 2)) / 255).float()
+        self.std = torch.tensor(images.std(axis=(0, 1, 2)) / 255).float()
         self.model = bayesflow.networks.DiffusionModel(
             subnet=bayesflow.networks.UViT(**NETWORK)
         )
@@ -48,11 +48,11 @@ class Racer(TorchRacer):
             optimizer, lambda step: min(1.0, 0.1 + 0.9 * step / WARM_UP)
         )
         super().__init__(
-            pictures, self.model, optimizer, 16, True, seed, scheduler=warm_up
+            images, self.model, optimizer, 16, True, seed, scheduler=warm_up
         )
 
-    def loss(self, pictures):
-        x = (pictures.permute(0, 2, 3, 1) - self.mean) / self.std
+    def loss(self, images):
+        x = (images.permute(0, 2, 3, 1) - self.mean) / self.std
         metrics = self.model.compute_metrics(x, x[..., :0], stage="training")
         return metrics["loss"]
 
@@ -72,14 +72,14 @@ class _ChannelsFirst(torch.nn.Module):
         super().__init__()
         self.network = network
 
-    def forward(self, picture, time):
-        x = picture.permute(0, 2, 3, 1)
+    def forward(self, image, time):
+        x = image.permute(0, 2, 3, 1)
         return self.network((x, time[:, None], x[..., :0]))
 
 
-def make(pictures, learning_rate, seed):
-    racer = Racer(pictures, learning_rate, seed)
-    size = size_of(_ChannelsFirst(racer.model.subnet), pictures.shape[1])
+def make(images, learning_rate, seed):
+    racer = Racer(images, learning_rate, seed)
+    size = size_of(_ChannelsFirst(racer.model.subnet), images.shape[1])
     racer.facts = {
         "project": "BayesFlow, U-ViT",
         "version": importlib.metadata.version("bayesflow"),

@@ -27,9 +27,9 @@ NETWORK = {
 
 
 class Racer(TorchRacer):
-    def __init__(self, pictures, learning_rate, seed):
+    def __init__(self, images, learning_rate, seed):
         torch.manual_seed(seed)
-        self.size = pictures.shape[1]
+        self.size = images.shape[1]
         network = diffusers.UNet2DModel(sample_size=self.size, **NETWORK)
         optimizer = torch.optim.AdamW(
             network.parameters(),
@@ -44,15 +44,15 @@ class Racer(TorchRacer):
             optimizer, lambda step: min(1.0, (step + 1) / WARM_UP)
         )
         super().__init__(
-            pictures, network, optimizer, 16, True, seed, scheduler=warm_up
+            images, network, optimizer, 16, True, seed, scheduler=warm_up
         )
         self.schedule = diffusers.DDPMScheduler(1000)
         self.ema = EMAModel(
             network.parameters(), decay=0.9999, use_ema_warmup=True, power=0.75
         )
 
-    def loss(self, pictures):
-        x = 2 * pictures - 1
+    def loss(self, images):
+        x = 2 * images - 1
         noise = torch.randn_like(x)
         t = torch.randint(0, 1000, (len(x),))
         noisy = self.schedule.add_noise(x, noise, t)
@@ -80,13 +80,13 @@ class Racer(TorchRacer):
             self.ema.restore(self.network.parameters())
 
 
-def make(pictures, learning_rate, seed):
-    racer = Racer(pictures, learning_rate, seed)
+def make(images, learning_rate, seed):
+    racer = Racer(images, learning_rate, seed)
     racer.facts = {
         "project": "diffusers, UNet2DModel",
         "version": importlib.metadata.version("diffusers"),
         "network": NETWORK,
-        **size_of(racer.network, pictures.shape[1]),
+        **size_of(racer.network, images.shape[1]),
         "batch_size": 16,
         "optimizer": "AdamW, betas 0.95, 0.999, weight decay 1e-6, warm-up of "
         f"{WARM_UP} steps; gradient norm at most 1",

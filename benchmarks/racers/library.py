@@ -22,7 +22,7 @@ NETWORK = {
     "num_classes": None,
 }
 RECIPE = {"batch_size": 16, "warmup_steps": 200, "ema_decay": 0.995}
-_BATCH = 50  # Pictures drawn at once.
+_BATCH = 50  # Images drawn at once.
 
 
 class UntilTime(keras.callbacks.Callback):
@@ -41,12 +41,12 @@ class UntilTime(keras.callbacks.Callback):
 class Racer:
     """Trains a `DiffusionModel` by a `Recipe`."""
 
-    def __init__(self, pictures, model, recipe, seed):
+    def __init__(self, images, model, recipe, seed):
         self.model, self.recipe = model, recipe
         self.model.compile(
             self.recipe.make_optimizer(), ema_decay=self.recipe.ema_decay
         )
-        self.source = ksd.data.ArraySource(pictures)
+        self.source = ksd.data.ArraySource(images)
         self.seed, self.steps = seed, 0
 
     def train(self, seconds):
@@ -94,7 +94,7 @@ def facts_of(racer, network):
     }
 
 
-def make(pictures, learning_rate, seed):
+def make(images, learning_rate, seed):
     keras.utils.set_random_seed(seed)
     folder = presets.preset_folder(PRESET)
     fields = presets.read_json(folder, "recipe.json")
@@ -105,7 +105,7 @@ def make(pictures, learning_rate, seed):
     model = ksd.models.DiffusionModel.from_preset(
         PRESET, load_weights=False, backbone=backbone, guidance_scale=1.0
     )
-    racer = Racer(pictures, model, Recipe(**fields), seed)
+    racer = Racer(images, model, Recipe(**fields), seed)
     racer.facts = {
         "project": f"keras_simple_diffusion on {keras.config.backend()}",
         **facts_of(racer, f"{PRESET} with {NETWORK}"),

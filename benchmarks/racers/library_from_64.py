@@ -1,7 +1,7 @@
 """This library without input downsampling: the network begins at 64 pixels.
 
 Network, schedule and loss are those of the ablations' cell `no_downsampling`,
-and so is the recipe, except that pictures are mirrored, as everybody's are.
+and so is the recipe, except that images are mirrored, as everybody's are.
 """
 
 import dataclasses
@@ -16,10 +16,10 @@ from racers.library import facts_of
 CELL = CELLS["no_downsampling"]
 
 
-def make(pictures, learning_rate, seed):
+def make(images, learning_rate, seed):
     keras.utils.set_random_seed(seed)
     recipe = dataclasses.replace(RECIPE, learning_rate=learning_rate, flip=True)
-    racer = Racer(pictures, CELL.make_model(), recipe, seed)
+    racer = Racer(images, CELL.make_model(), recipe, seed)
     backend = keras.config.backend()
     racer.facts = {
         "project": f"keras_simple_diffusion on {backend}, from 64 pixels",

@@ -33,12 +33,12 @@ def _module():
 
 
 class Racer(TorchRacer):
-    def __init__(self, pictures, learning_rate, seed):
+    def __init__(self, images, learning_rate, seed):
         torch.manual_seed(seed)
         module = _module()
         self.diffusion = module.GaussianDiffusion(
             module.Unet(**NETWORK),
-            image_size=pictures.shape[1],
+            image_size=images.shape[1],
             timesteps=1000,
             sampling_timesteps=STEPS,
         )
@@ -46,13 +46,13 @@ class Racer(TorchRacer):
             self.diffusion.parameters(), lr=learning_rate, betas=(0.9, 0.99)
         )
         super().__init__(
-            pictures, self.diffusion, optimizer, 16, flip=True, seed=seed
+            images, self.diffusion, optimizer, 16, flip=True, seed=seed
         )
         # Its trainer updates every 10 steps: over more than such a race has.
         self.ema = EMA(self.diffusion, beta=0.995, update_every=1)
 
-    def loss(self, pictures):
-        return self.diffusion(pictures)
+    def loss(self, images):
+        return self.diffusion(images)
 
     def average(self):
         self.ema.update()
@@ -62,13 +62,13 @@ class Racer(TorchRacer):
         return self.ema.ema_model.sample(batch_size=count)
 
 
-def make(pictures, learning_rate, seed):
-    racer = Racer(pictures, learning_rate, seed)
+def make(images, learning_rate, seed):
+    racer = Racer(images, learning_rate, seed)
     racer.facts = {
         "project": "denoising-diffusion-pytorch, U-Net",
         "version": importlib.metadata.version("denoising-diffusion-pytorch"),
         "network": NETWORK,
-        **size_of(racer.diffusion.model, pictures.shape[1]),
+        **size_of(racer.diffusion.model, images.shape[1]),
         "batch_size": 16,
         "optimizer": "Adam, betas 0.9, 0.99; gradient norm at most 1",
         "average": "0.995 at most, updated every step",

@@ -6,25 +6,25 @@ import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-_BATCH = 50  # Pictures drawn at once.
+_BATCH = 50  # Images drawn at once.
 
 
 class TorchRacer:
-    """Subclasses define `loss(pictures)`, `average()` and `sample(count)`.
+    """Subclasses define `loss(images)`, `average()` and `sample(count)`.
 
     Args:
-        pictures: `uint8` array of shape `(N, H, W, 3)`.
+        images: `uint8` array of shape `(N, H, W, 3)`.
         network: a `torch.nn.Module`.
         optimizer: a `torch.optim.Optimizer` of its weights.
         batch_size: int.
-        flip: bool. Whether half of the pictures are mirrored.
+        flip: bool. Whether half of the images are mirrored.
         seed: int.
         scheduler: optional learning rate schedule, stepped with the optimizer.
     """
 
     def __init__(
         self,
-        pictures,
+        images,
         network,
         optimizer,
         batch_size,
@@ -32,7 +32,7 @@ class TorchRacer:
         seed,
         scheduler=None,
     ):
-        self.pictures = pictures
+        self.images = images
         self.network = network
         self.optimizer = optimizer
         self.scheduler = scheduler
@@ -55,13 +55,13 @@ class TorchRacer:
         return count
 
     def _batch(self):
-        """Pictures as floats in [0, 1], channels first."""
-        chosen = self.rng.integers(0, len(self.pictures), self.batch_size)
-        pictures = self.pictures[np.sort(chosen)]
+        """Images as floats in [0, 1], channels first."""
+        chosen = self.rng.integers(0, len(self.images), self.batch_size)
+        images = self.images[np.sort(chosen)]
         if self.flip:
-            mirrored = self.rng.random(len(pictures)) < 0.5
-            pictures[mirrored] = pictures[mirrored, :, ::-1]
-        batch = torch.tensor(pictures).permute(0, 3, 1, 2)
+            mirrored = self.rng.random(len(images)) < 0.5
+            images[mirrored] = images[mirrored, :, ::-1]
+        batch = torch.tensor(images).permute(0, 3, 1, 2)
         return batch.contiguous().float() / 255
 
     def draw(self, count, seed):
@@ -76,11 +76,11 @@ class TorchRacer:
 
 
 def size_of(network, size):
-    """Operations, in billions, and parameters of a network of pictures."""
+    """Operations, in billions, and parameters of a network of images."""
     network.eval()
-    picture, time = torch.zeros(1, 3, size, size), torch.zeros(1)
+    image, time = torch.zeros(1, 3, size, size), torch.zeros(1)
     with FlopCounterMode(display=False) as counter, torch.no_grad():
-        network(picture, time)
+        network(image, time)
     return {
         "gmacs": round(counter.get_total_flops() / 2e9, 3),
         "parameters": sum(p.numel() for p in network.parameters()),

@@ -147,7 +147,7 @@ def network(w, noisy_images, log_snr, labels, *, blocks, heads, attention=()):
 def make_step(apply, learning_rate=1e-4, decay=0.999):
     """A compiled training step of the same work as the library's.
 
-    Pictures to [-1, 1], times, noise, label dropout, the epsilon loss, Adam
+    Images to [-1, 1], times, noise, label dropout, the epsilon loss, Adam
     and the average of the weights.
 
     Args:
@@ -156,9 +156,9 @@ def make_step(apply, learning_rate=1e-4, decay=0.999):
         decay: float, of the average.
     """
 
-    def loss_of(w, key, pictures, labels):
+    def loss_of(w, key, images, labels):
         keys = jax.random.split(key, 3)
-        x = pictures.astype("float32") / 127.5 - 1.0
+        x = images.astype("float32") / 127.5 - 1.0
         t = jax.random.uniform(keys[0], (len(x),))
         ends = math.atan(math.exp(-7.5)), math.atan(math.exp(7.5))
         log_snr = -2.0 * jnp.log(jnp.tan(ends[0] + t * (ends[1] - ends[0])))
@@ -175,9 +175,9 @@ def make_step(apply, learning_rate=1e-4, decay=0.999):
         return jnp.mean(jnp.square(error))
 
     @functools.partial(jax.jit, donate_argnums=0)
-    def step(state, key, pictures, labels):
+    def step(state, key, images, labels):
         w, m, s, average, count = state
-        loss, g = jax.value_and_grad(loss_of)(w, key, pictures, labels)
+        loss, g = jax.value_and_grad(loss_of)(w, key, images, labels)
         count = count + 1
         rate = learning_rate * jnp.sqrt(1 - 0.999**count) / (1 - 0.9**count)
         tree = jax.tree.map

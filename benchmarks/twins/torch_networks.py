@@ -165,7 +165,7 @@ def network(w, noisy_images, log_snr, labels, *, blocks, heads, attention=()):
 class Training:
     """A training step of the same work as the library's.
 
-    Pictures to [-1, 1], times, noise, label dropout, the epsilon loss, Adam
+    Images to [-1, 1], times, noise, label dropout, the epsilon loss, Adam
     and the average of the weights.
 
     Args:
@@ -184,9 +184,9 @@ class Training:
             self.w.values(), lr=learning_rate, fused=True
         )
 
-    def step(self, pictures, labels):
-        """The loss of a batch of `uint8` pictures, after an update."""
-        x = pictures.float() / 127.5 - 1.0
+    def step(self, images, labels):
+        """The loss of a batch of `uint8` images, after an update."""
+        x = images.float() / 127.5 - 1.0
         t = torch.rand(len(x), device=x.device)
         ends = math.atan(math.exp(-7.5)), math.atan(math.exp(7.5))
         log_snr = -2.0 * torch.log(torch.tan(ends[0] + t * (ends[1] - ends[0])))

@@ -1,4 +1,4 @@
-"""Commands that start from pictures: edit, inpaint, upscale, interpolate."""
+"""Commands that start from images: edit, inpaint, upscale, interpolate."""
 
 from typing import Annotated
 
@@ -8,18 +8,18 @@ from keras_simple_diffusion.backend.choice import check_backend
 from keras_simple_diffusion.cli import shared
 from keras_simple_diffusion.utils.errors import InputError
 
-Picture = Annotated[
-    str, typer.Option(help="A picture file; it is cut and resized to fit.")
+Image = Annotated[
+    str, typer.Option(help="An image file; it is cut and resized to fit.")
 ]
-Count = Annotated[int, typer.Option(min=1, help="Number of pictures.")]
+Count = Annotated[int, typer.Option(min=1, help="Number of images.")]
 
 
 def edit(
     model: shared.Model,
-    image: Picture,
+    image: Image,
     strength: Annotated[
         float,
-        typer.Option(help="0 keeps the picture, 1 forgets it."),
+        typer.Option(help="0 keeps the image, 1 forgets it."),
     ] = 0.6,
     num_images: Count = 8,
     labels: shared.Labels = None,
@@ -29,11 +29,11 @@ def edit(
     seed: shared.Seed = None,
     output: shared.Output = "edited.png",
 ):
-    """Make variations of a picture; the sheet begins with the picture."""
+    """Make variations of an image; the sheet begins with the image."""
     check_backend()
     shared.check_sheet(output)
     task = shared.load_model(model)
-    start = shared.read_picture(image, task)
+    start = shared.read_image(image, task)
     num_images, chosen = shared.choose_labels(task, labels, num_images)
     images = task.edit(
         _repeat(start, num_images),
@@ -49,9 +49,9 @@ def edit(
 
 def inpaint(
     model: shared.Model,
-    image: Picture,
+    image: Image,
     mask: Annotated[
-        str, typer.Option(help="A picture, white where to draw anew.")
+        str, typer.Option(help="An image, white where to draw anew.")
     ],
     num_images: Count = 8,
     labels: shared.Labels = None,
@@ -61,12 +61,12 @@ def inpaint(
     seed: shared.Seed = None,
     output: shared.Output = "inpainted.png",
 ):
-    """Draw a part of a picture anew; the sheet begins with the hole."""
+    """Draw a part of an image anew; the sheet begins with the hole."""
     check_backend()
     shared.check_sheet(output)
     task = shared.load_model(model)
-    start = shared.read_picture(image, task)
-    is_drawn = shared.read_picture(mask, task).mean(-1) > 127
+    start = shared.read_image(image, task)
+    is_drawn = shared.read_image(mask, task).mean(-1) > 127
     num_images, chosen = shared.choose_labels(task, labels, num_images)
     images = task.inpaint(
         _repeat(start, num_images),
@@ -84,7 +84,7 @@ def inpaint(
 
 def upscale(
     model: shared.Model,
-    image: Picture,
+    image: Image,
     factor: Annotated[
         int,
         typer.Option(min=2, help="How many times smaller it is made first."),
@@ -97,17 +97,17 @@ def upscale(
     seed: shared.Seed = None,
     output: shared.Output = "upscaled.png",
 ):
-    """Draw large pictures of a small one; the sheet begins with that."""
+    """Draw large images of a small one; the sheet begins with that."""
     check_backend()
     shared.check_sheet(output)
     task = shared.load_model(model)
     height, width, _ = task.backbone.image_shape
     if height % factor or width % factor:
         raise InputError(
-            f"`--factor` must divide the model's pictures of {height} x "
+            f"`--factor` must divide the model's images of {height} x "
             f"{width}. Received: {factor}"
         )
-    small = shared.read_picture(image, task, smaller=factor)
+    small = shared.read_image(image, task, smaller=factor)
     num_images, chosen = shared.choose_labels(task, labels, num_images)
     images = task.upscale(
         _repeat(small, num_images),
@@ -123,20 +123,20 @@ def upscale(
 
 def interpolate(
     model: shared.Model,
-    first: Annotated[str, typer.Option(help="A seed, or a picture file.")],
-    second: Annotated[str, typer.Option(help="A seed, or a picture file.")],
+    first: Annotated[str, typer.Option(help="A seed, or an image file.")],
+    second: Annotated[str, typer.Option(help="A seed, or an image file.")],
     num_images: Count = 8,
     labels: shared.Labels = None,
     steps: shared.Steps = None,
     guidance: shared.Guidance = None,
     output: shared.Output = "interpolated.png",
 ):
-    """Draw the pictures on the way from one to another."""
+    """Draw the images on the way from one to another."""
     check_backend()
     shared.check_sheet(output)
     task = shared.load_model(model)
     ends = [
-        int(end) if end.isdigit() else shared.read_picture(end, task)
+        int(end) if end.isdigit() else shared.read_image(end, task)
         for end in (first, second)
     ]
     if labels is None and task.backbone.num_classes is not None:
@@ -155,11 +155,11 @@ def interpolate(
         columns=num_images,
         captions=shared.captions_of(task, chosen),
     )
-    print(f"{num_images} pictures are in {output}")
+    print(f"{num_images} images are in {output}")
 
 
-def _repeat(picture, count):
-    return picture[None].repeat(count, axis=0)
+def _repeat(image, count):
+    return image[None].repeat(count, axis=0)
 
 
 def _save(given, images, task, labels, output):
@@ -172,4 +172,4 @@ def _save(given, images, task, labels, output):
         output,
         captions=captions + drawn,
     )
-    print(f"{len(images)} pictures are in {output}")
+    print(f"{len(images)} images are in {output}")

@@ -30,12 +30,12 @@ def evaluate(
     model: Annotated[
         str,
         typer.Option(
-            help="A run, a preset with weights, or a folder or zip of pictures."
+            help="A run, a preset with weights, or a folder or zip of images."
         ),
     ],
     data: Annotated[
         str,
-        typer.Option(help="Real pictures: digits, a folder or zip, tfds:NAME."),
+        typer.Option(help="Real images: digits, a folder or zip, tfds:NAME."),
     ],
     metrics: Annotated[
         str | None,
@@ -49,14 +49,14 @@ def evaluate(
     protocol: Annotated[
         Literal["simple_diffusion"] | None,
         typer.Option(
-            help="The paper's: 50,000 pictures, DDPM, 512 steps, no guidance, "
+            help="The paper's: 50,000 images, DDPM, 512 steps, no guidance, "
             "FID and Inception Score. Options given beside it hold."
         ),
     ] = None,
     num_images: Annotated[
         int | None,
         typer.Option(
-            min=4, help="Pictures to draw. (default: 10000, or all given ones)"
+            min=4, help="Images to draw. (default: 10000, or all given ones)"
         ),
     ] = None,
     feature_weights: Annotated[
@@ -80,7 +80,7 @@ def evaluate(
     classifier: Annotated[
         str | None,
         typer.Option(
-            help="A .keras classifier of pictures in [0, 255], for "
+            help="A .keras classifier of images in [0, 255], for "
             "class_accuracy."
         ),
     ] = None,
@@ -99,7 +99,7 @@ def evaluate(
     sampler: shared.SamplerName = None,
     seed: shared.Seed = None,
     batch_size: Annotated[
-        int, typer.Option(min=1, help="Pictures drawn at once.")
+        int, typer.Option(min=1, help="Images drawn at once.")
     ] = 64,
     resamples: Annotated[
         int,
@@ -116,7 +116,7 @@ def evaluate(
         str, typer.Option(help="The report, a .json file.")
     ] = "report.json",
 ):
-    """Measure generated pictures against real ones: FID, KID and others."""
+    """Measure generated images against real ones: FID, KID and others."""
     check_backend()
     given = {
         "metrics": metrics,

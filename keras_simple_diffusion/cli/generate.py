@@ -13,7 +13,7 @@ def generate(
     num_images: Annotated[
         int | None,
         typer.Option(
-            min=1, help="Number of pictures. (default: one a label, or 16)"
+            min=1, help="Number of images. (default: one a label, or 16)"
         ),
     ] = None,
     labels: shared.Labels = None,
@@ -47,17 +47,17 @@ def generate(
         ),
     ] = False,
     batch_size: Annotated[
-        int, typer.Option(min=1, help="Pictures drawn at once.")
+        int, typer.Option(min=1, help="Images drawn at once.")
     ] = 64,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on filling the folder.")
     ] = False,
     output: Annotated[
         str,
-        typer.Option(help="A .png sheet, or a folder for one file a picture."),
-    ] = "pictures.png",
+        typer.Option(help="A .png sheet, or a folder for one file an image."),
+    ] = "images.png",
 ):
-    """Generate pictures from a trained model, on one sheet or in a folder."""
+    """Generate images from a trained model, on one sheet or in a folder."""
     check_backend()
     one_sheet = shared.is_sheet(output)
     if resume and one_sheet:
@@ -118,7 +118,7 @@ def generate(
         images = draw(everything, seed)
         captions = shared.captions_of(task, chosen)
         shared.save_sheet(images, output, captions=captions)
-    print(f"{num_images} pictures are in {output}")
+    print(f"{num_images} images are in {output}")
 
 
 def _check_unused(what, *options):
@@ -132,7 +132,7 @@ def _check_unused(what, *options):
 def _choose_prompts(prompts, num_images):
     if not prompts:
         raise InputError(
-            "The model draws pictures of texts: pass --prompt, such as "
+            "The model draws images of texts: pass --prompt, such as "
             '--prompt "a red apple".'
         )
     num_images = num_images or len(prompts)
@@ -140,7 +140,7 @@ def _choose_prompts(prompts, num_images):
 
 
 def _save_strip(clean, names, output):
-    """A row a picture: up to 12 of its predicted clean pictures, in order."""
+    """A row an image: up to 12 of its predicted clean images, in order."""
     import numpy as np
 
     count = clean.shape[1]

@@ -1,4 +1,4 @@
-"""Many pictures, one file each, that an interruption does not lose."""
+"""Many images, one file each, that an interruption does not lose."""
 
 import json
 import secrets
@@ -13,16 +13,16 @@ _SETTINGS = "settings.json"
 
 
 def fill_folder(draw, folder, num_images, settings, batch_size, resume):
-    """Write pictures `000000.png`, `000001.png`, ... into a folder.
+    """Write images `000000.png`, `000001.png`, ... into a folder.
 
     Args:
-        draw: function that draws pictures, from a list of their numbers and a
+        draw: function that draws images, from a list of their numbers and a
             seed.
         folder: path. It must be new or empty, unless `resume` is set; then
-            the pictures that it lacks are drawn.
+            the images that it lacks are drawn.
         num_images: int.
-        settings: dict of what the pictures depend on, kept in the folder.
-        batch_size: int. Pictures drawn at once.
+        settings: dict of what the images depend on, kept in the folder.
+        batch_size: int. Images drawn at once.
         resume: bool.
     """
     if resume:

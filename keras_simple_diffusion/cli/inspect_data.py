@@ -13,19 +13,17 @@ _MAX_CLASSES = 20
 def inspect_data(
     data: Annotated[
         str,
-        typer.Option(
-            help="digits, a folder or .zip of pictures, or tfds:NAME."
-        ),
+        typer.Option(help="digits, a folder or .zip of images, or tfds:NAME."),
     ],
     image_size: Annotated[
         int | None,
-        typer.Option(min=1, help="Pixels. (default: what suits the pictures)"),
+        typer.Option(min=1, help="Pixels. (default: what suits the images)"),
     ] = None,
     output: Annotated[
-        str | None, typer.Option(help="Where to draw a sheet of the pictures.")
+        str | None, typer.Option(help="Where to draw a sheet of the images.")
     ] = None,
 ):
-    """Look at every picture: sizes, classes, captions, what is broken."""
+    """Look at every image: sizes, classes, captions, what is broken."""
     from keras_simple_diffusion.data.inspection import suggest_preset
     from keras_simple_diffusion.data.inspection import suggest_schedule
     from keras_simple_diffusion.data.inspection import suggest_size
@@ -36,12 +34,12 @@ def inspect_data(
     readable = [each for each in everything if each.broken is None]
     if not readable:
         raise InputError(
-            f"None of the {len(everything)} pictures of '{data}' can be read: "
+            f"None of the {len(everything)} images of '{data}' can be read: "
             f"{everything[0].name} ({everything[0].broken}) and the others."
         )
     names = next(iter(sources.values())).class_names
     counts = ", ".join(f"{len(v):,} to {_use(k)}" for k, v in facts.items())
-    print(f"{len(everything):,} pictures in '{data}': {counts}")
+    print(f"{len(everything):,} images in '{data}': {counts}")
     _print_sizes(readable)
     _print_classes(everything, names)
     _print_captions(everything)
@@ -50,7 +48,7 @@ def inspect_data(
     size = image_size or suggest_size(readable)
     small = sum(min(each.size) < size for each in readable)
     print(f"\nat {size} pixels")
-    print(f"  {small:,} of {len(readable):,} pictures would be enlarged")
+    print(f"  {small:,} of {len(readable):,} images would be enlarged")
     print(f"  noise schedule: {'; or '.join(suggest_schedule(size))}")
     grey = all(each.mode in ("1", "L") for each in readable)
     print(
@@ -93,7 +91,7 @@ def _examine(split, source):
     return list(
         progress.track(
             examine(source),
-            f"looking at pictures to {_use(split)}",
+            f"looking at images to {_use(split)}",
             total=len(source),
             transient=True,
         )
@@ -154,11 +152,11 @@ def _print_classes(facts, names):
         bar = "█" * round(30 * count / counts[0][0])
         print(f"  {name:{width}} {count:>8,} {bar}")
     if counts[-1][0] == 0:
-        print(f"  '{counts[-1][1]}' has no pictures.")
+        print(f"  '{counts[-1][1]}' has no images.")
     elif counts[0][0] > 3 * counts[-1][0]:
         ratio = counts[0][0] / counts[-1][0]
         print(
-            f"  Unbalanced: the largest has {ratio:.0f} times the pictures of "
+            f"  Unbalanced: the largest has {ratio:.0f} times the images of "
             "the smallest, and is learned as much more often."
         )
 
@@ -180,15 +178,15 @@ def _print_captions(facts):
 def _print_broken(facts):
     broken = [each for each in facts if each.broken is not None]
     if not broken:
-        print("\nevery picture can be read")
+        print("\nevery image can be read")
         return
-    print(f"\n{len(broken):,} of {len(facts):,} pictures cannot be read:")
+    print(f"\n{len(broken):,} of {len(facts):,} images cannot be read:")
     for each in broken:
         print(f"  {each.name}: {each.broken}")
 
 
 def _draw(data, size, split, output):
-    """A sheet of pictures as training gets them."""
+    """A sheet of images as training gets them."""
     import numpy as np
 
     from keras_simple_diffusion.data.loading import open_data

@@ -13,7 +13,7 @@ def presets():
     for heading in (
         "preset",
         "network",
-        "pictures",
+        "images",
         "parameters",
         "cost",
         "weights",

@@ -1,4 +1,4 @@
-"""What the commands that draw pictures share: options, model, labels, sheet."""
+"""What the commands that draw images share: options, model, labels, sheet."""
 
 import pathlib
 import re
@@ -35,9 +35,7 @@ Spacing = Annotated[
     Literal["time", "log_snr", "power"],
     typer.Option(help="How the steps are spaced."),
 ]
-Output = Annotated[
-    str, typer.Option(help="The sheet of pictures, a .png file.")
-]
+Output = Annotated[str, typer.Option(help="The sheet of images, a .png file.")]
 
 
 def load_model(name):
@@ -87,15 +85,15 @@ def read_interval(text):
 
 
 def choose_labels(task, labels, num_images=None):
-    """One label a picture from a list in a string, repeated in turn.
+    """One label an image from a list in a string, repeated in turn.
 
     Args:
         task: a `DiffusionModel`.
         labels: string or `None` for all classes.
-        num_images: int or `None` for one picture a label, or 16.
+        num_images: int or `None` for one image a label, or 16.
 
     Returns:
-        A tuple of the number of pictures and the labels or `None`.
+        A tuple of the number of images and the labels or `None`.
     """
     num_classes = task.backbone.num_classes
     chosen = None
@@ -119,7 +117,7 @@ def _find_label(task, text):
 
 
 def captions_of(task, labels):
-    """What is written below pictures with labels, or `None`."""
+    """What is written below images with labels, or `None`."""
     return labels and [_caption(task, label) for label in labels]
 
 
@@ -132,7 +130,7 @@ def _caption(task, label):
 
 
 def is_sheet(output):
-    """Whether an output is a picture file rather than a folder.
+    """Whether an output is an image file rather than a folder.
 
     Raises:
         InputError: if it is a file of another kind.
@@ -147,10 +145,10 @@ def is_sheet(output):
 
 
 def check_sheet(output):
-    """Raise an `InputError` unless an output is a picture file."""
+    """Raise an `InputError` unless an output is an image file."""
     if not is_sheet(output):
         raise InputError(
-            "The sheet of pictures is a .png or .jpg file. Received: "
+            "The sheet of images is a .png or .jpg file. Received: "
             f"--output {output}"
         )
 
@@ -164,13 +162,13 @@ def save_sheet(images, output, **kwargs):
         draw_sheet(images, **kwargs).save(draft)
 
 
-def read_picture(path, task, smaller=1):
-    """A picture file, cut and resized for a model.
+def read_image(path, task, smaller=1):
+    """An image file, cut and resized for a model.
 
     Args:
         path: string.
         task: a `DiffusionModel`.
-        smaller: int. How many times smaller than the model's pictures.
+        smaller: int. How many times smaller than the model's images.
 
     Returns:
         A `uint8` array of shape `(H, W, C)`.
@@ -183,6 +181,6 @@ def read_picture(path, task, smaller=1):
     try:
         return decoder(pathlib.Path(path).read_bytes())["images"]
     except UNREADABLE as error:
-        raise InputError(f"'{path}' is not a readable picture: {error}") from (
+        raise InputError(f"'{path}' is not a readable image: {error}") from (
             error
         )

@@ -9,7 +9,7 @@ from keras_simple_diffusion.utils.errors import InputError
 def train(
     data: Annotated[
         str | None,
-        typer.Option(help="digits, a folder or .zip of pictures, tfds:NAME."),
+        typer.Option(help="digits, a folder or .zip of images, tfds:NAME."),
     ] = None,
     output: Annotated[
         str | None, typer.Option(help="New folder of the run.")
@@ -36,7 +36,7 @@ def train(
     crop: Annotated[
         str | None,
         typer.Option(
-            help="centre or random: which part of a picture of another shape. "
+            help="centre or random: which part of an image of another shape. "
             "(default: centre)"
         ),
     ] = None,
@@ -48,7 +48,7 @@ def train(
     ] = None,
     batch_size: Annotated[
         int | None,
-        typer.Option(help="Pictures a step. (default: the preset's)"),
+        typer.Option(help="Images a step. (default: the preset's)"),
     ] = None,
     accumulate: Annotated[
         int | None,
@@ -105,7 +105,7 @@ def train(
         int | None,
         typer.Option(
             min=2,
-            help="Pictures of a Fréchet distance to follow: once, then in at "
+            help="Images of a Fréchet distance to follow: once, then in at "
             "most a twentieth of the time. (default: none)",
         ),
     ] = None,
@@ -138,7 +138,7 @@ def train(
     workers: Annotated[
         int | None,
         typer.Option(
-            min=0, help="Processes that read pictures. (default: threads only)"
+            min=0, help="Processes that read images. (default: threads only)"
         ),
     ] = None,
     log: Annotated[
@@ -172,7 +172,7 @@ def train(
         ),
     ] = None,
 ):
-    """Train a model on pictures; the folder of the run holds everything."""
+    """Train a model on images; the folder of the run holds everything."""
     check_backend()
     given = {
         "data": data,
@@ -230,7 +230,7 @@ def train(
         raise typer.Exit(128 + interrupted.signal) from None
     if is_main_process():
         print(f"The run is in {output}: see samples.png and loss.png there.")
-        print(f"Pictures: keras-simple-diffusion generate --model {output}")
+        print(f"Images: keras-simple-diffusion generate --model {output}")
 
 
 def _check_resume(given):

@@ -35,9 +35,9 @@ _ORIENTATION = 0x0112  # The EXIF tag; 5 to 8 exchange width and height.
 
 @dataclasses.dataclass(frozen=True)
 class Decoder:
-    """Turns the bytes of a picture file into a `uint8` array of one shape.
+    """Turns the bytes of an image file into a `uint8` array of one shape.
 
-    The picture is turned upright as its EXIF says, and the largest part of
+    The image is turned upright as its EXIF says, and the largest part of
     the target's shape is cut out and resized with antialiasing (Lanczos).
     Transparency is laid on white, 16 bits become 8, of an animation the first
     frame counts. A large JPEG is decoded at a half, quarter or eighth, as long
@@ -46,7 +46,7 @@ class Decoder:
     Args:
         image_size: int, or `(height, width)`.
         num_channels: int. 3 for colour or 1 for grey. Defaults to `3`.
-        turn_portrait: bool. Whether pictures higher than wide are turned on
+        turn_portrait: bool. Whether images higher than wide are turned on
             their side, 90 degrees to the left. It needs a target wider than
             high. Defaults to `False`.
     """
@@ -63,7 +63,7 @@ class Decoder:
         height, width = self.image_size
         if self.turn_portrait and width <= height:
             raise InputError(
-                "Portrait pictures are turned on their side for a target that "
+                "Portrait images are turned on their side for a target that "
                 "is wider than high. Received: image_size="
                 f"{tuple(self.image_size)}, as (height, width)"
             )
@@ -83,7 +83,7 @@ class Decoder:
         Returns:
             A dict with `"images"`, a `uint8` array of shape
             `(height, width, num_channels)`, and with `turn_portrait` also
-            `"portrait"`, 1 if the picture was turned, else 0.
+            `"portrait"`, 1 if the image was turned, else 0.
         """
         height, width = self.image_size
         with Image.open(io.BytesIO(content)) as image:
@@ -115,7 +115,7 @@ def upright_size(image):
 
 
 def check_format(image_size, num_channels):
-    """Raise an `InputError` unless pictures can have this format."""
+    """Raise an `InputError` unless images can have this format."""
     sizes = (image_size,) if isinstance(image_size, int) else image_size
     if not all(isinstance(size, int) and size > 0 for size in sizes):
         raise InputError(
@@ -124,13 +124,13 @@ def check_format(image_size, num_channels):
         )
     if num_channels not in (1, 3):
         raise InputError(
-            "Pictures are loaded with 1 or 3 channels. Received: "
+            "Images are loaded with 1 or 3 channels. Received: "
             f"num_channels={num_channels}"
         )
 
 
 def _flatten(image, mode):
-    """Any picture as one of 8 bits a channel without transparency."""
+    """Any image as one of 8 bits a channel without transparency."""
     if image.mode.startswith("I"):
         grey = np.asarray(image, "float32") / 257.0
         image = Image.fromarray(np.uint8(np.clip(grey, 0, 255)))

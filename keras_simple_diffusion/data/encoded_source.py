@@ -6,7 +6,7 @@ import numpy as np
 from PIL import UnidentifiedImageError
 
 from keras_simple_diffusion.data.decoding import UNREADABLE
-from keras_simple_diffusion.data.sources import PictureSource
+from keras_simple_diffusion.data.sources import ImageSource
 from keras_simple_diffusion.utils.errors import InputError
 
 _MAX_IN_A_ROW = 32
@@ -14,8 +14,8 @@ _MAX_NAMED = 10
 _CROPS = ("centre", "random")
 
 
-class EncodedSource(PictureSource):
-    """A source of encoded pictures, which are decoded one by one.
+class EncodedSource(ImageSource):
+    """A source of encoded images, which are decoded one by one.
 
     One that cannot be read is replaced by the next one that can: the first
     ones are named in a warning each.
@@ -24,7 +24,7 @@ class EncodedSource(PictureSource):
         place: string. What errors call the data.
         decoder: a `Decoder`.
         crop: string. `"centre"`, or `"random"` for another part of the
-            picture each time that a random number generator is given.
+            image each time that a random number generator is given.
         class_names: list of strings, or `None`.
         fingerprint: string.
     """
@@ -48,11 +48,11 @@ class EncodedSource(PictureSource):
         self.__dict__.update(state, _lock=threading.Lock())
 
     def name(self, index):
-        """What to call a picture."""
+        """What to call an image."""
         raise NotImplementedError
 
     def record(self, index):
-        """The encoded picture and what belongs to it.
+        """The encoded image and what belongs to it.
 
         Args:
             index: int.
@@ -96,7 +96,7 @@ class EncodedSource(PictureSource):
         names = [self.name((index + i) % len(self)) for i in range(attempts)]
         reason = self.broken[names[-1]]
         raise InputError(
-            f"{attempts} pictures in a row of '{self.place}' cannot be read: "
+            f"{attempts} images in a row of '{self.place}' cannot be read: "
             f"{some_of(names)} ({reason})"
         )
 
@@ -110,21 +110,21 @@ class EncodedSource(PictureSource):
         if count <= _MAX_NAMED:
             warnings.warn(
                 f"'{name}' of '{self.place}' cannot be read and is replaced "
-                f"by another picture ({self.broken[name]})",
+                f"by another image ({self.broken[name]})",
                 stacklevel=2,
             )
         if count == _MAX_NAMED + 1:
             warnings.warn(
-                f"More than {_MAX_NAMED} pictures of '{self.place}' cannot be "
+                f"More than {_MAX_NAMED} images of '{self.place}' cannot be "
                 "read; `keras-simple-diffusion inspect-data` names them all.",
                 stacklevel=2,
             )
 
 
 def reason_of(error):
-    """Why a picture cannot be read, in words."""
+    """Why an image cannot be read, in words."""
     if isinstance(error, UnidentifiedImageError):
-        return "it is no picture"
+        return "it is no image"
     return f"{type(error).__name__}: {error}"
 
 
@@ -137,7 +137,7 @@ def some_of(names):
 
 
 class FileSource(EncodedSource):
-    """A source of the picture files of a folder or zip.
+    """A source of the image files of a folder or zip.
 
     Args:
         listing: a `Listing`.

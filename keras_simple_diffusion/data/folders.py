@@ -1,4 +1,4 @@
-"""Which pictures a folder or zip holds, with their classes and captions."""
+"""Which images a folder or zip holds, with their classes and captions."""
 
 import collections
 import csv
@@ -17,13 +17,13 @@ from keras_simple_diffusion.utils.errors import InputError
 Listing = collections.namedtuple(
     "Listing", "container names labels captions class_names fingerprint"
 )
-Listing.__doc__ = """The pictures of a folder or zip, in alphabetical order.
+Listing.__doc__ = """The images of a folder or zip, in alphabetical order.
 
 Args:
     container: a `Folder` or `Zip`.
     names: list of the files' names inside it.
     labels: list of ints, or `None` without classes.
-    captions: list with a list of strings for each picture, or `None`.
+    captions: list with a list of strings for each image, or `None`.
     class_names: list of strings, or `None` without classes.
     fingerprint: string, a digest of names, sizes, labels and captions.
 """
@@ -41,8 +41,8 @@ class MissingSplitError(InputError):
     """There is no such split in the data."""
 
 
-def list_pictures(path, split="train"):
-    """List the pictures of one split of a folder or zip.
+def list_images(path, split="train"):
+    """List the images of one split of a folder or zip.
 
     Args:
         path: path of a folder or of a `.zip` file.
@@ -53,10 +53,10 @@ def list_pictures(path, split="train"):
     """
     container = open_container(path)
     sizes = container.sizes()
-    names = sorted(name for name in sizes if _is_picture(name))
+    names = sorted(name for name in sizes if _is_image(name))
     if not names:
         raise InputError(
-            f"'{path}' holds no pictures. Expected files ending in "
+            f"'{path}' holds no images. Expected files ending in "
             f"{', '.join(sorted(_SUFFIXES))}, in one folder a class or all in "
             "one folder."
         )
@@ -64,7 +64,7 @@ def list_pictures(path, split="train"):
     class_names = sorted(set(classes))
     if "" in class_names and len(class_names) > 1:
         raise InputError(
-            f"'{path}' holds pictures both inside and outside of class "
+            f"'{path}' holds images both inside and outside of class "
             f"folders, such as '{names[classes.index('')]}'. Move them into "
             "class folders, or all out of them."
         )
@@ -97,14 +97,14 @@ def list_pictures(path, split="train"):
     )
 
 
-def _is_picture(name):
+def _is_image(name):
     path = pathlib.PurePosixPath(name)
     hidden = any(part.startswith((".", "__MACOSX")) for part in path.parts)
     return path.suffix.lower() in _SUFFIXES and not hidden
 
 
 def _read_captions(container, sizes):
-    """The captions of each picture that a metadata file names."""
+    """The captions of each image that a metadata file names."""
     captions = collections.defaultdict(list)
     for metadata in sorted(sizes):
         folder, name = posixpath.split(metadata)
@@ -119,12 +119,12 @@ def _read_captions(container, sizes):
                     f"{where} has no `file_name` in line {number}. Expected "
                     "`file_name`, relative to it, and `text`."
                 )
-            picture = posixpath.normpath(
+            image = posixpath.normpath(
                 posixpath.join(folder, str(row["file_name"]))
             )
             texts = row.get("text") or []
             texts = [texts] if isinstance(texts, str) else texts
-            captions[picture].extend(str(each) for each in texts)
+            captions[image].extend(str(each) for each in texts)
     return {name: texts for name, texts in captions.items() if texts}
 
 
@@ -153,19 +153,19 @@ def _csv_rows(text, where):
 
 
 def _with_captions(chosen, captions, path):
-    """Those of the pictures that have captions; say so if some do not."""
+    """Those of the images that have captions; say so if some do not."""
     found = [each for each in chosen if each[0] in captions]
     if not found:
         raise InputError(
             f"The metadata of '{path}' has captions, but for none of its "
-            f"{len(chosen)} pictures, such as '{chosen[0][0]}'. It names "
+            f"{len(chosen)} images, such as '{chosen[0][0]}'. It names "
             f"'{next(iter(captions))}'."
         )
     if len(found) < len(chosen):
         names = {name for name, _ in found}
         first = next(name for name, _ in chosen if name not in names)
         warnings.warn(
-            f"{len(chosen) - len(found)} of {len(chosen)} pictures of "
+            f"{len(chosen) - len(found)} of {len(chosen)} images of "
             f"'{path}' have no caption and are left out, such as '{first}'.",
             stacklevel=3,
         )
@@ -173,10 +173,10 @@ def _with_captions(chosen, captions, path):
 
 
 def _take_split(names, split, path):
-    """Names of one split's pictures, and the classes of all splits'.
+    """Names of one split's images, and the classes of all splits'.
 
     Returns:
-        Two lists of the same length: names, `None` for pictures of other
+        Two lists of the same length: names, `None` for images of other
         splits, and class names, `""` outside of class folders.
     """
     parts = _without_common_folder([name.split("/") for name in names])

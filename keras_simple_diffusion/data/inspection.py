@@ -1,4 +1,4 @@
-"""What pictures a source holds, and what suits them."""
+"""What images a source holds, and what suits them."""
 
 import collections
 import concurrent.futures
@@ -17,7 +17,7 @@ from keras_simple_diffusion.utils.errors import InputError
 Facts = collections.namedtuple(
     "Facts", "name size mode format frames label captions broken"
 )
-Facts.__doc__ = """What there is to know of one picture.
+Facts.__doc__ = """What there is to know of one image.
 
 Args:
     name: string.
@@ -27,7 +27,7 @@ Args:
     frames: int, more than 1 for an animation.
     label: int, or `None`.
     captions: list of strings, empty without captions.
-    broken: string, why the picture cannot be read, or `None`.
+    broken: string, why the image cannot be read, or `None`.
 """
 
 _SIZES = (16, 32, 64, 128, 256, 512)
@@ -36,20 +36,20 @@ _PRESETS += ((256, "uvit_imagenet_256"), (512, "uvit_imagenet_512"))
 
 
 def examine(source):
-    """Decode every picture of a source, in threads.
+    """Decode every image of a source, in threads.
 
     Args:
-        source: a `PictureSource`.
+        source: a `ImageSource`.
 
     Yields:
-        `Facts` of each picture, in their order.
+        `Facts` of each image, in their order.
     """
     look = _look_at_file
     if not isinstance(source, EncodedSource):
         look = _look_at_array
     threads = min(16, os.cpu_count() or 1)
     with concurrent.futures.ThreadPoolExecutor(threads) as pool:
-        # No more is read ahead than a few pictures a thread.
+        # No more is read ahead than a few images a thread.
         ahead = collections.deque()
         for index in range(len(source)):
             ahead.append(pool.submit(look, source, index))
@@ -60,13 +60,13 @@ def examine(source):
 
 
 def suggest_size(facts):
-    """The largest usual size that few pictures are too small for.
+    """The largest usual size that few images are too small for.
 
     Args:
-        facts: list of `Facts` of pictures that can be read.
+        facts: list of `Facts` of images that can be read.
 
     Returns:
-        int. At least three quarters of the pictures are as large, unless they
+        int. At least three quarters of the images are as large, unless they
         are all very small.
     """
     sides = [min(each.size) for each in facts]
@@ -75,7 +75,7 @@ def suggest_size(facts):
 
 
 def suggest_preset(image_size, grey):
-    """Name of the preset for the smallest pictures that are as large."""
+    """Name of the preset for the smallest images that are as large."""
     if grey and image_size <= 16:
         return "uvit_digits_16"
     names = [name for size, name in _PRESETS if size >= image_size]
@@ -83,7 +83,7 @@ def suggest_preset(image_size, grey):
 
 
 def suggest_schedule(image_size):
-    """Noise schedules for pictures of a size, as sentences.
+    """Noise schedules for images of a size, as sentences.
 
     References:
         - [Hoogeboom et al., 2023](https://arxiv.org/abs/2301.11093), Table 2

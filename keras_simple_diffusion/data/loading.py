@@ -9,7 +9,7 @@ from keras_simple_diffusion.data.decoding import Decoder
 from keras_simple_diffusion.data.decoding import check_format
 from keras_simple_diffusion.data.encoded_source import FileSource
 from keras_simple_diffusion.data.encoded_source import some_of
-from keras_simple_diffusion.data.folders import list_pictures
+from keras_simple_diffusion.data.folders import list_images
 from keras_simple_diffusion.data.sources import ArraySource
 from keras_simple_diffusion.data.tfds_source import TFDSSource
 from keras_simple_diffusion.utils.errors import InputError
@@ -23,7 +23,7 @@ def open_data(
     crop="centre",
     turn_portrait=False,
 ):
-    """Open pictures by name, to be read and decoded one by one.
+    """Open images by name, to be read and decoded one by one.
 
     Folders inside a folder or zip are classes, in alphabetical order. Where
     the outermost folders are splits, such as `train` and `test`, one of them
@@ -31,7 +31,7 @@ def open_data(
     `metadata.jsonl` or `metadata.csv` (`file_name`, `text`).
 
     Args:
-        name: string. `"digits"`, the path of a folder or zip of pictures, or
+        name: string. `"digits"`, the path of a folder or zip of images, or
             `"tfds:NAME"`, `"tfds:NAME/CONFIG:VERSION"` of TensorFlow Datasets.
         image_size: int, or `(height, width)`.
         split: string. `"train"`, or `"test"` for the held-out one whatever
@@ -39,15 +39,15 @@ def open_data(
             which is everything where there are none.
         num_channels: int. 3 for colour or 1 for grey; the digits have one.
             Defaults to `3`.
-        crop: string. Which part of a picture of another shape is taken:
+        crop: string. Which part of an image of another shape is taken:
             `"centre"`, or `"random"` for one that changes while training.
             Defaults to `"centre"`.
-        turn_portrait: bool. Whether pictures higher than wide are turned on
+        turn_portrait: bool. Whether images higher than wide are turned on
             their side, with `"portrait"` 1, for a target that is wider than
             high. Defaults to `False`.
 
     Returns:
-        A `PictureSource`: `len(source)`, and `source[i]` is a dict with
+        A `ImageSource`: `len(source)`, and `source[i]` is a dict with
         `"images"` and, where the data has them, `"labels"`, `"captions"` and
         `"portrait"`.
 
@@ -65,11 +65,11 @@ def open_data(
     decoder = Decoder(image_size, num_channels, turn_portrait)
     if str(name).startswith("tfds:"):
         return TFDSSource(name.removeprefix("tfds:"), split, decoder, crop)
-    return FileSource(list_pictures(name, split), decoder, crop)
+    return FileSource(list_images(name, split), decoder, crop)
 
 
-Pictures = collections.namedtuple("Pictures", "images labels class_names")
-Pictures.__doc__ = """Pictures in memory, with their classes.
+Images = collections.namedtuple("Images", "images labels class_names")
+Images.__doc__ = """Images in memory, with their classes.
 
 Args:
     images: `uint8` array of shape `(N, H, W, C)`.
@@ -78,8 +78,8 @@ Args:
 """
 
 
-def load_pictures(path, image_size, split="train", num_channels=3):
-    """Load a folder or zip of pictures into memory.
+def load_images(path, image_size, split="train", num_channels=3):
+    """Load a folder or zip of images into memory.
 
     `keras_simple_diffusion.data.open_data` reads them from disk instead.
 
@@ -87,7 +87,7 @@ def load_pictures(path, image_size, split="train", num_channels=3):
     folders are splits, such as `train` and `test`, one of them is taken; a
     class has the same number in each. A folder that holds all of it counts
     for nothing.
-    Pictures are turned upright, cropped to the target's shape around the
+    Images are turned upright, cropped to the target's shape around the
     centre and resized with antialiasing; transparent ones are laid on white
     and 16-bit ones scaled to 8.
 
@@ -105,14 +105,14 @@ def load_pictures(path, image_size, split="train", num_channels=3):
         strings; the last two are `None` if there are no class folders.
 
     Raises:
-        InputError: if there is no readable picture. A few unreadable ones
+        InputError: if there is no readable image. A few unreadable ones
             are skipped, with a warning that names them.
 
     Example:
-    >>> pictures = keras_simple_diffusion.data.load_pictures("photos", 64)
+    >>> images = keras_simple_diffusion.data.load_images("photos", 64)
     """
     decoder = Decoder(image_size, num_channels)
-    source = FileSource(list_pictures(path, split), decoder)
+    source = FileSource(list_images(path, split), decoder)
     examples, broken = [], []
     for index in range(len(source)):
         try:
@@ -122,19 +122,19 @@ def load_pictures(path, image_size, split="train", num_channels=3):
     if broken:
         if not examples:
             raise InputError(
-                f"None of the {len(source)} pictures of '{path}' can be read: "
+                f"None of the {len(source)} images of '{path}' can be read: "
                 f"{some_of(broken)}"
             )
         warnings.warn(
-            f"{len(broken)} of {len(source)} pictures of '{path}' cannot be "
+            f"{len(broken)} of {len(source)} images of '{path}' cannot be "
             f"read and are skipped: {some_of(broken)}",
             stacklevel=2,
         )
     images = np.stack([example["images"] for example in examples])
     if source.class_names is None:
-        return Pictures(images, None, None)
+        return Images(images, None, None)
     labels = np.stack([example["labels"] for example in examples])
-    return Pictures(images, labels, source.class_names)
+    return Images(images, labels, source.class_names)
 
 
 _SPLITS = ("all", "train", "test")

@@ -33,7 +33,7 @@ def training_batches(
 ):
     """Endless, shuffled batches for `fit`, the same in every run.
 
-    The pictures come in another order in each epoch; together the epochs are
+    The images come in another order in each epoch; together the epochs are
     an endless stream. Batch `s` holds its elements `s * batch_size` to
     `(s + 1) * batch_size - 1`, and what is random about an element depends on
     the seed and its place in the stream. So a run goes on from `start_step`
@@ -41,10 +41,10 @@ def training_batches(
     of processes and workers are.
 
     Args:
-        source: a `PictureSource`, see `keras_simple_diffusion.data.open_data`.
-        batch_size: int. Pictures a step, in all processes together.
-        seed: int. Order of the pictures, flips and crops. Defaults to `0`.
-        flip: bool. Whether to mirror half of the pictures left to right.
+        source: a `ImageSource`, see `keras_simple_diffusion.data.open_data`.
+        batch_size: int. Images a step, in all processes together.
+        seed: int. Order of the images, flips and crops. Defaults to `0`.
+        flip: bool. Whether to mirror half of the images left to right.
             Defaults to `False`.
         start_step: int. Number of the first batch. Defaults to `0`.
         process_index: int. Which share of each batch to read, `0` to
@@ -139,7 +139,7 @@ class _BatchIterator(grain.DatasetIterator):
         except Exception as error:
             if str(error).startswith("Worker process was terminated"):
                 error = InputError(
-                    "A process that reads pictures was killed, perhaps for "
+                    "A process that reads images was killed, perhaps for "
                     "lack of memory. Use fewer of them, and go on from the "
                     "last checkpoint."
                 )
@@ -157,10 +157,10 @@ class _BatchIterator(grain.DatasetIterator):
 
 
 class _Orders:
-    """What is in each share of a batch: places in the stream, and pictures.
+    """What is in each share of a batch: places in the stream, and images.
 
     Grain's own shuffle computes each index by itself, which needs no memory;
-    but for 300 pictures that takes 0.15 ms each.
+    but for 300 images that takes 0.15 ms each.
     """
 
     def __init__(self, length, size, seed):
@@ -188,7 +188,7 @@ def _permutation(length, seed, epoch):
 
 
 class _Load:
-    """Loads the pictures of a batch, several at once."""
+    """Loads the images of a batch, several at once."""
 
     def __init__(self, source, seed, flip, keys, num_threads):
         self.source = source
@@ -221,7 +221,7 @@ class _Load:
             flip = self.flip and rng.random() < 0.5
             example = self.source.example(index, rng)
             if flip:
-                # Of a picture that lies on its side, up and down.
+                # Of an image that lies on its side, up and down.
                 axis = 0 if example.get("portrait") else 1
                 example["images"] = np.flip(example["images"], axis)
             examples.append(example)

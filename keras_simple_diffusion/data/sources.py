@@ -1,16 +1,16 @@
-"""Random access to pictures, one training example each."""
+"""Random access to images, one training example each."""
 
 import zlib
 
 import numpy as np
 
 
-class PictureSource:
-    """Pictures by number, decoded when they are asked for.
+class ImageSource:
+    """Images by number, decoded when they are asked for.
 
     Item `i` is a dict with `"images"`, a `uint8` array of shape `(H, W, C)`,
     and, where the data has them, `"labels"` (int32), `"captions"` (string) and
-    `"portrait"` (int32, 1 for a picture that was turned on its side). Sources
+    `"portrait"` (int32, 1 for an image that was turned on its side). Sources
     can be sent to other processes.
 
     A subclass sets the attributes, and defines `__len__` and `example`.
@@ -27,7 +27,7 @@ class PictureSource:
         self.fingerprint = fingerprint
 
     def example(self, index, rng=None):
-        """One picture with what belongs to it.
+        """One image with what belongs to it.
 
         Args:
             index: int.
@@ -62,8 +62,8 @@ class PictureSource:
         return self.example(index)
 
 
-class ArraySource(PictureSource):
-    """A source of pictures in memory.
+class ArraySource(ImageSource):
+    """A source of images in memory.
 
     Args:
         images: `uint8` array of shape `(N, H, W, C)`.
@@ -106,7 +106,7 @@ class ArraySource(PictureSource):
         return {name: column[index] for name, column in self._columns.items()}
 
 
-class _Subset(PictureSource):
+class _Subset(ImageSource):
     def __init__(self, source, chosen):
         super().__init__(
             source.image_shape, source.class_names, source.fingerprint
@@ -122,15 +122,15 @@ class _Subset(PictureSource):
 
 
 def take(source, count, seed=0):
-    """A random choice of at most `count` pictures, the same in every call.
+    """A random choice of at most `count` images, the same in every call.
 
     Args:
-        source: a `PictureSource`.
+        source: a `ImageSource`.
         count: int.
         seed: int. Defaults to `0`.
 
     Returns:
-        A `PictureSource`.
+        A `ImageSource`.
     """
     if len(source) <= count:
         return source
@@ -160,11 +160,11 @@ def stack(examples, keys=None):
 _MAX_BYTES = 2**30
 
 
-class DecodedSource(PictureSource):
-    """A source that keeps each picture once it has been decoded.
+class DecodedSource(ImageSource):
+    """A source that keeps each image once it has been decoded.
 
     Args:
-        source: a `PictureSource` whose examples do not change.
+        source: a `ImageSource` whose examples do not change.
     """
 
     def __init__(self, source):
@@ -184,13 +184,13 @@ class DecodedSource(PictureSource):
 
 
 def keep_decoded(source):
-    """A source that decodes each picture once, where that may be done.
+    """A source that decodes each image once, where that may be done.
 
     They must be the same each time (no random crops, no choice of captions),
     and take at most 1 GiB together.
 
     Args:
-        source: a `PictureSource`.
+        source: a `ImageSource`.
 
     Returns:
         A `DecodedSource`, or the source itself.
@@ -205,11 +205,11 @@ def keep_decoded(source):
     return DecodedSource(source)
 
 
-class EmbeddedSource(PictureSource):
+class EmbeddedSource(ImageSource):
     """A source with embeddings in the place of captions.
 
     Args:
-        source: a `PictureSource` with captions.
+        source: a `ImageSource` with captions.
         cache: an `EmbeddingCache` that holds all of them.
         sequence_length: int. Length that the embeddings are padded to.
     """

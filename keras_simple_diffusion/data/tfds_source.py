@@ -19,7 +19,7 @@ _CAPTIONS = ("caption", "captions", "text")
 
 
 class TFDSSource(EncodedSource):
-    """A source of the pictures of a TensorFlow Dataset.
+    """A source of the images of a TensorFlow Dataset.
 
     Its first `Image` feature, its first `ClassLabel` and the text named
     caption, captions or text, if there are such, make the examples. A dataset
@@ -45,7 +45,7 @@ class TFDSSource(EncodedSource):
         )
         if self._image is None:
             raise InputError(
-                f"The dataset 'tfds:{name}' has no pictures. It has: "
+                f"The dataset 'tfds:{name}' has no images. It has: "
                 f"{', '.join(features)}"
             )
         self.split = self._choose_split(builder, name, split)

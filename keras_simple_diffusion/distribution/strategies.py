@@ -55,7 +55,7 @@ def distribute(strategy, backbone=None):
             - `"sharded"`: the weights, the optimizer's moments and the
               average are split over the devices too, see `FullySharded`.
             - `"tensor:N"`: groups of `N` devices share the work on each
-              picture; the batch is split over the groups. `N` divides the
+              image; the batch is split over the groups. `N` divides the
               number of devices, and should divide that of attention heads.
         backbone: class of the network, for `"tensor:N"`. Its
             `get_layout_map` says how the weights are split.

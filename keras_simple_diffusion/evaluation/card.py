@@ -31,20 +31,20 @@ def write_card(report):
         min([*counts, *report["references"].values()]) < _FEW
     ):
         lines += [
-            f"Of fewer than {_FEW:,} pictures a Fréchet distance is too large "
+            f"Of fewer than {_FEW:,} images a Fréchet distance is too large "
             "by much: compare it with ones of as many only.",
             "",
         ]
     for split, bits in report.get("bits_per_dimension", {}).items():
         lines += [
             f"Bits per dimension, at most, of {bits['count']:,} {split} "
-            f"pictures: {bits['mean']:.3f} ± {bits['standard_error']:.3f}.",
+            f"images: {bits['mean']:.3f} ± {bits['standard_error']:.3f}.",
             "",
         ]
     versions = settings["made_with"]["versions"]
     counts = ", ".join(f"{v:,} of {k}" for k, v in report["references"].items())
     lines += [
-        f"Real pictures: `{settings['data']}`, {counts}, "
+        f"Real images: `{settings['data']}`, {counts}, "
         f"{' x '.join(map(str, report['image_shape']))}. Networks: "
         f"{', '.join(f'`{n}`' for n in settings['networks'].values())}. "
         f"{', '.join(f'{k} {v}' for k, v in versions.items())}, "
@@ -55,7 +55,7 @@ def write_card(report):
 
 def _describe(result):
     if "steps" not in result:
-        return f"{result['num_images']:,} pictures that were there."
+        return f"{result['num_images']:,} images that were there."
     interval = result["guidance_interval"]
     within = f" for log-SNRs in {interval}" if interval else ""
     decay = result["weights"].get("ema_decay")
@@ -63,7 +63,7 @@ def _describe(result):
         f"averaged weights (decay {decay})" if decay else ("averaged weights")
     )
     return (
-        f"{result['num_images']:,} pictures, {result['sampler']}, "
+        f"{result['num_images']:,} images, {result['sampler']}, "
         f"{result['steps']} steps, guidance {result['guidance']}{within}, "
         f"{average} `{result['weights']['sha256'][:12]}`, seed "
         f"{result['seed']}."
@@ -85,7 +85,7 @@ def draw_scores(results, path):
 
     Args:
         results: list of dicts, those of the report.
-        path: path of the picture.
+        path: path of the image.
     """
     from matplotlib import pyplot
 

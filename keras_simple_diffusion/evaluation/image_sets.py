@@ -1,4 +1,4 @@
-"""The pictures that `evaluate` measures: stored ones, or a model's."""
+"""The images that `evaluate` measures: stored ones, or a model's."""
 
 import collections
 import dataclasses
@@ -13,7 +13,7 @@ from PIL import Image
 from keras_simple_diffusion import data
 from keras_simple_diffusion.backend import native
 from keras_simple_diffusion.cli import shared
-from keras_simple_diffusion.data.folders import list_pictures
+from keras_simple_diffusion.data.folders import list_images
 from keras_simple_diffusion.evaluation.shards import digest_of
 from keras_simple_diffusion.models.text_to_image import TextToImage
 from keras_simple_diffusion.training import RunSettings
@@ -25,7 +25,7 @@ _PROMPT = "a photo of a {}"  # What CLIP is told of a class.
 
 @dataclasses.dataclass
 class Entry:
-    """One set of pictures to measure.
+    """One set of images to measure.
 
     Args:
         facts: dict of how they were made.
@@ -50,7 +50,7 @@ class Entry:
 
 
 def is_stored(model):
-    """Whether it is a folder or zip of pictures, rather than a model."""
+    """Whether it is a folder or zip of images, rather than a model."""
     path = pathlib.Path(model)
     if path.is_dir():
         return not any(
@@ -60,7 +60,7 @@ def is_stored(model):
 
 
 def stored_entry(settings):
-    """Pictures that are there already.
+    """Images that are there already.
 
     Returns:
         A tuple of their shape and an `Entry`.
@@ -68,10 +68,10 @@ def stored_entry(settings):
     drawn = ("steps", "guidance", "guidance_interval", "sampler")
     if any(settings[name] not in (None, [None]) for name in drawn):
         raise InputError(
-            "Pictures that are there are not drawn: leave --steps, --guidance, "
+            "Images that are there are not drawn: leave --steps, --guidance, "
             "--guidance-interval, --sampler and --protocol out."
         )
-    listing = list_pictures(settings["model"])
+    listing = list_images(settings["model"])
     content = listing.container.read(listing.names[0])
     with Image.open(io.BytesIO(content)) as image:
         width, height = image.size
@@ -79,7 +79,7 @@ def stored_entry(settings):
     count = settings["num_images"] or len(source)
     if count > len(source):
         raise InputError(
-            f"'{settings['model']}' holds {len(source)} pictures. Received: "
+            f"'{settings['model']}' holds {len(source)} images. Received: "
             f"--num-images {count}"
         )
     chosen = choose(len(source), count, settings["seed"])
@@ -92,18 +92,18 @@ def stored_entry(settings):
 
 
 def choose(total, count, seed):
-    """Numbers of some of the pictures, at random, in order."""
+    """Numbers of some of the images, at random, in order."""
     return np.sort(np.random.default_rng(seed).permutation(total)[:count])
 
 
 def drawn_entries(task, settings, captions):
-    """Pictures that a model draws, for all steps and guidances.
+    """Images that a model draws, for all steps and guidances.
 
     Args:
         task: a `DiffusionModel`, or a `TextToImage`.
         settings: dict of the evaluation's settings.
         captions: list of strings, what to draw for a text model: in turn,
-            or, where there are more than pictures, spread over all of them; or
+            or, where there are more than images, spread over all of them; or
             `None`.
 
     Returns:

@@ -10,18 +10,18 @@ from keras_simple_diffusion.utils.errors import InputError
 
 
 class QuickFrechet(keras.callbacks.Callback):
-    """Follow a Fréchet distance of few pictures while a model trains.
+    """Follow a Fréchet distance of few images while a model trains.
 
-    After an epoch it draws the same number of pictures from the same noise,
+    After an epoch it draws the same number of images from the same noise,
     with the averaged weights, and logs their distance as `quick_fid`. Of few
-    pictures it is too large by much: compare it with itself only.
+    images it is too large by much: compare it with itself only.
 
     After the first epoch it always does so; later only where all of it would
     keep within its share of the time.
 
     Args:
         statistics: `keras_simple_diffusion.metrics.FeatureStatistics` of real
-            pictures.
+            images.
         features: what they are of, such as
             `keras_simple_diffusion.metrics.InceptionFeatures`.
         num_images: int. Defaults to `1000`.
@@ -85,10 +85,10 @@ class QuickFrechet(keras.callbacks.Callback):
         if not native.from_main_process(np.array(is_due)):
             return
         started = time.monotonic()
-        pictures = self.model.generate(
+        images = self.model.generate(
             **self._what(), seed=self.seed, **self.options
         )
-        statistics = feature_statistics(pictures, self.features)
+        statistics = feature_statistics(images, self.features)
         distance = self.reference.distance(statistics, warn=False)
         if logs is not None:
             logs["quick_fid"] = distance

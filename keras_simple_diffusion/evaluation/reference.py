@@ -14,9 +14,9 @@ from keras_simple_diffusion.utils.files import whole_file
 
 
 def reference_features(source, features, cache=None, title="reference"):
-    """Features of real pictures, computed once.
+    """Features of real images, computed once.
 
-    They are found again by a digest of the data, the pictures' shape and the
+    They are found again by a digest of the data, the images' shape and the
     network with its resizing.
 
     Args:

@@ -1,4 +1,4 @@
-"""The report of `evaluate`: who drew which pictures, and their scores."""
+"""The report of `evaluate`: who drew which images, and their scores."""
 
 import importlib.metadata
 import json
@@ -16,7 +16,7 @@ from keras_simple_diffusion.evaluation.card import draw_scores
 from keras_simple_diffusion.evaluation.card import write_card
 from keras_simple_diffusion.evaluation.scores import networks_of
 from keras_simple_diffusion.evaluation.shards import digest_of
-from keras_simple_diffusion.evaluation.shards import picture_digests
+from keras_simple_diffusion.evaluation.shards import image_digests
 from keras_simple_diffusion.metrics import bits_per_dimension
 from keras_simple_diffusion.models.loading import load_model
 from keras_simple_diffusion.models.text_to_image import TextToImage
@@ -34,11 +34,11 @@ def write_report(path, folder, settings, networks):
 
     Args:
         path: path of the report.
-        folder: path of the features of the generated pictures.
+        folder: path of the features of the generated images.
         settings: dict of what they depend on.
         networks: dict from names, see
             `keras_simple_diffusion.evaluation.METRICS`, to functions of
-            pictures.
+            images.
     """
     metrics = settings["metrics"]
     if image_sets.is_stored(settings["model"]):
@@ -94,33 +94,33 @@ def write_report(path, folder, settings, networks):
 
 
 def _check(task, metrics):
-    """Raise an `InputError` if a metric does not suit the pictures."""
+    """Raise an `InputError` if a metric does not suit the images."""
     is_conditional = task is not None and task.backbone.num_classes is not None
     if "class_accuracy" in metrics and not is_conditional:
         raise InputError(
-            "`class_accuracy` needs a model with classes, whose pictures were "
+            "`class_accuracy` needs a model with classes, whose images were "
             "asked for by class."
         )
     is_of_text = isinstance(task, TextToImage)
     has_words = is_of_text or (is_conditional and task.class_names)
     if task is not None and getattr(task.backbone, "portrait_flag", False):
         raise InputError(
-            "Models of pictures lying and standing are not evaluated yet: "
+            "Models of images lying and standing are not evaluated yet: "
             "both kinds would have to be drawn as often as the real ones."
         )
     if "clip_score" in metrics and not has_words:
         raise InputError(
-            "`clip_score` needs a model whose pictures are asked for in words: "
+            "`clip_score` needs a model whose images are asked for in words: "
             "one of text, or one whose classes have names."
         )
     if "bits_per_dimension" in metrics and (task is None or is_of_text):
         raise InputError(
-            "`bits_per_dimension` needs a model, without text, not pictures."
+            "`bits_per_dimension` needs a model, without text, not images."
         )
 
 
 def _open_splits(name, shape):
-    """The real pictures of each split that there is."""
+    """The real images of each split that there is."""
     found, error = {}, None
     for split in _SPLITS:
         try:
@@ -140,9 +140,9 @@ def _check_labels(task, metrics, sources):
         names = source.class_names
         if names is None or names != (task.class_names or names):
             raise InputError(
-                "`bits_per_dimension` of a model with classes needs pictures "
+                "`bits_per_dimension` of a model with classes needs images "
                 f"of the same classes. The model has {task.class_names}; the "
-                f"{split} pictures have {names}."
+                f"{split} images have {names}."
             )
 
 
@@ -150,11 +150,11 @@ def _keep_settings(folder, settings, entries, sources):
     """Write the settings down, with what must not change before a resume.
 
     Returns:
-        The settings with `"made_with"`: digests of weights and pictures, and
+        The settings with `"made_with"`: digests of weights and images, and
         versions.
     """
     made_with = {
-        "pictures": [
+        "images": [
             entry.facts.get("weights", entry.facts) for entry in entries[:1]
         ],
         "data": {s: source.content_digest() for s, source in sources.items()},
@@ -176,7 +176,7 @@ def _keep_settings(folder, settings, entries, sources):
 
 
 def _measure(entry, folder, settings, networks, references):
-    """Draw one set of pictures, and score them."""
+    """Draw one set of images, and score them."""
     metrics, size = settings["metrics"], settings["batch_size"]
 
     def shards_of(name):
@@ -187,7 +187,7 @@ def _measure(entry, folder, settings, networks, references):
     drawn = {name: shards_of(name) for name in networks}
     digests = shards_of("sha256")
     outputs = [(drawn[name], networks[name]) for name in networks]
-    outputs.append((digests, picture_digests))
+    outputs.append((digests, image_digests))
     evaluation.fill_shards(entry.read, outputs, entry.name)
     scores = {split: {} for split in references}
     for split, reference in references.items():
@@ -210,13 +210,13 @@ def _measure(entry, folder, settings, networks, references):
     return {
         **entry.facts,
         "num_images": entry.count,
-        "pictures_sha256": digest_of(digests),
+        "images_sha256": digest_of(digests),
         "scores": scores,
     }
 
 
 def _likelihood(task, source, folder, settings):
-    """Bits per dimension of real pictures, and their standard error."""
+    """Bits per dimension of real images, and their standard error."""
     count = min(len(source), settings["num_images"] or len(source))
     chosen = image_sets.choose(len(source), count, settings["seed"])
     shards = evaluation.FeatureShards(folder, count, settings["batch_size"])

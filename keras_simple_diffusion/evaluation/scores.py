@@ -1,4 +1,4 @@
-"""The networks that `evaluate` looks at pictures with."""
+"""The networks that `evaluate` looks at images with."""
 
 import numpy as np
 
@@ -31,7 +31,7 @@ METRICS = {
     "class_accuracy": "classifier",
     "bits_per_dimension": "model",
 }
-# Those that compare generated pictures with real ones.
+# Those that compare generated images with real ones.
 _COMPARING = {
     "inception": {
         "fid",
@@ -52,7 +52,7 @@ def networks_of(metrics, comparing=False):
     Args:
         metrics: list of names, of `METRICS`.
         comparing: bool. Whether only those count that compare with real
-            pictures. Defaults to `False`.
+            images. Defaults to `False`.
 
     Returns:
         A list of strings.
@@ -64,15 +64,15 @@ def networks_of(metrics, comparing=False):
 
 
 def compare_features(shards, reference, statistics, metrics, num_resamples=20):
-    """Scores of generated pictures against one set of real ones.
+    """Scores of generated images against one set of real ones.
 
     Args:
-        shards: `FeatureShards` of the generated pictures.
+        shards: `FeatureShards` of the generated images.
         reference: `FeatureShards` of the real ones.
         statistics: `FeatureStatistics` of the real ones.
         metrics: list of names, of `METRICS`, all of one network; those that
             do not compare are passed over. Those that compare all pairs of
-            pictures take at most 10,000 of each, `"compared"`; `nearest`
+            images take at most 10,000 of each, `"compared"`; `nearest`
             takes all real ones.
         num_resamples: int. Bootstrap resamples for the standard error of a
             Fréchet distance; `0` leaves it out. Defaults to `20`.
@@ -120,7 +120,7 @@ def _compare_points(x, y, metrics):
 
 
 def _nearest(features, reference):
-    """Distance of each to the nearest real picture, of all there are."""
+    """Distance of each to the nearest real image, of all there are."""
     nearest = np.full(len(features), np.inf)
     for batch in reference:
         distances, _ = nearest_distances(features, batch)
@@ -129,7 +129,7 @@ def _nearest(features, reference):
 
 
 def score_alone(drawn, networks, labels, text_features, metrics):
-    """Scores of generated pictures that need no real ones.
+    """Scores of generated images that need no real ones.
 
     Args:
         drawn: dict from the name of a network to `FeatureShards`.
@@ -170,7 +170,7 @@ def load_networks(settings, files):
             for the default.
 
     Returns:
-        A dict from names to functions of pictures.
+        A dict from names to functions of images.
     """
     needed = networks_of(settings["metrics"])
     for name in ("dinov2", "clip", "classifier"):

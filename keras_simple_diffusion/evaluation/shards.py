@@ -12,14 +12,14 @@ from keras_simple_diffusion.utils.files import whole_file
 
 
 class FeatureShards:
-    """Features of many pictures, in files that an interruption does not lose.
+    """Features of many images, in files that an interruption does not lose.
 
     Iterating gives one array a file.
 
     Args:
         folder: path of the files.
-        count: int. Number of pictures.
-        shard_size: int. Pictures a file. Defaults to `256`.
+        count: int. Number of images.
+        shard_size: int. Images a file. Defaults to `256`.
     """
 
     def __init__(self, folder, count, shard_size=256):
@@ -35,7 +35,7 @@ class FeatureShards:
             yield np.load(self.path(start))
 
     def path(self, start):
-        """Path of the file whose first picture has the number `start`."""
+        """Path of the file whose first image has the number `start`."""
         return self.folder / f"{start:08d}.npy"
 
     def is_missing(self, start):
@@ -54,7 +54,7 @@ class FeatureShards:
         """A random choice of at most `count` of the features.
 
         Returns:
-            An array, in the order of the pictures.
+            An array, in the order of the images.
         """
         rng = np.random.default_rng(seed)
         chosen = np.zeros(self.count, bool)
@@ -76,9 +76,9 @@ def fill_shards(read, outputs, title="features"):
     All processes take part, and the main one writes.
 
     Args:
-        read: function of a list of picture numbers that returns these
-            pictures. It is called once for all that is computed of them.
-        outputs: list of tuples of `FeatureShards` and a function of pictures
+        read: function of a list of image numbers that returns these
+            images. It is called once for all that is computed of them.
+        outputs: list of tuples of `FeatureShards` and a function of images
             that returns `(N, F)`. All have the same files.
         title: string, shown while it works. Defaults to `"features"`.
     """
@@ -93,30 +93,30 @@ def fill_shards(read, outputs, title="features"):
     for row in progress.track(rows, title, disable=hidden):
         start = first.starts[row]
         stop = min(start + first.starts.step, first.count)
-        pictures = read(list(range(start, stop)))
+        images = read(list(range(start, stop)))
         for (shards, function), is_missing in zip(
             outputs, missing[row], strict=True
         ):
             if not is_missing:
                 continue
-            features = function(pictures)
+            features = function(images)
             if is_main_process():
                 with whole_file(shards.path(start)) as draft:
                     np.save(draft, features)
     wait_for_all()
 
 
-def picture_digests(pictures):
-    """The SHA-256 of each picture's bytes.
+def image_digests(images):
+    """The SHA-256 of each image's bytes.
 
     Args:
-        pictures: `uint8` array of shape `(N, H, W, C)`.
+        images: `uint8` array of shape `(N, H, W, C)`.
 
     Returns:
         A `uint8` array of shape `(N, 32)`.
     """
-    digests = b"".join(hashlib.sha256(p.tobytes()).digest() for p in pictures)
-    return np.frombuffer(digests, "uint8").reshape(len(pictures), 32)
+    digests = b"".join(hashlib.sha256(p.tobytes()).digest() for p in images)
+    return np.frombuffer(digests, "uint8").reshape(len(images), 32)
 
 
 def digest_of(arrays):

@@ -11,7 +11,7 @@ from keras_simple_diffusion.utils.errors import InputError
 
 
 def find_labels(labels, num_classes, class_names):
-    """Class numbers of the pictures to draw.
+    """Class numbers of the images to draw.
 
     Args:
         labels: list of ints and class names, or `None`.
@@ -33,8 +33,8 @@ def find_labels(labels, num_classes, class_names):
         return None
     if labels is None:
         raise InputError(
-            f"The model has {num_classes} classes: pass `labels`, one a "
-            f"picture, each in [0, {num_classes - 1}], or {num_classes} for no "
+            f"The model has {num_classes} classes: pass `labels`, one an "
+            f"image, each in [0, {num_classes - 1}], or {num_classes} for no "
             "class."
         )
     check_list_of_labels(labels)
@@ -55,7 +55,7 @@ def check_list_of_labels(labels):
         isinstance(labels, str) or not hasattr(labels, "__len__")
     ):
         raise InputError(
-            "`labels` must be a list, one a picture, such as [3, 3]. Received: "
+            "`labels` must be a list, one an image, such as [3, 3]. Received: "
             f"labels={labels!r}"
         )
 
@@ -72,13 +72,13 @@ def _number_of(label, class_names):
 
 
 def count_images(num_images, labels):
-    """The number of pictures, from their labels if it is not given."""
+    """The number of images, from their labels if it is not given."""
     if num_images is None:
         num_images = 1 if labels is None else len(labels)
     if num_images < 1 or (labels is not None and len(labels) != num_images):
         raise InputError(
-            "`num_images` must be at least 1, and there must be one label a "
-            f"picture. Received: num_images={num_images} and "
+            "`num_images` must be at least 1, and there must be one label an "
+            f"image. Received: num_images={num_images} and "
             f"{'no' if labels is None else len(labels)} labels"
         )
     return num_images
@@ -121,7 +121,7 @@ def check_sampler(sampler):
 
 
 def check_guidance_model(guidance_model, model):
-    """Raise an `InputError` unless the weaker model draws such pictures."""
+    """Raise an `InputError` unless the weaker model draws such images."""
     if guidance_model is None:
         return
     if not isinstance(guidance_model, type(model)):
@@ -180,7 +180,7 @@ def to_seed(seed):
 
 
 def to_noise(noise, num_images, image_shape):
-    """The noise as a float32 array of the pictures' shape, or `None`."""
+    """The noise as a float32 array of the images' shape, or `None`."""
     if noise is None:
         return None
     shape = (num_images, *image_shape)
@@ -194,7 +194,7 @@ def to_noise(noise, num_images, image_shape):
 
 
 def to_indices(indices, num_images):
-    """The pictures' numbers as an int32 array."""
+    """The images' numbers as an int32 array."""
     if indices is None:
         return np.arange(num_images, dtype="int32")
     indices = np.asarray(indices)
@@ -205,8 +205,8 @@ def to_indices(indices, num_images):
         or (indices >= 2**31).any()
     ):
         raise InputError(
-            f"`indices` must be {num_images} numbers of at least 0, one a "
-            f"picture. Received: {indices.dtype} of shape {indices.shape}"
+            f"`indices` must be {num_images} numbers of at least 0, one an "
+            f"image. Received: {indices.dtype} of shape {indices.shape}"
         )
     return indices.astype("int32")
 
@@ -224,12 +224,12 @@ def count_skipped(strength, num_steps):
     return min(round((1.0 - strength) * num_steps), num_steps - 1)
 
 
-def to_pictures(images, image_shape):
-    """Given pictures as a float32 array in [-1, 1]."""
+def to_images(images, image_shape):
+    """Given images as a float32 array in [-1, 1]."""
     images = np.asarray(images)
     if images.shape[1:] != tuple(image_shape) or images.ndim != 4:
         raise InputError(
-            f"Pictures must have shape (N, {', '.join(map(str, image_shape))})"
+            f"Images must have shape (N, {', '.join(map(str, image_shape))})"
             f". Received: {images.shape}"
         )
     return _to_float(images)
@@ -241,19 +241,19 @@ def _to_float(images):
         return images.astype("float32")
     if images.dtype != "uint8":
         raise InputError(
-            "Pictures must be uint8 in [0, 255], or float in [-1, 1]. "
+            "Images must be uint8 in [0, 255], or float in [-1, 1]. "
             f"Received: {images.dtype} in [{images.min()}, {images.max()}]"
         )
     return images.astype("float32") / np.float32(127.5) - np.float32(1.0)
 
 
 def to_bytes(images):
-    """Pictures in [-1, 1] as `uint8`."""
+    """Images in [-1, 1] as `uint8`."""
     return np.clip(np.round((images + 1.0) * 127.5), 0, 255).astype("uint8")
 
 
 def to_mask(mask, shape):
-    """A mask of pictures of a shape, as a bool array `(N, H, W, 1)`."""
+    """A mask of images of a shape, as a bool array `(N, H, W, 1)`."""
     mask = np.asarray(mask)
     count, height, width, _ = shape
     if mask.shape not in ((height, width), (count, height, width)):
@@ -264,8 +264,8 @@ def to_mask(mask, shape):
     return np.broadcast_to(mask != 0, shape[:3])[..., None]
 
 
-def to_small_pictures(images, image_shape):
-    """Pictures to be made larger, as a float32 array in [-1, 1]."""
+def to_small_images(images, image_shape):
+    """Images to be made larger, as a float32 array in [-1, 1]."""
     images = np.asarray(images)
     height, width, channels = image_shape
     if images.ndim == 4 and images.shape[3] == channels and all(images.shape):
@@ -276,7 +276,7 @@ def to_small_pictures(images, image_shape):
         ):
             return _to_float(images)
     raise InputError(
-        f"The model draws pictures of {height} x {width} x {channels}; small "
+        f"The model draws images of {height} x {width} x {channels}; small "
         "ones must have both sides a whole number of times smaller. Received: "
         f"shape {images.shape}"
     )

@@ -12,7 +12,7 @@ from keras_simple_diffusion.samplers.sampler import log_snr_grid
 
 
 class Drawing:
-    """Draws pictures under given conditions, batch by batch.
+    """Draws images under given conditions, batch by batch.
 
     A base class of tasks that have `backbone`, `schedule`, `prediction_type`,
     `sampler`, `num_steps`, `guidance_scale`, `jit_compile` and
@@ -39,17 +39,17 @@ class Drawing:
         return_steps=False,
         given=None,
     ):
-        """Draw pictures, with the averaged weights.
+        """Draw images, with the averaged weights.
 
-        Picture `i` depends on the seed and on `i` alone, not on the batch it
+        Image `i` depends on the seed and on `i` alone, not on the batch it
         is drawn in nor on the backend, up to float rounding. One program is
         compiled for a sampler, a number of steps and a batch size; conditions,
         guidance and seed are its arguments.
 
         Args:
             num_images: int.
-            conditions: dict of arrays, one row a picture: what the network
-                takes beside pictures and noise level.
+            conditions: dict of arrays, one row an image: what the network
+                takes beside images and noise level.
             null_conditions: dict of the same for the unconditional half of
                 guidance.
             num_steps: int. Number of steps, each of one network evaluation
@@ -57,11 +57,11 @@ class Drawing:
             guidance_scale: float. 1 is no guidance, at half the cost.
                 Defaults to the model's.
             seed: int. Defaults to a random one.
-            batch_size: int. Number of pictures drawn at once. Defaults to
+            batch_size: int. Number of images drawn at once. Defaults to
                 `64`.
             noise: optional float array of shape `(num_images, H, W, C)`, the
                 standard normal noise to start from.
-            indices: optional list of ints, the numbers `i` of the pictures.
+            indices: optional list of ints, the numbers `i` of the images.
                 Defaults to `0, 1, ...`; others draw a part of a larger set.
             sampler: a `keras_simple_diffusion.samplers.Sampler`. Defaults to
                 the model's.
@@ -74,17 +74,17 @@ class Drawing:
                 the place of the unconditional half (autoguidance).
             guidance_rescale: optional float in `[0, 1]`, see
                 `keras_simple_diffusion.samplers.rescale_guidance`.
-            clipping: string or `None`. How predicted clean pictures are kept
+            clipping: string or `None`. How predicted clean images are kept
                 in range: `"static"`, `"dynamic"`, see
                 `keras_simple_diffusion.samplers.clip_dynamic`, or not at all.
                 Defaults to `"static"`.
             return_steps: bool. Whether to return what each step saw as well.
-            given: optional dict of what is known of the pictures, see
+            given: optional dict of what is known of the images, see
                 `SamplingProgram`, and the `"strength"` of an edit.
 
         Returns:
             A `uint8` NumPy array of shape `(num_images, H, W, C)`. With
-            `return_steps` a tuple of it, the noisy pictures that each step
+            `return_steps` a tuple of it, the noisy images that each step
             started from and the clean ones that it predicted, both of shape
             `(num_images, num_steps, H, W, C)`.
         """
@@ -104,9 +104,9 @@ class Drawing:
         grid = log_snr_grid(self.schedule, num_steps, spacing)
         skipped = arguments.count_skipped(given.get("strength"), num_steps)
         if skipped == num_steps:
-            pictures = arguments.to_bytes(given["images"])
-            none = np.zeros((num_images, 0, *pictures.shape[1:]), "uint8")
-            return (pictures, none, none) if return_steps else pictures
+            images = arguments.to_bytes(given["images"])
+            none = np.zeros((num_images, 0, *images.shape[1:]), "uint8")
+            return (images, none, none) if return_steps else images
         if guidance_scale == 1.0:
             guidance_scale = guidance_interval = guidance_rescale = None
         # A random seed must be the same in all processes.
@@ -125,7 +125,7 @@ class Drawing:
             guide=guide,
             return_steps=return_steps,
         )
-        by_picture = {
+        by_image = {
             "indices": indices,
             "conditions": conditions,
             "null_conditions": null_conditions,
@@ -144,18 +144,18 @@ class Drawing:
         }
         with self.averaged_weights():
             if guidance_model is None:
-                return self._run(program, by_picture, shared, batch_size)
+                return self._run(program, by_image, shared, batch_size)
             with guidance_model.averaged_weights():
-                return self._run(program, by_picture, shared, batch_size)
+                return self._run(program, by_image, shared, batch_size)
 
-    def _run(self, program, by_picture, shared, batch_size):
+    def _run(self, program, by_image, shared, batch_size):
         """Run a program batch by batch, compiled once."""
         if program not in self.compiled_programs:
             self.compiled_programs[program] = compile_function(
                 program.__call__, program.variables, bool(self.jit_compile)
             )
         function = self.compiled_programs[program]
-        return run_batches(function, by_picture, shared, batch_size)
+        return run_batches(function, by_image, shared, batch_size)
 
 
 def _to_tensor(value):

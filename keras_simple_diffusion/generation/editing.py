@@ -12,7 +12,7 @@ from keras_simple_diffusion.utils.errors import InputError
 
 
 class ImageGeneration(Drawing):
-    """The part of a diffusion model that draws and edits pictures of classes.
+    """The part of a diffusion model that draws and edits images of classes.
 
     A base class of tasks that have `class_names` beside what `Drawing` needs.
     All of it is done with the averaged weights.
@@ -27,11 +27,11 @@ class ImageGeneration(Drawing):
         seed=None,
         **options,
     ):
-        """Draw pictures, with the averaged weights.
+        """Draw images, with the averaged weights.
 
         Args:
             num_images: int. Defaults to the number of labels, or 1.
-            labels: list of ints or class names, one a picture. Label
+            labels: list of ints or class names, one an image. Label
                 `num_classes` is the null label. Required if the backbone has
                 classes.
             num_steps: int. Number of steps, each of one network evaluation
@@ -64,15 +64,15 @@ class ImageGeneration(Drawing):
         )
 
     def edit(self, images, labels=None, strength=0.6, **kwargs):
-        """Make variations of pictures: add noise, and draw anew from there.
+        """Make variations of images: add noise, and draw anew from there.
 
         Args:
             images: `uint8` array, or float in `[-1, 1]`, of shape
                 `(N, H, W, C)`.
-            labels: list of ints or class names, what the pictures shall
+            labels: list of ints or class names, what the images shall
                 become. Required if the backbone has classes.
             strength: float in `[0, 1]`, the share of the steps that is drawn
-                anew. 0 returns the pictures, 1 forgets them. Defaults to
+                anew. 0 returns the images, 1 forgets them. Defaults to
                 `0.6`.
             **kwargs: further arguments of `generate`.
 
@@ -82,12 +82,12 @@ class ImageGeneration(Drawing):
         Example:
         >>> model.edit(photos, strength=0.5, seed=0)
         """
-        images = arguments.to_pictures(images, self.backbone.image_shape)
+        images = arguments.to_images(images, self.backbone.image_shape)
         given = {"images": images, "strength": strength}
         return self.generate(len(images), labels, given=given, **kwargs)
 
     def inpaint(self, images, mask, labels=None, **kwargs):
-        """Draw a part of pictures anew; the rest stays, to the last bit.
+        """Draw a part of images anew; the rest stays, to the last bit.
 
         Args:
             images: `uint8` array, or float in `[-1, 1]`, of shape
@@ -107,16 +107,16 @@ class ImageGeneration(Drawing):
         References:
             - [Lugmayr et al., 2022](https://arxiv.org/abs/2201.09865), sec. 4.1
         """
-        known = arguments.to_pictures(images, self.backbone.image_shape)
+        known = arguments.to_images(images, self.backbone.image_shape)
         mask = arguments.to_mask(mask, known.shape)
         given = {"known": known, "mask": mask}
         return self.generate(len(known), labels, given=given, **kwargs)
 
     def upscale(self, images, labels=None, **kwargs):
-        """Draw pictures whose averages over blocks are given small ones.
+        """Draw images whose averages over blocks are given small ones.
 
-        Every predicted clean picture is moved to the nearest one with these
-        averages, so the network adds what is finer than the small pictures.
+        Every predicted clean image is moved to the nearest one with these
+        averages, so the network adds what is finer than the small images.
         Only where it leaves the range of grey levels are they missed.
 
         Args:
@@ -136,7 +136,7 @@ class ImageGeneration(Drawing):
             - [Wang et al., 2022](https://arxiv.org/abs/2212.00490), sec. 3.2
         """
         shape = self.backbone.image_shape
-        small = arguments.to_small_pictures(images, shape)
+        small = arguments.to_small_images(images, shape)
         given = {"small": small}
         return self.generate(len(small), labels, given=given, **kwargs)
 
@@ -148,7 +148,7 @@ class ImageGeneration(Drawing):
         batch_size=64,
         spacing="time",
     ):
-        """Find the noise that `DDIMSampler` turns into given pictures.
+        """Find the noise that `DDIMSampler` turns into given images.
 
         It follows the probability flow from the clean to the noisy end. The
         more steps, the closer `generate` comes back, called with this noise
@@ -171,7 +171,7 @@ class ImageGeneration(Drawing):
             - [Song et al., 2021](https://arxiv.org/abs/2010.02502), sec. 4.3
         """
         backbone = self.backbone
-        images = arguments.to_pictures(images, backbone.image_shape)
+        images = arguments.to_images(images, backbone.image_shape)
         labels = self._find_labels(labels)
         arguments.count_images(len(images), labels)
         if num_steps is None:
@@ -190,21 +190,21 @@ class ImageGeneration(Drawing):
     def interpolate(
         self, first, second, num_images=8, labels=None, num_steps=None, **kwargs
     ):
-        """Draw pictures on the way from one to another.
+        """Draw images on the way from one to another.
 
         The way is the great circle between the noises that they start from.
 
         Args:
-            first: int, the seed whose first picture the way starts from; or
-                the picture itself, an array of shape `(H, W, C)`.
+            first: int, the seed whose first image the way starts from; or
+                the image itself, an array of shape `(H, W, C)`.
             second: int or array, where the way ends.
             num_images: int. Defaults to `8`.
-            labels: list of ints or class names, one for all pictures or one
+            labels: list of ints or class names, one for all images or one
                 each. Required if the backbone has classes.
             num_steps: int. Defaults to the model's.
             **kwargs: further arguments of `generate`. `sampler` defaults to
                 `DDIMSampler()`, which adds no noise on the way. Where an end
-                is a picture, `guidance_scale` defaults to 1 and `clipping` to
+                is an image, `guidance_scale` defaults to 1 and `clipping` to
                 `None`, so that the way leads there.
 
         Returns:
@@ -239,16 +239,16 @@ class ImageGeneration(Drawing):
         )
 
     def _noise_of(self, end, labels, num_steps, spacing):
-        """The noise that a seed's first picture, or a picture, comes from."""
+        """The noise that a seed's first image, or an image, comes from."""
         shape = self.backbone.image_shape
         if _is_seed(end):
             key = ops.convert_to_tensor(random.seed_to_key(int(end)), "int32")
-            keys = random.picture_keys(key, ops.zeros(1, dtype="int32"))
+            keys = random.image_keys(key, ops.zeros(1, dtype="int32"))
             return ops.convert_to_numpy(random.normal(keys, 0, shape))[0]
         end = np.asarray(end)
         if end.shape != shape:
             raise InputError(
-                "`first` and `second` are each a seed or a picture of shape "
+                "`first` and `second` are each a seed or an image of shape "
                 f"{shape}. Received: {end.dtype} of shape {end.shape}"
             )
         return self.invert(end[None], labels, num_steps, spacing=spacing)[0]

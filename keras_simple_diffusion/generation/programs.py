@@ -1,4 +1,4 @@
-"""The programs that draw pictures: what is compiled, and nothing else."""
+"""The programs that draw images: what is compiled, and nothing else."""
 
 import dataclasses
 from typing import Any
@@ -53,7 +53,7 @@ class Network:
 
 @dataclasses.dataclass(frozen=True)
 class SamplingProgram:
-    """Draws one batch of pictures.
+    """Draws one batch of images.
 
     The fields are what is fixed when the program is compiled. Everything else
     is an argument of the call, so that no result can be stale.
@@ -70,21 +70,21 @@ class SamplingProgram:
             - `"key"`: int32 `(2,)`, and `"indices"`: int32 `(B,)`,
             - `"grid"`: float32 `(num_steps + 1,)`,
             - `"noise"`: float32 `(B, H, W, C)`, to start from,
-            - `"conditions"`: dict of what the network takes beside pictures
+            - `"conditions"`: dict of what the network takes beside images
               and noise level, such as `"labels"`, int32 `(B,)`; and
               `"null_conditions"`, the same for the unconditional half,
             - `"guidance_scale"` and `"guidance_rescale"`: float32 scalars,
             - `"guidance_interval"`: float32 `(2,)`, log-SNRs,
-            - `"images"`: float32 `(B, H, W, C)`, pictures to start from with
+            - `"images"`: float32 `(B, H, W, C)`, images to start from with
               noise of the grid's first level,
             - `"known"`: float32 `(B, H, W, C)`, and `"mask"`: bool
               `(B, H, W, 1)`, `False` where the known pixels stay,
-            - `"small"`: float32 `(B, h, w, C)`, what the pictures average to.
+            - `"small"`: float32 `(B, h, w, C)`, what the images average to.
 
     Returns:
         A `uint8` tensor of shape `(B, H, W, C)`; with `return_steps` a tuple
         of it and two of shape `(B, num_steps, H, W, C)`, the noisy and the
-        predicted clean pictures of each step.
+        predicted clean images of each step.
     """
 
     network: Network
@@ -105,7 +105,7 @@ class SamplingProgram:
     def __call__(self, inputs):
         grid, noise = inputs["grid"], inputs["noise"]
         if noise is None:
-            keys = random.picture_keys(inputs["key"], inputs["indices"])
+            keys = random.image_keys(inputs["key"], inputs["indices"])
             shape = self.network.backbone.image_shape
             noise = random.normal(keys, 0, shape)
         if inputs["images"] is not None:
@@ -127,8 +127,8 @@ class SamplingProgram:
         )
         if not self.return_steps:
             return to_uint8(results)
-        pictures, *steps = (to_uint8(result) for result in results)
-        return pictures, *(ops.swapaxes(step, 0, 1) for step in steps)
+        images, *steps = (to_uint8(result) for result in results)
+        return images, *(ops.swapaxes(step, 0, 1) for step in steps)
 
     def predict(self, noisy_images, log_snr, inputs):
         """The guided prediction, in the network's own space."""
@@ -182,7 +182,7 @@ class SamplingProgram:
 
 @dataclasses.dataclass(frozen=True)
 class InversionProgram:
-    """Finds the noise that DDIM turns into given pictures.
+    """Finds the noise that DDIM turns into given images.
 
     Args:
         network: a `Network`.
@@ -216,7 +216,7 @@ class InversionProgram:
 
 
 def _constrain(clean, inputs):
-    """The nearest pictures that agree with what is known of them."""
+    """The nearest images that agree with what is known of them."""
     if inputs["mask"] is not None:
         clean = ops.where(inputs["mask"], clean, inputs["known"])
     if inputs["small"] is not None:

@@ -19,7 +19,7 @@ class Conditioning(keras.layers.Layer):
 
     Sinusoidal features of log-SNR and a two-layer perceptron, plus a learned
     vector a class, plus the mean of the text's embeddings, projected, plus a
-    learned vector for each orientation of the picture; activated once here so
+    learned vector for each orientation of the image; activated once here so
     that a block only projects it. It is computed in float32 whatever the dtype
     policy: log-SNR spans a range in which half precision cannot tell
     neighbouring noise levels apart.
@@ -39,7 +39,7 @@ class Conditioning(keras.layers.Layer):
             embeddings.
         context_mask: optional int or bool tensor of shape `(B, L)`, zero for
             padding.
-        portrait: optional int tensor of shape `(B,)`, 1 for a picture turned
+        portrait: optional int tensor of shape `(B,)`, 1 for an image turned
             from portrait to landscape.
 
     Output shape:

@@ -35,7 +35,7 @@ class DiffusionLoss:
             Needed by weightings that are densities over log-SNR.
 
     Returns:
-        The loss of each picture, float32 of shape `(B,)`.
+        The loss of each image, float32 of shape `(B,)`.
 
     Example:
     >>> loss = keras_simple_diffusion.losses.DiffusionLoss(error_type="v")

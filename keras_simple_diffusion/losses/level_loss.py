@@ -10,7 +10,7 @@ class LevelLoss(keras.metrics.Metric):
 
     The times of the noise schedule, 0 for clean and 1 for noise, are split
     into ranges of the same length. The result is a dict from `"level_loss_0"`
-    on, the cleanest range first. A range in which there was no picture gives
+    on, the cleanest range first. A range in which there was no image gives
     0, which no loss reaches, so a plot can leave it out.
 
     Args:
@@ -31,7 +31,7 @@ class LevelLoss(keras.metrics.Metric):
         self.counts = self.add_variable((num_bins,), "zeros", name="counts")
 
     def update_state(self, times, losses):
-        """Add the pictures of a batch.
+        """Add the images of a batch.
 
         Args:
             times: float tensor of shape `(B,)`, in `[0, 1]`.

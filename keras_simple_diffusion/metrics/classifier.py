@@ -4,35 +4,35 @@ import pathlib
 import keras
 from keras import ops
 
-from keras_simple_diffusion.metrics.image_features import PictureFeatures
+from keras_simple_diffusion.metrics.image_features import ImageFeatures
 from keras_simple_diffusion.utils.errors import InputError
 
 
-class ClassifierOutputs(PictureFeatures):
-    """What a Keras classifier says of pictures.
+class ClassifierOutputs(ImageFeatures):
+    """What a Keras classifier says of images.
 
-    The share of generated pictures that are read as the class asked for tells
+    The share of generated images that are read as the class asked for tells
     whether a model heeds its labels, which a Fréchet distance does not.
 
     Args:
-        model: path of a `.keras` file: a model of float pictures in
+        model: path of a `.keras` file: a model of float images in
             `[0, 255]`, of the size and channels of the generated ones, that
             returns one number a class, the largest for the class it reads.
-        batch_size: int. Pictures in one pass. Defaults to `32`.
+        batch_size: int. Images in one pass. Defaults to `32`.
 
     Attributes:
         name: string that changes whenever the outputs do.
         size: int. Number of classes.
 
     Call arguments:
-        pictures: `uint8` array of shape `(N, H, W, C)`.
+        images: `uint8` array of shape `(N, H, W, C)`.
 
     Returns:
         A float32 array of shape `(N, size)`.
 
     Example:
     >>> outputs = keras_simple_diffusion.metrics.ClassifierOutputs("a.keras")
-    >>> (outputs(pictures).argmax(axis=1) == labels).mean()
+    >>> (outputs(images).argmax(axis=1) == labels).mean()
     """
 
     def __init__(self, model, batch_size=32):
@@ -57,8 +57,8 @@ class ClassifierOutputs(PictureFeatures):
                 f"{path}', whose output has the shape {shape}"
             )
 
-        def classify(pictures):
-            images = ops.cast(pictures, "float32")
+        def classify(images):
+            images = ops.cast(images, "float32")
             return self.model(images, training=False)
 
         super().__init__(
@@ -69,11 +69,11 @@ class ClassifierOutputs(PictureFeatures):
             self.model.variables,
         )
 
-    def __call__(self, pictures):
+    def __call__(self, images):
         expected = self.model.input_shape[1:]
-        if tuple(pictures.shape[1:]) != tuple(expected):
+        if tuple(images.shape[1:]) != tuple(expected):
             raise InputError(
-                f"The classifier reads pictures of shape {expected}. Received: "
-                f"{pictures.shape[1:]}"
+                f"The classifier reads images of shape {expected}. Received: "
+                f"{images.shape[1:]}"
             )
-        return super().__call__(pictures)
+        return super().__call__(images)

@@ -3,37 +3,37 @@ import numpy as np
 
 from keras_simple_diffusion.backend.compilation import compile_function
 from keras_simple_diffusion.distribution.batches import run_batches
-from keras_simple_diffusion.metrics.image_features import PictureFeatures
+from keras_simple_diffusion.metrics.image_features import ImageFeatures
 from keras_simple_diffusion.metrics.image_features import load_network
 from keras_simple_diffusion.metrics.image_features import weights_digest
-from keras_simple_diffusion.metrics.resizing import normalize_pictures
+from keras_simple_diffusion.metrics.resizing import normalize_images
 from keras_simple_diffusion.metrics.resizing import resize_cubic
 from keras_simple_diffusion.utils.errors import InputError
 
-# Of the pictures that CLIP was trained on.
+# Of the images that CLIP was trained on.
 _MEAN = (0.48145466, 0.4578275, 0.40821073)
 _DEVIATION = (0.26862954, 0.26130258, 0.27577711)
 
 
-class CLIPFeatures(PictureFeatures):
-    """The embeddings of CLIP, of pictures and of text.
+class CLIPFeatures(ImageFeatures):
+    """The embeddings of CLIP, of images and of text.
 
-    Of pictures that are not square it sees the middle.
+    Of images that are not square it sees the middle.
 
     Args:
         preset: string. The name of a preset of
             `keras_hub.models.CLIPBackbone`, downloaded once, a preset folder
             or a handle. Defaults to `"clip_vit_base_patch32"`, that of the
             published CLIP score.
-        batch_size: int. Pictures or prompts in one pass. Defaults to `32`.
+        batch_size: int. Images or prompts in one pass. Defaults to `32`.
 
     Attributes:
         name: string that changes whenever the features do.
-        size: int. Number of features of a picture.
-        batch_size: int. Pictures in one pass.
+        size: int. Number of features of an image.
+        batch_size: int. Images in one pass.
 
     Call arguments:
-        pictures: `uint8` array of shape `(N, H, W, C)`, with 1 or 3 channels.
+        images: `uint8` array of shape `(N, H, W, C)`, with 1 or 3 channels.
 
     Returns:
         A float32 array of shape `(N, size)`.
@@ -42,7 +42,7 @@ class CLIPFeatures(PictureFeatures):
     >>> features = keras_simple_diffusion.metrics.CLIPFeatures()
     >>> prompts = ["a red apple", "a ship"]
     >>> keras_simple_diffusion.metrics.clip_score(
-    ...     features(pictures), features.embed_text(prompts))
+    ...     features(images), features.embed_text(prompts))
 
     References:
         - [Radford et al., 2021](https://arxiv.org/abs/2103.00020)
@@ -68,10 +68,10 @@ class CLIPFeatures(PictureFeatures):
             False,
         )
 
-    def _compute(self, pictures):
+    def _compute(self, images):
         size = self._backbone.vision_encoder.image_shape[0]
-        images = resize_cubic(pictures, size, crop=True)
-        images = normalize_pictures(images, _MEAN, _DEVIATION)
+        images = resize_cubic(images, size, crop=True)
+        images = normalize_images(images, _MEAN, _DEVIATION)
         return self._backbone.get_vision_embeddings(images)
 
     def embed_text(self, prompts):
@@ -112,13 +112,13 @@ class CLIPFeatures(PictureFeatures):
 
 
 def clip_score(image_features, text_features):
-    """How well pictures suit their prompts: 100 times the mean cosine.
+    """How well images suit their prompts: 100 times the mean cosine.
 
     A pair whose cosine is negative counts as 0.
 
     Args:
         image_features: float array of shape `(N, F)`, by `CLIPFeatures`.
-        text_features: float array of the same shape, one prompt a picture.
+        text_features: float array of the same shape, one prompt an image.
 
     Returns:
         A float in [0, 100].
@@ -131,7 +131,7 @@ def clip_score(image_features, text_features):
     text_features = np.asarray(text_features, "float64")
     if image_features.shape != text_features.shape or not len(image_features):
         raise InputError(
-            "There must be one prompt a picture, and at least one. Received: "
+            "There must be one prompt an image, and at least one. Received: "
             f"features of shapes {image_features.shape} and "
             f"{text_features.shape}"
         )

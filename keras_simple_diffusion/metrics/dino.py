@@ -2,24 +2,24 @@ import keras_hub
 import numpy as np
 from keras import ops
 
-from keras_simple_diffusion.metrics.image_features import PictureFeatures
+from keras_simple_diffusion.metrics.image_features import ImageFeatures
 from keras_simple_diffusion.metrics.image_features import load_network
 from keras_simple_diffusion.metrics.image_features import weights_digest
 from keras_simple_diffusion.metrics.resizing import cubic_kernel
 from keras_simple_diffusion.metrics.resizing import cubic_matrix
-from keras_simple_diffusion.metrics.resizing import normalize_pictures
+from keras_simple_diffusion.metrics.resizing import normalize_images
 from keras_simple_diffusion.metrics.resizing import resize_cubic
 
 _SIZE = 224
-# Of the pictures of ImageNet.
+# Of the images of ImageNet.
 _MEAN = (0.485, 0.456, 0.406)
 _DEVIATION = (0.229, 0.224, 0.225)
 
 
-class DINOFeatures(PictureFeatures):
+class DINOFeatures(ImageFeatures):
     """The features of DINOv2, whose Fréchet distance agrees with people's eyes.
 
-    It is the class token after the last norm, of pictures resized to 224
+    It is the class token after the last norm, of images resized to 224
     pixels. Unlike Inception it has seen no labels.
 
     Args:
@@ -27,22 +27,22 @@ class DINOFeatures(PictureFeatures):
             `keras_hub.models.DINOV2Backbone`, downloaded once, a preset folder
             or a handle. Published distances are those of `"dinov2_large"`,
             the default.
-        batch_size: int. Pictures in one pass. Defaults to `32`.
+        batch_size: int. Images in one pass. Defaults to `32`.
 
     Attributes:
         name: string that changes whenever the features do.
-        size: int. Number of features of a picture.
-        batch_size: int. Pictures in one pass.
+        size: int. Number of features of an image.
+        batch_size: int. Images in one pass.
 
     Call arguments:
-        pictures: `uint8` array of shape `(N, H, W, C)`, with 1 or 3 channels.
+        images: `uint8` array of shape `(N, H, W, C)`, with 1 or 3 channels.
 
     Returns:
         A float32 array of shape `(N, size)`.
 
     Example:
     >>> features = keras_simple_diffusion.metrics.DINOFeatures()
-    >>> features(pictures).shape
+    >>> features(images).shape
     (16, 1024)
 
     References:
@@ -65,9 +65,9 @@ class DINOFeatures(PictureFeatures):
             self._backbone.variables,
         )
 
-    def _compute(self, pictures):
-        images = resize_cubic(pictures, _SIZE)
-        images = normalize_pictures(images, _MEAN, _DEVIATION)
+    def _compute(self, images):
+        images = resize_cubic(images, _SIZE)
+        images = normalize_images(images, _MEAN, _DEVIATION)
         tokens = self._backbone({"images": images}, training=False)
         return tokens[:, 0]
 

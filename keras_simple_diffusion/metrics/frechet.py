@@ -12,14 +12,14 @@ def frechet_distance(a, b):
 
     `|mean_a - mean_b|^2 + trace(A + B - 2 sqrt(A B))`, where the trace of the
     root is the sum of the singular values of `sqrt(A) sqrt(B)`. So it is real
-    and accurate also where there are fewer pictures than features.
+    and accurate also where there are fewer images than features.
 
     Args:
         a: `FeatureStatistics`.
         b: `FeatureStatistics`, of the same features.
 
     Returns:
-        A float. With fewer than 10,000 pictures it is too large by much, and
+        A float. With fewer than 10,000 images it is too large by much, and
         a warning says so.
 
     References:
@@ -48,7 +48,7 @@ class FrechetReference:
         few = min(self.count, statistics.count)
         if warn and few < _FEW:
             warnings.warn(
-                f"A Fréchet distance of {few:,} pictures is too large by much; "
+                f"A Fréchet distance of {few:,} images is too large by much; "
                 "compare only ones of as many, and use at least "
                 f"{_FEW:,}.",
                 stacklevel=3,
@@ -115,10 +115,10 @@ def _repeated(features, times):
 
 
 def bootstrap_frechet_distance(features, reference, num_resamples=20, seed=0):
-    """Standard error of the Fréchet distance, over the pictures drawn.
+    """Standard error of the Fréchet distance, over the images drawn.
 
     The spread of the distances of resamples, with replacement. A resample
-    repeats pictures, so its distance itself is larger.
+    repeats images, so its distance itself is larger.
 
     Args:
         features: float array of shape `(N, F)`, or an iterable of batches of
@@ -135,7 +135,7 @@ def bootstrap_frechet_distance(features, reference, num_resamples=20, seed=0):
     """
     if len(features) < 2 or num_resamples < 2:
         raise InputError(
-            "A bootstrap needs at least 2 pictures and 2 resamples. Received: "
+            "A bootstrap needs at least 2 images and 2 resamples. Received: "
             f"{len(features)} and {num_resamples}"
         )
     rng = np.random.default_rng(seed)
@@ -150,9 +150,9 @@ def bootstrap_frechet_distance(features, reference, num_resamples=20, seed=0):
 
 
 def extrapolated_frechet_distance(features, reference, num_points=8, seed=0):
-    """The Fréchet distance that infinitely many pictures would have.
+    """The Fréchet distance that infinitely many images would have.
 
-    The distance of `n` pictures is too large by about `c / n`. It is taken of
+    The distance of `n` images is too large by about `c / n`. It is taken of
     random subsets of several sizes, and a line in `1 / n` is fitted.
 
     Args:
@@ -170,7 +170,7 @@ def extrapolated_frechet_distance(features, reference, num_points=8, seed=0):
     """
     if len(features) < 4 or num_points < 2:
         raise InputError(
-            "Extrapolation needs at least 4 pictures and 2 points. Received: "
+            "Extrapolation needs at least 4 images and 2 points. Received: "
             f"{len(features)} and {num_points}"
         )
     rng = np.random.default_rng(seed)
@@ -206,7 +206,7 @@ class FeatureStatistics:
         size: int. Number of features.
 
     Attributes:
-        count: int. Number of pictures so far.
+        count: int. Number of images so far.
         mean: float64 array of shape `(size,)`.
         covariance: float64 array of shape `(size, size)`, unbiased.
 
@@ -223,8 +223,7 @@ class FeatureStatistics:
     def covariance(self):
         if self.count < 2:
             raise InputError(
-                "A covariance needs at least 2 pictures. Received: "
-                f"{self.count}"
+                f"A covariance needs at least 2 images. Received: {self.count}"
             )
         return self._scatter / (self.count - 1)
 
@@ -264,11 +263,11 @@ class FeatureStatistics:
         return statistics
 
 
-def feature_statistics(pictures, features):
-    """Mean and covariance of the features of pictures.
+def feature_statistics(images, features):
+    """Mean and covariance of the features of images.
 
     Args:
-        pictures: `uint8` array of shape `(N, H, W, C)`, or an iterable of such
+        images: `uint8` array of shape `(N, H, W, C)`, or an iterable of such
             batches.
         features: function of such an array that returns features of shape
             `(N, F)`, such as `InceptionFeatures`.
@@ -282,15 +281,15 @@ def feature_statistics(pictures, features):
     >>> b = keras_simple_diffusion.metrics.feature_statistics(fake, features)
     >>> keras_simple_diffusion.metrics.frechet_distance(a, b)
     """
-    if isinstance(pictures, np.ndarray):
-        pictures = [pictures]
+    if isinstance(images, np.ndarray):
+        images = [images]
     statistics = None
-    for batch in pictures:
+    for batch in images:
         for start in range(0, len(batch), 1024):
             values = features(batch[start : start + 1024])
             if statistics is None:
                 statistics = FeatureStatistics(values.shape[1])
             statistics.add(values)
     if statistics is None:
-        raise InputError("There are no pictures to compute statistics of.")
+        raise InputError("There are no images to compute statistics of.")
     return statistics

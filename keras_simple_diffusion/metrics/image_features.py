@@ -1,4 +1,4 @@
-"""What the networks that measure pictures share."""
+"""What the networks that measure images share."""
 
 import hashlib
 import pathlib
@@ -12,27 +12,27 @@ from keras_simple_diffusion.distribution.batches import run_batches
 from keras_simple_diffusion.utils.errors import InputError
 
 
-class PictureFeatures:
-    """Base class of the networks that turn pictures into features.
+class ImageFeatures:
+    """Base class of the networks that turn images into features.
 
-    All pictures go through the network in batches of one size, so that a
-    picture has the same features whatever batches it comes in.
+    All images go through the network in batches of one size, so that an
+    image has the same features whatever batches it comes in.
 
     Args:
         name: string.
-        size: int. Number of features of a picture.
-        batch_size: int. Pictures in one pass.
+        size: int. Number of features of an image.
+        batch_size: int. Images in one pass.
         function: function of a `uint8` tensor of shape
             `(batch_size, H, W, C)` that returns features.
         variables: list of the `keras.Variable`s that it reads.
 
     Attributes:
         name: string that changes whenever the features do.
-        size: int. Number of features of a picture.
-        batch_size: int. Pictures in one pass.
+        size: int. Number of features of an image.
+        batch_size: int. Images in one pass.
 
     Call arguments:
-        pictures: `uint8` array of shape `(N, H, W, C)`, with 1 or 3 channels.
+        images: `uint8` array of shape `(N, H, W, C)`, with 1 or 3 channels.
 
     Returns:
         A float32 array of shape `(N, size)`.
@@ -47,23 +47,23 @@ class PictureFeatures:
         self.size = size
         self.batch_size = batch_size
         self._compiled = compile_function(
-            lambda rows: function(rows["pictures"]), variables, False
+            lambda rows: function(rows["images"]), variables, False
         )
 
-    def __call__(self, pictures):
-        pictures = np.asarray(pictures)
+    def __call__(self, images):
+        images = np.asarray(images)
         if (
-            pictures.dtype != "uint8"
-            or pictures.ndim != 4
-            or pictures.shape[-1] not in (1, 3)
+            images.dtype != "uint8"
+            or images.ndim != 4
+            or images.shape[-1] not in (1, 3)
         ):
             raise InputError(
-                "Pictures must be uint8 of shape (N, H, W, 1 or 3). Received: "
-                f"{pictures.dtype} of shape {pictures.shape}"
+                "Images must be uint8 of shape (N, H, W, 1 or 3). Received: "
+                f"{images.dtype} of shape {images.shape}"
             )
-        if not len(pictures):
+        if not len(images):
             return np.zeros((0, self.size), "float32")
-        rows = {"pictures": pictures}
+        rows = {"images": images}
         return run_batches(
             self._compiled, rows, {}, self.batch_size, fixed=True
         )

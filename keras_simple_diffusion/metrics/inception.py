@@ -4,30 +4,30 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_simple_diffusion.metrics.image_features import PictureFeatures
+from keras_simple_diffusion.metrics.image_features import ImageFeatures
 from keras_simple_diffusion.metrics.inception_weights import load_inception
 from keras_simple_diffusion.metrics.resizing import RESIZINGS
-from keras_simple_diffusion.metrics.resizing import resize_pictures
+from keras_simple_diffusion.metrics.resizing import resize_images
 from keras_simple_diffusion.utils.errors import InputError
 
 _SIZE = 299
 
 
-class InceptionFeatures(PictureFeatures):
+class InceptionFeatures(ImageFeatures):
     """The 2,048 features that FID, KID and precision and recall are of.
 
-    It is the Inception network of 2015-12-05 with its quirks. All pictures
-    go through it in batches of one size, so that a picture has the same
+    It is the Inception network of 2015-12-05 with its quirks. All images
+    go through it in batches of one size, so that an image has the same
     features whatever batches it comes in.
 
     Args:
         weights: path of the published `.pth` file or of a `.npz`. Defaults to
             the published one, downloaded once.
-        resize: string. How pictures are made 299 pixels high and wide:
+        resize: string. How images are made 299 pixels high and wide:
             `"original"` as the first FID did, in TensorFlow 1, or `"pytorch"`
             as pytorch-fid does. Their numbers differ by some percent, so they
             must not be compared. Defaults to `"original"`.
-        batch_size: int. Pictures in one pass. Defaults to `32`.
+        batch_size: int. Images in one pass. Defaults to `32`.
 
     Attributes:
         name: string that changes whenever the features do.
@@ -35,14 +35,14 @@ class InceptionFeatures(PictureFeatures):
             `inception_score`, or `None` where the file has no logits.
 
     Call arguments:
-        pictures: `uint8` array of shape `(N, H, W, C)`, with 1 or 3 channels.
+        images: `uint8` array of shape `(N, H, W, C)`, with 1 or 3 channels.
 
     Returns:
         A float32 array of shape `(N, 2048)`.
 
     Example:
     >>> features = keras_simple_diffusion.metrics.InceptionFeatures()
-    >>> features(pictures).shape
+    >>> features(images).shape
     (16, 2048)
 
     References:
@@ -69,15 +69,15 @@ class InceptionFeatures(PictureFeatures):
             list(self._variables.values()),
         )
 
-    def _compute(self, pictures):
-        images = resize_pictures(pictures, _SIZE, self.resize)
+    def _compute(self, images):
+        images = resize_images(images, _SIZE, self.resize)
         if images.shape[-1] == 1:
             images = ops.repeat(images, 3, axis=-1)
         return inception(images, self._variables)
 
 
 def inception(images, weights):
-    """Features of pictures.
+    """Features of images.
 
     Args:
         images: float tensor of shape `(B, 299, 299, 3)` in [-1, 1].
@@ -169,22 +169,22 @@ def _maximum(x):
 def inception_score(features, kernel, num_splits=10, seed=0):
     """Inception Score: how sure of a class, and how varied over classes.
 
-    `exp` of the mean divergence of a picture's class probabilities from those
-    of all pictures. As published, the logits have no offset.
+    `exp` of the mean divergence of an image's class probabilities from those
+    of all images. As published, the logits have no offset.
 
     Args:
         features: float array of shape `(N, F)`, or an iterable of batches of
             it that has the length `N`.
         kernel: float array of shape `(F, num_classes)`, of the logits, such as
             `InceptionFeatures.logits_kernel`.
-        num_splits: int. Parts that the pictures are split into at random; each
+        num_splits: int. Parts that the images are split into at random; each
             gives a score. Defaults to `10`.
         seed: int. Chooses the parts. Defaults to `0`.
 
     Returns:
         A tuple of the mean over the parts and their standard deviation,
         floats. The mean is between 1 and the number of classes, and too low
-        where a part has few pictures.
+        where a part has few images.
 
     References:
         - [Salimans et al., 2016](https://arxiv.org/abs/1606.03498)
@@ -192,8 +192,8 @@ def inception_score(features, kernel, num_splits=10, seed=0):
     count = len(features)
     if not 1 <= num_splits <= count:
         raise InputError(
-            "The Inception Score needs at least one picture a part. Received: "
-            f"{count} pictures, num_splits={num_splits}"
+            "The Inception Score needs at least one image a part. Received: "
+            f"{count} images, num_splits={num_splits}"
         )
     parts = np.random.default_rng(seed).permutation(count) % num_splits
     sums = np.zeros((num_splits, kernel.shape[1]))

@@ -21,8 +21,8 @@ def kernel_distance(
 
     Returns:
         A tuple of the mean over the subsets and their standard deviation,
-        floats. The deviation is that of `subset_size` pictures, so it is more
-        than the error of the mean; subsets of all pictures have none.
+        floats. The deviation is that of `subset_size` images, so it is more
+        than the error of the mean; subsets of all images have none.
 
     References:
         - [Binkowski et al., 2018](https://arxiv.org/abs/1801.01401)
@@ -30,9 +30,9 @@ def kernel_distance(
     subset_size = min(subset_size, len(features), len(reference))
     if subset_size < 2 or num_subsets < 2:
         raise InputError(
-            "The kernel distance needs at least 2 pictures of each, and 2 "
+            "The kernel distance needs at least 2 images of each, and 2 "
             f"subsets. Received: {len(features)} and {len(reference)} "
-            f"pictures, num_subsets={num_subsets}"
+            f"images, num_subsets={num_subsets}"
         )
     rng = np.random.default_rng(seed)
     values = []

@@ -18,17 +18,17 @@ _GOLDEN_RATIO = 0.5 * (math.sqrt(5.0) - 1.0)
 
 @dataclasses.dataclass(frozen=True)
 class LikelihoodBound:
-    """Bits per dimension of pictures, and the terms they are the sum of.
+    """Bits per dimension of images, and the terms they are the sum of.
 
     Attributes:
-        prior: float64 array of shape `(N,)`, how far pictures of nothing but
+        prior: float64 array of shape `(N,)`, how far images of nothing but
             noise are from the normal distribution.
         diffusion: float64 array of shape `(N,)`, the error of the network.
         reconstruction: float, from the cleanest noise level to `uint8`, the
             size of its cells included. It depends on the schedule alone.
         bits: float64 array of shape `(N,)`, bits per dimension.
         mean: float, their mean.
-        standard_error: float, that of the mean; of at least 2 pictures.
+        standard_error: float, that of the mean; of at least 2 images.
     """
 
     prior: np.ndarray
@@ -62,7 +62,7 @@ def bits_per_dimension(
     It is the variational bound of the continuous-time model over the whole
     range of its schedule, with the averaged weights and without guidance.
 
-    A picture of whole numbers `k` is made continuous by uniform noise `u`,
+    An image of whole numbers `k` is made continuous by uniform noise `u`,
     `x = (k + u - 1/2) / 127.5 - 1`, which rounds to it. So its probability is
     at least `exp(E[log p(x)])` times the volume `127.5^-D` of its cell, and
 
@@ -74,8 +74,8 @@ def bits_per_dimension(
     ```
 
     The second is an integral over log-SNR, whatever the times, so log-SNRs
-    are drawn uniformly: `num_times` a picture, one to each of as many ranges.
-    The third is the same for all pictures.
+    are drawn uniformly: `num_times` an image, one to each of as many ranges.
+    The third is the same for all images.
 
     A model that has learned the grid of `uint8` levels at the clean end, such
     as a background that is always black, is charged for the noise `u`.
@@ -83,20 +83,20 @@ def bits_per_dimension(
     Args:
         model: a `keras_simple_diffusion.models.DiffusionModel`.
         images: `uint8` array of shape `(N, H, W, C)`.
-        labels: list of ints or class names, one a picture. Required if the
+        labels: list of ints or class names, one an image. Required if the
             model has classes; label `num_classes` is the null label.
-        num_times: int. Passes of the network a picture. Defaults to `32`.
-        seed: int. What is drawn for picture `i` depends on the seed and on `i`
+        num_times: int. Passes of the network an image. Defaults to `32`.
+        seed: int. What is drawn for image `i` depends on the seed and on `i`
             alone. Defaults to `0`.
         batch_size: int. Defaults to `64`.
-        indices: optional list of ints, the numbers `i` of the pictures.
+        indices: optional list of ints, the numbers `i` of the images.
             Defaults to `0, 1, ...`; others measure a part of a larger set.
 
     Returns:
         A `LikelihoodBound`.
 
     Raises:
-        InputError: if pictures or labels do not fit the model.
+        InputError: if images or labels do not fit the model.
 
     Example:
     >>> bound = keras_simple_diffusion.metrics.bits_per_dimension(
@@ -111,13 +111,13 @@ def bits_per_dimension(
     shape = model.backbone.image_shape
     if images.dtype != "uint8" or images.shape != (len(images), *shape):
         raise InputError(
-            f"Pictures must be uint8 of shape (N, {', '.join(map(str, shape))})"
+            f"Images must be uint8 of shape (N, {', '.join(map(str, shape))})"
             f". Received: {images.dtype} of shape {images.shape}"
         )
     if min(len(images), num_times, batch_size) < 1:
         raise InputError(
-            "There must be at least 1 picture, `num_times` and `batch_size`. "
-            f"Received: {len(images)} pictures, num_times={num_times} and "
+            "There must be at least 1 image, `num_times` and `batch_size`. "
+            f"Received: {len(images)} images, num_times={num_times} and "
             f"batch_size={batch_size}"
         )
     labels = arguments.find_labels(
@@ -127,7 +127,7 @@ def bits_per_dimension(
     seed = arguments.to_seed(seed)
     high, low = ops.convert_to_numpy(model.schedule([0.0, 1.0])).tolist()
     numbers = arguments.to_indices(indices, len(images))
-    # Evenly spread over the pictures as well, however many there are.
+    # Evenly spread over the images as well, however many there are.
     first = np.random.default_rng(seed % 2**64).random()
     offsets = ((first + _GOLDEN_RATIO * numbers) % 1.0).astype("float32")
     compiled = _compile(model)
@@ -163,14 +163,14 @@ def _compile(model):
 
 @dataclasses.dataclass(frozen=True)
 class _BoundProgram:
-    """The terms of a batch that need the pictures.
+    """The terms of a batch that need the images.
 
     Args:
         network: a `Network`.
 
     Call arguments:
         inputs: dict with `"images"`, `uint8` `(B, H, W, C)`; `"labels"`, int32
-            `(B,)`, or `None`; `"numbers"`, int32 `(B,)`, the pictures'
+            `(B,)`, or `None`; `"numbers"`, int32 `(B,)`, the images'
             numbers; `"offsets"`, float32 `(B,)`, where within each range
             log-SNR is; `"key"`, int32 `(2,)`; `"ends"`, float32 `(2,)`, the
             highest and the lowest log-SNR; `"num_times"`, int32 scalar.
@@ -184,7 +184,7 @@ class _BoundProgram:
 
     def __call__(self, inputs):
         offsets, num_times = inputs["offsets"], inputs["num_times"]
-        keys = random.picture_keys(inputs["key"], inputs["numbers"])
+        keys = random.image_keys(inputs["key"], inputs["numbers"])
         shape = self.network.backbone.image_shape
         levels = ops.cast(inputs["images"], "float32") - 0.5
         high, low = inputs["ends"][0], inputs["ends"][1]
@@ -207,7 +207,7 @@ class _BoundProgram:
                 prediction, noisy, log_snr, "epsilon"
             )
             error = _mean(ops.square(noise - epsilon))
-            # Noise that is not told from the picture is an error as it is.
+            # Noise that is not told from the image is an error as it is.
             # What its square is too large by has no mean: a part of it is
             # taken off, as large as the error of the last range tells.
             part = ops.square(ops.minimum(last_error, 1.0))
@@ -225,7 +225,7 @@ class _BoundProgram:
 
 
 def _prior(clean, log_snr):
-    """KL divergence of the noisiest pictures from noise, per dimension."""
+    """KL divergence of the noisiest images from noise, per dimension."""
     alpha, _ = alpha_sigma(log_snr)
     # sigma^2 - 1 = -alpha^2, and -log sigma^2 = softplus(log_snr).
     square = ops.square(alpha) * (_mean(ops.square(clean)) - 1.0)

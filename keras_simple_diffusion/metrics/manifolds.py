@@ -15,7 +15,7 @@ def precision_recall(features, reference, num_neighbors=3):
     neighbour; recall is the same the other way round.
 
     Args:
-        features: float array of shape `(N, F)`, of generated pictures.
+        features: float array of shape `(N, F)`, of generated images.
         reference: float array of shape `(M, F)`, of real ones.
         num_neighbors: int, the `k`. Defaults to `3`.
 
@@ -43,7 +43,7 @@ def density_coverage(features, reference, num_neighbors=5):
     `k`; coverage is the share of the balls with a feature in them.
 
     Args:
-        features: float array of shape `(N, F)`, of generated pictures.
+        features: float array of shape `(N, F)`, of generated images.
         reference: float array of shape `(M, F)`, of real ones.
         num_neighbors: int, the `k`. Defaults to `5`.
 
@@ -66,8 +66,8 @@ def density_coverage(features, reference, num_neighbors=5):
 def nearest_distances(features, reference):
     """Distance of each feature to the nearest one of a reference.
 
-    For generated pictures and the training data it tells copies: compare it
-    with that of held-out pictures.
+    For generated images and the training data it tells copies: compare it
+    with that of held-out images.
 
     Args:
         features: float array of shape `(N, F)`.
@@ -90,8 +90,8 @@ def _radii(features, num_neighbors):
     if not 1 <= num_neighbors < len(features):
         raise InputError(
             "`num_neighbors` must be at least 1, and less than the number of "
-            f"pictures. Received: num_neighbors={num_neighbors} and "
-            f"{len(features)} pictures"
+            f"images. Received: num_neighbors={num_neighbors} and "
+            f"{len(features)} images"
         )
     radii = []
     for start, squares in _squared_distances(features, features):

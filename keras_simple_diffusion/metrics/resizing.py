@@ -1,4 +1,4 @@
-"""The two ways in which pictures are made 299 pixels wide for Inception."""
+"""The two ways in which images are made 299 pixels wide for Inception."""
 
 import numpy as np
 from keras import ops
@@ -38,26 +38,26 @@ def bilinear_matrix(size, new_size, resize):
     return matrix
 
 
-def resize_pictures(pictures, new_size, resize):
-    """Resize pictures and scale them as the network was fed.
+def resize_images(images, new_size, resize):
+    """Resize images and scale them as the network was fed.
 
     Args:
-        pictures: tensor of shape `(B, H, W, C)` in [0, 255].
+        images: tensor of shape `(B, H, W, C)` in [0, 255].
         new_size: int. Height and width of the result.
         resize: string, `"original"` or `"pytorch"`.
 
     Returns:
         A float32 tensor of shape `(B, new_size, new_size, C)`.
     """
-    pictures = ops.cast(pictures, "float32")
-    _, height, width, _ = pictures.shape
+    images = ops.cast(images, "float32")
+    _, height, width, _ = images.shape
     down = ops.convert_to_tensor(bilinear_matrix(height, new_size, resize))
     across = ops.convert_to_tensor(bilinear_matrix(width, new_size, resize))
-    pictures = ops.einsum("jw,bhwc->bhjc", across, pictures)
-    pictures = ops.einsum("ih,bhjc->bijc", down, pictures)
+    images = ops.einsum("jw,bhwc->bhjc", across, images)
+    images = ops.einsum("ih,bhjc->bijc", down, images)
     if resize == "original":
-        return (pictures - 128.0) / 128.0
-    return pictures * (2.0 / 255.0) - 1.0
+        return (images - 128.0) / 128.0
+    return images * (2.0 / 255.0) - 1.0
 
 
 def cubic_matrix(size, new_size):
@@ -99,11 +99,11 @@ def cubic_kernel(distances, a):
     return np.where(x < 1.0, near, np.where(x < 2.0, far, 0.0))
 
 
-def resize_cubic(pictures, size, crop=False):
-    """Resize pictures to a square.
+def resize_cubic(images, size, crop=False):
+    """Resize images to a square.
 
     Args:
-        pictures: tensor of shape `(B, H, W, C)` in [0, 255].
+        images: tensor of shape `(B, H, W, C)` in [0, 255].
         size: int. Height and width of the result.
         crop: bool. Whether the shorter side is resized and the middle of the
             longer one cut out, or both are resized. Defaults to `False`.
@@ -111,15 +111,15 @@ def resize_cubic(pictures, size, crop=False):
     Returns:
         A float32 tensor of shape `(B, size, size, C)` in [0, 255].
     """
-    pictures = ops.cast(pictures, "float32")
-    sides = pictures.shape[1:3]
+    images = ops.cast(images, "float32")
+    sides = images.shape[1:3]
     down, across = (
         ops.convert_to_tensor(_side_matrix(side, min(sides), size, crop))
         for side in sides
     )
-    pictures = ops.einsum("jw,bhwc->bhjc", across, pictures)
-    pictures = ops.einsum("ih,bhjc->bijc", down, pictures)
-    return ops.clip(pictures, 0.0, 255.0)
+    images = ops.einsum("jw,bhwc->bhjc", across, images)
+    images = ops.einsum("ih,bhjc->bijc", down, images)
+    return ops.clip(images, 0.0, 255.0)
 
 
 def _side_matrix(side, shorter, size, crop):
@@ -130,13 +130,13 @@ def _side_matrix(side, shorter, size, crop):
     return cubic_matrix(side, length)[start : start + size]
 
 
-def normalize_pictures(pictures, mean, deviation):
+def normalize_images(images, mean, deviation):
     """Subtract the mean and divide by the deviation of each channel.
 
     Args:
-        pictures: float32 tensor of shape `(B, H, W, C)` in [0, 255], of 1 or 3
+        images: float32 tensor of shape `(B, H, W, C)` in [0, 255], of 1 or 3
             channels.
-        mean: tuple of 3 floats, of pictures in [0, 1].
+        mean: tuple of 3 floats, of images in [0, 1].
         deviation: tuple of 3 floats.
 
     Returns:
@@ -144,4 +144,4 @@ def normalize_pictures(pictures, mean, deviation):
     """
     mean = ops.convert_to_tensor(mean, "float32")
     deviation = ops.convert_to_tensor(deviation, "float32")
-    return (pictures / 255.0 - mean) / deviation
+    return (images / 255.0 - mean) / deviation

@@ -31,10 +31,10 @@ _LAYOUTS = {
 
 
 class DiffusionBackbone(keras_hub.models.Backbone):
-    """Base class of the networks that predict the velocity of noisy pictures.
+    """Base class of the networks that predict the velocity of noisy images.
 
     A backbone is a functional model from a dictionary of inputs to one tensor
-    shaped like the pictures. It knows nothing of schedules and losses. This
+    shaped like the images. It knows nothing of schedules and losses. This
     class holds what the networks share: inputs, conditioning, first and last
     convolution. Subclasses define the levels in between.
 
@@ -47,7 +47,7 @@ class DiffusionBackbone(keras_hub.models.Backbone):
             - `"context"` and `"context_mask"`: float tensor of shape
               `(B, L, context_dim)` and int tensor of shape `(B, L)`, zero for
               padding; only if `context_dim` is set,
-            - `"portrait"`: int tensor of shape `(B,)`, 1 for a portrait picture
+            - `"portrait"`: int tensor of shape `(B,)`, 1 for a portrait image
               that lies on its side; only if `portrait_flag` is set.
 
     Output shape:
@@ -144,7 +144,7 @@ class DiffusionBackbone(keras_hub.models.Backbone):
         raise NotImplementedError(f"{type(self).__name__} must define this.")
 
     # The two ends work in float32: half precision would round away the noise
-    # of nearly clean pictures, and banding would show in the output.
+    # of nearly clean images, and banding would show in the output.
 
     def _encode(self, images):
         if self.downsampling == "conv":
@@ -280,7 +280,7 @@ class DiffusionBackbone(keras_hub.models.Backbone):
                 for side in (height, width)
             ]
             raise InputError(
-                f"{len(self.channels)} levels need pictures whose sides are "
+                f"{len(self.channels)} levels need images whose sides are "
                 f"multiples of {factor}, such as {fitting[0]}x{fitting[1]}. "
                 f"Received: image_shape={self.image_shape}"
             )
@@ -303,7 +303,7 @@ class DiffusionBackbone(keras_hub.models.Backbone):
 
     @property
     def total_downsampling(self):
-        """Size of the pictures over that of the lowest level."""
+        """Size of the images over that of the lowest level."""
         factor = 1 if self.downsampling is None else self.downsampling_factor
         return factor * 2 ** (len(self.channels) - 1)
 
@@ -332,14 +332,14 @@ class DiffusionBackbone(keras_hub.models.Backbone):
     ):
         """How to split the weights over devices, for tensor parallelism.
 
-        Groups of devices along the model axis share the work on each picture.
+        Groups of devices along the model axis share the work on each image.
         Along the data axis each kernel is split as well, in its other
         dimension, to save memory. What no rule names is copied: it is little.
 
         Args:
             device_mesh: a `keras.distribution.DeviceMesh`.
             model_parallel_dim_name: string. Its axis along which devices
-                share the work on a picture. Defaults to `"model"`.
+                share the work on an image. Defaults to `"model"`.
             data_parallel_dim_name: string. Its axis along which the batch is
                 split. Defaults to `"batch"`.
 

@@ -15,9 +15,9 @@ class MatrixProduct:
     Args:
         height: int. Height of the feature map; 0 for what does not depend on
             pixels: the conditioning.
-        macs: int. Multiply-accumulates for one picture.
-        inputs: int. Numbers read for one picture, without weights.
-        outputs: int. Numbers written for one picture.
+        macs: int. Multiply-accumulates for one image.
+        inputs: int. Numbers read for one image, without weights.
+        outputs: int. Numbers written for one image.
         weights: int. Numbers of the kernel.
     """
 
@@ -29,7 +29,7 @@ class MatrixProduct:
 
 
 def matrix_products(backbone, context_length=128):
-    """The matrix products of one forward pass of one picture.
+    """The matrix products of one forward pass of one image.
 
     Attention is one product that reads queries, keys and values and writes
     their mixture: a fused one keeps its scores to itself.
@@ -101,7 +101,7 @@ def _attention_product(layer, keys):
 
 
 def count_macs(backbone, context_length=128):
-    """Multiply-accumulates of one forward pass of one picture.
+    """Multiply-accumulates of one forward pass of one image.
 
     Matrix products and convolutions count, elementwise operations do not.
     The papers' "GFLOPs" are such MACs.
@@ -130,7 +130,7 @@ def arithmetic_intensity(backbone, batch_size, context_length=128):
 
     Args:
         backbone: a `keras_simple_diffusion.models.DiffusionBackbone`.
-        batch_size: int. Number of pictures that share one reading of a
+        batch_size: int. Number of images that share one reading of a
             kernel.
         context_length: int. Number of text tokens, if the network takes any.
             Defaults to `128`.

@@ -25,7 +25,7 @@ class DiffusionModel(ImageGeneration, DiffusionTask):
         backbone: a `keras_simple_diffusion.models.DiffusionBackbone`.
         schedule: a `keras_simple_diffusion.schedules.NoiseSchedule`. Defaults
             to the cosine schedule, shifted with a noise size of 64 for
-            pictures larger than that.
+            images larger than that.
         loss: a `keras_simple_diffusion.losses.DiffusionLoss`. Defaults to
             the squared error in v, as for the paper's U-ViT.
         label_dropout: float. Share of the labels replaced by the null label
@@ -39,7 +39,7 @@ class DiffusionModel(ImageGeneration, DiffusionTask):
             `256`.
         guidance_scale: float. The default guidance. Defaults to `1.0`.
         stratified: bool. Whether the times of a batch are spread evenly, one
-            to each of as many ranges as there are pictures, which makes the
+            to each of as many ranges as there are images, which makes the
             loss of a batch less random; each time alone stays uniform. The
             papers draw them independently. Defaults to `False`.
         compile: bool. Whether to compile with the defaults of `compile`.
@@ -55,7 +55,7 @@ class DiffusionModel(ImageGeneration, DiffusionTask):
     )
     model = keras_simple_diffusion.models.DiffusionModel(backbone)
     model.fit({"images": images, "labels": labels}, batch_size=64, epochs=20)
-    pictures = model.generate(labels=[0, 1, 2], num_steps=64)
+    images = model.generate(labels=[0, 1, 2], num_steps=64)
     ```
 
     References:
@@ -79,7 +79,7 @@ class DiffusionModel(ImageGeneration, DiffusionTask):
     ):
         if backbone.context_dim is not None or backbone.portrait_flag:
             raise InputError(
-                "`DiffusionModel` is for pictures with or without classes, and "
+                "`DiffusionModel` is for images with or without classes, and "
                 "this backbone takes text: use `TextToImage`. Received: "
                 f"context_dim={backbone.context_dim}, "
                 f"portrait_flag={backbone.portrait_flag}"

@@ -38,7 +38,7 @@ class DiffusionTraining:
       what belongs to them,
     - `condition(conditions, dropout)`: this dict as inputs of the network,
       with the null condition where `dropout`, uniform in `[0, 1)` for each
-      picture, is below the rate of dropout. It is `None` outside of training.
+      image, is below the rate of dropout. It is `None` outside of training.
     """
 
     def _create_seeds(self):

@@ -40,7 +40,7 @@ def split_inputs(inputs, backbone):
         )
     if labels is not None and len(labels.shape) != 1:
         raise InputError(
-            "Labels must be a vector of integers, one a picture. Received: "
+            "Labels must be a vector of integers, one an image. Received: "
             f"labels of shape {tuple(labels.shape)}"
         )
     return images, {} if labels is None else {"labels": labels}
@@ -50,9 +50,9 @@ def check_shape(images, backbone):
     """Raise an `InputError` unless a batch has the network's shape."""
     if tuple(images.shape[1:]) != backbone.image_shape:
         raise InputError(
-            f"The backbone takes pictures of shape {backbone.image_shape} "
+            f"The backbone takes images of shape {backbone.image_shape} "
             "(height, width, channels). Received: a batch of shape "
-            f"{tuple(images.shape)}. Resize the pictures, or build the "
+            f"{tuple(images.shape)}. Resize the images, or build the "
             f"backbone with image_shape={tuple(images.shape[1:])}."
         )
 
@@ -65,7 +65,7 @@ def check_arrays(inputs, backbone):
         backbone: a `DiffusionBackbone`.
 
     Raises:
-        InputError: if pictures or labels are out of range.
+        InputError: if images or labels are out of range.
     """
     if isinstance(inputs, dict):
         _check_keys(inputs)
@@ -80,15 +80,15 @@ def check_arrays(inputs, backbone):
     if labels is not None:
         if len(labels) != len(images):
             raise InputError(
-                "There must be one label a picture. Received: "
-                f"{len(images)} pictures and {len(labels)} labels"
+                "There must be one label an image. Received: "
+                f"{len(images)} images and {len(labels)} labels"
             )
         check_labels(labels, backbone.num_classes)
     check_images(images)
 
 
 def check_images(images):
-    """Raise an `InputError` unless a NumPy array has values of pictures."""
+    """Raise an `InputError` unless a NumPy array has values of images."""
     if not len(images):
         return
     low, high = float(images.min()), float(images.max())
@@ -97,7 +97,7 @@ def check_images(images):
         limits = (-1.001, 1.001)
     if not (limits[0] <= low and high <= limits[1]):
         raise InputError(
-            "Pictures must be uint8 in [0, 255], or float in [-1, 1]. "
+            "Images must be uint8 in [0, 255], or float in [-1, 1]. "
             f"Received: {images.dtype} in [{low:.4g}, {high:.4g}]. Divide "
             "by 127.5 and subtract 1, or pass uint8."
         )
@@ -193,7 +193,7 @@ def _convert(batch, encoder, portrait_flag):
         raise _wrong_data(f"a dict with {sorted(batch)}")
     if ("portrait" in batch) != portrait_flag:
         raise InputError(
-            "Data must have 'portrait', 1 for a picture turned on its side, "
+            "Data must have 'portrait', 1 for an image turned on its side, "
             "just if the network has `portrait_flag=True`. Received: "
             f"portrait_flag={portrait_flag} and data with {sorted(batch)}"
         )
@@ -201,8 +201,8 @@ def _convert(batch, encoder, portrait_flag):
         captions = _to_list(batch.pop("captions"))
         if len(captions) != len(batch["images"]):
             raise InputError(
-                "There must be one caption a picture. Received: "
-                f"{len(batch['images'])} pictures and {len(captions)} captions"
+                "There must be one caption an image. Received: "
+                f"{len(batch['images'])} images and {len(captions)} captions"
             )
         batch["token_ids"], batch["text_mask"] = encoder.tokenize(captions)
     return batch

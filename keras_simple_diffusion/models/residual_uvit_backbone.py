@@ -11,7 +11,7 @@ from keras_simple_diffusion.utils.errors import InputError
 class ResidualUViTBackbone(DiffusionBackbone):
     """Residual U-ViT of SiD2: one residual connection a level, no skips.
 
-    A level passes its pictures down, and adds what the levels below changed
+    A level passes its images down, and adds what the levels below changed
     of them:
 
     ```
@@ -55,7 +55,7 @@ class ResidualUViTBackbone(DiffusionBackbone):
         context_dim: int or `None`. Width of the text embeddings that every
             transformer block attends to; `None` for a network without text.
             Defaults to `None`.
-        portrait_flag: bool. Whether an input says that the picture is a
+        portrait_flag: bool. Whether an input says that the image is a
             portrait lying on its side. Defaults to `False`.
         rematerialize: tuple of strings. Types of blocks, among `"residual"`,
             `"attention"` and `"transformer"`, that are computed a second time

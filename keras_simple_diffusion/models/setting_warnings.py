@@ -1,4 +1,4 @@
-"""Warnings where schedule or loss do not suit the size of the pictures."""
+"""Warnings where schedule or loss do not suit the size of the images."""
 
 import math
 import warnings
@@ -7,17 +7,17 @@ from keras_simple_diffusion.losses.loss_weighting import SigmoidWeighting
 from keras_simple_diffusion.schedules.cosine_schedule import CosineSchedule
 from keras_simple_diffusion.schedules.noise_schedule import resolution
 
-# SiD2's bias at each size of the pictures.
+# SiD2's bias at each size of the images.
 _PAPER_BIASES = {128: 0.0, 256: -1.0, 512: -3.0, 1024: -4.0}
 _BIAS_TOLERANCE = 1.5
 
 
 class UnusualSettingWarning(UserWarning):
-    """A setting that the papers would not use for pictures of this size."""
+    """A setting that the papers would not use for images of this size."""
 
 
 def warn_unusual(schedule, loss, image_shape, stacklevel):
-    """Warn once for each setting that does not fit the pictures.
+    """Warn once for each setting that does not fit the images.
 
     Args:
         schedule: a `keras_simple_diffusion.schedules.NoiseSchedule`.
@@ -40,7 +40,7 @@ def warn_unusual(schedule, loss, image_shape, stacklevel):
 def _schedule_message(schedule, size):
     if isinstance(schedule, CosineSchedule) and size > 64:
         return (
-            f"The plain cosine schedule leaves pictures of {size} pixels with "
+            f"The plain cosine schedule leaves images of {size} pixels with "
             "too little noise. The paper would use ShiftedCosineSchedule("
             f"{size}, noise_size=64) or noise_size=32."
         )
@@ -48,7 +48,7 @@ def _schedule_message(schedule, size):
     if image_size is None or resolution(image_size) == size:
         return None
     return (
-        f"The noise schedule is for pictures of {resolution(image_size)} "
+        f"The noise schedule is for images of {resolution(image_size)} "
         f"pixels, and those of the backbone have {size}. The paper would use "
         f"{type(schedule).__name__}(image_size={size}, ...)."
     )
@@ -59,8 +59,8 @@ def _base_size_message(loss, size):
         return None
     return (
         f"The multiscale loss with base_size={loss.base_size} does nothing for "
-        f"pictures of {size} pixels. The paper would use base_size=32 for "
-        "pictures of 512 pixels or more, and no multiscale loss below."
+        f"images of {size} pixels. The paper would use base_size=32 for "
+        "images of 512 pixels or more, and no multiscale loss below."
     )
 
 
@@ -72,7 +72,7 @@ def _bias_message(loss, size):
         return None
     return (
         f"SigmoidWeighting(bias={loss.weighting.bias:g}) is far from what the "
-        f"paper would use for pictures of {size} pixels: bias={expected:g}."
+        f"paper would use for images of {size} pixels: bias={expected:g}."
     )
 
 

@@ -18,7 +18,7 @@ from keras_simple_diffusion.utils.errors import InputError
 
 @keras.saving.register_keras_serializable("keras_simple_diffusion")
 class TextToImage(DiffusionTask):
-    """Pixel-space diffusion model of pictures with captions.
+    """Pixel-space diffusion model of images with captions.
 
     It is a `DiffusionModel` whose network attends to the embeddings of a text.
     The encoder that makes them is part of the model: one of keras_hub's,
@@ -56,7 +56,7 @@ class TextToImage(DiffusionTask):
     model = keras_simple_diffusion.models.TextToImage(backbone, encoder)
     images = np.zeros((2, 16, 16, 3), "uint8")
     model.fit({"images": images, "captions": captions})
-    pictures = model.generate(["a red apple", "a ship"], num_steps=16)
+    images = model.generate(["a red apple", "a ship"], num_steps=16)
     ```
 
     References:
@@ -153,7 +153,7 @@ class TextToImage(DiffusionTask):
             mask = ops.where(expand_like(is_dropped, mask), null_mask, mask)
         return {**conditions, "context": context, "context_mask": mask}
 
-    # === Pictures ===
+    # === Images ===
 
     def generate(
         self,
@@ -165,20 +165,20 @@ class TextToImage(DiffusionTask):
         portrait=False,
         **options,
     ):
-        """Draw pictures of texts, with the averaged weights.
+        """Draw images of texts, with the averaged weights.
 
         Args:
-            prompts: string, or list of strings, one a picture. The empty
+            prompts: string, or list of strings, one an image. The empty
                 string is no text at all.
             num_steps: int. Number of steps, each of one network evaluation
                 (two for `HeunSampler`). Defaults to the model's.
             guidance_scale: float. 1 is no guidance, at half the cost.
                 Defaults to the model's.
             seed: int. Defaults to a random one.
-            negative_prompts: optional string, for all pictures, or list of
+            negative_prompts: optional string, for all images, or list of
                 strings: what guidance leads away from. Defaults to the empty
                 text.
-            portrait: bool. Whether to draw pictures that are higher than
+            portrait: bool. Whether to draw images that are higher than
                 wide, for a backbone with `portrait_flag`. Defaults to `False`.
             **options: further arguments of `draw`.
 
@@ -193,7 +193,7 @@ class TextToImage(DiffusionTask):
         prompts = [prompts] if is_single else list(prompts)
         if portrait and not self.backbone.portrait_flag:
             raise InputError(
-                "Only a backbone with `portrait_flag` draws portrait pictures. "
+                "Only a backbone with `portrait_flag` draws portrait images. "
                 f"Received: portrait={portrait}"
             )
         if negative_prompts is None:
@@ -216,7 +216,7 @@ class TextToImage(DiffusionTask):
             **options,
         )
         return keras.tree.map_structure(
-            lambda pictures: _present(pictures, is_single, portrait), results
+            lambda images: _present(images, is_single, portrait), results
         )
 
     def encode(self, texts, batch_size=64):
@@ -318,7 +318,7 @@ class EncodingProgram:
         return ops.cast(embeddings, "float32")
 
 
-def _present(pictures, is_single, portrait):
+def _present(images, is_single, portrait):
     if portrait:  # They were drawn on their side, turned to the left.
-        pictures = np.rot90(pictures, -1, axes=(-3, -2))
-    return pictures[0] if is_single else pictures
+        images = np.rot90(images, -1, axes=(-3, -2))
+    return images[0] if is_single else images

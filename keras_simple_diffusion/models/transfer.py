@@ -15,7 +15,7 @@ _MAX_NAMED = 8
 def transfer_weights(source, target):
     """Copy every weight whose place and shape agree.
 
-    A network for larger pictures, or for half the patch, has the layers of
+    A network for larger images, or for half the patch, has the layers of
     the one that it starts from; only the first and last convolution and the
     position embeddings may differ. What is not copied is named in a warning
     and keeps the values that it has.

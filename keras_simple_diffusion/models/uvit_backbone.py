@@ -44,7 +44,7 @@ class UViTBackbone(DiffusionBackbone):
         context_dim: int or `None`. Width of the text embeddings that every
             transformer block attends to; `None` for a network without text.
             Defaults to `None`.
-        portrait_flag: bool. Whether an input says that the picture is a
+        portrait_flag: bool. Whether an input says that the image is a
             portrait lying on its side. Defaults to `False`.
         rematerialize: tuple of strings. Types of blocks, among `"residual"`,
             `"attention"` and `"transformer"`, that are computed a second time

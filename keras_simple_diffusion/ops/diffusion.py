@@ -24,7 +24,7 @@ def check_prediction_type(name, value):
 
 
 def expand_like(values, images):
-    """Give per-picture values trailing axes of size 1, to match pictures.
+    """Give per-image values trailing axes of size 1, to match images.
 
     Args:
         values: float tensor of shape `()` or `(B,)`, or one that has the
@@ -62,7 +62,7 @@ def alpha_sigma(log_snr):
 
 
 def diffuse(images, noise, log_snr):
-    """Add noise to pictures: `z = alpha x + sigma eps`.
+    """Add noise to images: `z = alpha x + sigma eps`.
 
     Args:
         images: float tensor of shape `(B, H, W, C)` in `[-1, 1]`.
@@ -70,7 +70,7 @@ def diffuse(images, noise, log_snr):
         log_snr: float tensor of shape `()` or `(B,)`.
 
     Returns:
-        The noisy pictures, float32, shaped like `images`.
+        The noisy images, float32, shaped like `images`.
 
     References:
         - [Hoogeboom et al., 2023](https://arxiv.org/abs/2301.11093), section 2
@@ -81,9 +81,9 @@ def diffuse(images, noise, log_snr):
 
 
 def convert_prediction(prediction, noisy_images, log_snr, from_type, to_type):
-    """Convert a prediction between clean picture, noise and velocity.
+    """Convert a prediction between clean image, noise and velocity.
 
-    The three are linear in each other given the noisy pictures, with
+    The three are linear in each other given the noisy images, with
     `v = alpha eps - sigma x`. Converting from `"epsilon"` divides by `alpha`,
     and from `"x"` by `sigma`: it magnifies the network's error at the noisy
     and at the clean end respectively, which `v` never does.
@@ -168,9 +168,9 @@ def stratify(uniform, shift):
 
 
 def from_uint8(images):
-    """Scale `uint8` pictures to float32 in `[-1, 1]`.
+    """Scale `uint8` images to float32 in `[-1, 1]`.
 
-    Pictures that are floating point already are taken to be in `[-1, 1]` and
+    Images that are floating point already are taken to be in `[-1, 1]` and
     only cast.
 
     Args:
@@ -187,7 +187,7 @@ def from_uint8(images):
 
 
 def to_uint8(images):
-    """Round pictures in `[-1, 1]` to `uint8`, clipping what lies outside.
+    """Round images in `[-1, 1]` to `uint8`, clipping what lies outside.
 
     Args:
         images: float tensor of shape `(B, H, W, C)`.

@@ -1,8 +1,8 @@
 """Counter-based random numbers: the same on every backend and in any batch.
 
-A draw is a pure function of a key. The key of a picture is derived from the
-seed and the picture's index, the key of a sampling step from that and the
-step, so a picture's noise never depends on the batch it is drawn in, on the
+A draw is a pure function of a key. The key of an image is derived from the
+seed and the image's index, the key of a sampling step from that and the
+step, so an image's noise never depends on the batch it is drawn in, on the
 device, or on how often something else was drawn before. Threefry-2x32 with
 20 rounds (Salmon et al., 2011, "Parallel random numbers: as easy as 1, 2, 3")
 makes the bits, the Box-Muller transform makes them normal.
@@ -68,12 +68,12 @@ def seed_to_key(seed):
     return [word - (1 << 32) if word >= 1 << 31 else word for word in words]
 
 
-def picture_keys(key, indices):
-    """Derive one key for each picture.
+def image_keys(key, indices):
+    """Derive one key for each image.
 
     Args:
         key: int32 tensor of shape `(2,)`, see `seed_to_key`.
-        indices: int32 tensor of shape `(B,)`, the pictures' indices.
+        indices: int32 tensor of shape `(B,)`, the images' indices.
 
     Returns:
         A pair of int32 tensors of shape `(B,)`.
@@ -83,13 +83,13 @@ def picture_keys(key, indices):
 
 
 def normal(keys, stream, shape):
-    """Standard normal numbers, one independent picture a key.
+    """Standard normal numbers, one independent image a key.
 
     Args:
         keys: pair of int32 tensors of shape `(B,)`.
         stream: int or int32 scalar tensor. Draws with the same keys and
             different streams are independent.
-        shape: tuple of ints, the shape of one picture.
+        shape: tuple of ints, the shape of one image.
 
     Returns:
         A float32 tensor of shape `(B, *shape)`.
@@ -108,13 +108,13 @@ def normal(keys, stream, shape):
 
 
 def uniform(keys, stream, shape):
-    """Numbers uniform on `[0, 1)`, one independent picture a key.
+    """Numbers uniform on `[0, 1)`, one independent image a key.
 
     Args:
         keys: pair of int32 tensors of shape `(B,)`.
         stream: int or int32 scalar tensor, see `normal`. It must not be one
             that normal numbers are drawn from.
-        shape: tuple of ints, the shape of one picture.
+        shape: tuple of ints, the shape of one image.
 
     Returns:
         A float32 tensor of shape `(B, *shape)`.

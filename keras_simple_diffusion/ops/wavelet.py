@@ -10,7 +10,7 @@ low[i] = even[i] + (high[i - 1] + high[i]) / 4
 
 then scales both bands so that their analysis filters have unit norm. White
 noise so has variance 1 in every band of the first level, and the network sees
-inputs of comparable variance at every noise level; a constant picture has the
+inputs of comparable variance at every noise level; a constant image has the
 low band `(64 / 46) x` in two dimensions. PyWavelets' `bior2.2` is the same
 transform with `sqrt(2)` and `1 / sqrt(2)` as the scales.
 """
@@ -25,7 +25,7 @@ HIGH_SCALE = math.sqrt(2.0 / 3.0)
 
 
 def dwt2(images, levels=1):
-    """5/3 wavelet transform of pictures, stacked to channels.
+    """5/3 wavelet transform of images, stacked to channels.
 
     Args:
         images: float tensor of shape `(B, H, W, C)`; `H` and `W` must be

@@ -9,7 +9,7 @@ from keras_simple_diffusion.samplers.sampler import Sampler
 class DDPMSampler(Sampler):
     """Ancestral sampler with interpolated variance.
 
-    Each step draws from the posterior given the predicted clean pictures. Its
+    Each step draws from the posterior given the predicted clean images. Its
     variance lies between the two extremes that are right for data of one
     point and for white noise, interpolated in the logarithm.
 

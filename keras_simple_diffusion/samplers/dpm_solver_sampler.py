@@ -9,7 +9,7 @@ from keras_simple_diffusion.samplers.sampler import Sampler
 class DPMSolverSampler(Sampler):
     """DPM-Solver++, a multistep solver with one evaluation a step.
 
-    It solves the flow exactly for clean pictures that are predicted to change
+    It solves the flow exactly for clean images that are predicted to change
     linearly in half the log-SNR `l`, along the line through this and the
     step before. With `h` the change of `l`, and `r` that of the step before
     over `h`:

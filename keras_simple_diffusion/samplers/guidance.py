@@ -30,7 +30,7 @@ def rescale_guidance(guided, conditional, share):
     """Take back some of the contrast that guidance adds.
 
     The guided prediction is scaled towards the standard deviation of the
-    conditional one, picture by picture.
+    conditional one, image by image.
 
     Args:
         guided: float tensor of shape `(B, H, W, C)`.
@@ -51,15 +51,15 @@ def rescale_guidance(guided, conditional, share):
 
 
 def clip_static(clean_images):
-    """Clip predicted clean pictures to `[-1, 1]`."""
+    """Clip predicted clean images to `[-1, 1]`."""
     return ops.clip(clean_images, -1.0, 1.0)
 
 
 def clip_dynamic(clean_images, percentile=0.995):
-    """Clip predicted clean pictures to a range of their own, and rescale it.
+    """Clip predicted clean images to a range of their own, and rescale it.
 
     The range reaches the given percentile of the absolute values, and at
-    least 1; strong guidance so keeps contrast within the picture instead of
+    least 1; strong guidance so keeps contrast within the image instead of
     saturating it.
 
     Args:

@@ -16,9 +16,9 @@ class HeunSampler(Sampler):
     """Heun's second-order solver of the probability flow, with churn.
 
     In the variables `z / alpha` and `sigma / alpha` the flow's slope is the
-    noise in the pictures. A step takes it at both ends and goes along their
+    noise in the images. A step takes it at both ends and goes along their
     mean, which costs two network evaluations. The first and the last step are
-    of first order: pictures of nothing but noise make the slope too steep to
+    of first order: images of nothing but noise make the slope too steep to
     extrapolate, and nearly clean ones show no noise to measure.
 
     With churn each step first adds fresh noise, which lets the sampler forget

@@ -60,14 +60,14 @@ class Sampler:
 
         Args:
             denoise: function of `(noisy_images, log_snr)`, with a scalar
-                log-SNR, that returns the predicted clean pictures.
+                log-SNR, that returns the predicted clean images.
             at: a `SamplerStep`, where the walk is.
             draw_noise: function without arguments that returns fresh standard
                 normal noise shaped like `noisy_images`, or zeros in the last
                 step. To be called at most once.
 
         Returns:
-            A tuple `(noisy_images, clean_images)`: the pictures at
+            A tuple `(noisy_images, clean_images)`: the images at
             `next_log_snr`, and the clean ones predicted on the way.
         """
         raise NotImplementedError(f"{type(self).__name__} must define this.")
@@ -82,21 +82,21 @@ class Sampler:
         return_clean=False,
         return_steps=False,
     ):
-        """Draw pictures by walking from the first to the last noise level.
+        """Draw images by walking from the first to the last noise level.
 
         Args:
             denoise: function of `(noisy_images, log_snr)`, with log-SNR of
-                shape `(B,)`, that returns the predicted clean pictures.
-            noise: float tensor of shape `(B, H, W, C)`, the pictures at
+                shape `(B,)`, that returns the predicted clean images.
+            noise: float tensor of shape `(B, H, W, C)`, the images at
                 `grid[0]`: standard normal noise.
             grid: float tensor of shape `(num_steps + 1,)`, increasing
                 log-SNR, see `keras_simple_diffusion.samplers.log_snr_grid`.
             seed: int, or a key made by `ops.random.seed_to_key`. The fresh
-                noise of a picture depends on it and on the picture's index
+                noise of an image depends on it and on the image's index
                 alone. Defaults to `0`.
-            indices: int tensor of shape `(B,)`, the pictures' indices.
+            indices: int tensor of shape `(B,)`, the images' indices.
                 Defaults to `0, 1, ...`.
-            return_clean: bool. Whether to return the clean pictures predicted
+            return_clean: bool. Whether to return the clean images predicted
                 in the last step, instead of those at `grid[-1]`, which still
                 hold the little noise of that level. Defaults to `False`.
             return_steps: bool. Whether to return what each step saw as well.
@@ -104,7 +104,7 @@ class Sampler:
 
         Returns:
             A float32 tensor of shape `(B, H, W, C)`. With `return_steps` a
-            tuple of it, the noisy pictures that each step started from, and
+            tuple of it, the noisy images that each step started from, and
             the clean ones that it predicted, both of shape
             `(num_steps, B, H, W, C)`.
         """
@@ -117,7 +117,7 @@ class Sampler:
         if indices is None:
             indices = ops.arange(batch_size, dtype="int32")
         indices = ops.cast(ops.convert_to_tensor(indices), "int32")
-        keys = random.picture_keys(key, indices)
+        keys = random.image_keys(key, indices)
 
         def denoise_batch(noisy_images, log_snr):
             log_snr = ops.broadcast_to(log_snr, (batch_size,))

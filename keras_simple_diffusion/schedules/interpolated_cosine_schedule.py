@@ -28,12 +28,12 @@ class InterpolatedCosineSchedule(NoiseSchedule):
     one; write it by exchanging the two sizes, as in
     `InterpolatedCosineSchedule(512, noise_size_low=256, noise_size_high=32)`.
     (Transcriptions of SiD2's appendix add `log(image_size / noise_size)`
-    instead of `2 log(noise_size / image_size)`: with that sign large pictures
+    instead of `2 log(noise_size / image_size)`: with that sign large images
     would get less noise, so it is not followed here.)
 
     Args:
         image_size: int, or `(height, width)` whose shorter side counts. The
-            size of the pictures in pixels.
+            size of the images in pixels.
         noise_size_low: int. The noise size at `t = 1`. Defaults to `32`.
         noise_size_high: int. The noise size at `t = 0`. Defaults to `256`.
         log_snr_min: float. Log-SNR at `t = 1` before the shift. Defaults to

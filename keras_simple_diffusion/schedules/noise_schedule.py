@@ -48,7 +48,7 @@ def log_size_ratio(name, noise_size, image_size):
 
 
 def resolution(image_size):
-    """The one size that stands for a picture: its shorter side.
+    """The one size that stands for an image: its shorter side.
 
     Args:
         image_size: int, or `(height, width)`.

@@ -8,9 +8,9 @@ from keras_simple_diffusion.schedules.noise_schedule import to_float32
 
 @keras.saving.register_keras_serializable("keras_simple_diffusion")
 class ShiftedCosineSchedule(NoiseSchedule):
-    """Cosine noise schedule shifted for the size of the pictures.
+    """Cosine noise schedule shifted for the size of the images.
 
-    Average pooling by `s` multiplies the SNR by `s^2`, so large pictures need
+    Average pooling by `s` multiplies the SNR by `s^2`, so large images need
     more noise for the same corruption of what can be seen:
 
     ```
@@ -21,7 +21,7 @@ class ShiftedCosineSchedule(NoiseSchedule):
 
     Args:
         image_size: int, or `(height, width)` whose shorter side counts. The
-            size of the pictures in pixels.
+            size of the images in pixels.
         noise_size: int. The size at which the noise looks like that of the
             plain cosine schedule; "shift 64" of the paper. Defaults to `64`.
         log_snr_min: float. Log-SNR at `t = 1` before the shift. Defaults to

@@ -19,14 +19,14 @@ from keras_simple_diffusion.utils.files import whole_file
 
 
 class Progress(StepCallback):
-    """Show steps, loss, pictures per second and the time left.
+    """Show steps, loss, images per second and the time left.
 
     On a terminal this is a bar, elsewhere a line an interval.
 
     Args:
         position: the run's `Position`.
         steps: int. Steps of the whole run.
-        batch_size: int. Pictures a step.
+        batch_size: int. Images a step.
         minutes: float or `None`. Training time of the whole run.
     """
 
@@ -68,7 +68,7 @@ class Progress(StepCallback):
             left = min(left, max(0.0, 60 * self.minutes - spent))
         self.console.print(
             f"step {step}/{self.steps}  loss {loss:.4f}  "
-            f"{self.rate():.0f} pictures/s  {_clock(left)} left"
+            f"{self.rate():.0f} images/s  {_clock(left)} left"
         )
 
     def on_train_end(self, logs=None):
@@ -76,7 +76,7 @@ class Progress(StepCallback):
             self.bar.stop()
 
     def rate(self):
-        """Pictures per second since the first step."""
+        """Images per second since the first step."""
         seconds = time.monotonic() - self.started
         steps = self.position.step - self.first_step
         return steps * self.batch_size / max(seconds, 1e-9)
@@ -89,7 +89,7 @@ class Progress(StepCallback):
             progress.BarColumn(),
             progress.MofNCompleteColumn(),
             progress.TextColumn("loss {task.fields[loss]}"),
-            progress.TextColumn("{task.fields[rate]} pictures/s"),
+            progress.TextColumn("{task.fields[rate]} images/s"),
             progress.TimeRemainingColumn(),
             console=self.console,
         )
@@ -165,15 +165,15 @@ _PEAKS = {
 class Measurements(keras.callbacks.Callback):
     """Add to the logs of each interval how fast it was.
 
-    `pictures_per_second`; `waiting`, the share of the time spent waiting for
-    pictures; `learning_rate`; and, in bfloat16 on a device whose peak is
+    `images_per_second`; `waiting`, the share of the time spent waiting for
+    images; `learning_rate`; and, in bfloat16 on a device whose peak is
     known, `utilization`: the arithmetic of the network, three times that of a
     forward pass, over what the devices could have done in the time.
 
     Args:
         position: the run's `Position`.
-        batch_size: int. Pictures a step.
-        macs: int. Multiply-accumulates of one forward pass of one picture.
+        batch_size: int. Images a step.
+        macs: int. Multiply-accumulates of one forward pass of one image.
         device: string, the name of the devices, or `None` if their peak does
             not apply.
         num_devices: int. Defaults to `1`.
@@ -207,7 +207,7 @@ class Measurements(keras.callbacks.Callback):
         steps = self.position.step - self.first_step
         rate = steps * self.batch_size / self.seconds
         waited = self.batches.seconds_waited - self.waited
-        logs["pictures_per_second"] = rate
+        logs["images_per_second"] = rate
         logs["waiting"] = min(waited / self.seconds, 1.0)
         logs["learning_rate"] = float(
             ops.convert_to_numpy(self.model.optimizer.learning_rate)

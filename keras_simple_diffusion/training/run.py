@@ -52,7 +52,7 @@ _NUM_LEVELS = 8
 
 
 def train_run(data, output, preset="uvit_small_64", image_size=None, **options):
-    """Train a preset's network on pictures, into a run folder.
+    """Train a preset's network on images, into a run folder.
 
     The folder receives `config.json`, `history.csv`, `checkpoints/` (all that
     `resume_run` needs), `preset/` (what `load_model` loads),
@@ -120,7 +120,7 @@ def resume_run(output, steps=None, minutes=None):
         The trained model.
 
     Raises:
-        InputError: if that is no run, its pictures have changed, or no
+        InputError: if that is no run, its images have changed, or no
             checkpoint is whole.
         Interrupted: if a signal ended the training; the run is saved.
     """
@@ -138,7 +138,7 @@ def _train(output, settings, preset):
 
 
 class _Run:
-    """A run in this process: its model, its pictures and where it stands."""
+    """A run in this process: its model, its images and where it stands."""
 
     def __init__(self, output, settings, preset):
         recipe = settings.recipe
@@ -160,7 +160,7 @@ class _Run:
             share, self.validation_size = own_share(
                 self.validation, self.batch_size
             )
-            # Fewer pictures than devices cannot be split.
+            # Fewer images than devices cannot be split.
             self.validation = share if len(share["images"]) else None
         self.model = setup.build_model(preset, self.source, settings)
         self.prompts = None
@@ -193,7 +193,7 @@ class _Run:
         model.optimizer.build(model.trainable_variables)
         shape = " x ".join(str(n) for n in model.backbone.image_shape)
         self._say(
-            f"{len(self.source)} pictures of {shape}, "
+            f"{len(self.source)} images of {shape}, "
             f"{len(self.source.class_names or [])} classes; "
             f"{model.backbone.count_params():,} parameters; "
             f"{keras.config.backend()} on {device_name()}"
@@ -231,7 +231,7 @@ class _Run:
                 self.settings.write(self.output)
             return RestoringMetrics([])
         arrays, state = found
-        self._check_pictures()
+        self._check_images()
         with contextlib.closing(arrays):
             metrics = write_state(self.model, arrays)
         self.position.step = state["step"]
@@ -243,7 +243,7 @@ class _Run:
 
     def _facts(self):
         return {
-            "num_pictures": len(self.source),
+            "num_images": len(self.source),
             "fingerprint": self.source.fingerprint,
             "parameters": self.model.backbone.count_params(),
             "versions": {
@@ -254,13 +254,13 @@ class _Run:
             },
         }
 
-    def _check_pictures(self):
+    def _check_images(self):
         """Raise an `InputError` if they are not those that the run had."""
         facts = self.settings.facts
         if facts["fingerprint"] != self.source.fingerprint:
             raise InputError(
-                f"The pictures of '{self.settings.data}' have changed since "
-                f"the run began with {facts['num_pictures']} of them; there "
+                f"The images of '{self.settings.data}' have changed since "
+                f"the run began with {facts['num_images']} of them; there "
                 f"are {len(self.source)} now. Bring the old ones back, or "
                 "start a new run from this one: train --initialize-from "
                 f"{self.output} --data {self.settings.data}"
@@ -282,7 +282,7 @@ class _Run:
             levels = [f"level_loss_{i}" for i in range(_NUM_LEVELS)]
             fields = ["loss", "val_loss", "gradient_norm", "parameter_norm"]
             fields += ["learning_rate", *levels]
-            fields += ["pictures_per_second", "waiting", "utilization"]
+            fields += ["images_per_second", "waiting", "utilization"]
             fields += ["quick_fid"] if settings.quick_fid else []
             callbacks += [
                 Progress(

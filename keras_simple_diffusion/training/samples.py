@@ -9,7 +9,7 @@ from keras_simple_diffusion.utils.sheets import draw_sheet
 
 
 class Samples(keras.callbacks.Callback):
-    """Draw a sheet of pictures, from the same noise, every so many steps.
+    """Draw a sheet of images, from the same noise, every so many steps.
 
     Args:
         position: the run's `Position`.
@@ -41,13 +41,13 @@ class Samples(keras.callbacks.Callback):
 
 
 def draw_samples(model, seed=0, prompts=None, per_class=10):
-    """A sheet of generated pictures, one class a row for up to 10 classes.
+    """A sheet of generated images, one class a row for up to 10 classes.
 
     Args:
         model: a `DiffusionModel` or `TextToImage`, whose defaults of sampling
             are used.
         seed: int. Defaults to `0`.
-        prompts: list of strings, one a picture, for a `TextToImage`.
+        prompts: list of strings, one an image, for a `TextToImage`.
         per_class: int. Number of columns. Defaults to `10`.
 
     Returns:

@@ -15,7 +15,7 @@ class Recipe:
 
     Args:
         steps: int. Number of training steps.
-        batch_size: int. Pictures a step.
+        batch_size: int. Images a step.
         optimizer: string. `"adam"`, `"adamw"` or `"muon"`, see
             `keras_simple_diffusion.optimizers.make_optimizer`.
         learning_rate: float. Learning rate after the warm-up.
@@ -27,9 +27,9 @@ class Recipe:
         clip_norm: float. Largest norm of the whole gradient.
         ema_decay: float. Decay of the average of the weights.
         accumulate: int. Batches a step: each holds `batch_size / accumulate`
-            pictures, and their gradients are added up.
+            images, and their gradients are added up.
         stratified: bool. Whether a batch covers the noise levels evenly.
-        flip: bool. Whether half of the pictures are mirrored.
+        flip: bool. Whether half of the images are mirrored.
     """
 
     steps: int = 100_000
@@ -92,14 +92,14 @@ class RunSettings:
             the one at the end.
         samples_every: int or `None`. Steps between sheets of samples, besides
             the one at the end.
-        quick_fid: int or `None`. Number of pictures of a Fréchet distance
+        quick_fid: int or `None`. Number of images of a Fréchet distance
             that is followed, see
             `keras_simple_diffusion.evaluation.QuickFrechet`.
         feature_weights: string or `None`. Weights of Inception for it.
         keep: int. Number of checkpoints to keep.
         snapshots: int or `None`. Number of times, over the run, at which
             averages are kept for `reconstruct`.
-        workers: int. Processes that read pictures, 0 for threads only.
+        workers: int. Processes that read images, 0 for threads only.
         crop: string. `"centre"` or `"random"`.
         dtype: string. Dtype policy of the network.
         rematerialize: list of strings. Types of blocks that are computed

@@ -1,4 +1,4 @@
-"""From the settings of a run to its model and its pictures."""
+"""From the settings of a run to its model and its images."""
 
 import warnings
 
@@ -43,7 +43,7 @@ def network_class(folder):
 
 
 def takes_text(folder):
-    """Whether a preset is of a model of pictures with captions."""
+    """Whether a preset is of a model of images with captions."""
     return issubclass(task_class(folder), TextToImage)
 
 
@@ -57,14 +57,14 @@ def keys_of(folder, settings):
 
 
 def open_sources(folder, settings):
-    """Pictures to train on, and to measure the loss on.
+    """Images to train on, and to measure the loss on.
 
     Args:
         folder: path of the preset.
         settings: a `RunSettings`.
 
     Returns:
-        A tuple of a `PictureSource` and a dict of arrays, `None` if the data
+        A tuple of a `ImageSource` and a dict of arrays, `None` if the data
         has no held-out split.
     """
     config = read_json(folder, "config.json")["config"]
@@ -96,11 +96,11 @@ def open_sources(folder, settings):
 
 
 def build_model(folder, source, settings):
-    """A new model of a preset's configuration, for certain pictures.
+    """A new model of a preset's configuration, for certain images.
 
     Args:
         folder: path of the preset.
-        source: a `PictureSource`.
+        source: a `ImageSource`.
         settings: a `RunSettings`.
 
     Returns:
@@ -160,8 +160,8 @@ def text_encoder(folder, captions):
     """
     if captions is None:
         raise InputError(
-            "The preset is for pictures with captions, and the data has none. "
-            "Put them into a metadata.jsonl beside the pictures, with lines "
+            "The preset is for images with captions, and the data has none. "
+            "Put them into a metadata.jsonl beside the images, with lines "
             'such as {"file_name": "1.jpg", "text": "a red apple"}.'
         )
     encoder = read_json(folder, "task.json")["config"]["text_encoder"]

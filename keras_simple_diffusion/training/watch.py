@@ -77,7 +77,7 @@ class Watch(keras.callbacks.Callback):
         raise InputError(
             f"The gradients are not finite since step {step}, whose log-SNRs "
             f"lie in [{log_snr.min():.1f}, {log_snr.max():.1f}] and whose "
-            f"pictures in [{images.min()}, {images.max()}]; all of it is in "
+            f"images in [{images.min()}, {images.max()}]; all of it is in "
             f"'{self.folder}'. The checkpoints before it are whole: start a "
             "new run from there (--initialize-from) with a lower "
             "--learning-rate, or with --dtype float32."

@@ -1,4 +1,4 @@
-"""Sheets of pictures with captions."""
+"""Sheets of images with captions."""
 
 import math
 
@@ -14,14 +14,14 @@ _MOST_LINES = 3  # Of a caption.
 
 
 def draw_sheet(images, columns=None, captions=None, row_names=None, cell=64):
-    """Lay pictures out on one sheet, row by row.
+    """Lay images out on one sheet, row by row.
 
     Args:
         images: `uint8` array of shape `(N, H, W, C)`, with 1 or 3 channels.
         columns: int. Defaults to about a square sheet.
-        captions: list of `N` strings, one below each picture, or `None`.
+        captions: list of `N` strings, one below each image, or `None`.
         row_names: list of strings, one left of each row, or `None`.
-        cell: int. Smallest height of a picture on the sheet; small ones are
+        cell: int. Smallest height of an image on the sheet; small ones are
             enlarged by a whole factor, without smoothing. Defaults to `64`.
 
     Returns:
@@ -52,9 +52,9 @@ def draw_sheet(images, columns=None, captions=None, row_names=None, cell=64):
         row, column = divmod(index, columns)
         x = left + _GAP + column * (width + _GAP)
         y = _GAP + row * (height + below + _GAP)
-        picture = Image.fromarray(image[..., 0] if channels == 1 else image)
-        picture = picture.resize((width, height), Image.Resampling.NEAREST)
-        sheet.paste(picture.convert("RGB"), (x, y))
+        image = Image.fromarray(image[..., 0] if channels == 1 else image)
+        image = image.resize((width, height), Image.Resampling.NEAREST)
+        sheet.paste(image.convert("RGB"), (x, y))
         for number, text in enumerate(lines[index] if lines else []):
             at = (x + width / 2, y + height + number * line_height)
             draw.text(at, text, _INK, font, anchor="ma")

@@ -17,7 +17,7 @@ _OF_THE_MODEL = "class_accuracy,bits_per_dimension"
 
 @pytest.fixture
 def place(shared_data, tmp_path, monkeypatch):
-    """A folder with a tiny model, and few pictures in two splits."""
+    """A folder with a tiny model, and few images in two splits."""
     rng = np.random.default_rng(0)
     for split in ("train", "test"):
         for name in ("a", "b"):
@@ -82,7 +82,7 @@ def test_report_is_the_same_after_an_interruption(place, evaluate):
     assert evaluate(*options, "--resume", "--guidance", "2") == 2
     assert evaluate(*options, "--resume") == 0
     assert json.loads((place / "report.json").read_text()) == report
-    # Other pictures of the same name and size.
+    # Other images of the same name and size.
     first = place / "real" / "train" / "a" / "0.png"
     first.write_bytes(first.read_bytes())
     assert evaluate(*options, "--resume") == 2
@@ -119,7 +119,7 @@ def test_errors_are_told(place, evaluate, capsys):
     assert evaluate(*options, "model") == 2
     assert "same classes" in capsys.readouterr().err
     assert evaluate("--model", "real", "--num-images", "99") == 2
-    assert "holds 6 pictures" in capsys.readouterr().err
+    assert "holds 6 images" in capsys.readouterr().err
     assert evaluate("--model", "real", "--sampler", "ddim") == 2
     assert "not drawn" in capsys.readouterr().err
     assert evaluate("--model", "model", "--clip", "any") == 2
@@ -164,7 +164,7 @@ def test_killed_and_resumed(place, shared_data):
 
 @pytest.mark.large
 @pytest.mark.filterwarnings("ignore:A Fréchet distance of")
-def test_pictures_and_lists(place, evaluate):
+def test_images_and_lists(place, evaluate):
     assert evaluate("--model", "real/train", "--metrics", "fid,nearest") == 0
     report = json.loads((place / "report.json").read_text())
     scores = report["results"][0]["scores"]

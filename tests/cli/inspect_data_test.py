@@ -42,16 +42,16 @@ def test_what_is_told(run_here, pets, tmp_path):
     sheet = tmp_path / "sheets" / "pets.png"
     code, out, err = run_here("--data", str(pets), "--output", str(sheet))
     assert code == 0 and not err
-    assert "12 pictures in" in out and "10 to train on, 2 to hold out" in out
+    assert "12 images in" in out and "10 to train on, 2 to hold out" in out
     lines = [" ".join(line.split()) for line in out.splitlines()]
     assert "width 140 143 148" in lines and "height 150 150 150" in lines
     assert "modes: RGB 11" in lines and "formats: JPEG 11" in lines
     assert any(line.startswith("dog 11 █") for line in lines)
     assert any("the largest has 11 times" in line for line in lines)
-    assert "1 of 12 pictures cannot be read:" in lines
+    assert "1 of 12 images cannot be read:" in lines
     assert any(line.startswith("test/dog/1.jpg: OSError") for line in lines)
     assert "at 128 pixels" in lines
-    assert "0 of 11 pictures would be enlarged" in lines
+    assert "0 of 11 images would be enlarged" in lines
     assert any("ShiftedCosineSchedule(128, noise_size=64)" in x for x in lines)
     assert any(
         "--image-size 128 --preset uvit_imagenet_128" in x for x in lines
@@ -72,4 +72,4 @@ def test_nothing_to_look_at(run_here, tmp_path):
     assert code == 2 and err.startswith("Error: There is no folder")
     (tmp_path / "1.png").write_bytes(b"")
     code, _, err = run_here("--data", str(tmp_path))
-    assert code == 2 and "None of the 1 pictures" in err
+    assert code == 2 and "None of the 1 images" in err

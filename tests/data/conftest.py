@@ -14,7 +14,7 @@ def _encode(array, suffix="png", **kwargs):
     return file.getvalue()
 
 
-def _picture(seed, shape=(20, 30, 3)):
+def _image(seed, shape=(20, 30, 3)):
     return np.random.default_rng(seed).integers(0, 256, shape, "uint8")
 
 
@@ -25,32 +25,32 @@ def encode():
 
 
 @pytest.fixture(scope="session")
-def picture():
+def image():
     """A function that makes a `uint8` array of noise from a seed."""
-    return _picture
+    return _image
 
 
 @pytest.fixture(scope="session")
-def write_pictures():
-    """A function that writes pictures of these names into a folder."""
+def write_images():
+    """A function that writes images of these names into a folder."""
 
     def write(root, *names):
         for i, name in enumerate(names):
             path = root / name
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(_encode(_picture(i)))
+            path.write_bytes(_encode(_image(i)))
         return root
 
     return write
 
 
 @pytest.fixture
-def folder(tmp_path, write_pictures):
-    """Two classes in two splits: 3 + 3 pictures to train, 1 + 1 to test."""
+def folder(tmp_path, write_images):
+    """Two classes in two splits: 3 + 3 images to train, 1 + 1 to test."""
     for split, count in (("train", 3), ("test", 1)):
         for name in ("dog", "cat"):
             place = tmp_path / "pets" / split / name
-            write_pictures(place, *(f"{i}.png" for i in range(count)))
-    (tmp_path / "pets" / "README.md").write_text("not a picture")
+            write_images(place, *(f"{i}.png" for i in range(count)))
+    (tmp_path / "pets" / "README.md").write_text("not an image")
     (tmp_path / "pets" / "train" / ".hidden.png").write_text("neither")
     return tmp_path / "pets"

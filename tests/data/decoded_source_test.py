@@ -18,7 +18,7 @@ def folder(tmp_path):
     return tmp_path
 
 
-def test_decodes_each_picture_once(folder):
+def test_decodes_each_image_once(folder):
     source = ksd.data.open_data(folder, 8)
     kept = keep_decoded(source)
     assert isinstance(kept, DecodedSource) and len(kept) == 3

@@ -64,8 +64,8 @@ def test_palettes_and_animations(encode):
         np.testing.assert_array_equal(decode(content, 8, 3), red)
 
 
-def test_decode_turns_upright(encode, picture):
-    upright = picture(3, (8, 8, 3))
+def test_decode_turns_upright(encode, image):
+    upright = image(3, (8, 8, 3))
     exif = Image.Exif()
     exif[0x0112] = 6  # Rotated by 90 degrees.
     turned = encode(np.rot90(upright).copy(), exif=exif)
@@ -97,7 +97,7 @@ def test_large_jpegs_are_decoded_small_with_antialiasing(encode, shared_data):
     assert abs(grey - 127).max() <= 2
 
 
-def test_part_of_the_picture(encode):
+def test_part_of_the_image(encode):
     ramp = np.tile(np.arange(200, dtype="uint8"), (10, 1))
     decoder = Decoder(10, 1)
     for position, first in ((None, 95), ((0.0, 0.5), 0), ((0.999, 0.5), 190)):
@@ -107,8 +107,8 @@ def test_part_of_the_picture(encode):
     np.testing.assert_array_equal(down[:, 0, 0], 190 + np.arange(10))
 
 
-def test_portraits_are_turned_on_their_side(encode, picture):
-    portrait = picture(0, (20, 12, 3))
+def test_portraits_are_turned_on_their_side(encode, image):
+    portrait = image(0, (20, 12, 3))
     decoder = Decoder((12, 20), turn_portrait=True)
     example = decoder(encode(portrait))
     assert example["portrait"] == 1 and example["portrait"].dtype == "int32"
@@ -136,17 +136,17 @@ def test_extreme_shapes(encode):
 
 # Pillow warns of damaged EXIF before it gives up, or does not.
 @pytest.mark.filterwarnings("ignore::UserWarning")
-def test_damage_is_an_error_that_is_known(encode, picture):
+def test_damage_is_an_error_that_is_known(encode, image):
     exif = Image.Exif()
     exif[0x0112] = 6
     contents = [
-        encode(picture(0), "jpeg", exif=exif),
-        encode(picture(1), "jpeg", progressive=True),
-        encode(Image.fromarray(picture(2)).convert("CMYK"), "jpeg"),
-        encode(picture(3), "png", exif=exif),
-        encode(Image.fromarray(picture(4)).convert("P"), "gif"),
-        encode(picture(5), "webp"),
-        encode(picture(6), "bmp"),
+        encode(image(0), "jpeg", exif=exif),
+        encode(image(1), "jpeg", progressive=True),
+        encode(Image.fromarray(image(2)).convert("CMYK"), "jpeg"),
+        encode(image(3), "png", exif=exif),
+        encode(Image.fromarray(image(4)).convert("P"), "gif"),
+        encode(image(5), "webp"),
+        encode(image(6), "bmp"),
     ]
     rng = np.random.default_rng(0)
     outcomes = {True: 0, False: 0}

@@ -13,9 +13,9 @@ import keras_simple_diffusion as ksd
 from keras_simple_diffusion.utils.errors import InputError
 
 
-def test_pictures_are_read_when_asked_for(folder):
+def test_images_are_read_when_asked_for(folder):
     source = ksd.data.open_data(folder, 8)
-    loaded = ksd.data.load_pictures(folder, 8)
+    loaded = ksd.data.load_images(folder, 8)
     assert len(source) == 6 and source.class_names == ["cat", "dog"]
     for i in range(6):
         np.testing.assert_array_equal(source[i]["images"], loaded.images[i])
@@ -68,7 +68,7 @@ def test_zip_in_threads_and_processes(folder, tmp_path):
     assert container._opened[1] is not opened[1]
 
 
-def test_broken_pictures_are_replaced_and_named_once(folder):
+def test_broken_images_are_replaced_and_named_once(folder):
     cat = folder / "train" / "cat"
     source = ksd.data.open_data(folder, 8)
     expected = [source[i] for i in range(6)]
@@ -88,23 +88,23 @@ def test_broken_pictures_are_replaced_and_named_once(folder):
     assert list(source.broken) == ["train/cat/1.png", "train/cat/2.png"]
     for path in folder.rglob("*.png"):
         path.write_bytes(b"")
-    with pytest.raises(InputError, match="6 pictures in a row .*dog/2.png"):
+    with pytest.raises(InputError, match="6 images in a row .*dog/2.png"):
         with pytest.warns(UserWarning):
             source[4]
 
 
-def test_not_everything_is_named(tmp_path, write_pictures):
-    write_pictures(tmp_path, *(f"{i:02}.png" for i in range(40)))
+def test_not_everything_is_named(tmp_path, write_images):
+    write_images(tmp_path, *(f"{i:02}.png" for i in range(40)))
     for i in range(31):
         (tmp_path / f"{i:02}.png").write_bytes(b"")
     source = ksd.data.open_data(tmp_path, 8)
     with pytest.warns(UserWarning) as caught:
         source[0]  # The 32nd can be read.
     assert len(caught) == 11
-    assert "More than 10 pictures" in str(caught[-1].message)
+    assert "More than 10 images" in str(caught[-1].message)
     assert len(source.broken) == 31
     (tmp_path / "31.png").write_bytes(b"")
-    with pytest.raises(InputError, match="32 pictures in a row"):
+    with pytest.raises(InputError, match="32 images in a row"):
         source[0]
 
 
@@ -121,10 +121,10 @@ def test_data_that_are_gone(folder, tmp_path):
 
 
 @pytest.fixture(scope="module")
-def malformed(tmp_path_factory, encode, picture):
+def malformed(tmp_path_factory, encode, image):
     """200 files: 140 that cannot be read and 60 that can, though unusual."""
     root = tmp_path_factory.mktemp("malformed")
-    whole = picture(0, (48, 64, 3))
+    whole = image(0, (48, 64, 3))
     image = Image.fromarray(whole)
     wide = encode(np.zeros((4, 20_000), "uint8"))
     suffixes = ("jpeg", "png", "gif", "webp", "bmp", "tiff")

@@ -28,7 +28,7 @@ def assert_equal(batches, others):
 
 @pytest.fixture
 def numbered():
-    """Ten pictures that hold their number, and 100 more on the right."""
+    """Ten images that hold their number, and 100 more on the right."""
     images = np.arange(10, dtype="uint8").reshape(10, 1, 1, 1)
     images = np.broadcast_to(images, (10, 4, 4, 1)).copy()
     images[:, :, 2:] += 100
@@ -36,16 +36,16 @@ def numbered():
 
 
 @pytest.fixture
-def wide(tmp_path, encode, picture):
-    """A folder of seven pictures in which a random crop finds much."""
+def wide(tmp_path, encode, image):
+    """A folder of seven images in which a random crop finds much."""
     folder = tmp_path / "wide"
     folder.mkdir()
     for i in range(7):
-        (folder / f"{i}.png").write_bytes(encode(picture(i, (8, 90, 3))))
+        (folder / f"{i}.png").write_bytes(encode(image(i, (8, 90, 3))))
     return ksd.data.open_data(folder, 8, crop="random")
 
 
-def test_every_epoch_has_every_picture_in_another_order(numbered):
+def test_every_epoch_has_every_image_in_another_order(numbered):
     batches = take(5, numbered, 4)
     assert batches[0]["images"].shape == (4, 4, 4, 1)
     assert batches[0]["images"].dtype == "uint8"
@@ -72,8 +72,8 @@ def test_flips(numbered):
     assert len({tuple(row) for row in flipped.reshape(60, 10)}) > 50
 
 
-def test_portraits_are_mirrored_as_they_stand(tmp_path, encode, picture):
-    portrait = picture(0, (20, 12, 3))
+def test_portraits_are_mirrored_as_they_stand(tmp_path, encode, image):
+    portrait = image(0, (20, 12, 3))
     (tmp_path / "1.png").write_bytes(encode(portrait))
     source = ksd.data.open_data(tmp_path, (12, 20), turn_portrait=True)
     keys = ("images", "portrait")
@@ -119,8 +119,8 @@ def test_shares_of_processes_make_the_batch(wide):
         ksd.data.training_batches(wide, 10, process_count=4)
 
 
-def test_keys(tmp_path, write_pictures):
-    write_pictures(tmp_path, "1.png", "2.png")
+def test_keys(tmp_path, write_images):
+    write_images(tmp_path, "1.png", "2.png")
     lines = [f'{{"file_name": "{i}.png", "text": "no. {i}"}}' for i in (1, 2)]
     (tmp_path / "metadata.jsonl").write_text("\n".join(lines))
     source = ksd.data.open_data(tmp_path, 8)

@@ -11,7 +11,7 @@ tfds = pytest.importorskip("tensorflow_datasets")
 
 
 @pytest.fixture(scope="module")
-def stored(tmp_path_factory, picture):
+def stored(tmp_path_factory, image):
     """A function that prepares a small dataset in a format."""
     root = tmp_path_factory.mktemp("tfds")
     features = tfds.features.FeaturesDict(
@@ -30,7 +30,7 @@ def stored(tmp_path_factory, picture):
                 i,
                 {
                     "id": f"no. {i}",
-                    "image": picture(i, (10, 12 + i, 3)),
+                    "image": image(i, (10, 12 + i, 3)),
                     "label": label,
                     "captions": [f"a {i}", f"the {i}"],
                 },
@@ -51,8 +51,8 @@ def stored(tmp_path_factory, picture):
         )
         return root / name / "1.0.0"
 
-    store("tiny_pictures", "array_record")
-    store("old_pictures", "tfrecord")
+    store("tiny_images", "array_record")
+    store("old_images", "tfrecord")
     return root
 
 
@@ -62,12 +62,12 @@ def data_dir(stored, monkeypatch):
     return stored
 
 
-def test_a_dataset_on_disk(data_dir, picture):
-    source = ksd.data.open_data("tfds:tiny_pictures", (10, 12))
+def test_a_dataset_on_disk(data_dir, image):
+    source = ksd.data.open_data("tfds:tiny_images", (10, 12))
     assert len(source) == 3 and source.image_shape == (10, 12, 3)
     assert source.class_names == ["cat", "dog"]
     example = source[0]
-    np.testing.assert_array_equal(example["images"], picture(0, (10, 12, 3)))
+    np.testing.assert_array_equal(example["images"], image(0, (10, 12, 3)))
     assert [source[i]["labels"] for i in range(3)] == [0, 1, 1]
     assert source[2]["captions"] == "a 2"
     seen = [source.example(2, np.random.default_rng(i)) for i in range(20)]
@@ -79,27 +79,27 @@ def test_a_dataset_on_disk(data_dir, picture):
     assert batch.keys() == {"images", "labels"}
 
 
-def test_held_out_pictures_have_labels(data_dir):
-    source = ksd.data.open_data("tfds:tiny_pictures:1.0.0", 8, "test")
+def test_held_out_images_have_labels(data_dir):
+    source = ksd.data.open_data("tfds:tiny_images:1.0.0", 8, "test")
     assert source.split == "validation"
-    train = ksd.data.open_data("tfds:tiny_pictures", 8)
+    train = ksd.data.open_data("tfds:tiny_images", 8)
     assert train.fingerprint != source.fingerprint
     with pytest.raises(MissingSplitError, match="It has: train, valid"):
-        ksd.data.open_data("tfds:tiny_pictures", 8, "extra")
+        ksd.data.open_data("tfds:tiny_images", 8, "extra")
 
 
 def test_other_formats_are_converted_once(data_dir, capsys):
-    source = ksd.data.open_data("tfds:old_pictures", 8)
-    assert "converting 'tfds:old_pictures'" in capsys.readouterr().out
-    expected = ksd.data.open_data("tfds:tiny_pictures", 8)
+    source = ksd.data.open_data("tfds:old_images", 8)
+    assert "converting 'tfds:old_images'" in capsys.readouterr().out
+    expected = ksd.data.open_data("tfds:tiny_images", 8)
     for i in range(3):
         assert source[i].keys() == expected[i].keys()
         for key in source[i]:
             np.testing.assert_array_equal(source[i][key], expected[i][key])
-    assert len(ksd.data.open_data("tfds:old_pictures", 8, "validation")) == 3
+    assert len(ksd.data.open_data("tfds:old_images", 8, "validation")) == 3
     assert not capsys.readouterr().out
     # What was there is still there.
-    builder = tfds.builder("old_pictures")
+    builder = tfds.builder("old_images")
     assert builder.info.file_format.value == "tfrecord"
     assert len(list(builder.data_path.glob("*.tfrecord*"))) == 3
 

@@ -30,10 +30,10 @@ NOT_ON_JAX = pytest.mark.skipif(BACKEND == "jax", reason="not on JAX")
 
 
 def check_equal(results, expected):
-    """Losses and all state to 1e-5, pictures up to the rounding of a level."""
+    """Losses and all state to 1e-5, images up to the rounding of a level."""
     assert sorted(results) == sorted(expected)
     for name, value in expected.items():
-        if name == "pictures":
+        if name == "images":
             change = np.abs(value.astype(int) - results[name].astype(int))
             assert change.max() <= 1
         elif name != "share":

@@ -70,17 +70,17 @@ def test_fully_sharded_splits_every_large_weight(name, count):
 
 def test_axes_have_the_names_asked_for():
     mesh = keras.distribution.DeviceMesh(
-        (1, 2), ("pictures", "heads"), ["cpu:0", "cpu:1"]
+        (1, 2), ("images", "heads"), ["cpu:0", "cpu:1"]
     )
     layout_map = ksd.models.UNetBackbone.get_layout_map(
         mesh,
         model_parallel_dim_name="heads",
-        data_parallel_dim_name="pictures",
+        data_parallel_dim_name="images",
     )
     assert layout_map["down_0_0/conv_in/kernel"].axes == (
         None,
         None,
-        "pictures",
+        "images",
         "heads",
     )
     assert layout_map["down_0_0/norm_in/scale"] is None

@@ -46,8 +46,8 @@ NETWORKS = {
 }
 
 
-def pictures():
-    """Batches that hold the same pictures whoever trains on them."""
+def make_batches():
+    """Batches that hold the same images whoever trains on them."""
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 3, BATCH_SIZE * 4, "int32")
     # Red, green or blue ones.
@@ -94,7 +94,7 @@ def train(network, folder, steps=STEPS):
     )
     distribution.check_batch_size(BATCH_SIZE)
     start = [distribution.to_numpy(v) for v in model.trainable_variables]
-    batches = pictures()
+    batches = make_batches()
     history = model.fit(
         endless(batches),
         steps_per_epoch=1,
@@ -111,7 +111,7 @@ def train(network, folder, steps=STEPS):
             verbose=0,
         )
     )
-    results["pictures"] = model.generate(
+    results["images"] = model.generate(
         labels=LABELS, num_steps=4, guidance_scale=2.0, seed=5, batch_size=7
     )
     state = model.trainable_variables + model.optimizer.variables

@@ -7,21 +7,21 @@ from PIL import Image
 import keras_simple_diffusion as ksd
 from keras_simple_diffusion import evaluation
 from keras_simple_diffusion.evaluation import scores
-from keras_simple_diffusion.evaluation.shards import picture_digests
+from keras_simple_diffusion.evaluation.shards import image_digests
 from keras_simple_diffusion.utils.errors import InputError
 
 
 class Colours:
-    """Features that are cheap: the pixels of a small picture."""
+    """Features that are cheap: the pixels of a small image."""
 
     name = "colours"
 
     def __init__(self):
         self.count = 0
 
-    def __call__(self, pictures):
-        self.count += len(pictures)
-        return pictures.reshape(len(pictures), -1).astype("float32") / 255
+    def __call__(self, images):
+        self.count += len(images)
+        return images.reshape(len(images), -1).astype("float32") / 255
 
 
 METRICS = [
@@ -31,13 +31,13 @@ METRICS = [
 ]
 
 
-def pictures(count, seed=0):
+def make_images(count, seed=0):
     rng = np.random.default_rng(seed)
     return rng.integers(0, 256, (count, 2, 2, 3), "uint8")
 
 
 def test_shards_go_on_where_they_stopped(tmp_path):
-    images, features = pictures(50), Colours()
+    images, features = make_images(50), Colours()
 
     def broken(numbers):
         if numbers[0] >= 24:
@@ -48,9 +48,9 @@ def test_shards_go_on_where_they_stopped(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         evaluation.fill_shards(broken, [(shards, features)])
     assert features.count == 24
-    # What is new is computed of all pictures, the rest is not done again.
+    # What is new is computed of all images, the rest is not done again.
     digests = evaluation.FeatureShards(tmp_path / "sha256", 50, 8)
-    outputs = [(shards, features), (digests, picture_digests)]
+    outputs = [(shards, features), (digests, image_digests)]
     evaluation.fill_shards(lambda numbers: images[numbers], outputs)
     assert features.count == 50
     np.testing.assert_array_equal(
@@ -66,7 +66,7 @@ def test_shards_go_on_where_they_stopped(tmp_path):
 
 
 def test_reference_is_computed_once(tmp_path):
-    source = ksd.data.ArraySource(pictures(20))
+    source = ksd.data.ArraySource(make_images(20))
     features = Colours()
     shards, statistics = evaluation.reference_features(
         source, features, tmp_path
@@ -76,7 +76,7 @@ def test_reference_is_computed_once(tmp_path):
     np.testing.assert_array_equal(again[1].mean, statistics.mean)
     assert len(shards) == 20
     # Other data, or another network, are another reference.
-    other = ksd.data.ArraySource(pictures(20, seed=1))
+    other = ksd.data.ArraySource(make_images(20, seed=1))
     evaluation.reference_features(other, features, tmp_path)
     features.name = "others"
     evaluation.reference_features(source, features, tmp_path)
@@ -85,7 +85,7 @@ def test_reference_is_computed_once(tmp_path):
 
 @pytest.mark.filterwarnings("ignore:A Fréchet distance of")
 def test_scores_equal_the_metrics(tmp_path):
-    fake, real = pictures(64, 1), pictures(80, 2)
+    fake, real = make_images(64, 1), make_images(80, 2)
     source = ksd.data.ArraySource(real)
     reference = evaluation.reference_features(source, Colours(), tmp_path)
     shards = evaluation.FeatureShards(tmp_path / "fake", 64, 16)
@@ -104,9 +104,9 @@ def test_scores_equal_the_metrics(tmp_path):
     assert scores["nearest_distance_smallest"] == nearest.min()
 
 
-def test_copies_are_found_among_all_real_pictures(tmp_path, monkeypatch):
+def test_copies_are_found_among_all_real_images(tmp_path, monkeypatch):
     monkeypatch.setattr(scores, "_MAX_POINTS", 10)
-    real = pictures(80)
+    real = make_images(80)
     source = ksd.data.ArraySource(real)
     reference = evaluation.reference_features(source, Colours(), tmp_path)
     shards = evaluation.FeatureShards(tmp_path / "copies", 40, 16)
@@ -115,16 +115,16 @@ def test_copies_are_found_among_all_real_pictures(tmp_path, monkeypatch):
     assert found["nearest_distance_median"] < 1e-6
 
 
-def test_a_replaced_picture_is_noticed(tmp_path):
-    image = Image.fromarray(pictures(1)[0])
+def test_a_replaced_image_is_noticed(tmp_path):
+    image = Image.fromarray(make_images(1)[0])
     image.save(tmp_path / "0.bmp")
     digest = ksd.data.open_data(tmp_path, 2).content_digest()
-    Image.fromarray(pictures(1, seed=1)[0]).save(tmp_path / "0.bmp")
+    Image.fromarray(make_images(1, seed=1)[0]).save(tmp_path / "0.bmp")
     again = ksd.data.open_data(tmp_path, 2)
     assert again.content_digest() != digest
 
 
-def test_scores_that_need_no_real_pictures(tmp_path):
+def test_scores_that_need_no_real_images(tmp_path):
     votes = np.eye(4)[np.arange(40) % 4]
     shards = evaluation.FeatureShards(tmp_path, 40, 16)
     evaluation.fill_shards(lambda numbers: votes[numbers], [(shards, np.copy)])
@@ -165,7 +165,7 @@ def test_quick_distance_keeps_to_its_share(model):
     history = model.fit(data, epochs=2, verbose=0, callbacks=[follow]).history
     assert len(history["quick_fid"]) == 2
     drawn = model.generate(6, [0, 1] * 3, seed=0, num_steps=2)
-    with pytest.warns(UserWarning, match="6 pictures"):
+    with pytest.warns(UserWarning, match="6 images"):
         expected = ksd.metrics.frechet_distance(
             ksd.metrics.feature_statistics(drawn, Colours()), real
         )

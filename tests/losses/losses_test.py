@@ -175,7 +175,7 @@ def test_multiscale_mse(shape, base_size, num_sizes):
 
 
 def test_multiscale_loss_has_the_posterior_mean_as_minimiser():
-    # Two pictures that a noisy one may come from, with probabilities 0.3 and
+    # Two images that a noisy one may come from, with probabilities 0.3 and
     # 0.7: for every error space the best answer is their mean.
     rng = np.random.default_rng(0)
     choices = rng.normal(size=(2, 16, 16, 1)).astype("float32")

@@ -14,14 +14,14 @@ def test_outputs_are_the_models(tmp_path):
     model.save(tmp_path / "a.keras")
     outputs = ksd.metrics.ClassifierOutputs(tmp_path / "a.keras", 4)
     rng = np.random.default_rng(0)
-    pictures = rng.integers(0, 256, (10, 4, 4, 3), "uint8")
-    expected = model(pictures.astype("float32"))
+    images = rng.integers(0, 256, (10, 4, 4, 3), "uint8")
+    expected = model(images.astype("float32"))
     np.testing.assert_allclose(
-        outputs(pictures), keras.ops.convert_to_numpy(expected), atol=1e-5
+        outputs(images), keras.ops.convert_to_numpy(expected), atol=1e-5
     )
     assert outputs.size == 5
     with pytest.raises(InputError, match="4, 4, 3"):
-        outputs(pictures[:, :2])
+        outputs(images[:, :2])
     with pytest.raises(InputError, match="b.keras"):
         ksd.metrics.ClassifierOutputs(tmp_path / "b.keras")
     keras.Model(inputs, inputs).save(tmp_path / "c.keras")

@@ -8,15 +8,15 @@ from keras_simple_diffusion.metrics.dino import position_matrix
 from keras_simple_diffusion.metrics.resizing import resize_cubic
 
 
-def pillow(picture, width, height):
+def pillow(image, width, height):
     """Pillow's bicubic resizing of one channel in float32."""
-    image = Image.fromarray(picture.astype("float32"))
+    image = Image.fromarray(image.astype("float32"))
     image = image.resize((width, height), Image.Resampling.BICUBIC)
     return np.clip(np.asarray(image), 0.0, 255.0)
 
 
-def resize(pictures, *args, **kwargs):
-    resized = resize_cubic(ops.convert_to_tensor(pictures), *args, **kwargs)
+def resize(images, *args, **kwargs):
+    resized = resize_cubic(ops.convert_to_tensor(images), *args, **kwargs)
     return ops.convert_to_numpy(resized)
 
 
@@ -26,13 +26,13 @@ def resize(pictures, *args, **kwargs):
 def test_resizing_is_pillows(sides, size):
     rng = np.random.default_rng(0)
     # Black and white overshoot most.
-    pictures = 255 * rng.integers(0, 2, (2, *sides, 3), "uint8")
-    ours = resize(pictures, size)
-    for picture, result in zip(pictures, ours, strict=True):
+    images = 255 * rng.integers(0, 2, (2, *sides, 3), "uint8")
+    ours = resize(images, size)
+    for image, result in zip(images, ours, strict=True):
         for channel in range(3):
-            theirs = pillow(picture[..., channel], size, size)
+            theirs = pillow(image[..., channel], size, size)
             np.testing.assert_allclose(result[..., channel], theirs, atol=1e-3)
-        levels = Image.fromarray(picture).resize((size, size), 3)
+        levels = Image.fromarray(image).resize((size, size), 3)
         # Pillow rounds and clips between the two axes as well.
         error = np.abs(result - np.asarray(levels))
         assert error.mean() < 3.0
@@ -40,10 +40,10 @@ def test_resizing_is_pillows(sides, size):
 
 @pytest.mark.parametrize("sides", [(20, 35), (35, 20), (20, 20)])
 def test_the_middle_is_cut_out(sides):
-    pictures = np.random.default_rng(0).integers(0, 256, (1, *sides, 1))
-    ours = resize(pictures, 28, crop=True)[0, ..., 0]
+    images = np.random.default_rng(0).integers(0, 256, (1, *sides, 1))
+    ours = resize(images, 28, crop=True)[0, ..., 0]
     height, width = (28 * side // 20 for side in sides)
-    theirs = pillow(pictures[0, ..., 0], width, height)
+    theirs = pillow(images[0, ..., 0], width, height)
     top, left = (height - 28) // 2, (width - 28) // 2
     theirs = theirs[top : top + 28, left : left + 28]
     np.testing.assert_allclose(ours, theirs, atol=1e-3)

@@ -37,16 +37,16 @@ def test_statistics_do_not_depend_on_the_batches(batch):
     )
 
 
-def test_statistics_of_pictures_in_an_iterable():
-    pictures = np.random.default_rng(0).integers(0, 255, (9, 2, 2, 3), "uint8")
+def test_statistics_of_images_in_an_iterable():
+    images = np.random.default_rng(0).integers(0, 255, (9, 2, 2, 3), "uint8")
 
     def features(batch):
         return batch.reshape(len(batch), -1).astype("float32")
 
-    a = metrics.feature_statistics(pictures, features)
-    b = metrics.feature_statistics([pictures[:4], pictures[4:]], features)
+    a = metrics.feature_statistics(images, features)
+    b = metrics.feature_statistics([images[:4], images[4:]], features)
     np.testing.assert_allclose(a.covariance, b.covariance, rtol=1e-12)
-    with pytest.raises(InputError, match="no pictures"):
+    with pytest.raises(InputError, match="no images"):
         metrics.feature_statistics([], features)
 
 
@@ -98,9 +98,9 @@ def test_frechet_distance_of_known_gaussians():
     assert metrics.frechet_distance(a, b) == pytest.approx(4.0 + 1.0 + 9.0)
 
 
-def test_few_pictures_are_warned_of():
+def test_few_images_are_warned_of():
     a = statistics_of(sets()[0])
-    with pytest.warns(UserWarning, match="400 pictures"):
+    with pytest.warns(UserWarning, match="400 images"):
         metrics.frechet_distance(a, a)
     with pytest.raises(InputError, match="same features"):
         metrics.frechet_distance(a, statistics_of(sets(size=3)[0]))
@@ -178,7 +178,7 @@ def test_kernel_distance_is_unbiased():
     x, y = rng.normal(size=(2, 2000, 16))
     value, deviation = metrics.kernel_distance(x, y, 50, 200)
     assert abs(value) < 0.5 * deviation
-    # What as many new pictures would spread by.
+    # What as many new images would spread by.
     subsets = [
         metrics.kernel_distance(*rng.normal(size=(2, 200, 16)), 2, 200)[0]
         for _ in range(100)

@@ -72,7 +72,7 @@ def clip_folder(tmp_path_factory):
     return folder
 
 
-def pictures(count=5, channels=3, sides=(20, 20)):
+def make_images(count=5, channels=3, sides=(20, 20)):
     rng = np.random.default_rng(1)
     return rng.integers(0, 256, (count, *sides, channels), "uint8")
 
@@ -97,7 +97,7 @@ def prepared(images, size, mean, deviation):
 
 def test_dino_features_are_keras_hubs(dino_folder):
     features = ksd.metrics.DINOFeatures(dino_folder, batch_size=2)
-    images = pictures()
+    images = make_images()
     ours = features(images)
     assert ours.shape == (5, features.size) == (5, 16)
     assert ours.dtype == "float32"
@@ -122,7 +122,7 @@ def test_dino_features_are_keras_hubs(dino_folder):
 
 def test_clip_features_are_keras_hubs(clip_folder):
     features = ksd.metrics.CLIPFeatures(clip_folder, batch_size=2)
-    images = pictures(3)
+    images = make_images(3)
     prompts = ["red b", "bb", "Red  b red bb red"]
     ours = features(images), features.embed_text(prompts)
     assert ours[0].shape == ours[1].shape == (3, features.size) == (3, 12)
@@ -154,13 +154,13 @@ def test_clip_score_of_known_features():
     # The cosines are 0.6, -1 and 1.
     score = ksd.metrics.clip_score(images, texts)
     assert score == pytest.approx(160.0 / 3.0)
-    with pytest.raises(InputError, match="one prompt a picture"):
+    with pytest.raises(InputError, match="one prompt an image"):
         ksd.metrics.clip_score(images, texts[:2])
 
 
 def test_features_do_not_depend_on_the_batch(clip_folder):
     features = ksd.metrics.CLIPFeatures(clip_folder, batch_size=4)
-    images = pictures(6, channels=1, sides=(30, 20))
+    images = make_images(6, channels=1, sides=(30, 20))
     together = features(images)
     np.testing.assert_array_equal(features(images[4:]), together[4:])
     grey = np.repeat(images[:, 3:-3], 3, -1)
@@ -176,7 +176,7 @@ def test_features_do_not_depend_on_the_batch(clip_folder):
     keras.config.backend() != "jax", reason="keras.distribution is JAX's"
 )
 def test_features_do_not_depend_on_the_number_of_devices(clip_folder):
-    images, prompts = pictures(5), ["red", "bb", "b"]
+    images, prompts = make_images(5), ["red", "bb", "b"]
     features = ksd.metrics.CLIPFeatures(clip_folder, batch_size=4)
     alone = features(images), features.embed_text(prompts)
     devices = keras.distribution.list_devices()[:3]

@@ -21,7 +21,7 @@ _SPEC.loader.exec_module(torch_inception)
 WEIGHTS = "inception2015_fid_fp32.npz"
 
 
-def real_pictures(shared_data, count):
+def real_images(shared_data, count):
     source = ksd.data.open_data(shared_data / "imagenette_64.zip", 64)
     numbers = np.linspace(0, len(source) - 1, count).astype(int)
     return np.stack([source[int(i)]["images"] for i in numbers])
@@ -33,13 +33,13 @@ def real_pictures(shared_data, count):
 )
 def test_features_equal_the_reference(shared_data, resize, count):
     path = shared_data / WEIGHTS
-    pictures = real_pictures(shared_data, count)
+    images = real_images(shared_data, count)
     network = ksd.metrics.InceptionFeatures(path, resize, min(count, 16))
-    ours = network(pictures)
+    ours = network(images)
     weights = dict(np.load(path))
     for start in range(0, count, 16):
         part = slice(start, start + 16)
-        theirs = torch_inception.features(pictures[part], weights, resize)
+        theirs = torch_inception.features(images[part], weights, resize)
         np.testing.assert_allclose(ours[part], theirs, atol=1e-4)
     assert 0.2 < ours.mean() < 1.0
 
@@ -100,7 +100,7 @@ def test_wrong_files_are_told(tmp_path):
         ksd.metrics.InceptionFeatures(resize="bicubic")
 
 
-def test_wrong_pictures_are_told(shared_data):
+def test_wrong_images_are_told(shared_data):
     network = ksd.metrics.InceptionFeatures(shared_data / WEIGHTS)
     with pytest.raises(InputError, match="uint8"):
         network(np.zeros((2, 8, 8, 3), "float32"))
@@ -114,13 +114,13 @@ def test_wrong_pictures_are_told(shared_data):
 @pytest.mark.filterwarnings("ignore:A Fréchet distance of")
 def test_devices_and_batches_change_nothing(shared_data):
     path = shared_data / WEIGHTS
-    pictures = real_pictures(shared_data, 48)
+    images = real_images(shared_data, 48)
 
     def distance(batch_size):
         network = ksd.metrics.InceptionFeatures(path, batch_size=batch_size)
         a, b = (
             ksd.metrics.feature_statistics(part, network)
-            for part in (pictures[:24], pictures[24:])
+            for part in (images[:24], images[24:])
         )
         return ksd.metrics.frechet_distance(a, b)
 

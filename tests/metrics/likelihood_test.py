@@ -35,7 +35,7 @@ def gaussian(num_classes=1, seed=0):
 
 
 def draw(means, covariance, count, seed=1):
-    """`uint8` pictures, and their labels in turn."""
+    """`uint8` images, and their labels in turn."""
     rng = np.random.default_rng(seed)
     labels = np.arange(count) % len(means)
     x = means[labels] + rng.multivariate_normal(
@@ -46,10 +46,10 @@ def draw(means, covariance, count, seed=1):
     return levels.astype("uint8").reshape(-1, *SHAPE), labels
 
 
-def exact_bits(pictures, labels, means, covariance):
+def exact_bits(images, labels, means, covariance):
     """-log2 of the density of the levels, a dimension."""
     variances, axes = np.linalg.eigh(covariance * 127.5**2)
-    x = pictures.reshape(-1, SIZE) - (means[labels] + 1.0) * 127.5
+    x = images.reshape(-1, SIZE) - (means[labels] + 1.0) * 127.5
     squares = (x @ axes) ** 2 / variances
     nats = 0.5 * (squares + np.log(2 * np.pi * variances)).mean(1)
     return nats / np.log(2)
@@ -72,43 +72,43 @@ def make_model(means, covariance, schedule, kind="v", num_classes=None):
 @pytest.mark.parametrize("schedule", [PLAIN, SHIFTED])
 def test_bound_of_a_known_gaussian_is_its_entropy(schedule):
     means, covariance = gaussian()
-    pictures, labels = draw(means, covariance, 2000)
+    images, labels = draw(means, covariance, 2000)
     model = make_model(means, covariance, schedule)
     bound = ksd.metrics.bits_per_dimension(
-        model, pictures, num_times=64, batch_size=500
+        model, images, num_times=64, batch_size=500
     )
-    exact = exact_bits(pictures, labels, means, covariance)
-    # The estimate is noisy, by 0.12 a picture.
+    exact = exact_bits(images, labels, means, covariance)
+    # The estimate is noisy, by 0.12 an image.
     assert abs(bound.mean - exact.mean()) < 0.01
     assert np.std(bound.bits - exact) < 0.15
     assert abs(bound.mean - entropy(covariance)) < 0.01
     assert bound.standard_error == pytest.approx(
         np.std(bound.bits, ddof=1) / 2000**0.5
     )
-    # What is left of the pictures at the noisy end, in closed form.
+    # What is left of the images at the noisy end, in closed form.
     signal = 1 / (1 + np.exp(-float(schedule(1.0))))
-    prior = signal * square_of(pictures) - signal - np.log(1 - signal)
+    prior = signal * square_of(images) - signal - np.log(1 - signal)
     np.testing.assert_allclose(bound.prior, prior / np.log(4), atol=1e-8)
 
 
-def square_of(pictures):
-    """Mean square of pictures and the noise within a level."""
-    square = np.square(pictures / 127.5 - 1.0).mean((1, 2, 3))
+def square_of(images):
+    """Mean square of images and the noise within a level."""
+    square = np.square(images / 127.5 - 1.0).mean((1, 2, 3))
     return square + 1 / (12 * 127.5**2)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_bound_of_a_picture_is_its_density(kind):
+def test_bound_of_a_image_is_its_density(kind):
     means, covariance = gaussian(num_classes=3)
-    pictures, labels = draw(means, covariance, 3)
+    images, labels = draw(means, covariance, 3)
     model = make_model(means, covariance, SHIFTED, kind, num_classes=3)
-    exact = exact_bits(pictures, labels, means, covariance)
+    exact = exact_bits(images, labels, means, covariance)
 
     def bits(labels, copies):
         # Many copies of each, as the noise of one is 0.12.
         bound = ksd.metrics.bits_per_dimension(
             model,
-            np.repeat(pictures, copies, 0),
+            np.repeat(images, copies, 0),
             np.repeat(labels, copies),
             num_times=64,
             batch_size=500,
@@ -117,7 +117,7 @@ def test_bound_of_a_picture_is_its_density(kind):
 
     np.testing.assert_allclose(bits(labels, 1000), exact, atol=0.01)
     other = np.array([1, 2, 0])
-    others = exact_bits(pictures, other, means, covariance)
+    others = exact_bits(images, other, means, covariance)
     assert (others > exact + 0.1).all()
     np.testing.assert_allclose(bits(other, 100), others, atol=0.05)
 
@@ -146,24 +146,24 @@ def test_a_new_network_has_the_bound_of_no_prediction():
 
 def small_model():
     means, covariance = gaussian(num_classes=3)
-    pictures, labels = draw(means, covariance, 10)
+    images, labels = draw(means, covariance, 10)
     model = make_model(means, covariance, PLAIN, num_classes=3)
-    return model, pictures, labels
+    return model, images, labels
 
 
-def test_bits_of_a_picture_depend_on_seed_and_number_alone():
-    model, pictures, labels = small_model()
+def test_bits_of_a_image_depend_on_seed_and_number_alone():
+    model, images, labels = small_model()
 
     def bits(count=10, **kwargs):
         return ksd.metrics.bits_per_dimension(
-            model, pictures[:count], labels[:count], num_times=3, **kwargs
+            model, images[:count], labels[:count], num_times=3, **kwargs
         ).bits
 
     first = bits(seed=5)
     np.testing.assert_allclose(bits(seed=5, batch_size=7), first, atol=1e-5)
     np.testing.assert_allclose(bits(7, seed=5), first[:7], atol=1e-5)
     last = ksd.metrics.bits_per_dimension(
-        model, pictures[7:], labels[7:], 3, seed=5, indices=[7, 8, 9]
+        model, images[7:], labels[7:], 3, seed=5, indices=[7, 8, 9]
     )
     np.testing.assert_allclose(last.bits, first[7:], atol=1e-5)
     assert np.abs(bits(seed=6) - first).min() > 1e-4
@@ -175,9 +175,9 @@ def test_bits_of_a_picture_depend_on_seed_and_number_alone():
 )
 def test_bits_do_not_depend_on_the_number_of_devices():
     def bits():
-        model, pictures, labels = small_model()
+        model, images, labels = small_model()
         return ksd.metrics.bits_per_dimension(
-            model, pictures, labels, num_times=3, batch_size=4
+            model, images, labels, num_times=3, batch_size=4
         ).bits
 
     alone = bits()
@@ -188,9 +188,9 @@ def test_bits_do_not_depend_on_the_number_of_devices():
 
 
 def test_averaged_weights_are_measured():
-    model, pictures, labels = small_model()
+    model, images, labels = small_model()
     model.compile(optimizer=keras.optimizers.SGD(0.1), ema_decay=0.5)
-    data = {"images": pictures, "labels": labels}
+    data = {"images": images, "labels": labels}
     model.fit(data, epochs=2, batch_size=10, verbose=0)
     (raw,) = model.get_weights()
     with model.averaged_weights():
@@ -199,7 +199,7 @@ def test_averaged_weights_are_measured():
 
     def bits():
         return ksd.metrics.bits_per_dimension(
-            model, pictures, labels, num_times=2
+            model, images, labels, num_times=2
         ).bits
 
     measured = bits()
@@ -211,15 +211,15 @@ def test_averaged_weights_are_measured():
 
 
 def test_wrong_inputs_are_told():
-    model, pictures, labels = small_model()
+    model, images, labels = small_model()
     measure = ksd.metrics.bits_per_dimension
     with pytest.raises(InputError, match="uint8"):
-        measure(model, pictures / 127.5 - 1.0, labels)
+        measure(model, images / 127.5 - 1.0, labels)
     with pytest.raises(InputError, match=r"\(N, 4, 6, 2\)"):
-        measure(model, pictures[:, :3], labels)
+        measure(model, images[:, :3], labels)
     with pytest.raises(InputError, match="labels"):
-        measure(model, pictures)
-    with pytest.raises(InputError, match="one label a picture"):
-        measure(model, pictures, labels[:1])
+        measure(model, images)
+    with pytest.raises(InputError, match="one label an image"):
+        measure(model, images, labels[:1])
     with pytest.raises(InputError, match="num_times=0"):
-        measure(model, pictures, labels, num_times=0)
+        measure(model, images, labels, num_times=0)

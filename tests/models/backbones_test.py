@@ -81,7 +81,7 @@ def randomize(backbone, seed=0):
     "image_shape, num_classes",
     [((16, 16, 3), 4), ((8, 24, 1), None), ((16, 12, 5), 2)],
 )
-def test_output_is_shaped_like_the_pictures(make, image_shape, num_classes):
+def test_output_is_shaped_like_the_images(make, image_shape, num_classes):
     backbone = randomize(make(image_shape=image_shape, num_classes=num_classes))
     output = ops.convert_to_numpy(backbone(inputs_of(backbone)))
     assert output.shape == (2, *image_shape)
@@ -221,7 +221,7 @@ def test_downsampling(make, kind, factor):
     randomize(backbone)
     output = ops.convert_to_numpy(backbone(inputs))
     assert output.shape == (2, *shape) and output.std() > 1e-3
-    # The levels are those of pictures smaller by the factor.
+    # The levels are those of images smaller by the factor.
     plain = make(image_shape=(8, 12, 3))
     first = backbone.get_layer("input_conv").output.shape
     assert first == plain.get_layer("input_conv").output.shape

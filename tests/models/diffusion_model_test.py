@@ -89,7 +89,7 @@ def test_an_untrained_network_has_the_loss_of_predicting_zero():
     x = data["images"] / 127.5 - 1
     expected = 0.5 + 0.5 * (x**2).mean()
     value = model.evaluate(data, batch_size=256, verbose=0)
-    # 512 pictures of 16 pixels, times drawn at random.
+    # 512 images of 16 pixels, times drawn at random.
     assert abs(value - expected) < 0.05
 
 
@@ -119,7 +119,7 @@ def test_validation_in_fit_equals_evaluate():
     assert value == pytest.approx(history.history["val_loss"][-1], rel=1e-6)
 
 
-def test_uint8_and_float_pictures_are_the_same():
+def test_uint8_and_float_images_are_the_same():
     data = make_data()
     scaled = {**data, "images": data["images"].astype("float32") / 127.5 - 1}
     model = make_model()
@@ -152,8 +152,8 @@ def test_mixed_precision(policy):
     assert is_scaled == (policy == "mixed_float16")
     history = model.fit(make_data(), batch_size=8, epochs=3, verbose=0)
     assert np.isfinite(history.history["loss"]).all()
-    pictures = model.generate(**GENERATE)
-    assert pictures.std() > 0
+    images = model.generate(**GENERATE)
+    assert images.std() > 0
 
 
 def test_gradient_accumulation():
@@ -271,7 +271,7 @@ def test_fit_keeps_the_raw_weights_and_generate_uses_the_average():
         max(np.abs(a - b).max() for a, b in zip(inside, raw, strict=True))
         > 1e-4
     )
-    # Drawn from the raw weights the pictures differ.
+    # Drawn from the raw weights the images differ.
     model.compile(ema_decay=None)
     assert not np.array_equal(model.generate(**GENERATE), averaged)
 
@@ -282,9 +282,9 @@ def test_the_average_survives_fit_and_compile():
     for _ in range(2):
         model.fit(data, batch_size=8, epochs=2, verbose=0)
     assert int(ops.convert_to_numpy(model.optimizer.num_averaged)) == 16
-    pictures = model.generate(**GENERATE)
+    images = model.generate(**GENERATE)
     model.compile(keras.optimizers.Adam(1e-4), ema_decay=0.99)
-    np.testing.assert_array_equal(model.generate(**GENERATE), pictures)
+    np.testing.assert_array_equal(model.generate(**GENERATE), images)
     model.fit(data, batch_size=8, epochs=1, verbose=0)
     assert int(ops.convert_to_numpy(model.optimizer.num_averaged)) == 20
 
@@ -301,17 +301,17 @@ def trained(**kwargs):
     return model
 
 
-def test_generate_returns_pictures():
+def test_generate_returns_images():
     model = trained()
-    pictures = model.generate(labels=[0, 1, 2], num_steps=4, seed=1)
-    assert pictures.shape == (3, 4, 4, 1) and pictures.dtype == "uint8"
+    images = model.generate(labels=[0, 1, 2], num_steps=4, seed=1)
+    assert images.shape == (3, 4, 4, 1) and images.dtype == "uint8"
     assert model.generate(2, [0, 3], num_steps=1).shape == (2, 4, 4, 1)
     unconditional = trained(num_classes=None)
     assert unconditional.generate(3, num_steps=2).shape == (3, 4, 4, 1)
     assert unconditional.generate(num_steps=2).shape == (1, 4, 4, 1)
 
 
-def test_a_picture_depends_on_seed_and_index_alone():
+def test_a_image_depends_on_seed_and_index_alone():
     model = trained()
     arguments = {"num_steps": 8, "guidance_scale": 1.5, "seed": 7}
     labels = [0, 1, 2, 0, 1]
@@ -427,19 +427,19 @@ def test_fit_twice_save_load_generate(tmp_path):
     )
     for _ in range(2):
         model.fit(make_data(), batch_size=8, epochs=2, verbose=0)
-    pictures = model.generate(labels=["a", "c", 3], seed=3)
+    images = model.generate(labels=["a", "c", 3], seed=3)
     model.save_to_preset(tmp_path / "preset")
     copy = ksd.models.DiffusionModel.from_preset(tmp_path / "preset")
     assert copy.get_config() == model.get_config()
     np.testing.assert_array_equal(
-        copy.generate(labels=["a", "c", 3], seed=3), pictures
+        copy.generate(labels=["a", "c", 3], seed=3), images
     )
     # Raw weights, average and optimizer are in the Keras file.
     model.save(tmp_path / "model.keras")
     whole = keras.models.load_model(tmp_path / "model.keras")
     assert_equal_weights(weights_of(whole), weights_of(model), atol=0)
     np.testing.assert_array_equal(
-        whole.generate(labels=["a", "c", 3], seed=3), pictures
+        whole.generate(labels=["a", "c", 3], seed=3), images
     )
     # Both go on training.
     copy.fit(make_data(), batch_size=8, verbose=0)
@@ -484,7 +484,7 @@ def test_saving_a_preset_leaves_no_draft(tmp_path, monkeypatch):
         ({"labels": np.array([0, 1, 2, 4])}, r"in \[0, 2\], or 3 for no class"),
         ({"labels": np.array([0, 1, -1, 2])}, "Received: -1"),
         ({"labels": np.array([0.5, 1, 1, 2])}, "dtype float64"),
-        ({"labels": np.array([0, 1])}, "one label a picture"),
+        ({"labels": np.array([0, 1])}, "one label an image"),
         ({"labels": [0, 1, 2, 7]}, "Received: 7"),
         ({"labels": np.zeros((4, 1), "int32")}, "must be a vector"),
         ({"images": np.full((4, 4, 4, 1), 256, "uint16")}, "in .256, 256"),

@@ -77,7 +77,7 @@ def test_the_loss_of_evaluate_is_not_stratified():
     assert values[0] == values[1]
 
 
-def test_a_bad_picture_is_found_in_its_step():
+def test_a_bad_image_is_found_in_its_step():
     model = make_model()
     optimizer = ksd.optimizers.make_optimizer(gradient_accumulation_steps=2)
     model.compile(optimizer, watch=True)

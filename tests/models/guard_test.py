@@ -1,4 +1,4 @@
-"""Settings that do not suit the size of the pictures are warned of."""
+"""Settings that do not suit the size of the images are warned of."""
 
 import warnings
 
@@ -22,12 +22,12 @@ def model_of(size, **kwargs):
         (
             16,
             {"schedule": schedules.ShiftedCosineSchedule(64)},
-            r"pictures of 64 pixels.* have 16.*Schedule\(image_size=16",
+            r"images of 64 pixels.* have 16.*Schedule\(image_size=16",
         ),
         (
             16,
             {"schedule": schedules.InterpolatedCosineSchedule((32, 48))},
-            r"pictures of 32 pixels.*InterpolatedCosineSchedule",
+            r"images of 32 pixels.*InterpolatedCosineSchedule",
         ),
         (
             128,

@@ -35,7 +35,7 @@ def model():
     return make_model()
 
 
-def pictures(count=2, seed=3):
+def make_images(count=2, seed=3):
     rng = np.random.default_rng(seed)
     return rng.integers(0, 256, (count, 4, 8, 1)).astype("uint8")
 
@@ -107,7 +107,7 @@ def test_autoguidance_of_an_unconditional_model():
     assert mean_difference(drawn, strong.generate(2, seed=1)) > 1
 
 
-def test_guidance_rescale_and_clipping_change_the_pictures(model):
+def test_guidance_rescale_and_clipping_change_the_images(model):
     base = {**DRAW, "guidance_scale": 8.0}
     drawn = model.generate(**base)
     rescaled = model.generate(**base, guidance_rescale=0.7)
@@ -116,7 +116,7 @@ def test_guidance_rescale_and_clipping_change_the_pictures(model):
     np.testing.assert_allclose(zero, drawn, atol=1)
     dynamic = model.generate(**base, clipping="dynamic")
     assert mean_difference(drawn, dynamic) > 1
-    # Static clipping saturates more of the picture than dynamic.
+    # Static clipping saturates more of the image than dynamic.
     saturated = [((x == 0) | (x == 255)).mean() for x in (drawn, dynamic)]
     assert saturated[0] > saturated[1]
 
@@ -160,8 +160,8 @@ def test_a_part_of_a_larger_set(model):
 # === Editing ===
 
 
-def test_edit_goes_from_the_picture_to_another(model):
-    images = pictures()
+def test_edit_goes_from_the_image_to_another(model):
+    images = make_images()
     few = {"num_steps": 20, "strength": 0.001}
     assert mean_difference(model.edit(images, **DRAW, **few), images) > 0
     same, noisy, _ = model.edit(images, **DRAW, strength=0.0, return_steps=True)
@@ -174,7 +174,7 @@ def test_edit_goes_from_the_picture_to_another(model):
         for strength in (0.1, 0.3, 1.0)
     ]
     assert 0 < differences[0] < differences[1] < differences[2]
-    # Nothing of the picture is left: as drawn from noise.
+    # Nothing of the image is left: as drawn from noise.
     drawn = model.generate(**DRAW, num_steps=20)
     forgotten = model.edit(images, **DRAW, strength=1.0, num_steps=20)
     np.testing.assert_allclose(forgotten, drawn, atol=3)
@@ -184,13 +184,13 @@ def test_edit_goes_from_the_picture_to_another(model):
     "sampler", [samplers.DDPMSampler(), samplers.DPMSolverSampler()], ids=str
 )
 def test_inpainting_keeps_known_pixels_exactly(model, sampler):
-    images = pictures()
+    images = make_images()
     mask = np.zeros((4, 8), bool)
     mask[1:3, 2:7] = True
     drawn = model.inpaint(images, mask, **DRAW, sampler=sampler)
     np.testing.assert_array_equal(drawn[:, ~mask], images[:, ~mask])
     assert (drawn[:, mask] != images[:, mask]).mean() > 0.8
-    # A mask each, and float pictures.
+    # A mask each, and float images.
     masks = np.stack([mask, ~mask])
     scaled = images / np.float32(127.5) - np.float32(1)
     drawn = model.inpaint(scaled, masks, **DRAW, sampler=sampler)
@@ -198,7 +198,7 @@ def test_inpainting_keeps_known_pixels_exactly(model, sampler):
 
 
 def test_upscaling_keeps_the_averages(model):
-    small = pictures()[:, :2, :4] // 2 + 64
+    small = make_images()[:, :2, :4] // 2 + 64
     drawn = model.upscale(small, **DRAW, clipping=None)
     averages = drawn.astype("float64").reshape(2, 2, 2, 4, 2, 1).mean((2, 4))
     inside = (drawn > 0) & (drawn < 255)
@@ -208,8 +208,8 @@ def test_upscaling_keeps_the_averages(model):
     np.testing.assert_allclose(averages[inside], small[inside], atol=0.51)
 
 
-def test_inversion_and_generation_return_the_picture(model):
-    images = pictures() // 2 + 64
+def test_inversion_and_generation_return_the_image(model):
+    images = make_images() // 2 + 64
     noise = model.invert(images, [0, 2], num_steps=128)
     assert noise.shape == (2, 4, 8, 1) and noise.dtype == "float32"
     arguments = {
@@ -236,8 +236,8 @@ def test_interpolation_between_seeds(model):
     assert max(steps) < mean_difference(way[0], way[-1])
 
 
-def test_interpolation_between_pictures():
-    first, second = pictures() // 2 + 64
+def test_interpolation_between_images():
+    first, second = make_images() // 2 + 64
     guided = make_model(guidance_scale=3.0)
     way = guided.interpolate(
         first, second, num_images=3, labels=[0, 1, 2], num_steps=96
@@ -249,7 +249,7 @@ def test_interpolation_between_pictures():
 @pytest.mark.parametrize(
     "method, arguments, message",
     [
-        ("interpolate", {"first": "a.png", "second": 2}, "a seed or a picture"),
+        ("interpolate", {"first": "a.png", "second": 2}, "a seed or an image"),
         ("interpolate", {"first": np.zeros((8, 8, 1)), "second": 2}, "a seed"),
         ("generate", {"guidance_interval": (2.0, 1.0)}, "increasing log-SNRs"),
         ("generate", {"guidance_rescale": 1.5}, "guidance_rescale=1.5"),
@@ -289,7 +289,7 @@ def test_bad_arguments(model, method, arguments, message):
     if method == "interpolate":
         base["num_images"] = 2
     elif method != "generate":
-        base["images"] = pictures()
+        base["images"] = make_images()
     if method == "inpaint":
         base["mask"] = np.zeros((4, 8), bool)
     with pytest.raises(ValueError) as error:

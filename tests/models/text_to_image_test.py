@@ -62,7 +62,7 @@ def has_changed(variables, before):
     return [not np.array_equal(now, old) for now, old in pairs]
 
 
-# === Training, pictures, presets ===
+# === Training, images, presets ===
 
 
 def test_small_encoder_trains_along_and_is_part_of_the_preset(tmp_path):
@@ -71,14 +71,12 @@ def test_small_encoder_trains_along_and_is_part_of_the_preset(tmp_path):
     before = values_of(weights)
     model.fit(make_data(), batch_size=4, epochs=2, verbose=0)
     assert np.mean(has_changed(weights, before)) > 0.8
-    pictures = model.generate(CAPTIONS[:2], seed=3)
-    assert pictures.shape == (2, 4, 4, 1) and pictures.dtype == "uint8"
+    images = model.generate(CAPTIONS[:2], seed=3)
+    assert images.shape == (2, 4, 4, 1) and images.dtype == "uint8"
     model.save_to_preset(tmp_path)
     loaded = ksd.models.load_model(tmp_path)
     assert type(loaded) is ksd.models.TextToImage
-    np.testing.assert_array_equal(
-        loaded.generate(CAPTIONS[:2], seed=3), pictures
-    )
+    np.testing.assert_array_equal(loaded.generate(CAPTIONS[:2], seed=3), images)
 
 
 def test_frozen_encoder_stays_as_it_is_and_is_named_in_the_preset(t5, tmp_path):
@@ -88,16 +86,14 @@ def test_frozen_encoder_stays_as_it_is_and_is_named_in_the_preset(t5, tmp_path):
     model.fit(make_data(), batch_size=4, epochs=2, verbose=0)
     assert not any(has_changed(encoder.borrowed_variables, before))
     assert model.trainable_variables == model.backbone.trainable_variables
-    pictures = model.generate(CAPTIONS[:2], seed=3)
+    images = model.generate(CAPTIONS[:2], seed=3)
     model.save_to_preset(tmp_path)
     # Of the encoder, only the null embedding.
     size = sum(path.stat().st_size for path in tmp_path.iterdir())
     assert size < 300_000 < (t5 / "model.weights.h5").stat().st_size
     loaded = ksd.models.TextToImage.from_preset(tmp_path)
     assert loaded.text_encoder.borrowed_variables == []
-    np.testing.assert_array_equal(
-        loaded.generate(CAPTIONS[:2], seed=3), pictures
-    )
+    np.testing.assert_array_equal(loaded.generate(CAPTIONS[:2], seed=3), images)
     shutil.rmtree(t5)
     with pytest.raises(InputError, match="is not there"):
         ksd.models.load_model(tmp_path)
@@ -109,12 +105,12 @@ def test_real_pretrained_encoder_trains_generates_saves_and_loads(
     encoder = ksd.text.PretrainedTextEncoder(minilm, 6)
     model = make_model(encoder)
     model.fit(make_data(), batch_size=4, verbose=0)
-    pictures = model.generate("a red apple", seed=3)
-    assert pictures.shape == (4, 4, 1)
+    images = model.generate("a red apple", seed=3)
+    assert images.shape == (4, 4, 1)
     model.save_to_preset(tmp_path)
     loaded = ksd.models.load_model(tmp_path, text_encoder=encoder)
     np.testing.assert_array_equal(
-        loaded.generate("a red apple", seed=3), pictures
+        loaded.generate("a red apple", seed=3), images
     )
 
 
@@ -269,7 +265,7 @@ def test_texts_of_any_length_are_no_reason_to_compile(monkeypatch):
     assert len(calls) == traced > 0
 
 
-def test_portrait_pictures_are_turned(monkeypatch):
+def test_portrait_images_are_turned(monkeypatch):
     # 384 x 640, 32 times smaller.
     shape = (12, 20, 1)
     model = make_model(network={"image_shape": shape, "portrait_flag": True})
@@ -304,7 +300,7 @@ def test_portrait_pictures_are_turned(monkeypatch):
 @pytest.mark.parametrize(
     "changes, message",
     [
-        ({"captions": CAPTIONS[:3]}, "8 pictures and 3 captions"),
+        ({"captions": CAPTIONS[:3]}, "8 images and 3 captions"),
         ({"captions": "a ship"}, "Received: one caption"),
         ({"captions": [3] * 8}, "must be strings"),
         ({"labels": np.zeros(8, int)}, "'images' and 'captions'"),

@@ -15,7 +15,7 @@ def to_numpy(x):
 
 
 def truth(log_snr=LOG_SNR):
-    """Clean pictures, noise, noisy pictures and velocity in float64."""
+    """Clean images, noise, noisy images and velocity in float64."""
     rng = np.random.default_rng(0)
     x = rng.uniform(-1, 1, (len(log_snr), 4, 6, 3))
     noise = rng.normal(size=x.shape)
@@ -84,7 +84,7 @@ def test_error_scale_is_ratio_of_errors(from_type, to_type):
     np.testing.assert_allclose(scale, expected, rtol=1e-5)
 
 
-def test_pictures_round_trip():
+def test_images_round_trip():
     images = np.arange(256, dtype="uint8").reshape(1, 16, 16, 1)
     inside = ksd.ops.from_uint8(images)
     assert to_numpy(inside).min() == -1.0 and to_numpy(inside).max() == 1.0

@@ -32,14 +32,14 @@ def test_threefry_known_answers(key, counter, expected):
 
 def draw(indices, seed=0, stream=0, shape=(16, 16, 1)):
     key = ops.convert_to_tensor(np.array(random.seed_to_key(seed), "int32"))
-    keys = random.picture_keys(
+    keys = random.image_keys(
         key, ops.convert_to_tensor(np.array(indices, "int32"))
     )
     return ops.convert_to_numpy(random.normal(keys, stream, shape))
 
 
 @pytest.mark.parametrize("shape", [(16, 16, 1), (30, 41, 3), (1,)])
-def test_noise_of_a_picture_does_not_depend_on_the_batch(shape):
+def test_noise_of_a_image_does_not_depend_on_the_batch(shape):
     together = draw(range(8), shape=shape)
     assert together.shape == (8, *shape) and together.dtype == "float32"
     for i in (0, 3, 7):
@@ -56,7 +56,7 @@ def test_noise_is_standard_normal():
     assert abs((noise**4).mean() - 3) < 4 * np.sqrt(96 / count)
     inside = (np.abs(noise) < 1.0).mean()
     assert abs(inside - 0.682689) < 4 * np.sqrt(0.2166 / count)
-    # Pictures, and the two numbers of one Box-Muller pair, are uncorrelated.
+    # Images, and the two numbers of one Box-Muller pair, are uncorrelated.
     correlation = np.corrcoef(noise)[np.triu_indices(64, 1)]
     assert np.abs(correlation).max() < 5 / np.sqrt(noise.shape[1])
     half = noise.shape[1] // 2
@@ -112,7 +112,7 @@ def test_noise_equals_an_independent_version_on_every_backend():
 
 def test_uniform_numbers():
     key = ops.convert_to_tensor(np.array(random.seed_to_key(3), "int32"))
-    keys = random.picture_keys(key, ops.arange(9, dtype="int32"))
+    keys = random.image_keys(key, ops.arange(9, dtype="int32"))
     numbers = ops.convert_to_numpy(random.uniform(keys, 1, (33, 31, 3)))
     assert numbers.shape == (9, 33, 31, 3) and numbers.dtype == "float32"
     assert numbers.min() >= 0.0 and numbers.max() < 1.0

@@ -12,7 +12,7 @@ def to_numpy(x):
     return ops.convert_to_numpy(x)
 
 
-def pictures(shape, seed=0):
+def make_images(shape, seed=0):
     return np.random.default_rng(seed).normal(size=shape).astype("float32")
 
 
@@ -22,7 +22,7 @@ def pictures(shape, seed=0):
     + [((2, 24, 40, 2), 3), ((1, 4, 4, 5), 2)],
 )
 def test_inverse_is_exact(shape, levels):
-    images = pictures(shape)
+    images = make_images(shape)
     coefficients = ksd.ops.dwt2(images, levels)
     batch, height, width, channels = shape
     assert tuple(coefficients.shape) == (
@@ -44,7 +44,7 @@ def test_inverse_is_exact(shape, levels):
 
 def images_like(shape, levels):
     batch, height, width, channels = shape
-    return pictures(
+    return make_images(
         (batch, height // 2**levels, width // 2**levels, channels * 4**levels),
         1,
     )
@@ -75,7 +75,7 @@ def test_equals_pywavelets_bior22_up_to_the_scales(size):
     matrix = analysis_matrix(size, (low, -high))
     matrix[: size // 2] *= wavelet.LOW_SCALE / np.sqrt(2)
     matrix[size // 2 :] *= wavelet.HIGH_SCALE * np.sqrt(2)
-    images = pictures((2, size, size, 1))
+    images = make_images((2, size, size, 1))
     expected = matrix @ images[..., 0] @ matrix.T
     half = size // 2
     bands = [
@@ -91,7 +91,7 @@ def test_equals_pywavelets_bior22_up_to_the_scales(size):
 
 def test_equals_pywavelets_function_inside():
     # Away from the borders, where PyWavelets' own transform pads otherwise.
-    images = pictures((1, 32, 32, 1))
+    images = make_images((1, 32, 32, 1))
     approximation, (horizontal, vertical, diagonal) = pywt.dwt2(
         images[0, ..., 0].astype("float64"), "bior2.2", mode="reflect"
     )
@@ -127,7 +127,7 @@ def test_constants_and_ramps_have_no_detail():
 
 
 def test_white_noise_keeps_its_variance():
-    noise = pictures((4, 256, 256, 1))
+    noise = make_images((4, 256, 256, 1))
     bands = to_numpy(ksd.ops.dwt2(noise))
     # 65,536 coefficients a band, correlated with their neighbours.
     np.testing.assert_allclose(bands.std((0, 1, 2)), 1.0, atol=0.015)

@@ -82,8 +82,8 @@ def test_muon_trains_a_uvit(model):
     optimizer = make_optimizer("muon", 0.01, gradient_accumulation_steps=2)
     model.compile(optimizer, ema_decay=0.5)
     rng = np.random.default_rng(0)
-    picture = rng.integers(0, 256, (1, 4, 4, 1), "uint8")
-    data = {"images": np.repeat(picture, 32, 0), "labels": np.zeros(32, int)}
+    image = rng.integers(0, 256, (1, 4, 4, 1), "uint8")
+    data = {"images": np.repeat(image, 32, 0), "labels": np.zeros(32, int)}
     before = model.evaluate(data, verbose=0)
     model.fit(data, batch_size=8, epochs=6, verbose=0)
     assert model.evaluate(data, verbose=0) < 0.9 * before

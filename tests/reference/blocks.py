@@ -1,7 +1,7 @@
 """The blocks of the appendix, written anew in NumPy float64.
 
 Weights are read by name from the Keras layers, so only the arithmetic is
-compared. Convolutions are sums over the nine shifted pictures.
+compared. Convolutions are sums over the nine shifted images.
 """
 
 import numpy as np
@@ -89,7 +89,7 @@ def cross_attention(x, context, mask, num_heads, w, prefix=""):
     context = rms_norm(context, w[f"{prefix}norm_context/scale"])
     kv = dense(context, w, f"{prefix}key_value")
     out = np.zeros_like(q)
-    # One picture and one head at a time, over its real tokens alone.
+    # One image and one head at a time, over its real tokens alone.
     for i in range(batch):
         tokens = mask[i] != 0
         for head in range(num_heads):

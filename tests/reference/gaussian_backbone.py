@@ -1,4 +1,4 @@
-"""A network that denoises pictures of correlated normal pixels exactly."""
+"""A network that denoises images of correlated normal pixels exactly."""
 
 import keras
 import keras_hub

@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 
 
-def resize(pictures, kind):
-    x = torch.tensor(np.asarray(pictures, "float32")).permute(0, 3, 1, 2)
+def resize(images, kind):
+    x = torch.tensor(np.asarray(images, "float32")).permute(0, 3, 1, 2)
     if kind == "pytorch":
         x = F.interpolate(x / 255, (299, 299), mode="bilinear")
         return 2 * x - 1
@@ -27,7 +27,7 @@ def resize(pictures, kind):
 
 
 @torch.no_grad()
-def features(pictures, weights, kind):
+def features(images, weights, kind):
     def c(name, x, stride=1, valid=False):
         kernel = torch.tensor(weights[name + "/kernel"]).permute(3, 2, 0, 1)
         bias = torch.tensor(weights[name + "/bias"])
@@ -37,7 +37,7 @@ def features(pictures, weights, kind):
     def mean(x):
         return F.avg_pool2d(x, 3, 1, 1, count_include_pad=False)
 
-    x = c("conv", resize(pictures, kind), 2, True)
+    x = c("conv", resize(images, kind), 2, True)
     x = c("conv_2", c("conv_1", x, 1, True))
     x = c("conv_4", c("conv_3", F.max_pool2d(x, 3, 2)), 1, True)
     x = F.max_pool2d(x, 3, 2)

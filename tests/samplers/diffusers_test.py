@@ -31,7 +31,7 @@ def denoise(z, log_snr):
 def fresh_noise(i):
     key = ops.convert_to_tensor(ksd.ops.random.seed_to_key(SEED))
     indices = ops.arange(SHAPE[0], dtype="int32")
-    keys = ksd.ops.random.picture_keys(key, indices)
+    keys = ksd.ops.random.image_keys(key, indices)
     return ksd.ops.random.normal(keys, i + 1, SHAPE[1:])
 
 

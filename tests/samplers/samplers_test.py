@@ -216,7 +216,7 @@ def test_ddim_with_eta_one_is_ddpm_with_the_smaller_variance():
 @pytest.mark.parametrize(
     "sampler", [samplers.DDPMSampler(), samplers.HeunSampler(8.0)], ids=str
 )
-def test_a_picture_does_not_depend_on_its_batch(sampler):
+def test_a_image_does_not_depend_on_its_batch(sampler):
     oracle = gaussian_oracle.GaussianOracle([-0.5, 0.5], [0.1, 0.1], [0.5, 0.5])
     noise = np.random.default_rng(0).normal(size=(4, 8, 8, 1))
     grid = samplers.log_snr_grid(SCHEDULE, 16)

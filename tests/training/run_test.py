@@ -26,7 +26,7 @@ on_torch = pytest.mark.skipif(
     keras.config.backend() != "torch", reason="runs on torch"
 )
 # Columns of the history that are measured with a clock.
-CLOCKED = ("seconds", "pictures_per_second", "waiting")
+CLOCKED = ("seconds", "images_per_second", "waiting")
 BACKBONES = {
     "uvit": (ksd.models.UViTBackbone, {}),
     "unet": (ksd.models.UNetBackbone, {"attention_levels": (1,)}),
@@ -53,9 +53,9 @@ def write_preset(folder, kind, **recipe):
 
 
 @pytest.fixture(scope="module")
-def pictures(tmp_path_factory):
-    """Two classes, twelve pictures to train on and four held out."""
-    folder = tmp_path_factory.mktemp("pictures")
+def photos(tmp_path_factory):
+    """Two classes, twelve images to train on and four held out."""
+    folder = tmp_path_factory.mktemp("images")
     images, _ = ksd.data.load_digits(8)
     for index, image in enumerate(images[:16]):
         split = "train" if index < 12 else "test"
@@ -101,7 +101,7 @@ def history(run):
             {
                 k: v
                 for k, v in row.items()
-                if k not in ("seconds", "pictures_per_second", "waiting")
+                if k not in ("seconds", "images_per_second", "waiting")
             }
             for row in csv.DictReader(file)
         ]
@@ -116,20 +116,20 @@ def assert_equal_runs(first, second):
 
 
 @pytest.fixture(scope="module")
-def straight(preset, pictures, tmp_path_factory):
+def straight(preset, photos, tmp_path_factory):
     """A run that nothing interrupts."""
     folder = tmp_path_factory.mktemp("straight") / "run"
-    train_run(pictures, folder, preset)
+    train_run(photos, folder, preset)
     return folder
 
 
 def test_interrupted_and_resumed_is_as_straight(
-    preset, pictures, straight, tmp_path, terminate
+    preset, photos, straight, tmp_path, terminate
 ):
     run = tmp_path / "run"
     terminate(3)
     with pytest.raises(Interrupted) as interrupted:
-        train_run(pictures, run, preset)
+        train_run(photos, run, preset)
     assert interrupted.value.step == 3
     assert Checkpoints(run / "checkpoints").steps()[-1] == 3
     terminate(2)
@@ -141,32 +141,32 @@ def test_interrupted_and_resumed_is_as_straight(
 
 
 @pytest.mark.large
-def test_a_unet_too(pictures, tmp_path, terminate):
+def test_a_unet_too(photos, tmp_path, terminate):
     preset = write_preset(tmp_path / "preset", "unet")
-    train_run(pictures, tmp_path / "straight", preset)
+    train_run(photos, tmp_path / "straight", preset)
     terminate(3)
     with pytest.raises(Interrupted):
-        train_run(pictures, tmp_path / "cut", preset)
+        train_run(photos, tmp_path / "cut", preset)
     resume_run(tmp_path / "cut")
     assert_equal_runs(tmp_path / "straight", tmp_path / "cut")
 
 
 @on_torch
-def test_a_second_signal_and_ctrl_c(preset, tmp_path, terminate, pictures):
+def test_a_second_signal_and_ctrl_c(preset, tmp_path, terminate, photos):
     terminate(2, signal.SIGINT)
     before = signal.getsignal(signal.SIGINT)
     with pytest.raises(Interrupted) as interrupted:
-        train_run(pictures, tmp_path / "run", preset)
+        train_run(photos, tmp_path / "run", preset)
     assert interrupted.value.signal == signal.SIGINT
     assert signal.getsignal(signal.SIGINT) is before
 
 
 @on_torch
 def test_a_damaged_checkpoint_costs_only_the_steps_after_it(
-    preset, pictures, straight, tmp_path
+    preset, photos, straight, tmp_path
 ):
     run = tmp_path / "run"
-    train_run(pictures, run, preset, checkpoint_every=5, keep=2)
+    train_run(photos, run, preset, checkpoint_every=5, keep=2)
     checkpoints = Checkpoints(run / "checkpoints")
     assert checkpoints.steps() == [5, STEPS]
     (checkpoints.folder / f"{STEPS:08d}" / "arrays.npz").write_bytes(b"no")
@@ -176,17 +176,15 @@ def test_a_damaged_checkpoint_costs_only_the_steps_after_it(
 
 
 @on_torch
-def test_a_finished_run_can_be_made_longer(
-    preset, pictures, straight, tmp_path
-):
-    train_run(pictures, tmp_path / "run", preset, steps=5)
+def test_a_finished_run_can_be_made_longer(preset, photos, straight, tmp_path):
+    train_run(photos, tmp_path / "run", preset, steps=5)
     resume_run(tmp_path / "run", steps=STEPS)
     assert_equal_runs(straight, tmp_path / "run")
 
 
 @on_torch
 def test_a_full_disk_does_not_stop_the_training(
-    preset, tmp_path, monkeypatch, pictures
+    preset, tmp_path, monkeypatch, images
 ):
     calls = []
     save = Checkpoints.save
@@ -199,16 +197,16 @@ def test_a_full_disk_does_not_stop_the_training(
 
     monkeypatch.setattr(Checkpoints, "save", save_unless_full)
     with pytest.warns(UserWarning, match="step 3 .*No space left.*step 0"):
-        train_run(pictures, tmp_path / "a", preset, steps=4, checkpoint_every=3)
+        train_run(photos, tmp_path / "a", preset, steps=4, checkpoint_every=3)
     assert calls == [0, 3, 4]
     with pytest.raises(InputError, match="step 3 .*No space left.*step 0"):
-        train_run(pictures, tmp_path / "b", preset, steps=3)
+        train_run(photos, tmp_path / "b", preset, steps=3)
 
 
 def test_the_history_tells_of_speed_norms_and_levels(straight):
     rows = list(csv.DictReader((straight / "history.csv").read_text().split()))
     for row in rows:
-        assert float(row["pictures_per_second"]) > 0
+        assert float(row["images_per_second"]) > 0
         assert 0 <= float(row["waiting"]) <= 1
         assert float(row["gradient_norm"]) > 0
         assert float(row["parameter_norm"]) > 1
@@ -220,10 +218,10 @@ def test_the_history_tells_of_speed_norms_and_levels(straight):
         assert plot.width > 500
 
 
-def test_numbers_that_are_not_finite_stop_the_run(preset, pictures, tmp_path):
+def test_numbers_that_are_not_finite_stop_the_run(preset, photos, tmp_path):
     run = tmp_path / "run"
     with pytest.raises(InputError, match="not finite since step") as error:
-        train_run(pictures, run, preset, learning_rate=1e30, checkpoint_every=1)
+        train_run(photos, run, preset, learning_rate=1e30, checkpoint_every=1)
     report = json.loads((run / "failure" / "report.json").read_text())
     assert f"since step {report['step']}," in str(error.value)
     assert len(report["log_snr"]) == 2
@@ -254,10 +252,10 @@ def test_times_of_an_earlier_step_are_those_it_drew(preset):
 
 
 @on_torch
-def test_snapshots_make_other_averages(preset, pictures, tmp_path):
+def test_snapshots_make_other_averages(preset, photos, tmp_path):
     run = tmp_path / "run"
     trained = train_run(
-        pictures, run, preset, snapshots=STEPS, learning_rate=1e-2
+        photos, run, preset, snapshots=STEPS, learning_rate=1e-2
     )
     names = sorted(path.name for path in (run / "snapshots").iterdir())
     assert len(names) == 2 * STEPS and names[-1] == f"{STEPS:08d}-1.npz"
@@ -281,12 +279,12 @@ def test_snapshots_make_other_averages(preset, pictures, tmp_path):
 @on_torch
 @on_torch
 def test_a_quick_distance_is_in_the_history(
-    preset, pictures, tmp_path, shared_data, monkeypatch
+    preset, photos, tmp_path, shared_data, monkeypatch
 ):
     monkeypatch.setenv("KSD_CACHE", str(tmp_path / "cache"))
     weights = str(shared_data / "inception2015_fid_fp32.npz")
     train_run(
-        pictures,
+        photos,
         tmp_path / "run",
         preset,
         steps=2,
@@ -297,8 +295,8 @@ def test_a_quick_distance_is_in_the_history(
     assert float(first["quick_fid"]) > 1.0
 
 
-def test_pictures_that_changed_are_an_error(preset, tmp_path, pictures):
-    train_run(pictures, tmp_path / "run", preset, steps=1)
+def test_images_that_changed_are_an_error(preset, tmp_path, photos):
+    train_run(photos, tmp_path / "run", preset, steps=1)
     path = tmp_path / "run" / "config.json"
     content = json.loads(path.read_text())
     content["facts"]["fingerprint"] = "other"

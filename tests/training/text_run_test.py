@@ -1,4 +1,4 @@
-"""Folders of pictures with captions, from the command line to the sheet."""
+"""Folders of images with captions, from the command line to the sheet."""
 
 import json
 import shutil
@@ -61,7 +61,7 @@ def preset(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def captioned(tmp_path_factory):
-    """Eight pictures with two captions each, and two held out."""
+    """Eight images with two captions each, and two held out."""
     folder = tmp_path_factory.mktemp("captioned")
     rng = np.random.default_rng(0)
     for split, count in (("train", 8), ("test", 2)):
@@ -71,7 +71,7 @@ def captioned(tmp_path_factory):
             path.parent.mkdir(exist_ok=True)
             pixels = rng.integers(0, 256, (20, 8 + 4 * index, 3), "uint8")
             Image.fromarray(pixels).save(path)
-            texts = [f"a red picture {index}", "something else"]
+            texts = [f"a red image {index}", "something else"]
             rows.append({"file_name": path.name, "text": texts})
         lines = "".join(json.dumps(row) + "\n" for row in rows)
         (folder / split / "metadata.jsonl").write_text(lines)
@@ -102,16 +102,16 @@ def test_captioned_folder_trains_and_draws_prompts(
 ):
     straight = tmp_path / "straight"
     model = train_run(captioned, straight, preset)
-    assert "picture" in model.text_encoder.vocabulary
+    assert "image" in model.text_encoder.vocabulary
     sheet = tmp_path / "sheet.png"
     arguments = ["generate", "--model", str(straight), "--output", str(sheet)]
-    prompts = ["--prompt", "a red picture", "--prompt", "an unknown word"]
+    prompts = ["--prompt", "a red image", "--prompt", "an unknown word"]
     arguments = ["keras-simple-diffusion", *arguments, *prompts]
     monkeypatch.setattr(sys, "argv", arguments)
     with pytest.raises(SystemExit) as exit:
         cli.main()
     assert exit.value.code in (0, None)
-    assert "2 pictures are in" in capsys.readouterr().out
+    assert "2 images are in" in capsys.readouterr().out
     with Image.open(sheet) as image:
         assert image.width > 128
 
@@ -122,7 +122,7 @@ def test_a_run_starts_from_network_and_words_of_another(
 ):
     first, second = tmp_path / "first", tmp_path / "second"
     trained = train_run(captioned, first, preset)
-    text = json.dumps({"file_name": "0.png", "text": "a green picture"})
+    text = json.dumps({"file_name": "0.png", "text": "a green image"})
     folder = tmp_path / "data" / "train"
     folder.mkdir(parents=True)
     shutil.copy(captioned / "train" / "0.png", folder)
@@ -136,8 +136,8 @@ def test_a_run_starts_from_network_and_words_of_another(
             learning_rate=1e-9,
         )
     with trained.averaged_weights():
-        expected = trained.generate(["a picture"], seed=0)
-    found = model.generate(["a picture"], seed=0)
+        expected = trained.generate(["an image"], seed=0)
+    found = model.generate(["an image"], seed=0)
     difference = np.abs(expected.astype(int) - found.astype(int))
     assert difference.max() <= 1
 
@@ -162,14 +162,14 @@ def test_batches_hold_captions_that_are_a_function_of_the_step(captioned):
 
 
 @ON_TORCH
-def test_portrait_pictures_are_turned_and_told(captioned, tmp_path):
+def test_portrait_images_are_turned_and_told(captioned, tmp_path):
     # The shape of 384 x 640, 32 times smaller.
     preset = write_preset(
         tmp_path / "preset", image_shape=(12, 20, 3), portrait_flag=True
     )
     model = train_run(captioned, tmp_path / "run", preset, steps=2)
-    pictures = model.generate(["a red picture"], portrait=True, seed=0)
-    assert pictures.shape == (1, 20, 12, 3)
+    images = model.generate(["a red image"], portrait=True, seed=0)
+    assert images.shape == (1, 20, 12, 3)
     assert (tmp_path / "run" / "samples.png").exists()
 
 

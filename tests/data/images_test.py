@@ -7,18 +7,18 @@ import keras_simple_diffusion as ksd
 
 
 def test_folder_with_splits_and_classes(folder):
-    pictures = ksd.data.load_pictures(folder, 8)
-    assert pictures.images.shape == (6, 8, 8, 3)
-    assert pictures.class_names == ["cat", "dog"]
-    np.testing.assert_array_equal(pictures.labels, [0, 0, 0, 1, 1, 1])
-    assert len(ksd.data.load_pictures(folder, 8, "test").images) == 2
-    one_class = ksd.data.load_pictures(
+    images = ksd.data.load_images(folder, 8)
+    assert images.images.shape == (6, 8, 8, 3)
+    assert images.class_names == ["cat", "dog"]
+    np.testing.assert_array_equal(images.labels, [0, 0, 0, 1, 1, 1])
+    assert len(ksd.data.load_images(folder, 8, "test").images) == 2
+    one_class = ksd.data.load_images(
         folder / "train" / "dog", (4, 6), num_channels=1
     )
     assert one_class.images.shape == (3, 4, 6, 1)
     assert one_class.labels is None and one_class.class_names is None
     with pytest.raises(ValueError, match="no split 'val'. It has: test, train"):
-        ksd.data.load_pictures(folder, 8, "val")
+        ksd.data.load_images(folder, 8, "val")
 
 
 def test_zip_is_read_like_a_folder(folder, tmp_path):
@@ -26,62 +26,58 @@ def test_zip_is_read_like_a_folder(folder, tmp_path):
     with zipfile.ZipFile(path, "w") as file:
         for each in folder.rglob("*.*"):
             file.write(each, each.relative_to(folder))
-    a, b = ksd.data.load_pictures(path, 8), ksd.data.load_pictures(folder, 8)
+    a, b = ksd.data.load_images(path, 8), ksd.data.load_images(folder, 8)
     np.testing.assert_array_equal(a.images, b.images)
     assert a.class_names == b.class_names
 
 
 def test_real_zip(shared_data):
-    pictures = ksd.data.load_pictures(
-        shared_data / "imagenette_64.zip", 16, "val"
-    )
-    assert pictures.images.shape == (3925, 16, 16, 3)
-    assert len(pictures.class_names) == 10
+    images = ksd.data.load_images(shared_data / "imagenette_64.zip", 16, "val")
+    assert images.images.shape == (3925, 16, 16, 3)
+    assert len(images.class_names) == 10
 
 
-def test_unreadable_pictures_are_named(folder, encode, picture):
+def test_unreadable_images_are_named(folder, encode, image):
     broken = folder / "train" / "cat" / "broken.jpg"
-    broken.write_bytes(b"no picture")
+    broken.write_bytes(b"no image")
     cut = folder / "train" / "cat" / "cut.png"
-    cut.write_bytes(encode(picture(9))[:200])
+    cut.write_bytes(encode(image(9))[:200])
     with pytest.warns(UserWarning, match="2 of 8 .*broken.jpg, train/cat/cut"):
-        pictures = ksd.data.load_pictures(folder, 8)
-    assert len(pictures.images) == 6
+        images = ksd.data.load_images(folder, 8)
+    assert len(images.images) == 6
     for path in (folder / "train").rglob("*.png"):
         path.write_bytes(b"")
-    with pytest.raises(ValueError, match="None of the 8 pictures"):
-        ksd.data.load_pictures(folder, 8)
+    with pytest.raises(ValueError, match="None of the 8 images"):
+        ksd.data.load_images(folder, 8)
 
 
-def test_bad_folders(tmp_path, folder, encode, picture):
+def test_bad_folders(tmp_path, folder, encode, image):
     with pytest.raises(ValueError, match="no folder or zip file"):
-        ksd.data.load_pictures(tmp_path / "nowhere", 8)
+        ksd.data.load_images(tmp_path / "nowhere", 8)
     (tmp_path / "empty").mkdir()
-    with pytest.raises(ValueError, match="holds no pictures"):
-        ksd.data.load_pictures(tmp_path / "empty", 8)
+    with pytest.raises(ValueError, match="holds no images"):
+        ksd.data.load_images(tmp_path / "empty", 8)
     for arguments in (("image_size", 0), ("num_channels", 4)):
         options = {"image_size": 8, **dict([arguments])}
         with pytest.raises(ValueError, match="=".join(map(str, arguments))):
-            ksd.data.load_pictures(folder, **options)
+            ksd.data.load_images(folder, **options)
     (tmp_path / "wrong.zip").write_text("text")
     with pytest.raises(ValueError, match="not a readable zip"):
-        ksd.data.load_pictures(tmp_path / "wrong.zip", 8)
-    (folder / "train" / "stray.png").write_bytes(encode(picture(0)))
+        ksd.data.load_images(tmp_path / "wrong.zip", 8)
+    (folder / "train" / "stray.png").write_bytes(encode(image(0)))
     with pytest.raises(ValueError, match="both inside and outside"):
-        ksd.data.load_pictures(folder, 8)
+        ksd.data.load_images(folder, 8)
 
 
-def test_the_outermost_folder_is_the_class(tmp_path, write_pictures):
-    write_pictures(tmp_path, "dog/2020/1.png", "cat/2020/1.png", "cat/2.png")
-    pictures = ksd.data.load_pictures(tmp_path, 8)
-    assert pictures.class_names == ["cat", "dog"]
-    np.testing.assert_array_equal(pictures.labels, [0, 0, 1])
+def test_the_outermost_folder_is_the_class(tmp_path, write_images):
+    write_images(tmp_path, "dog/2020/1.png", "cat/2020/1.png", "cat/2.png")
+    images = ksd.data.load_images(tmp_path, 8)
+    assert images.class_names == ["cat", "dog"]
+    np.testing.assert_array_equal(images.labels, [0, 0, 1])
 
 
-def test_a_folder_around_everything_counts_for_nothing(
-    tmp_path, write_pictures
-):
-    write_pictures(
+def test_a_folder_around_everything_counts_for_nothing(tmp_path, write_images):
+    write_images(
         tmp_path,
         "pets/train/cat/1.png",
         "pets/train/dog/1.png",
@@ -92,12 +88,12 @@ def test_a_folder_around_everything_counts_for_nothing(
     with zipfile.ZipFile(path, "w") as file:
         for each in (tmp_path / "pets").rglob("*.png"):
             file.write(each, each.relative_to(tmp_path))
-    assert len(ksd.data.load_pictures(path, 8).images) == 2
-    assert ksd.data.load_pictures(tmp_path / "flat", 8).class_names is None
+    assert len(ksd.data.load_images(path, 8).images) == 2
+    assert ksd.data.load_images(tmp_path / "flat", 8).class_names is None
 
 
-def test_a_class_has_the_same_number_in_every_split(tmp_path, write_pictures):
-    write_pictures(
+def test_a_class_has_the_same_number_in_every_split(tmp_path, write_images):
+    write_images(
         tmp_path,
         "training/ant/1.png",
         "training/cat/1.png",
@@ -105,15 +101,15 @@ def test_a_class_has_the_same_number_in_every_split(tmp_path, write_pictures):
         "val/cat/2.png",
         "val/dog/2.png",
     )
-    train = ksd.data.load_pictures(tmp_path, 8)
-    test = ksd.data.load_pictures(tmp_path, 8, "test")
+    train = ksd.data.load_images(tmp_path, 8)
+    test = ksd.data.load_images(tmp_path, 8, "test")
     assert train.class_names == test.class_names == ["ant", "cat", "dog"]
     np.testing.assert_array_equal(test.labels, [1, 2])
 
 
-def test_damaged_file_in_a_zip_is_skipped(tmp_path, encode, picture):
-    path = tmp_path / "pictures.zip"
-    contents = [encode(picture(i)) for i in range(3)]
+def test_damaged_file_in_a_zip_is_skipped(tmp_path, encode, image):
+    path = tmp_path / "images.zip"
+    contents = [encode(image(i)) for i in range(3)]
     with zipfile.ZipFile(path, "w") as file:
         for i, content in enumerate(contents):
             file.writestr(f"{i}.png", content)
@@ -121,5 +117,5 @@ def test_damaged_file_in_a_zip_is_skipped(tmp_path, encode, picture):
     start = whole.index(contents[1]) + 100
     path.write_bytes(whole[:start] + b"damage" + whole[start + 6 :])
     with pytest.warns(UserWarning, match="1 of 3 .* skipped: 1.png"):
-        pictures = ksd.data.load_pictures(path, 8)
-    assert len(pictures.images) == 2
+        images = ksd.data.load_images(path, 8)
+    assert len(images.images) == 2

@@ -1,13 +1,13 @@
-"""One sheet that shows every kind of editing, on pictures held out of training.
+"""One sheet that shows every kind of editing, on images held out of training.
 
-    python benchmarks/editing_pictures.py --model runs/demo --data digits
-    python benchmarks/hold_out.py --pictures noto_emoji_128.zip --output emoji
+    python benchmarks/editing_images.py --model runs/demo --data digits
+    python benchmarks/hold_out.py --images noto_emoji_128.zip --output emoji
     keras-simple-diffusion train --data emoji --image-size 32 \
         --batch-size 32 --learning-rate 0.0005 --minutes 55 --output runs/emoji
-    python benchmarks/editing_pictures.py --model runs/emoji --data emoji \
-        --pictures 50,146 --steps 64 --output docs/editing_emoji.png
+    python benchmarks/editing_images.py --model runs/emoji --data emoji \
+        --images 50,146 --steps 64 --output docs/editing_emoji.png
 
-With classes, the first picture is made one of the second's class.
+With classes, the first image is made one of the second's class.
 """
 
 import argparse
@@ -20,12 +20,12 @@ from keras_simple_diffusion.utils.sheets import draw_sheet
 COLUMNS = 9
 
 
-def repeated(picture, count):
-    return picture[None].repeat(count, axis=0)
+def repeated(image, count):
+    return image[None].repeat(count, axis=0)
 
 
 def draw_rows(model, first, second, labels, steps):
-    """Four rows of pictures: edit, inpaint, upscale, interpolate."""
+    """Four rows of images: edit, inpaint, upscale, interpolate."""
     height, width, _ = first.shape
     common = {"num_steps": steps, "seed": 0}
     strengths = np.linspace(0.3, 0.9, COLUMNS - 1)
@@ -71,14 +71,14 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--model", required=True)
     parser.add_argument("--data", default="digits")
-    parser.add_argument("--pictures", default="2,12", help="two numbers")
+    parser.add_argument("--images", default="2,12", help="two numbers")
     parser.add_argument("--output", default="docs/editing_digits.png")
     parser.add_argument("--steps", type=int, default=32)
     args = parser.parse_args()
     model = ksd.models.DiffusionModel.from_preset(args.model)
     *size, channels = model.backbone.image_shape
     source = ksd.data.open_data(args.data, tuple(size), "test", channels)
-    first, second = (source[int(i)] for i in args.pictures.split(","))
+    first, second = (source[int(i)] for i in args.images.split(","))
     labels = None
     if model.backbone.num_classes is not None:
         labels = [int(first["labels"]), int(second["labels"])]
