@@ -31,10 +31,12 @@ def edit(
 ):
     """Make variations of an image; the sheet begins with the image."""
     check_backend()
+    from keras_simple_diffusion.generation.arguments import choose_labels
+
     shared.check_sheet(output)
     task = shared.load_model(model)
     start = shared.read_image(image, task)
-    num_images, chosen = shared.choose_labels(task, labels, num_images)
+    num_images, chosen = choose_labels(task, labels, num_images)
     images = task.edit(
         _repeat(start, num_images),
         chosen,
@@ -63,11 +65,13 @@ def inpaint(
 ):
     """Draw a part of an image anew; the sheet begins with the hole."""
     check_backend()
+    from keras_simple_diffusion.generation.arguments import choose_labels
+
     shared.check_sheet(output)
     task = shared.load_model(model)
     start = shared.read_image(image, task)
     is_drawn = shared.read_image(mask, task).mean(-1) > 127
-    num_images, chosen = shared.choose_labels(task, labels, num_images)
+    num_images, chosen = choose_labels(task, labels, num_images)
     images = task.inpaint(
         _repeat(start, num_images),
         is_drawn,
@@ -99,6 +103,8 @@ def upscale(
 ):
     """Draw large images of a small one; the sheet begins with that."""
     check_backend()
+    from keras_simple_diffusion.generation.arguments import choose_labels
+
     shared.check_sheet(output)
     task = shared.load_model(model)
     height, width, _ = task.backbone.image_shape
@@ -108,7 +114,7 @@ def upscale(
             f"{width}. Received: {factor}"
         )
     small = shared.read_image(image, task, smaller=factor)
-    num_images, chosen = shared.choose_labels(task, labels, num_images)
+    num_images, chosen = choose_labels(task, labels, num_images)
     images = task.upscale(
         _repeat(small, num_images),
         chosen,
@@ -133,6 +139,8 @@ def interpolate(
 ):
     """Draw the images on the way from one to another."""
     check_backend()
+    from keras_simple_diffusion.generation.arguments import choose_labels
+
     shared.check_sheet(output)
     task = shared.load_model(model)
     ends = [
@@ -141,7 +149,7 @@ def interpolate(
     ]
     if labels is None and task.backbone.num_classes is not None:
         labels = str(task.backbone.num_classes)  # The null label.
-    num_images, chosen = shared.choose_labels(task, labels, num_images)
+    num_images, chosen = choose_labels(task, labels, num_images)
     images = task.interpolate(
         *ends,
         num_images,

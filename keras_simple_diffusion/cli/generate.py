@@ -59,6 +59,8 @@ def generate(
 ):
     """Generate images from a trained model, on one sheet or in a folder."""
     check_backend()
+    from keras_simple_diffusion.generation.arguments import choose_labels
+
     one_sheet = shared.is_sheet(output)
     if resume and one_sheet:
         raise InputError(
@@ -76,7 +78,7 @@ def generate(
     }
     if task.backbone.context_dim is None:
         _check_unused("takes no text", prompt, negative_prompt, portrait)
-        num_images, chosen = shared.choose_labels(task, labels, num_images)
+        num_images, chosen = choose_labels(task, labels, num_images)
     else:
         _check_unused("takes --prompt, not --labels", labels)
         num_images, chosen = _choose_prompts(prompt, num_images)

@@ -1,7 +1,6 @@
 """What the commands that draw images share: options, model, labels, sheet."""
 
 import pathlib
-import re
 from typing import Annotated
 from typing import Literal
 
@@ -82,38 +81,6 @@ def read_interval(text):
             f"{text}"
         )
     return low, high
-
-
-def choose_labels(task, labels, num_images=None):
-    """One label an image from a list in a string, repeated in turn.
-
-    Args:
-        task: a `DiffusionModel`.
-        labels: string or `None` for all classes.
-        num_images: int or `None` for one image a label, or 16.
-
-    Returns:
-        A tuple of the number of images and the labels or `None`.
-    """
-    num_classes = task.backbone.num_classes
-    chosen = None
-    if labels is not None:
-        chosen = [_find_label(task, text) for text in labels.split(",")]
-    elif num_classes is not None:
-        chosen = list(range(num_classes))
-    if num_images is None:
-        num_images = 16 if chosen is None else len(chosen)
-    if chosen is not None:
-        chosen = [chosen[i % len(chosen)] for i in range(num_images)]
-    return num_images, chosen
-
-
-def _find_label(task, text):
-    text = text.strip()
-    is_number = re.fullmatch("-?[0-9]+", text)
-    if text in (task.class_names or []) or not is_number:
-        return text
-    return int(text)
 
 
 def captions_of(task, labels):

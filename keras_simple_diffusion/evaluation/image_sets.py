@@ -15,6 +15,7 @@ from keras_simple_diffusion.backend import native
 from keras_simple_diffusion.cli import shared
 from keras_simple_diffusion.data.folders import list_images
 from keras_simple_diffusion.evaluation.shards import digest_of
+from keras_simple_diffusion.generation.arguments import choose_labels
 from keras_simple_diffusion.models.text_to_image import TextToImage
 from keras_simple_diffusion.training import RunSettings
 from keras_simple_diffusion.utils.errors import InputError
@@ -119,7 +120,7 @@ def drawn_entries(task, settings, captions):
         n, span = len(captions), max(len(captions), count)
         captions = [captions[i * span // count % n] for i in range(count)]
     else:
-        count, labels = shared.choose_labels(task, None, count)
+        count, labels = choose_labels(task, None, count)
         captions = None
         if labels and task.class_names:
             captions = [_PROMPT.format(task.class_names[i]) for i in labels]

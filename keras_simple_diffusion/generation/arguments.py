@@ -1,5 +1,6 @@
 """What `generate` is asked for, and the errors when it cannot be."""
 
+import re
 import secrets
 
 import numpy as np
@@ -42,6 +43,38 @@ def find_labels(labels, num_classes, class_names):
     if numbers:
         check_labels(numbers, num_classes)
     return np.array(numbers, "int32")
+
+
+def choose_labels(task, labels, num_images=None):
+    """One label an image from a list in a string, repeated in turn.
+
+    Args:
+        task: a `DiffusionModel`.
+        labels: string or `None` for all classes.
+        num_images: int or `None` for one image a label, or 16.
+
+    Returns:
+        A tuple of the number of images and the labels or `None`.
+    """
+    num_classes = task.backbone.num_classes
+    chosen = None
+    if labels is not None:
+        chosen = [_find_label(task, text) for text in labels.split(",")]
+    elif num_classes is not None:
+        chosen = list(range(num_classes))
+    if num_images is None:
+        num_images = 16 if chosen is None else len(chosen)
+    if chosen is not None:
+        chosen = [chosen[i % len(chosen)] for i in range(num_images)]
+    return num_images, chosen
+
+
+def _find_label(task, text):
+    text = text.strip()
+    is_number = re.fullmatch("-?[0-9]+", text)
+    if text in (task.class_names or []) or not is_number:
+        return text
+    return int(text)
 
 
 def label_conditions(labels):
