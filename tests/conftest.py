@@ -18,6 +18,8 @@ os.environ.setdefault(
 import keras
 import pytest
 
+pytest.register_assert_rewrite("tests.helpers")
+
 if keras.config.backend() == "tensorflow":
     import tensorflow as tf
 
@@ -29,17 +31,25 @@ if keras.config.backend() == "tensorflow":
 
 def pytest_addoption(parser):
     parser.addoption(
-        "--run-large", action="store_true", help="run the slow tests as well"
+        "--run-large",
+        action="store_true",
+        help="run all tests on this backend, the slow ones as well",
     )
 
 
 def pytest_collection_modifyitems(config, items):
     if config.getoption("--run-large"):
         return
-    skip = pytest.mark.skip(reason="slow: needs --run-large")
     for item in items:
         if "large" in item.keywords:
-            item.add_marker(skip)
+            reason = "slow: needs --run-large"
+            item.add_marker(pytest.mark.skip(reason=reason))
+        any_backend = item.get_closest_marker("any_backend")
+        if any_backend:
+            chosen = any_backend.kwargs.get("on", "torch")
+            if chosen != keras.config.backend():
+                reason = f"runs on one backend, {chosen}, or with --run-large"
+                item.add_marker(pytest.mark.skip(reason=reason))
 
 
 def pytest_report_header():

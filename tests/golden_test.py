@@ -2,7 +2,7 @@
 
 `golden/images.npz` was written on JAX, by
 
-    KERAS_BACKEND=jax python tests/golden_test.py
+    KERAS_BACKEND=jax python -m tests.golden_test
 
 and every backend is compared with it. Weights and noise come from NumPy, since
 initialisers draw differently on each backend. Measured on 2 CPU cores, in
@@ -16,6 +16,7 @@ import pytest
 from keras import ops
 
 import keras_simple_diffusion as ksd
+from tests.helpers.models import randomize
 
 FILE = pathlib.Path(__file__).parent / "golden" / "images.npz"
 NETWORKS = {
@@ -33,15 +34,7 @@ SAMPLERS = {
 
 
 def make_backbone(name):
-    backbone = NETWORKS[name]()
-    rng = np.random.RandomState(0)
-    for weight in backbone.weights:
-        fan_in = max(1, int(np.prod(weight.shape[:-1])))
-        value = 0.7 * rng.normal(size=weight.shape) / np.sqrt(fan_in)
-        if weight.name in ("scale", "gamma"):
-            value = 1 + 0.1 * value
-        weight.assign(value.astype("float32"))
-    return backbone
+    return randomize(NETWORKS[name](), scale=0.7)
 
 
 def inputs():

@@ -1,6 +1,5 @@
 """The preset folders in the package are what the table in tools says."""
 
-import importlib.util
 import json
 import pathlib
 
@@ -10,11 +9,9 @@ import pytest
 import keras_simple_diffusion as ksd
 from keras_simple_diffusion.training.settings import Recipe
 from keras_simple_diffusion.utils import presets
+from tools import write_presets
 
 TOOL = pathlib.Path(__file__).parents[1] / "tools" / "write_presets.py"
-_SPEC = importlib.util.spec_from_file_location("write_presets", TOOL)
-write_presets = importlib.util.module_from_spec(_SPEC)
-_SPEC.loader.exec_module(write_presets)
 
 NAMES = sorted(write_presets.CONFIGURATIONS)
 EACH = pytest.mark.parametrize("name", NAMES)

@@ -1,6 +1,5 @@
 """Training and sampling on several devices give what one device gives."""
 
-import importlib.util
 import os
 import pathlib
 import socket
@@ -15,11 +14,9 @@ import keras_simple_diffusion as ksd
 from keras_simple_diffusion import distribution
 from keras_simple_diffusion.backend import native
 from keras_simple_diffusion.utils.errors import InputError
+from tests.distribution import train_program
 
 PROGRAM = pathlib.Path(__file__).with_name("train_program.py")
-_SPEC = importlib.util.spec_from_file_location("train_program", PROGRAM)
-train_program = importlib.util.module_from_spec(_SPEC)
-_SPEC.loader.exec_module(train_program)
 
 BACKEND = keras.config.backend()
 ON_JAX = pytest.mark.skipif(BACKEND != "jax", reason="JAX only")

@@ -1,18 +1,10 @@
-import importlib.util
-import pathlib
-
 import keras
 import numpy as np
 import pytest
 from keras import ops
 
 import keras_simple_diffusion as ksd
-
-_SPEC = importlib.util.spec_from_file_location(
-    "blocks", pathlib.Path(__file__).parents[1] / "reference" / "blocks.py"
-)
-blocks = importlib.util.module_from_spec(_SPEC)
-_SPEC.loader.exec_module(blocks)
+from tests.reference import blocks
 
 layers = ksd.layers
 RNG = np.random.default_rng(0)

@@ -1,6 +1,3 @@
-import importlib.util
-import pathlib
-
 import keras
 import numpy as np
 import pytest
@@ -10,13 +7,7 @@ import keras_simple_diffusion as ksd
 from keras_simple_diffusion.metrics import inception_weights
 from keras_simple_diffusion.metrics.resizing import bilinear_matrix
 from keras_simple_diffusion.utils.errors import InputError
-
-_SPEC = importlib.util.spec_from_file_location(
-    "torch_inception",
-    pathlib.Path(__file__).parents[1] / "reference" / "torch_inception.py",
-)
-torch_inception = importlib.util.module_from_spec(_SPEC)
-_SPEC.loader.exec_module(torch_inception)
+from tests.reference import torch_inception
 
 WEIGHTS = "inception2015_fid_fp32.npz"
 

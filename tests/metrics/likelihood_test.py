@@ -1,19 +1,10 @@
-import importlib.util
-import pathlib
-
 import keras
 import numpy as np
 import pytest
 
 import keras_simple_diffusion as ksd
 from keras_simple_diffusion.utils.errors import InputError
-
-_SPEC = importlib.util.spec_from_file_location(
-    "gaussian_backbone",
-    pathlib.Path(__file__).parents[1] / "reference" / "gaussian_backbone.py",
-)
-gaussian_backbone = importlib.util.module_from_spec(_SPEC)
-_SPEC.loader.exec_module(gaussian_backbone)
+from tests.reference import gaussian_backbone
 
 SHAPE = (4, 6, 2)
 SIZE = 48

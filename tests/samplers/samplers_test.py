@@ -1,19 +1,10 @@
-import importlib.util
-import pathlib
-
 import keras
 import numpy as np
 import pytest
 from keras import ops
 
 import keras_simple_diffusion as ksd
-
-_SPEC = importlib.util.spec_from_file_location(
-    "gaussian_oracle",
-    pathlib.Path(__file__).parents[1] / "reference" / "gaussian_oracle.py",
-)
-gaussian_oracle = importlib.util.module_from_spec(_SPEC)
-_SPEC.loader.exec_module(gaussian_oracle)
+from tests.reference import gaussian_oracle
 
 samplers = ksd.samplers
 SCHEDULE = ksd.schedules.CosineSchedule()
