@@ -1,11 +1,20 @@
-"""Pixel-space diffusion models for Keras 3: simple diffusion and SiD2."""
+"""Pixel-space diffusion models for Keras 3: simple diffusion and SiD2.
+
+- `models`: models that train and generate, and their networks.
+- `training`: training runs that can be interrupted and resumed.
+- `data`: images from folders, zip files, TensorFlow Datasets and arrays.
+- `samplers`, `schedules`, `losses`, `ops`: the diffusion process.
+- `metrics`, `evaluation`: how good the generated images are.
+- `layers`, `optimizers`, `text`, `distribution`: the parts of all this.
+
+A namespace is imported when it is first used, so that
+`import keras_simple_diffusion` is quick.
+"""
 
 import importlib
-import multiprocessing
-import pathlib
-import sys
 
-from keras_simple_diffusion.backend.choice import check_backend
+from keras_simple_diffusion.utils.errors import InputError
+from keras_simple_diffusion.utils.registration import register_with_keras
 from keras_simple_diffusion.version import __version__
 
 _NAMESPACES = (
@@ -21,32 +30,23 @@ _NAMESPACES = (
     "samplers",
     "schedules",
     "text",
+    "training",
 )
 
-__all__ = ["__version__", *_NAMESPACES]
+__all__ = ["InputError", "__version__", *_NAMESPACES]
 
 
-def _is_command_line():
-    """Whether this process is our own command, whose help needs no Keras."""
-    if pathlib.PurePath(sys.argv[0]).stem == "keras-simple-diffusion":
-        return True
-    return sys.argv[0] == "-m" and __name__ in sys.orig_argv
-
-
-def _is_data_worker():
-    """Whether this process is one of Grain's, which only reads images."""
-    return multiprocessing.current_process().name.startswith("grain-")
+def __dir__():
+    return __all__
 
 
 def __getattr__(name):
-    if name in _NAMESPACES:
-        return importlib.import_module(f"{__name__}.{name}")
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name not in _NAMESPACES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from keras_simple_diffusion.backend.choice import check_backend
 
-
-if not _is_command_line() and not _is_data_worker():
     check_backend()
-    # Importing the namespaces registers their classes with Keras, so that
-    # `keras_hub.models.Backbone.from_preset()` finds ours.
-    for _name in _NAMESPACES:
-        importlib.import_module(f"{__name__}.{_name}")
+    return importlib.import_module(f"{__name__}.{name}")
+
+
+register_with_keras()

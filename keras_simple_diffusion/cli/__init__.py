@@ -5,46 +5,55 @@ import warnings
 
 import typer
 
-from keras_simple_diffusion.cli.average import average
-from keras_simple_diffusion.cli.edit import edit
-from keras_simple_diffusion.cli.edit import inpaint
-from keras_simple_diffusion.cli.edit import interpolate
-from keras_simple_diffusion.cli.edit import upscale
-from keras_simple_diffusion.cli.embed import embed
-from keras_simple_diffusion.cli.evaluate import evaluate
-from keras_simple_diffusion.cli.generate import generate
-from keras_simple_diffusion.cli.inspect_data import inspect_data
-from keras_simple_diffusion.cli.presets import presets
-from keras_simple_diffusion.cli.train import train
+from keras_simple_diffusion.cli import average
+from keras_simple_diffusion.cli import edit
+from keras_simple_diffusion.cli import embed
+from keras_simple_diffusion.cli import evaluate
+from keras_simple_diffusion.cli import generate
+from keras_simple_diffusion.cli import inspect_data
+from keras_simple_diffusion.cli import presets
+from keras_simple_diffusion.cli import train
 from keras_simple_diffusion.utils.errors import InputError
 
-app = typer.Typer(
-    help="Train image diffusion models in pixels, and generate from them.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
+__all__ = ["main"]
+
+# In the order of the help.
+_COMMANDS = (
+    train.train,
+    embed.embed,
+    average.average,
+    generate.generate,
+    edit.edit,
+    edit.inpaint,
+    edit.upscale,
+    edit.interpolate,
+    evaluate.evaluate,
+    inspect_data.inspect_data,
+    presets.presets,
 )
-app.command()(train)
-app.command()(embed)
-app.command()(average)
-app.command()(generate)
-app.command()(edit)
-app.command()(inpaint)
-app.command()(upscale)
-app.command()(interpolate)
-app.command()(evaluate)
-app.command()(inspect_data)
-app.command()(presets)
 
 
-def _one_line(message, *args, **kwargs):
-    return f"Warning: {message}\n"
+def __dir__():
+    return __all__
 
 
 def main():
+    """Run the command line; a user's mistake becomes one line and status 2."""
     warnings.formatwarning = _one_line
+    app = typer.Typer(
+        help="Train image diffusion models in pixels, and generate from them.",
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+    )
+    for command in _COMMANDS:
+        app.command()(command)
     try:
         app()
     except InputError as error:
         print(f"Error: {error}", file=sys.stderr)
         sys.exit(2)
+
+
+def _one_line(message, *args, **kwargs):
+    return f"Warning: {message}\n"

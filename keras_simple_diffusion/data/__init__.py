@@ -1,12 +1,43 @@
-from keras_simple_diffusion.data.embedding_cache import (
-    EmbeddingCache as EmbeddingCache,
-)
-from keras_simple_diffusion.data.loading import Images as Images
-from keras_simple_diffusion.data.loading import load_digits as load_digits
-from keras_simple_diffusion.data.loading import load_images as load_images
-from keras_simple_diffusion.data.loading import open_data as open_data
-from keras_simple_diffusion.data.pipeline import (
-    training_batches as training_batches,
-)
-from keras_simple_diffusion.data.sources import ArraySource as ArraySource
-from keras_simple_diffusion.data.sources import EmbeddedSource as EmbeddedSource
+"""Images to train on: folders, zip files, TensorFlow Datasets, arrays.
+
+`open_data` opens any of them as an `ImageSource`, and `training_batches` makes
+shuffled batches for `fit` of it. `load_images` and `load_digits` read a whole
+data set into arrays. An `EmbeddingCache` stores text embeddings beside the
+images.
+"""
+
+from keras_simple_diffusion.data.decoding import Decoder
+from keras_simple_diffusion.data.embedding_cache import EmbeddingCache
+from keras_simple_diffusion.data.encoded_source import FileSource
+from keras_simple_diffusion.data.folders import MissingSplitError
+from keras_simple_diffusion.data.loading import Images
+from keras_simple_diffusion.data.loading import load_digits
+from keras_simple_diffusion.data.loading import load_images
+from keras_simple_diffusion.data.loading import open_data
+from keras_simple_diffusion.data.pipeline import Batches
+from keras_simple_diffusion.data.pipeline import training_batches
+from keras_simple_diffusion.data.sources import ArraySource
+from keras_simple_diffusion.data.sources import EmbeddedSource
+from keras_simple_diffusion.data.sources import ImageSource
+from keras_simple_diffusion.data.tfds_source import TFDSSource
+
+__all__ = [
+    "ArraySource",
+    "Batches",
+    "Decoder",
+    "EmbeddedSource",
+    "EmbeddingCache",
+    "FileSource",
+    "ImageSource",
+    "Images",
+    "MissingSplitError",
+    "TFDSSource",
+    "load_digits",
+    "load_images",
+    "open_data",
+    "training_batches",
+]
+
+
+def __dir__():
+    return __all__

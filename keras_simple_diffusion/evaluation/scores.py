@@ -7,11 +7,11 @@ from keras_simple_diffusion.metrics import CLIPFeatures
 from keras_simple_diffusion.metrics import DINOFeatures
 from keras_simple_diffusion.metrics import InceptionFeatures
 from keras_simple_diffusion.metrics.clip import clip_score
+from keras_simple_diffusion.metrics.discrepancy import kernel_distance
 from keras_simple_diffusion.metrics.frechet import FrechetReference
 from keras_simple_diffusion.metrics.frechet import bootstrap_frechet_distance
 from keras_simple_diffusion.metrics.frechet import extrapolated_frechet_distance
 from keras_simple_diffusion.metrics.inception import inception_score
-from keras_simple_diffusion.metrics.kernel_distance import kernel_distance
 from keras_simple_diffusion.metrics.manifolds import density_coverage
 from keras_simple_diffusion.metrics.manifolds import nearest_distances
 from keras_simple_diffusion.metrics.manifolds import precision_recall

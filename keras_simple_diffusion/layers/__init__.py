@@ -1,34 +1,37 @@
-from keras_simple_diffusion.layers.attention import (
-    CrossAttention as CrossAttention,
-)
-from keras_simple_diffusion.layers.attention import (
-    SelfAttention as SelfAttention,
-)
-from keras_simple_diffusion.layers.conditioning import (
-    Conditioning as Conditioning,
-)
-from keras_simple_diffusion.layers.conditioning import (
-    FeatureModulation as FeatureModulation,
-)
-from keras_simple_diffusion.layers.resampling import (
-    Downsample2D as Downsample2D,
-)
-from keras_simple_diffusion.layers.resampling import (
-    InverseWaveletTransform2D as InverseWaveletTransform2D,
-)
-from keras_simple_diffusion.layers.resampling import Upsample2D as Upsample2D
-from keras_simple_diffusion.layers.resampling import (
-    WaveletTransform2D as WaveletTransform2D,
-)
-from keras_simple_diffusion.layers.residual_block import (
-    ResidualBlock as ResidualBlock,
-)
-from keras_simple_diffusion.layers.seeded_dropout import (
-    SeededDropout as SeededDropout,
-)
-from keras_simple_diffusion.layers.transformer_block import (
-    PositionEmbedding2D as PositionEmbedding2D,
-)
-from keras_simple_diffusion.layers.transformer_block import (
-    TransformerBlock as TransformerBlock,
-)
+"""Layers of the networks; feature maps have the shape `(B, H, W, C)`.
+
+Blocks (`ResidualBlock`, `TransformerBlock`), attention, conditioning on noise
+level, class and text, and changes of resolution by convolutions or wavelets.
+"""
+
+from keras_simple_diffusion.layers.attention import CrossAttention
+from keras_simple_diffusion.layers.attention import SelfAttention
+from keras_simple_diffusion.layers.conditioning import Conditioning
+from keras_simple_diffusion.layers.conditioning import FeatureModulation
+from keras_simple_diffusion.layers.resampling import Downsample2D
+from keras_simple_diffusion.layers.resampling import InverseWaveletTransform2D
+from keras_simple_diffusion.layers.resampling import Upsample2D
+from keras_simple_diffusion.layers.resampling import WaveletTransform2D
+from keras_simple_diffusion.layers.residual_block import ResidualBlock
+from keras_simple_diffusion.layers.seeded_dropout import SeededDropout
+from keras_simple_diffusion.layers.transformer_block import PositionEmbedding2D
+from keras_simple_diffusion.layers.transformer_block import TransformerBlock
+
+__all__ = [
+    "Conditioning",
+    "CrossAttention",
+    "Downsample2D",
+    "FeatureModulation",
+    "InverseWaveletTransform2D",
+    "PositionEmbedding2D",
+    "ResidualBlock",
+    "SeededDropout",
+    "SelfAttention",
+    "TransformerBlock",
+    "Upsample2D",
+    "WaveletTransform2D",
+]
+
+
+def __dir__():
+    return __all__

@@ -1,45 +1,52 @@
-from keras_simple_diffusion.metrics.classifier import (
-    ClassifierOutputs as ClassifierOutputs,
-)
-from keras_simple_diffusion.metrics.clip import CLIPFeatures as CLIPFeatures
-from keras_simple_diffusion.metrics.clip import clip_score as clip_score
-from keras_simple_diffusion.metrics.dino import DINOFeatures as DINOFeatures
-from keras_simple_diffusion.metrics.frechet import (
-    FeatureStatistics as FeatureStatistics,
-)
-from keras_simple_diffusion.metrics.frechet import (
-    bootstrap_frechet_distance as bootstrap_frechet_distance,
-)
-from keras_simple_diffusion.metrics.frechet import (
-    extrapolated_frechet_distance as extrapolated_frechet_distance,
-)
-from keras_simple_diffusion.metrics.frechet import (
-    feature_statistics as feature_statistics,
-)
-from keras_simple_diffusion.metrics.frechet import (
-    frechet_distance as frechet_distance,
-)
-from keras_simple_diffusion.metrics.inception import (
-    InceptionFeatures as InceptionFeatures,
-)
-from keras_simple_diffusion.metrics.inception import (
-    inception_score as inception_score,
-)
-from keras_simple_diffusion.metrics.kernel_distance import (
-    kernel_distance as kernel_distance,
-)
-from keras_simple_diffusion.metrics.likelihood import (
-    LikelihoodBound as LikelihoodBound,
-)
-from keras_simple_diffusion.metrics.likelihood import (
-    bits_per_dimension as bits_per_dimension,
-)
-from keras_simple_diffusion.metrics.manifolds import (
-    density_coverage as density_coverage,
-)
-from keras_simple_diffusion.metrics.manifolds import (
-    nearest_distances as nearest_distances,
-)
-from keras_simple_diffusion.metrics.manifolds import (
-    precision_recall as precision_recall,
-)
+"""Metrics of generated images, and the networks that they need.
+
+Networks such as `InceptionFeatures` turn images into features. Distances
+(`frechet_distance`, `kernel_distance`, `precision_recall`) compare features of
+generated and real images. `bits_per_dimension` bounds a model's likelihood.
+"""
+
+from keras_simple_diffusion.metrics.classifier import ClassifierOutputs
+from keras_simple_diffusion.metrics.clip import CLIPFeatures
+from keras_simple_diffusion.metrics.clip import clip_score
+from keras_simple_diffusion.metrics.dino import DINOFeatures
+from keras_simple_diffusion.metrics.discrepancy import kernel_distance
+from keras_simple_diffusion.metrics.frechet import FeatureStatistics
+from keras_simple_diffusion.metrics.frechet import FrechetReference
+from keras_simple_diffusion.metrics.frechet import bootstrap_frechet_distance
+from keras_simple_diffusion.metrics.frechet import extrapolated_frechet_distance
+from keras_simple_diffusion.metrics.frechet import feature_statistics
+from keras_simple_diffusion.metrics.frechet import frechet_distance
+from keras_simple_diffusion.metrics.image_features import ImageFeatures
+from keras_simple_diffusion.metrics.inception import InceptionFeatures
+from keras_simple_diffusion.metrics.inception import inception_score
+from keras_simple_diffusion.metrics.likelihood import LikelihoodBound
+from keras_simple_diffusion.metrics.likelihood import bits_per_dimension
+from keras_simple_diffusion.metrics.manifolds import density_coverage
+from keras_simple_diffusion.metrics.manifolds import nearest_distances
+from keras_simple_diffusion.metrics.manifolds import precision_recall
+
+__all__ = [
+    "CLIPFeatures",
+    "ClassifierOutputs",
+    "DINOFeatures",
+    "FeatureStatistics",
+    "FrechetReference",
+    "ImageFeatures",
+    "InceptionFeatures",
+    "LikelihoodBound",
+    "bits_per_dimension",
+    "bootstrap_frechet_distance",
+    "clip_score",
+    "density_coverage",
+    "extrapolated_frechet_distance",
+    "feature_statistics",
+    "frechet_distance",
+    "inception_score",
+    "kernel_distance",
+    "nearest_distances",
+    "precision_recall",
+]
+
+
+def __dir__():
+    return __all__

@@ -1,28 +1,38 @@
-from keras_simple_diffusion.models.backbone import (
-    DiffusionBackbone as DiffusionBackbone,
-)
-from keras_simple_diffusion.models.diffusion_model import (
-    DiffusionModel as DiffusionModel,
-)
-from keras_simple_diffusion.models.loading import load_model as load_model
+"""Models that train and generate, and their networks.
+
+`DiffusionModel` is conditioned on classes or on nothing, `TextToImage` on
+texts. Their networks are `UNetBackbone`, `UViTBackbone` and
+`ResidualUViTBackbone`. `load_model` loads a model of any of these classes.
+"""
+
+from keras_simple_diffusion.models.backbone import DiffusionBackbone
+from keras_simple_diffusion.models.cost import count_macs
+from keras_simple_diffusion.models.diffusion_model import DiffusionModel
+from keras_simple_diffusion.models.loading import load_model
 from keras_simple_diffusion.models.residual_uvit_backbone import (
-    ResidualUViTBackbone as ResidualUViTBackbone,
+    ResidualUViTBackbone,
 )
-from keras_simple_diffusion.models.setting_warnings import (
-    UnusualSettingWarning as UnusualSettingWarning,
-)
-from keras_simple_diffusion.models.text_to_image import (
-    TextToImage as TextToImage,
-)
-from keras_simple_diffusion.models.transfer import (
-    transfer_weights as transfer_weights,
-)
-from keras_simple_diffusion.models.unet_backbone import (
-    UNetBackbone as UNetBackbone,
-)
-from keras_simple_diffusion.models.uvit_backbone import (
-    UViTBackbone as UViTBackbone,
-)
-from keras_simple_diffusion.utils.presets import (
-    builtin_presets as builtin_presets,
-)
+from keras_simple_diffusion.models.setting_warnings import UnusualSettingWarning
+from keras_simple_diffusion.models.text_to_image import TextToImage
+from keras_simple_diffusion.models.transfer import transfer_weights
+from keras_simple_diffusion.models.unet_backbone import UNetBackbone
+from keras_simple_diffusion.models.uvit_backbone import UViTBackbone
+from keras_simple_diffusion.utils.presets import builtin_presets
+
+__all__ = [
+    "DiffusionBackbone",
+    "DiffusionModel",
+    "ResidualUViTBackbone",
+    "TextToImage",
+    "UNetBackbone",
+    "UViTBackbone",
+    "UnusualSettingWarning",
+    "builtin_presets",
+    "count_macs",
+    "load_model",
+    "transfer_weights",
+]
+
+
+def __dir__():
+    return __all__

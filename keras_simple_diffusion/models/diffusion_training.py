@@ -17,8 +17,8 @@ from keras_simple_diffusion.ops.diffusion import stratify
 from keras_simple_diffusion.optimizers.averaged_optimizer import (
     AveragedOptimizer,
 )
-from keras_simple_diffusion.optimizers.make_optimizer import make_optimizer
-from keras_simple_diffusion.optimizers.make_optimizer import wrap_optimizer
+from keras_simple_diffusion.optimizers.construction import make_optimizer
+from keras_simple_diffusion.optimizers.construction import wrap_optimizer
 from keras_simple_diffusion.optimizers.wrapper import find_optimizer
 
 # The seed of the noise of `evaluate`, the same in every call.

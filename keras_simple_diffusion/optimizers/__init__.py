@@ -1,26 +1,43 @@
-from keras_simple_diffusion.optimizers import reconstruction as reconstruction
-from keras_simple_diffusion.optimizers.adam import Adam as Adam
-from keras_simple_diffusion.optimizers.adam import AdamW as AdamW
-from keras_simple_diffusion.optimizers.adam import Muon as Muon
+"""Optimizers, and wrappers that observe the steps of an optimizer.
+
+`make_optimizer` makes an `Adam`, `AdamW` or `Muon` with the paper's settings.
+`AveragedOptimizer` keeps moving averages of the weights, each weighted by an
+`AverageProfile`; `WatchedOptimizer` records norms of gradients and weights.
+`reconstruction` computes averages afterwards from stored ones.
+"""
+
+from keras_simple_diffusion.optimizers import reconstruction
+from keras_simple_diffusion.optimizers.adam import Adam
+from keras_simple_diffusion.optimizers.adam import AdamW
+from keras_simple_diffusion.optimizers.adam import Muon
 from keras_simple_diffusion.optimizers.averaged_optimizer import (
-    AveragedOptimizer as AveragedOptimizer,
+    AveragedOptimizer,
 )
-from keras_simple_diffusion.optimizers.make_optimizer import WarmUp as WarmUp
-from keras_simple_diffusion.optimizers.make_optimizer import (
-    make_optimizer as make_optimizer,
-)
-from keras_simple_diffusion.optimizers.profiles import (
-    AverageProfile as AverageProfile,
-)
-from keras_simple_diffusion.optimizers.profiles import (
-    ExponentialProfile as ExponentialProfile,
-)
-from keras_simple_diffusion.optimizers.profiles import (
-    PowerProfile as PowerProfile,
-)
-from keras_simple_diffusion.optimizers.watched_optimizer import (
-    WatchedOptimizer as WatchedOptimizer,
-)
-from keras_simple_diffusion.optimizers.wrapper import (
-    find_optimizer as find_optimizer,
-)
+from keras_simple_diffusion.optimizers.construction import WarmUp
+from keras_simple_diffusion.optimizers.construction import make_optimizer
+from keras_simple_diffusion.optimizers.profiles import AverageProfile
+from keras_simple_diffusion.optimizers.profiles import ExponentialProfile
+from keras_simple_diffusion.optimizers.profiles import PowerProfile
+from keras_simple_diffusion.optimizers.watched_optimizer import WatchedOptimizer
+from keras_simple_diffusion.optimizers.wrapper import OptimizerWrapper
+from keras_simple_diffusion.optimizers.wrapper import find_optimizer
+
+__all__ = [
+    "Adam",
+    "AdamW",
+    "AverageProfile",
+    "AveragedOptimizer",
+    "ExponentialProfile",
+    "Muon",
+    "OptimizerWrapper",
+    "PowerProfile",
+    "WarmUp",
+    "WatchedOptimizer",
+    "find_optimizer",
+    "make_optimizer",
+    "reconstruction",
+]
+
+
+def __dir__():
+    return __all__

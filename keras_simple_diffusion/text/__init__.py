@@ -1,10 +1,23 @@
+"""Text encoders, for models that generate images from texts.
+
+`TextTransformer` is trained together with the model, on a vocabulary from
+`learn_vocabulary`. `PretrainedTextEncoder` is a frozen encoder of keras_hub.
+"""
+
 from keras_simple_diffusion.text.pretrained_text_encoder import (
-    PretrainedTextEncoder as PretrainedTextEncoder,
+    PretrainedTextEncoder,
 )
-from keras_simple_diffusion.text.text_encoder import TextEncoder as TextEncoder
-from keras_simple_diffusion.text.text_transformer import (
-    TextTransformer as TextTransformer,
-)
-from keras_simple_diffusion.text.vocabulary import (
-    learn_vocabulary as learn_vocabulary,
-)
+from keras_simple_diffusion.text.text_encoder import TextEncoder
+from keras_simple_diffusion.text.text_transformer import TextTransformer
+from keras_simple_diffusion.text.vocabulary import learn_vocabulary
+
+__all__ = [
+    "PretrainedTextEncoder",
+    "TextEncoder",
+    "TextTransformer",
+    "learn_vocabulary",
+]
+
+
+def __dir__():
+    return __all__

@@ -1,6 +1,26 @@
-from keras_simple_diffusion.training.lifecycle import Interrupted as Interrupted
-from keras_simple_diffusion.training.run import resume_run as resume_run
-from keras_simple_diffusion.training.run import train_run as train_run
-from keras_simple_diffusion.training.settings import Recipe as Recipe
-from keras_simple_diffusion.training.settings import RunSettings as RunSettings
-from keras_simple_diffusion.training.snapshots import reconstruct as reconstruct
+"""Training runs: folders that hold settings, checkpoints and results.
+
+`train_run` starts a run and `resume_run` continues one; `Recipe` and
+`RunSettings` describe it. `reconstruct` computes averages of the weights from
+a run's snapshots.
+"""
+
+from keras_simple_diffusion.training.lifecycle import Interrupted
+from keras_simple_diffusion.training.run import resume_run
+from keras_simple_diffusion.training.run import train_run
+from keras_simple_diffusion.training.settings import Recipe
+from keras_simple_diffusion.training.settings import RunSettings
+from keras_simple_diffusion.training.snapshots import reconstruct
+
+__all__ = [
+    "Interrupted",
+    "Recipe",
+    "RunSettings",
+    "reconstruct",
+    "resume_run",
+    "train_run",
+]
+
+
+def __dir__():
+    return __all__

@@ -2,7 +2,7 @@ import dataclasses
 import json
 import pathlib
 
-from keras_simple_diffusion.optimizers.make_optimizer import make_optimizer
+from keras_simple_diffusion.optimizers.construction import make_optimizer
 from keras_simple_diffusion.utils.errors import InputError
 from keras_simple_diffusion.utils.files import whole_file
 

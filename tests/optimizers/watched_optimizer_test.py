@@ -4,7 +4,7 @@ import pytest
 from keras import ops
 
 import keras_simple_diffusion as ksd
-from keras_simple_diffusion.optimizers.make_optimizer import wrap_optimizer
+from keras_simple_diffusion.optimizers.construction import wrap_optimizer
 from keras_simple_diffusion.optimizers.wrapper import unwrap
 
 WatchedOptimizer = ksd.optimizers.WatchedOptimizer

@@ -1,0 +1,330 @@
+"""Private and undocumented names of other libraries, all that we rely on.
+
+Each may change without notice. `tests/backend/keras_internals_test.py` has a
+test for each, of the behaviour that is relied on, and `pyproject.toml` bounds
+the versions of Keras and keras_hub from above to those that pass.
+"""
+
+import importlib.util
+
+import keras
+
+# === Presets (keras_hub) ===
+# keras_hub is imported inside functions: it takes seconds.
+
+
+def get_preset_loader(preset):
+    """Open a preset, to load its task with `load_task`.
+
+    `keras_hub.models.Task.from_preset` finds no class for a task when several
+    share a class of backbone.
+
+    Args:
+        preset: string. A folder, or an `hf://` or `kaggle://` handle.
+
+    Returns:
+        keras_hub's loader, with `check_backbone_class` and `load_task`.
+    """
+    from keras_hub.src.utils import preset_utils
+
+    return preset_utils.get_preset_loader(preset)
+
+
+def load_task(loader, cls, load_weights=True, **kwargs):
+    """Load the task of a preset with all of its weights.
+
+    Args:
+        loader: result of `get_preset_loader`.
+        cls: class of the task.
+        load_weights: bool. Whether to load weights or start from random ones.
+        **kwargs: overrides of the preset's configuration.
+
+    Returns:
+        An instance of `cls`.
+    """
+    return loader.load_task(cls, load_weights, load_weights, **kwargs)
+
+
+def get_file(preset, name):
+    """Return the local path of a preset's file, downloading it from a handle.
+
+    Raises:
+        FileNotFoundError: if the preset has no such file.
+    """
+    from keras_hub.src.utils import preset_utils
+
+    return preset_utils.get_file(preset, name)
+
+
+def check_file_exists(preset, name):
+    """Tell if a preset, a folder or a handle, has a file."""
+    from keras_hub.src.utils import preset_utils
+
+    return preset_utils.check_file_exists(preset, name)
+
+
+def load_json(preset, name):
+    """Read a JSON file of a preset, a folder or a handle."""
+    from keras_hub.src.utils import preset_utils
+
+    return preset_utils.load_json(preset, name)
+
+
+def builtin_handle(preset):
+    """Return the handle, with its version, of a preset of keras_hub.
+
+    Returns:
+        A string such as `"kaggle://keras/t5/keras/t5_1.1_xxl/4"`, or `None`
+        if keras_hub has no preset of that name.
+    """
+    import keras_hub
+
+    known = keras_hub.models.Backbone.presets.get(preset)
+    return None if known is None else known["kaggle_handle"]
+
+
+# === DINOv2 (keras_hub) ===
+
+
+def dino_positions(backbone):
+    """Return the position embeddings of a `keras_hub.models.DINOV2Backbone`.
+
+    keras_hub resizes them with `keras.ops.image.resize`, whose result depends
+    on the backend; with these names DINOv2's own resizing takes its place.
+
+    Returns:
+        A tuple of the learned variable of shape `(1, 1 + n^2, C)`, the variable
+        of the resized ones, and a bool that says if resizing is antialiased.
+    """
+    embeddings = backbone.embeddings
+    return (
+        embeddings.position_embeddings,
+        embeddings.interpolated_position_embeddings,
+        backbone.antialias_in_interpolation,
+    )
+
+
+# === Functional models ===
+
+
+class OwnGraphRun:
+    """Mixin for functional models that run their layers themselves.
+
+    Keras has no public hook around the layers of a functional model.
+    """
+
+    def run_layers(self, inputs, operation_fn):
+        """Run the graph; subclasses may replace Keras's way of doing it.
+
+        Args:
+            inputs: the model's inputs, nested as it expects them.
+            operation_fn: function of a layer that returns what to call.
+
+        Returns:
+            The outputs, nested as the model returns them.
+        """
+        return super()._run_through_graph(inputs, operation_fn)
+
+    def _run_through_graph(
+        self, inputs, operation_fn=lambda op: op, call_fn=None
+    ):
+        if call_fn is None:
+            return self.run_layers(inputs, operation_fn)
+        return super()._run_through_graph(inputs, operation_fn, call_fn)
+
+
+def graph_nodes(model):
+    """List the calls of layers in a functional model, in order.
+
+    Returns:
+        A list of nodes with the attributes `operation`, `input_tensors`,
+        `outputs`, and `arguments.fill_in`, which replaces symbolic tensors by
+        the values of a dict from their `id`.
+    """
+    return [
+        node
+        for _, nodes in sorted(model._nodes_by_depth.items(), reverse=True)
+        for node in nodes
+        if node.operation and not node.is_input
+    ]
+
+
+def output_structure(model):
+    """Return the nested structure of a functional model's outputs."""
+    return model._outputs_struct
+
+
+# === Layers ===
+
+
+class QuantizableSubclass:
+    """Mixin for subclasses of Keras layers that compute the same as these.
+
+    Keras refuses to quantize subclasses, because they could compute something
+    else.
+    """
+
+    def quantize(self, mode=None, type_check=True, config=None):
+        super().quantize(mode, type_check=False, config=config)
+
+
+class FixedSeed(keras.random.SeedGenerator):
+    """A given seed in place of a generator, for one call of `keras.random`.
+
+    It has no state, so the base class is not initialized. On PyTorch Keras
+    would ignore the seed of a generator without `_initial_seed`.
+
+    Args:
+        seed: int tensor of shape `(2,)`.
+    """
+
+    def __init__(self, seed):
+        self.seed = seed
+        self._initial_seed = seed
+
+    def next(self, ordered=True):
+        return self.seed
+
+
+# === Variables ===
+
+
+def layout_of(variable):
+    """Return the layout that splits a variable over devices, or `None`."""
+    return getattr(variable, "_layout", None)
+
+
+def replace_value(variable, value):
+    """Replace the value of a variable; `assign` would split it over devices.
+
+    Args:
+        variable: a `keras.Variable`.
+        value: tensor or NumPy array of its shape.
+
+    Returns:
+        The previous value.
+    """
+    previous = variable._value
+    variable._value = value
+    return previous
+
+
+# === Optimizers ===
+
+
+def trained_variables(optimizer):
+    """List the variables that an optimizer was built for, in their order."""
+    return optimizer._trainable_variables
+
+
+def clip_gradients(optimizer, gradients):
+    """Clip gradients by the settings of an optimizer."""
+    return optimizer._clip_gradients(gradients)
+
+
+def adam_moments(optimizer, variables):
+    """Return the first and the second moments that Adam keeps of variables.
+
+    Args:
+        optimizer: a built `keras.optimizers.Adam`.
+        variables: list of variables that it trains.
+
+    Returns:
+        A tuple of two lists of `keras.Variable`s.
+    """
+    indices = [optimizer._get_variable_index(v) for v in variables]
+    return (
+        [optimizer._momentums[i] for i in indices],
+        [optimizer._velocities[i] for i in indices],
+    )
+
+
+class OwnUpdateStep:
+    """Mixin for optimizers that update all variables in one call.
+
+    Keras has no public hook between the clipping of gradients and the updates
+    of single variables.
+    """
+
+    def update_all(self, gradients, variables, learning_rate):
+        """Update the variables; subclasses may replace Keras's way.
+
+        Args:
+            gradients: list of tensors, clipped.
+            variables: list of `keras.Variable`s.
+            learning_rate: float scalar tensor.
+        """
+        super()._backend_update_step(gradients, variables, learning_rate)
+
+    def _backend_update_step(self, grads, trainable_variables, learning_rate):
+        self.update_all(grads, trainable_variables, learning_rate)
+
+
+# === PyTorch ===
+
+
+def torch_distributes():
+    """Tell if Keras has a `keras.distribution` for PyTorch, as 3.15 has not."""
+    name = "keras.src.backend.torch.distribution_lib"
+    return importlib.util.find_spec(name) is not None
+
+
+def torch_fused_adam(weights, gradients, moments, squares, rate, **options):
+    """Update weights by Adam in one kernel, without correction of the bias.
+
+    `torch.optim.Adam(fused=True)` would keep moments of its own.
+
+    Args:
+        weights: list of tensors.
+        gradients: list of tensors like `weights`.
+        moments: list of tensors, averages of the gradients.
+        squares: list of tensors, averages of the squared gradients.
+        rate: float32 scalar tensor.
+        **options: `beta1`, `beta2` and `eps`, floats.
+    """
+    import torch
+
+    # A huge step count disables PyTorch's own correction of the bias.
+    late = torch.full((), 1e9, device=rate.device)
+    torch._fused_adam_(
+        weights,
+        gradients,
+        moments,
+        squares,
+        [],
+        [late] * len(weights),
+        lr=rate,
+        weight_decay=0.0,
+        amsgrad=False,
+        maximize=False,
+        **options,
+    )
+
+
+# === Grain and TensorFlow Datasets ===
+
+
+def prepare_grain_workers():
+    """Let Grain start processes: it reads a flag of absl, which must be parsed.
+
+    Outside of `absl.app.run` nothing parses the flags.
+    """
+    from absl import flags
+
+    if not flags.FLAGS.is_parsed():
+        flags.FLAGS.mark_as_parsed()
+
+
+def is_killed_worker(error):
+    """Tell if an error of Grain says that one of its processes was killed.
+
+    It is a `RuntimeError` that only its text tells from others.
+    """
+    return str(error).startswith("Worker process was terminated")
+
+
+def dataset_not_found_error():
+    """Return the class of TensorFlow Datasets' error for an unknown name."""
+    import tensorflow_datasets as tfds
+
+    return tfds.core.registered.DatasetNotFoundError
