@@ -1,15 +1,11 @@
 """Many images, one file each, that an interruption does not lose."""
 
-import json
-import secrets
-
 from PIL import Image
 from rich import progress
 
-from keras_simple_diffusion.utils.errors import InputError
+from keras_simple_diffusion.utils.files import begin_or_resume
 from keras_simple_diffusion.utils.files import whole_file
-
-_SETTINGS = "settings.json"
+from keras_simple_diffusion.utils.files import write_settings
 
 
 def fill_folder(draw, folder, num_images, settings, batch_size, resume):
@@ -25,17 +21,8 @@ def fill_folder(draw, folder, num_images, settings, batch_size, resume):
         batch_size: int. Images drawn at once.
         resume: bool.
     """
-    if resume:
-        settings = _stored_settings(folder, settings)
-    elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise InputError(
-            f"'{folder}' holds something already. Choose another --output, or "
-            "pass --resume to go on filling it."
-        )
-    if settings["seed"] is None:
-        settings["seed"] = secrets.randbits(63)
-    with whole_file(folder / _SETTINGS) as draft:
-        draft.write_text(json.dumps(settings, indent=2) + "\n")
+    settings = begin_or_resume(folder, settings, resume)
+    write_settings(folder, settings)
     paths = [folder / f"{i:06d}.png" for i in range(num_images)]
     missing = [i for i, path in enumerate(paths) if not path.exists()]
     for start in progress.track(
@@ -48,22 +35,3 @@ def fill_folder(draw, folder, num_images, settings, batch_size, resume):
                 if image.shape[-1] == 1:
                     image = image[..., 0]
                 Image.fromarray(image).save(draft)
-
-
-def _stored_settings(folder, settings):
-    path = folder / _SETTINGS
-    if not path.exists():
-        raise InputError(
-            f"'{folder}' has no {_SETTINGS}: there is nothing to resume. "
-            "Leave --resume out."
-        )
-    stored = json.loads(path.read_text())
-    for key, value in settings.items():
-        if key == "seed" and value is None:
-            continue
-        if stored.get(key) != value:
-            raise InputError(
-                f"'{folder}' was begun with {key}={stored.get(key)}. "
-                f"Received: {key}={value}. Repeat its options to resume it."
-            )
-    return stored

@@ -6,7 +6,6 @@ import typer
 
 from keras_simple_diffusion.utils.errors import InputError
 
-_SPLITS = ("train", "test")
 _MAX_CLASSES = 20
 
 
@@ -27,8 +26,9 @@ def inspect_data(
     from keras_simple_diffusion.data.inspection import suggest_preset
     from keras_simple_diffusion.data.inspection import suggest_schedule
     from keras_simple_diffusion.data.inspection import suggest_size
+    from keras_simple_diffusion.data.loading import open_splits
 
-    sources = _open_splits(data)
+    sources = open_splits(data, 8)
     facts = {split: _examine(split, each) for split, each in sources.items()}
     everything = [each for split in facts.values() for each in split]
     readable = [each for each in everything if each.broken is None]
@@ -65,22 +65,6 @@ def inspect_data(
 
 def _use(split):
     return "train on" if split == "train" else "hold out"
-
-
-def _open_splits(data):
-    """A dict of the splits that there are and their sources."""
-    from keras_simple_diffusion.data.folders import MissingSplitError
-    from keras_simple_diffusion.data.loading import open_data
-
-    sources, error = {}, None
-    for split in _SPLITS:
-        try:
-            sources[split] = open_data(data, 8, split)
-        except MissingSplitError as missing:
-            error = error or missing
-    if not sources:
-        raise error
-    return sources
 
 
 def _examine(split, source):

@@ -9,6 +9,7 @@ from keras_simple_diffusion.data.decoding import Decoder
 from keras_simple_diffusion.data.decoding import check_format
 from keras_simple_diffusion.data.encoded_source import FileSource
 from keras_simple_diffusion.data.encoded_source import some_of
+from keras_simple_diffusion.data.folders import MissingSplitError
 from keras_simple_diffusion.data.folders import list_images
 from keras_simple_diffusion.data.sources import ArraySource
 from keras_simple_diffusion.data.tfds_source import TFDSSource
@@ -66,6 +67,32 @@ def open_data(
     if str(name).startswith("tfds:"):
         return TFDSSource(name.removeprefix("tfds:"), split, decoder, crop)
     return FileSource(list_images(name, split), decoder, crop)
+
+
+def open_splits(name, image_size, num_channels=3):
+    """Open the training and the held-out images, if there are both.
+
+    Args:
+        name: string, see `open_data`.
+        image_size: int, or `(height, width)`.
+        num_channels: int. Defaults to `3`.
+
+    Returns:
+        A dict from `"train"` and `"test"`, or the one that exists, to
+        `ImageSource`s.
+
+    Raises:
+        InputError: if there are no such data, or neither split.
+    """
+    sources, error = {}, None
+    for split in ("train", "test"):
+        try:
+            sources[split] = open_data(name, image_size, split, num_channels)
+        except MissingSplitError as missing:
+            error = error or missing
+    if not sources:
+        raise error
+    return sources
 
 
 Images = collections.namedtuple("Images", "images labels class_names")

@@ -3,8 +3,7 @@
 from rich import progress
 
 from keras_simple_diffusion.data.embedding_cache import EmbeddingCache
-from keras_simple_diffusion.data.folders import MissingSplitError
-from keras_simple_diffusion.data.loading import open_data
+from keras_simple_diffusion.data.loading import open_splits
 from keras_simple_diffusion.models.text_to_image import make_embedder
 from keras_simple_diffusion.text.pretrained_text_encoder import (
     PretrainedTextEncoder,
@@ -30,11 +29,7 @@ def embed_data(data, preset, output, batch_size=64):
         An `EmbeddingCache`.
     """
     captions = []
-    for split in ("train", "test"):
-        try:
-            source = open_data(data, 8, split)
-        except MissingSplitError:
-            continue
+    for source in open_splits(data, 8).values():
         captions += source.captions() or []
     encoder = setup.text_encoder(
         resolve_preset(preset, load_weights=False), captions or None
