@@ -36,8 +36,8 @@ def train(
     crop: Annotated[
         str | None,
         typer.Option(
-            help="centre or random: which part of an image of another shape. "
-            "(default: centre)"
+            help="center or random: part to keep of an image of another shape. "
+            "(default: center)"
         ),
     ] = None,
     steps: Annotated[

@@ -1,24 +1,25 @@
 """Images to train on: folders, zip files, TensorFlow Datasets, arrays.
 
-`open_data` opens any of them as an `ImageSource`, and `training_batches` makes
-shuffled batches for `fit` of it. `load_images` and `load_digits` read a whole
-data set into arrays. An `EmbeddingCache` stores text embeddings beside the
-images.
+`open_data` opens one split as an `ImageSource` and `open_splits` both;
+`training_batches` makes shuffled batches for `fit` of a source. `load_images`
+and `load_digits` read a whole dataset into arrays. An `EmbeddingCache` stores
+text embeddings beside the images.
 """
 
 from keras_simple_diffusion.data.decoding import Decoder
 from keras_simple_diffusion.data.embedding_cache import EmbeddingCache
 from keras_simple_diffusion.data.encoded_source import FileSource
-from keras_simple_diffusion.data.folders import MissingSplitError
 from keras_simple_diffusion.data.loading import Images
 from keras_simple_diffusion.data.loading import load_digits
 from keras_simple_diffusion.data.loading import load_images
 from keras_simple_diffusion.data.loading import open_data
+from keras_simple_diffusion.data.loading import open_splits
 from keras_simple_diffusion.data.pipeline import Batches
 from keras_simple_diffusion.data.pipeline import training_batches
 from keras_simple_diffusion.data.sources import ArraySource
 from keras_simple_diffusion.data.sources import EmbeddedSource
 from keras_simple_diffusion.data.sources import ImageSource
+from keras_simple_diffusion.data.splits import MissingSplitError
 from keras_simple_diffusion.data.tfds_source import TFDSSource
 
 __all__ = [
@@ -35,6 +36,7 @@ __all__ = [
     "load_digits",
     "load_images",
     "open_data",
+    "open_splits",
     "training_batches",
 ]
 

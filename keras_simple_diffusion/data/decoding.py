@@ -78,7 +78,7 @@ class Decoder:
         Args:
             content: bytes of the file.
             position: pair of floats in `[0, 1)`, across and down: where the
-                part lies that is cut out. Defaults to the centre.
+                part lies that is cut out. Defaults to the center.
 
         Returns:
             A dict with `"images"`, a `uint8` array of shape

@@ -1,3 +1,5 @@
+"""Embeddings of texts, stored in files."""
+
 import json
 import pathlib
 
@@ -12,19 +14,20 @@ _SHARD_SIZE = 4096
 
 
 class EmbeddingCache:
-    """The embeddings of texts, in files that an interruption does not lose.
+    """Stored embeddings of texts.
 
-    A folder holds `config.json`, with the encoder and the texts, and files of
-    up to 4096 texts each: `00000000.npy`, the embeddings of their tokens one
-    after the other as the bits of bfloat16, and `00000000.lengths.npy`. They
-    are mapped into memory and read when they are asked for. The first text is
-    the empty one, whose embeddings stand for no text.
+    The folder holds `config.json`, with the encoder and the texts, and shards
+    of up to 4096 texts: `00000000.npy` contains the embeddings of all tokens
+    in sequence as the bits of bfloat16, `00000000.lengths.npy` the number of
+    tokens of each text. Shards are memory-mapped. The first text is the empty
+    one; its embeddings are the null condition. Shards are written one by one,
+    so an interrupted computation can be resumed.
 
     Args:
         folder: path of the folder.
 
     Raises:
-        InputError: if it holds no embeddings, or not all.
+        InputError: if the folder holds no embeddings.
     """
 
     def __init__(self, folder):
@@ -43,7 +46,7 @@ class EmbeddingCache:
 
     @classmethod
     def create(cls, folder, encoder, texts):
-        """Begin a new folder, or go on with one of the same texts.
+        """Create a folder, or resume one of the same texts.
 
         Args:
             folder: path of the folder.
@@ -54,7 +57,7 @@ class EmbeddingCache:
             An `EmbeddingCache`, to be filled.
 
         Raises:
-            InputError: if the folder holds something else.
+            InputError: if the folder holds anything else.
         """
         folder = pathlib.Path(folder)
         path = folder / _CONFIG
@@ -75,16 +78,16 @@ class EmbeddingCache:
         return cls(folder)
 
     def missing(self):
-        """Numbers of the first text of each file that is not there yet."""
+        """Return the number of the first text of each missing shard."""
         starts = range(0, len(self.texts), _SHARD_SIZE)
         return [start for start in starts if not self._path(start).exists()]
 
     def texts_of(self, start):
-        """The texts of a file."""
+        """Return the texts of a shard."""
         return self.texts[start : start + _SHARD_SIZE]
 
     def write(self, start, embeddings, mask):
-        """Write a file.
+        """Write a shard.
 
         Args:
             start: int, one of `missing()`.
@@ -98,21 +101,24 @@ class EmbeddingCache:
             np.save(draft, tokens.view("uint16"))
 
     def read(self, text, sequence_length):
-        """The embeddings of a text, padded with zeros.
+        """Read the embeddings of a text, padded with zeros.
 
         Args:
             text: string.
             sequence_length: int.
 
         Returns:
-            A tuple of float32 of shape `(sequence_length, D)`, and an int32
-            mask of shape `(sequence_length,)`.
+            A tuple of a float32 array of shape `(sequence_length, D)` and an
+            int32 mask of shape `(sequence_length,)`.
+
+        Raises:
+            InputError: if the text or its shard is missing.
         """
         row = self._rows.get(text)
         if row is None:
             raise InputError(
                 f"'{self.folder}' has no embeddings of the caption "
-                f"'{text[:80]}'. Embed the data that you train on."
+                f"'{text[:80]}'. Run `embed` on the data of this training."
             )
         start = row - row % _SHARD_SIZE
         tokens, ends = self._shard(start)
@@ -132,8 +138,8 @@ class EmbeddingCache:
             path = self._path(start)
             if not path.exists():
                 raise InputError(
-                    f"'{self.folder}' is not complete: {len(self.missing())} "
-                    "of its files are missing. Run the same `embed` again."
+                    f"'{self.folder}' is incomplete: {len(self.missing())} of "
+                    "its files are missing. Run the same `embed` again."
                 )
             ends = np.cumsum(np.load(self._path(start, ".lengths")))
             self._mapped[start] = np.load(path, mmap_mode="r"), ends

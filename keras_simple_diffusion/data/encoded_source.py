@@ -1,3 +1,5 @@
+"""Sources of encoded images, which are decoded one by one."""
+
 import hashlib
 import threading
 import warnings
@@ -11,25 +13,26 @@ from keras_simple_diffusion.utils.errors import InputError
 
 _MAX_IN_A_ROW = 32
 _MAX_NAMED = 10
-_CROPS = ("centre", "random")
+_CROPS = ("center", "random")
 
 
 class EncodedSource(ImageSource):
-    """A source of encoded images, which are decoded one by one.
+    """Base class of sources of encoded images.
 
-    One that cannot be read is replaced by the next one that can: the first
-    ones are named in a warning each.
+    An image that cannot be read is replaced by the next readable one. A
+    warning names each of the first ten.
 
     Args:
-        place: string. What errors call the data.
+        place: string. Name of the data in errors.
         decoder: a `Decoder`.
-        crop: string. `"centre"`, or `"random"` for another part of the
-            image each time that a random number generator is given.
+        crop: string. `"center"`, or `"random"` for another part of the image
+            in each call with a random number generator.
         class_names: list of strings, or `None`.
         fingerprint: string.
     """
 
     def __init__(self, place, decoder, crop, class_names, fingerprint):
+        crop = "center" if crop == "centre" else crop  # Both spellings.
         if crop not in _CROPS:
             raise InputError(
                 f"`crop` must be one of {_CROPS}. Received: crop={crop!r}"
@@ -48,11 +51,11 @@ class EncodedSource(ImageSource):
         self.__dict__.update(state, _lock=threading.Lock())
 
     def name(self, index):
-        """What to call an image."""
+        """Return the name of an image."""
         raise NotImplementedError
 
     def record(self, index):
-        """The encoded image and what belongs to it.
+        """Return one encoded image with its label and captions.
 
         Args:
             index: int.
@@ -63,12 +66,12 @@ class EncodedSource(ImageSource):
         raise NotImplementedError
 
     def decode(self, index, position=None, choice=0.0):
-        """One example, or an error of `UNREADABLE`.
+        """Decode one example, or raise an error of `UNREADABLE`.
 
         Args:
             index: int.
-            position: where to crop, see `Decoder`.
-            choice: float in `[0, 1)`. Which of several captions to take.
+            position: place of the crop, see `Decoder`.
+            choice: float in `[0, 1)` that selects one of several captions.
         """
         content, label, captions = self.record(index)
         example = self.decoder(content, position)
@@ -82,7 +85,7 @@ class EncodedSource(ImageSource):
         position, choice = None, 0.0
         if rng is not None:
             *position, choice = rng.random(3)
-            if self.crop == "centre":
+            if self.crop == "center":
                 position = None
         attempts = min(_MAX_IN_A_ROW, len(self))
         for offset in range(attempts):
@@ -122,14 +125,14 @@ class EncodedSource(ImageSource):
 
 
 def reason_of(error):
-    """Why an image cannot be read, in words."""
+    """Say why an image cannot be read."""
     if isinstance(error, UnidentifiedImageError):
         return "it is no image"
     return f"{type(error).__name__}: {error}"
 
 
 def some_of(names):
-    """The first names of a list, in words."""
+    """Join the first names of a list."""
     text = ", ".join(names[:_MAX_NAMED])
     if len(names) > _MAX_NAMED:
         text += f" and {len(names) - _MAX_NAMED} more"
@@ -142,10 +145,10 @@ class FileSource(EncodedSource):
     Args:
         listing: a `Listing`.
         decoder: a `Decoder`.
-        crop: string, see `EncodedSource`. Defaults to `"centre"`.
+        crop: string, see `EncodedSource`. Defaults to `"center"`.
     """
 
-    def __init__(self, listing, decoder, crop="centre"):
+    def __init__(self, listing, decoder, crop="center"):
         super().__init__(
             str(listing.container.path),
             decoder,

@@ -12,6 +12,9 @@ import threading
 import warnings
 import zipfile
 
+from keras_simple_diffusion.data.splits import MissingSplitError
+from keras_simple_diffusion.data.splits import matching_splits
+from keras_simple_diffusion.data.splits import role_of
 from keras_simple_diffusion.utils.errors import InputError
 
 Listing = collections.namedtuple(
@@ -29,16 +32,7 @@ Args:
 """
 
 _SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
-# Names of the folders of a split, by what `split` asks for.
-SPLITS = {
-    "train": ("train", "training"),
-    "test": ("test", "val", "valid", "validation", "eval"),
-}
 _METADATA = ("metadata.jsonl", "metadata.csv")
-
-
-class MissingSplitError(InputError):
-    """There is no such split in the data."""
 
 
 def list_images(path, split="train"):
@@ -181,23 +175,21 @@ def _take_split(names, split, path):
     """
     parts = _without_common_folder([name.split("/") for name in names])
     folders = {part[0] for part in parts if len(part) > 1}
-    known = {alias for aliases in SPLITS.values() for alias in aliases}
-    if not folders or not folders <= known:
+    if not folders or not all(map(role_of, folders)):
         if split != "train":
             raise MissingSplitError(
                 f"'{path}' has no splits, so no '{split}' either. Expected "
                 "outermost folders such as train and test."
             )
         return names, [_class_of(part) for part in parts]
-    candidates = (split, *SPLITS.get(split, ()))
-    folder = next((name for name in candidates if name in folders), None)
-    if folder is None:
+    matching = matching_splits(split, folders)
+    if not matching:
         raise MissingSplitError(
             f"'{path}' has no split '{split}'. It has: "
             f"{', '.join(sorted(folders))}"
         )
     taken = [
-        name if part[0] == folder else None
+        name if part[0] == matching[0] else None
         for name, part in zip(names, parts, strict=True)
     ]
     inside = [part[1:] if len(part) > 1 else part for part in parts]
@@ -210,9 +202,8 @@ def _class_of(parts):
 
 def _without_common_folder(parts):
     """Drop a leading folder that all names share, unless it is a split."""
-    known = {alias for aliases in SPLITS.values() for alias in aliases}
     while len({part[0] for part in parts}) == 1 and len(parts[0]) > 1:
-        if parts[0][0] in known:
+        if role_of(parts[0][0]):
             break
         parts = [part[1:] for part in parts]
     return parts

@@ -1,3 +1,5 @@
+"""Opening images by name: folders, zips, TensorFlow Datasets, digits."""
+
 import collections
 import warnings
 
@@ -9,9 +11,9 @@ from keras_simple_diffusion.data.decoding import Decoder
 from keras_simple_diffusion.data.decoding import check_format
 from keras_simple_diffusion.data.encoded_source import FileSource
 from keras_simple_diffusion.data.encoded_source import some_of
-from keras_simple_diffusion.data.folders import MissingSplitError
 from keras_simple_diffusion.data.folders import list_images
 from keras_simple_diffusion.data.sources import ArraySource
+from keras_simple_diffusion.data.splits import MissingSplitError
 from keras_simple_diffusion.data.tfds_source import TFDSSource
 from keras_simple_diffusion.utils.errors import InputError
 
@@ -21,40 +23,40 @@ def open_data(
     image_size,
     split="train",
     num_channels=3,
-    crop="centre",
+    crop="center",
     turn_portrait=False,
 ):
     """Open images by name, to be read and decoded one by one.
 
-    Folders inside a folder or zip are classes, in alphabetical order. Where
-    the outermost folders are splits, such as `train` and `test`, one of them
-    is taken; a class has the same number in each. Captions are read from
+    The outermost folders inside a folder or zip are classes, in alphabetical
+    order. If they are splits, such as `train` and `test`, one of them is
+    opened; a class has the same number in each. Captions are read from
     `metadata.jsonl` or `metadata.csv` (`file_name`, `text`).
 
     Args:
         name: string. `"digits"`, the path of a folder or zip of images, or
             `"tfds:NAME"`, `"tfds:NAME/CONFIG:VERSION"` of TensorFlow Datasets.
         image_size: int, or `(height, width)`.
-        split: string. `"train"`, or `"test"` for the held-out one whatever
-            its folder is called, or the folder's name. Defaults to `"train"`,
-            which is everything where there are none.
-        num_channels: int. 3 for colour or 1 for grey; the digits have one.
+        split: string. `"train"`, `"test"` for the held-out split of any name,
+            or the name of a split. Defaults to `"train"`, which is everything
+            if the data has no splits.
+        num_channels: int. 3 for color or 1 for gray; the digits have one.
             Defaults to `3`.
-        crop: string. Which part of an image of another shape is taken:
-            `"centre"`, or `"random"` for one that changes while training.
-            Defaults to `"centre"`.
-        turn_portrait: bool. Whether images higher than wide are turned on
-            their side, with `"portrait"` 1, for a target that is wider than
+        crop: string. Part of an image to keep if its shape is not the
+            target's: `"center"`, or `"random"` for another part each time
+            during training. Defaults to `"center"`.
+        turn_portrait: bool. Whether to turn images that are higher than wide
+            on their side, with `"portrait"` 1. The target must be wider than
             high. Defaults to `False`.
 
     Returns:
-        A `ImageSource`: `len(source)`, and `source[i]` is a dict with
-        `"images"` and, where the data has them, `"labels"`, `"captions"` and
+        An `ImageSource`: `len(source)`, and `source[i]` is a dict with
+        `"images"` and, if the data has them, `"labels"`, `"captions"` and
         `"portrait"`.
 
     Raises:
-        InputError: if there are no such data. `MissingSplitError` if they
-            have no such split.
+        InputError: if the data does not exist or holds no images.
+        MissingSplitError: if the data has no such split.
 
     Example:
     >>> source = keras_simple_diffusion.data.open_data("photos.zip", 64)
@@ -69,25 +71,33 @@ def open_data(
     return FileSource(list_images(name, split), decoder, crop)
 
 
-def open_splits(name, image_size, num_channels=3):
-    """Open the training and the held-out images, if there are both.
+def open_splits(
+    name, image_size, num_channels=3, crop="center", turn_portrait=False
+):
+    """Open the training split and the held-out split, as far as they exist.
 
     Args:
         name: string, see `open_data`.
         image_size: int, or `(height, width)`.
-        num_channels: int. Defaults to `3`.
+        num_channels: int, see `open_data`. Defaults to `3`.
+        crop: string, see `open_data`, for the training split. Held-out images
+            are always cropped at the center. Defaults to `"center"`.
+        turn_portrait: bool, see `open_data`. Defaults to `False`.
 
     Returns:
-        A dict from `"train"` and `"test"`, or the one that exists, to
-        `ImageSource`s.
+        A dict of `ImageSource`s with the keys `"train"` and `"test"`, or one
+        of them.
 
     Raises:
-        InputError: if there are no such data, or neither split.
+        InputError: see `open_data`.
+        MissingSplitError: if the data has neither split.
     """
     sources, error = {}, None
-    for split in ("train", "test"):
+    for split, part in (("train", crop), ("test", "center")):
         try:
-            sources[split] = open_data(name, image_size, split, num_channels)
+            sources[split] = open_data(
+                name, image_size, split, num_channels, part, turn_portrait
+            )
         except MissingSplitError as missing:
             error = error or missing
     if not sources:
@@ -96,7 +106,7 @@ def open_splits(name, image_size, num_channels=3):
 
 
 Images = collections.namedtuple("Images", "images labels class_names")
-Images.__doc__ = """Images in memory, with their classes.
+Images.__doc__ = """Images in memory and their classes.
 
 Args:
     images: `uint8` array of shape `(N, H, W, C)`.
@@ -108,23 +118,16 @@ Args:
 def load_images(path, image_size, split="train", num_channels=3):
     """Load a folder or zip of images into memory.
 
-    `keras_simple_diffusion.data.open_data` reads them from disk instead.
-
-    Folders inside it are classes, in alphabetical order. Where the outermost
-    folders are splits, such as `train` and `test`, one of them is taken; a
-    class has the same number in each. A folder that holds all of it counts
-    for nothing.
-    Images are turned upright, cropped to the target's shape around the
-    centre and resized with antialiasing; transparent ones are laid on white
-    and 16-bit ones scaled to 8.
+    `keras_simple_diffusion.data.open_data` reads images from disk instead;
+    classes, splits and the treatment of an image are the same. A single
+    enclosing top-level folder is ignored.
 
     Args:
         path: path of a folder or of a `.zip` file.
         image_size: int, or `(height, width)`.
-        split: string. The split to take: `"train"`, or `"test"` for the
-            held-out one whatever its folder is called, or the folder's name.
-            Defaults to `"train"`, which is everything where there are none.
-        num_channels: int. 3 for colour or 1 for grey. Defaults to `3`.
+        split: string, see `keras_simple_diffusion.data.open_data`. Defaults
+            to `"train"`, which is everything if the data has no splits.
+        num_channels: int. 3 for color or 1 for gray. Defaults to `3`.
 
     Returns:
         A named tuple `(images, labels, class_names)`: `uint8` of shape
@@ -132,8 +135,8 @@ def load_images(path, image_size, split="train", num_channels=3):
         strings; the last two are `None` if there are no class folders.
 
     Raises:
-        InputError: if there is no readable image. A few unreadable ones
-            are skipped, with a warning that names them.
+        InputError: if no image can be read. Single unreadable images are
+            skipped, with a warning that names them.
 
     Example:
     >>> images = keras_simple_diffusion.data.load_images("photos", 64)
@@ -168,11 +171,11 @@ _SPLITS = ("all", "train", "test")
 
 
 def load_digits(image_size=32, split="all"):
-    """The 1,797 real handwritten digits that come with scikit-learn.
+    """Load the 1,797 handwritten digits of scikit-learn.
 
-    They are scanned forms of 43 people at 8 x 8 pixels and 17 levels (UCI
-    "Optical Recognition of Handwritten Digits", CC BY 4.0), white on black,
-    enlarged by bicubic interpolation.
+    The digits were scanned from forms of 43 people, at 8 x 8 pixels and 17
+    levels (UCI "Optical Recognition of Handwritten Digits", CC BY 4.0). They
+    are white on black, enlarged by bicubic interpolation.
 
     Args:
         image_size: int, or `(height, width)`, to resize to. Defaults to `32`.
@@ -187,7 +190,7 @@ def load_digits(image_size=32, split="all"):
     >>> images, labels = keras_simple_diffusion.data.load_digits(32, "train")
     """
     if split not in _SPLITS:
-        raise ValueError(
+        raise InputError(
             f"`split` must be one of {_SPLITS}. Received: split={split!r}"
         )
     check_format(image_size, 1)

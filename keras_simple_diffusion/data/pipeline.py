@@ -1,4 +1,4 @@
-"""Batches for `fit`, each a function of its number alone."""
+"""Batches for `fit`, each a function of its number."""
 
 import concurrent.futures
 import contextlib
@@ -31,30 +31,30 @@ def training_batches(
     num_workers=0,
     keys=("images", "labels"),
 ):
-    """Endless, shuffled batches for `fit`, the same in every run.
+    """Return endless, shuffled batches for `fit`, the same in every run.
 
-    The images come in another order in each epoch; together the epochs are
-    an endless stream. Batch `s` holds its elements `s * batch_size` to
-    `(s + 1) * batch_size - 1`, and what is random about an element depends on
-    the seed and its place in the stream. So a run goes on from `start_step`
-    with the batches that it would have had, at no cost, whatever the numbers
-    of processes and workers are.
+    Each epoch has its own permutation of the images; the epochs form one
+    endless stream. Batch `s` consists of its elements `s * batch_size` to
+    `(s + 1) * batch_size - 1`. Crops, flips and captions of an element depend
+    on the seed and its position in the stream. So a run resumes at
+    `start_step` with the batches of an uninterrupted run, at no cost and with
+    any number of processes and workers.
 
     Args:
-        source: a `ImageSource`, see `keras_simple_diffusion.data.open_data`.
-        batch_size: int. Images a step, in all processes together.
-        seed: int. Order of the images, flips and crops. Defaults to `0`.
+        source: an `ImageSource`, see `keras_simple_diffusion.data.open_data`.
+        batch_size: int. Images per step, over all processes.
+        seed: int. Seed of permutations, flips and crops. Defaults to `0`.
         flip: bool. Whether to mirror half of the images left to right.
             Defaults to `False`.
         start_step: int. Number of the first batch. Defaults to `0`.
-        process_index: int. Which share of each batch to read, `0` to
+        process_index: int. Share of each batch to read, `0` to
             `process_count - 1`. Defaults to `0`.
-        process_count: int. Number of shares: joined in their order they are
+        process_count: int. Number of shares; concatenated in order they are
             the whole batch. Defaults to `1`.
-        num_workers: int. Processes that read and decode; `0` does so in
-            threads of this one. Defaults to `0`.
-        keys: names of what to take of each example, as far as there is.
-            Defaults to `("images", "labels")`.
+        num_workers: int. Number of processes that read and decode; `0` uses
+            threads of this process. Defaults to `0`.
+        keys: names of the entries of each example to keep, as far as they
+            exist. Defaults to `("images", "labels")`.
 
     Returns:
         `Batches`, a `grain.IterDataset` of dicts of stacked arrays.
@@ -66,8 +66,8 @@ def training_batches(
     """
     if batch_size % process_count:
         raise InputError(
-            "The batch must divide into the processes. Received: batch_size="
-            f"{batch_size}, process_count={process_count}"
+            "`batch_size` must be divisible by `process_count`. Received: "
+            f"batch_size={batch_size}, process_count={process_count}"
         )
     num_threads = 1 if num_workers else min(16, os.cpu_count() or 1)
     share = batch_size // process_count
@@ -79,7 +79,7 @@ def training_batches(
     )
     if num_workers:
         if not flags.FLAGS.is_parsed():
-            flags.FLAGS.mark_as_parsed()  # Grain asks them about profiling.
+            flags.FLAGS.mark_as_parsed()  # Grain reads its own flags.
         batches = batches.mp_prefetch(
             grain.MultiprocessingOptions(
                 num_workers, per_worker_buffer_size=_BATCHES_AHEAD
@@ -93,13 +93,12 @@ def _out_of_shared_memory(batch):
 
 
 class Batches(grain.IterDataset):
-    """Batches that know how long was waited for them.
+    """Dataset that records the time spent waiting for its batches.
 
     Attributes:
-        seconds_waited: float. Time spent on asking for batches so far. Where
-            Keras itself reads ahead, on TensorFlow, it is more than the time
-            that the training waited.
-        error: the exception that ended the batches, or `None`.
+        seconds_waited: float. Total time spent in the iterator. On TensorFlow
+            Keras prefetches, so training waited less than this.
+        error: the exception that ended the iteration, or `None`.
     """
 
     def __init__(self, batches):
@@ -112,10 +111,9 @@ class Batches(grain.IterDataset):
 
     @contextlib.contextmanager
     def errors_as_raised(self):
-        """Context in which an error of the data comes out as it was raised.
+        """Re-raise the original exception of the data pipeline.
 
-        Between the data and the caller of `fit` there may be TensorFlow,
-        which makes an error of its own of it, with a page of text.
+        TensorFlow would replace it with an error of its own.
         """
         try:
             yield
@@ -140,10 +138,10 @@ class _BatchIterator(grain.DatasetIterator):
             if str(error).startswith("Worker process was terminated"):
                 error = InputError(
                     "A process that reads images was killed, perhaps for "
-                    "lack of memory. Use fewer of them, and go on from the "
+                    "lack of memory. Use fewer workers, and resume from the "
                     "last checkpoint."
                 )
-            # After the first error TensorFlow may ask for more.
+            # Keep the first error: TensorFlow may request more batches.
             self._owner.error = self._owner.error or error
             raise error
         finally:
@@ -157,10 +155,10 @@ class _BatchIterator(grain.DatasetIterator):
 
 
 class _Orders:
-    """What is in each share of a batch: places in the stream, and images.
+    """Positions in the stream and image numbers of each share of a batch.
 
-    Grain's own shuffle computes each index by itself, which needs no memory;
-    but for 300 images that takes 0.15 ms each.
+    Grain's own shuffle computes each index separately. It needs no memory,
+    but takes 0.15 ms per image in a set of 300.
     """
 
     def __init__(self, length, size, seed):
@@ -182,13 +180,13 @@ class _Orders:
 
 @functools.lru_cache(maxsize=4)
 def _permutation(length, seed, epoch):
-    # Not the numbers of any place, which has the seed `(seed, place)`.
+    # A stream of its own: elements are seeded by `(seed, place)`.
     sequence = np.random.SeedSequence(seed, spawn_key=(epoch,))
     return np.random.default_rng(sequence).permutation(length)
 
 
 class _Load:
-    """Loads the images of a batch, several at once."""
+    """Loads the examples of a batch in threads."""
 
     def __init__(self, source, seed, flip, keys, num_threads):
         self.source = source
@@ -221,7 +219,7 @@ class _Load:
             flip = self.flip and rng.random() < 0.5
             example = self.source.example(index, rng)
             if flip:
-                # Of an image that lies on its side, up and down.
+                # The left and right of a turned portrait are up and down.
                 axis = 0 if example.get("portrait") else 1
                 example["images"] = np.flip(example["images"], axis)
             examples.append(example)

@@ -1,24 +1,26 @@
-"""Random access to images, one training example each."""
+"""Random access to training examples, and sources made from sources."""
 
 import zlib
 
 import numpy as np
 
+from keras_simple_diffusion.utils.errors import InputError
+
 
 class ImageSource:
-    """Images by number, decoded when they are asked for.
+    """Base class of image sources with random access.
 
     Item `i` is a dict with `"images"`, a `uint8` array of shape `(H, W, C)`,
-    and, where the data has them, `"labels"` (int32), `"captions"` (string) and
-    `"portrait"` (int32, 1 for an image that was turned on its side). Sources
-    can be sent to other processes.
+    and, if the data has them, `"labels"` (int32), `"captions"` (string) and
+    `"portrait"` (int32, 1 for an image that was turned on its side). A source
+    can be pickled, to be used by other processes.
 
-    A subclass sets the attributes, and defines `__len__` and `example`.
+    Subclasses define `__len__` and `example`.
 
     Args:
         image_shape: `(height, width, channels)`.
         class_names: list of strings, or `None` without classes.
-        fingerprint: string. A digest that changes when the data does.
+        fingerprint: string. A digest that changes if the data changes.
     """
 
     def __init__(self, image_shape, class_names, fingerprint):
@@ -27,32 +29,28 @@ class ImageSource:
         self.fingerprint = fingerprint
 
     def example(self, index, rng=None):
-        """One image with what belongs to it.
+        """Return one training example.
 
         Args:
             index: int.
-            rng: `numpy.random.Generator` that decides on what is random, such
-                as where to crop, or `None` for the same in every call.
+            rng: `numpy.random.Generator` for random crops and the choice of a
+                caption, or `None` to return the same in every call.
 
         Returns:
-            A dict.
+            A dict of arrays.
         """
         raise NotImplementedError
 
     def content_digest(self):
-        """A digest that also changes when files are replaced by others.
+        """Return a digest that also changes if a file is replaced.
 
-        `fingerprint` may be of names and sizes only, so that data can be
-        copied elsewhere while they are trained on.
+        `fingerprint` may depend on names and sizes only, so that the data can
+        be moved during a training.
         """
         return self.fingerprint
 
     def captions(self):
-        """All captions of the data, as a list of strings.
-
-        Returns:
-            A list, or `None` without captions.
-        """
+        """Return all captions, as a list of strings, or `None`."""
         return None
 
     def __len__(self):
@@ -83,8 +81,8 @@ class ArraySource(ImageSource):
         self._columns = {k: v for k, v in columns.items() if v is not None}
         lengths = {name: len(each) for name, each in self._columns.items()}
         if len(set(lengths.values())) > 1:
-            raise ValueError(
-                "There must be as many labels and captions as images. "
+            raise InputError(
+                "Images, labels and captions must have the same length. "
                 f"Received: {lengths}"
             )
         digest = 0
@@ -122,15 +120,15 @@ class _Subset(ImageSource):
 
 
 def take(source, count, seed=0):
-    """A random choice of at most `count` images, the same in every call.
+    """Choose at most `count` images at random, the same in every call.
 
     Args:
-        source: a `ImageSource`.
+        source: an `ImageSource`.
         count: int.
         seed: int. Defaults to `0`.
 
     Returns:
-        A `ImageSource`.
+        An `ImageSource`.
     """
     if len(source) <= count:
         return source
@@ -141,14 +139,14 @@ def take(source, count, seed=0):
 
 
 def stack(examples, keys=None):
-    """Examples as one batch.
+    """Stack examples to one batch.
 
     Args:
         examples: list of dicts.
-        keys: names of what to keep, or `None` for everything.
+        keys: names of the entries to keep, or `None` for all.
 
     Returns:
-        A dict of arrays whose first axis counts the examples.
+        A dict of arrays whose first axis is that of the examples.
     """
     return {
         key: np.stack([example[key] for example in examples])
@@ -161,10 +159,10 @@ _MAX_BYTES = 2**30
 
 
 class DecodedSource(ImageSource):
-    """A source that keeps each image once it has been decoded.
+    """A source that keeps decoded images in memory.
 
     Args:
-        source: a `ImageSource` whose examples do not change.
+        source: an `ImageSource` whose examples are the same in every call.
     """
 
     def __init__(self, source):
@@ -184,20 +182,20 @@ class DecodedSource(ImageSource):
 
 
 def keep_decoded(source):
-    """A source that decodes each image once, where that may be done.
+    """Keep decoded images in memory, if the source allows it.
 
-    They must be the same each time (no random crops, no choice of captions),
-    and take at most 1 GiB together.
+    Its examples must be the same in every call (no random crops, no choice of
+    captions) and take at most 1 GiB.
 
     Args:
-        source: a `ImageSource`.
+        source: an `ImageSource`.
 
     Returns:
         A `DecodedSource`, or the source itself.
     """
     height, width, channels = source.image_shape
     if (
-        getattr(source, "crop", None) != "centre"
+        getattr(source, "crop", None) != "center"
         or source.captions() is not None
         or len(source) * height * width * channels > _MAX_BYTES
     ):
@@ -206,12 +204,12 @@ def keep_decoded(source):
 
 
 class EmbeddedSource(ImageSource):
-    """A source with embeddings in the place of captions.
+    """A source with stored embeddings in place of captions.
 
     Args:
-        source: a `ImageSource` with captions.
-        cache: an `EmbeddingCache` that holds all of them.
-        sequence_length: int. Length that the embeddings are padded to.
+        source: an `ImageSource` with captions.
+        cache: an `EmbeddingCache` that contains all of its captions.
+        sequence_length: int. Length to which embeddings are padded.
     """
 
     def __init__(self, source, cache, sequence_length):

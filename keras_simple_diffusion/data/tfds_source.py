@@ -9,8 +9,8 @@ import struct
 import numpy as np
 
 from keras_simple_diffusion.data.encoded_source import EncodedSource
-from keras_simple_diffusion.data.folders import SPLITS
-from keras_simple_diffusion.data.folders import MissingSplitError
+from keras_simple_diffusion.data.splits import MissingSplitError
+from keras_simple_diffusion.data.splits import matching_splits
 from keras_simple_diffusion.utils.errors import InputError
 from keras_simple_diffusion.utils.files import whole_file
 
@@ -21,19 +21,19 @@ _CAPTIONS = ("caption", "captions", "text")
 class TFDSSource(EncodedSource):
     """A source of the images of a TensorFlow Dataset.
 
-    Its first `Image` feature, its first `ClassLabel` and the text named
-    caption, captions or text, if there are such, make the examples. A dataset
-    that is not there is downloaded and prepared; one that was prepared in
-    files without random access is converted, once, beside them.
+    An example consists of the first `Image` feature, the first `ClassLabel`
+    and the text feature named caption, captions or text. A missing dataset is
+    downloaded and prepared. TFRecord files have no random access, so they are
+    converted once to ArrayRecord files in the same folder.
 
     Args:
         name: string, `"NAME"`, `"NAME/CONFIG"` or `"NAME/CONFIG:VERSION"`.
         split: string, see `keras_simple_diffusion.data.open_data`.
         decoder: a `Decoder`.
-        crop: string, see `EncodedSource`. Defaults to `"centre"`.
+        crop: string, see `EncodedSource`. Defaults to `"center"`.
     """
 
-    def __init__(self, name, split, decoder, crop="centre"):
+    def __init__(self, name, split, decoder, crop="center"):
         import tensorflow_datasets as tfds
 
         builder = _prepared_builder(name)
@@ -98,11 +98,9 @@ class TFDSSource(EncodedSource):
 
     def _choose_split(self, builder, name, split):
         splits = builder.info.splits
-        for candidate in (split, *SPLITS.get(split, ())):
-            # Nothing is known of the splits of what is mocked.
-            if splits and candidate not in splits:
-                continue
-            # The classes of some test splits are a secret.
+        # A mocked dataset does not know its splits.
+        for candidate in matching_splits(split, splits or [split]):
+            # Some test splits are published without their classes.
             first = self._open(builder, candidate)[0]
             if self._label is None or first[self._label] >= 0:
                 return candidate

@@ -9,7 +9,6 @@ import numpy as np
 from keras_simple_diffusion import data
 from keras_simple_diffusion import evaluation
 from keras_simple_diffusion.backend.choice import device_name
-from keras_simple_diffusion.data.folders import MissingSplitError
 from keras_simple_diffusion.distribution.processes import is_main_process
 from keras_simple_diffusion.evaluation import image_sets
 from keras_simple_diffusion.evaluation.card import draw_scores
@@ -24,7 +23,6 @@ from keras_simple_diffusion.utils.errors import InputError
 from keras_simple_diffusion.utils.files import whole_file
 
 SETTINGS = "settings.json"  # In the folder of features, to resume.
-_SPLITS = ("train", "test")
 
 
 def write_report(path, folder, settings, networks):
@@ -49,7 +47,7 @@ def write_report(path, folder, settings, networks):
         task = load_model(settings["model"])
         shape = task.backbone.image_shape
     _check(task, metrics)
-    sources = _open_splits(settings["data"], shape)
+    sources = data.open_splits(settings["data"], shape[:2], shape[2])
     if task is not None:
         captions = list(sources.values())[-1].captions()  # Held out.
         entries = image_sets.drawn_entries(task, settings, captions)
@@ -117,19 +115,6 @@ def _check(task, metrics):
         raise InputError(
             "`bits_per_dimension` needs a model, without text, not images."
         )
-
-
-def _open_splits(name, shape):
-    """The real images of each split that there is."""
-    found, error = {}, None
-    for split in _SPLITS:
-        try:
-            found[split] = data.open_data(name, shape[:2], split, shape[2])
-        except MissingSplitError as missing:
-            error = missing
-    if not found:
-        raise error
-    return found
 
 
 def _check_labels(task, metrics, sources):

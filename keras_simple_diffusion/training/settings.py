@@ -100,7 +100,7 @@ class RunSettings:
         snapshots: int or `None`. Number of times, over the run, at which
             averages are kept for `reconstruct`.
         workers: int. Processes that read images, 0 for threads only.
-        crop: string. `"centre"` or `"random"`.
+        crop: string. `"center"` or `"random"`.
         dtype: string. Dtype policy of the network.
         rematerialize: list of strings. Types of blocks that are computed
             again for the gradient, instead of keeping what they computed.
@@ -126,7 +126,7 @@ class RunSettings:
     keep: int = 3
     snapshots: int | None = None
     workers: int = 0
-    crop: str = "centre"
+    crop: str = "center"
     dtype: str = "float32"
     rematerialize: list = dataclasses.field(default_factory=list)
     distribution: str | None = None

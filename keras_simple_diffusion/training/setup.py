@@ -6,8 +6,8 @@ import keras
 import numpy as np
 
 from keras_simple_diffusion.data.embedding_cache import EmbeddingCache
-from keras_simple_diffusion.data.folders import MissingSplitError
 from keras_simple_diffusion.data.loading import open_data
+from keras_simple_diffusion.data.loading import open_splits
 from keras_simple_diffusion.data.sources import EmbeddedSource
 from keras_simple_diffusion.data.sources import stack
 from keras_simple_diffusion.data.sources import take
@@ -68,31 +68,28 @@ def open_sources(folder, settings):
         has no held-out split.
     """
     config = read_json(folder, "config.json")["config"]
-    length = cache = None
+    sources = open_splits(
+        settings.data,
+        tuple(settings.image_size),
+        config["image_shape"][2],
+        settings.crop,
+        config.get("portrait_flag", False),
+    )
+    if "train" not in sources:
+        raise InputError(
+            f"'{settings.data}' has no split to train on, only a held-out "
+            "one. Expected a folder `train` beside it."
+        )
     if settings.embeddings is not None:
         cache = EmbeddingCache(settings.embeddings)
         length = cache.encoder["sequence_length"]
-
-    def open_split(split, crop):
-        source = open_data(
-            settings.data,
-            tuple(settings.image_size),
-            split,
-            config["image_shape"][2],
-            crop,
-            config.get("portrait_flag", False),
-        )
-        return (
-            source if cache is None else EmbeddedSource(source, cache, length)
-        )
-
-    train = open_split("train", settings.crop)
-    try:
-        test = take(open_split("test", "centre"), _NUM_VALIDATION)
-    except MissingSplitError:
-        return train, None
+        for split, source in sources.items():
+            sources[split] = EmbeddedSource(source, cache, length)
+    if "test" not in sources:
+        return sources["train"], None
+    test = take(sources["test"], _NUM_VALIDATION)
     examples = [test[index] for index in range(len(test))]
-    return train, stack(examples, keys_of(folder, settings))
+    return sources["train"], stack(examples, keys_of(folder, settings))
 
 
 def build_model(folder, source, settings):
