@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import keras_simple_diffusion as ksd
-from keras_simple_diffusion.data.folders import MissingSplitError
+from keras_simple_diffusion.data.splits import MissingSplitError
 from keras_simple_diffusion.utils.errors import InputError
 
 tfds = pytest.importorskip("tensorflow_datasets")
