@@ -1,9 +1,9 @@
-"""What `ablations.py` trains: tables 2 to 6 of the paper, and two more.
+"""Cells of `ablations.py`: tables 2 to 6 of the paper, and two further ones.
 
-Each table changes one thing of a base: a U-ViT that begins at 16 pixels, by a
-wavelet of two levels for 64 pixels and three for 128, where the schedule is
-shifted. The blocks that input downsampling saves at high resolution are moved
-to lower levels, as in the paper.
+Each table changes one setting of a base model. The base is a U-ViT that works at
+16 pixels behind a wavelet of two levels (for 64 pixels) or three levels (for 128
+pixels, with a shifted schedule). Blocks that input downsampling saves at high
+resolution are moved to lower levels, as in the paper.
 """
 
 import dataclasses
@@ -12,7 +12,7 @@ import keras_simple_diffusion as ksd
 
 SAMPLING_STEPS = 16
 Shifted = ksd.schedules.ShiftedCosineSchedule
-_LOG_SNR_MAX = 4.0  # Above it is what eight bits cannot hold.
+_LOG_SNR_MAX = 4.0  # Less noise is below the 8-bit quantization.
 _UVIT = {
     "channels": (64, 128),
     "blocks": (1, 3),
@@ -123,9 +123,9 @@ CELLS = {
 
 @dataclasses.dataclass(frozen=True)
 class Table:
-    """Rows: label, cell, and the paper's FID, train / eval, if it has one.
+    """Rows of label, cell and the paper's FID (train, eval) or `None`.
 
-    The first row is what the others are compared with.
+    The other rows are compared with the first.
     """
 
     title: str
@@ -146,7 +146,7 @@ TABLES = {
         ),
     ),
     "dropout": Table(
-        "Where dropout starts, of 50 training images",
+        "Where dropout starts, with 50 training images",
         "table 3, U-Net, ImageNet 128; here the network begins at 32 pixels",
         (
             ("none", "no_dropout", (3.74, 3.91)),

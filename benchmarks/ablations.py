@@ -1,23 +1,23 @@
-"""The paper's tables 2 to 6, and two more, at a size that can be run.
+"""Repeat the paper's tables 2 to 6, and two more, at a small size.
 
     OMP_NUM_THREADS=1 KERAS_BACKEND=torch python benchmarks/ablations.py \
         --data ../shared/data --work runs/ablations --minutes 60 \
         --evaluate-on tensorflow
 
-A queue of the cells of `ablation_cells.py`, each with several seeds: train for
-a fixed number of steps, draw images, FID and KID against training and
-held-out photographs by the library's own `evaluate`. What is finished is a line
-of `docs/ablations.jsonl`; call again, here or elsewhere, to go on. Several
-queues may share a folder, one a core:
+Works through the cells of `ablation_cells.py` with several seeds each: trains
+for a fixed number of steps, generates images, and measures FID and KID against
+training and held-out photographs with the library's own `evaluate`. Each result
+is a line of `docs/ablations.jsonl`; a later call continues with the missing
+ones. Several processes may share a folder, one per core:
 
     export OMP_NUM_THREADS=1 KERAS_BACKEND=jax JAX_COMPILATION_CACHE_DIR=cache \
         XLA_PYTHON_CLIENT_PREALLOCATE=false
     for i in 1 2 3 4 5 6 7 8; do python benchmarks/ablations.py ... & done; wait
 
-does so on one GPU, where JAX trains fastest and `--evaluate-on torch` needs no
-compiling.
+does so on one GPU, where JAX trains fastest and `--evaluate-on torch` avoids
+compilation.
 
-`ablations_report.py` makes tables and plots of the lines.
+`ablations_report.py` writes tables and plots of the results.
 """
 
 import argparse
@@ -74,7 +74,7 @@ def main():
 
 
 def run_cell(name, args):
-    """Train, draw and measure a cell with each seed that is not done."""
+    """Train, sample and measure a cell with each missing seed."""
     seeds = [s for s in range(args.seeds) if (name, s) not in finished(args)]
     if not seeds:
         return
@@ -125,7 +125,7 @@ def run_cell(name, args):
 
 
 def finished(args):
-    """Cells and seeds of which there is a line."""
+    """Return the finished pairs of cell and seed."""
     if not args.output.exists():
         return set()
     lines = map(json.loads, args.output.read_text().splitlines())
@@ -133,7 +133,7 @@ def finished(args):
 
 
 def make_model(cell, seed):
-    """A cell's model with new weights, ready for training."""
+    """Make a cell's model with new weights, ready for training."""
     keras.utils.set_random_seed(seed)
     model = cell.make_model()
     model.compile(RECIPE.make_optimizer(), ema_decay=RECIPE.ema_decay)
@@ -142,7 +142,7 @@ def make_model(cell, seed):
 
 
 def state(model):
-    """All that training changes."""
+    """Return all variables that training changes."""
     return [*model.variables, *model.optimizer.variables]
 
 
@@ -158,7 +158,7 @@ def train(model, source, seed, args):
 
 
 class UntilTheEnd(keras.callbacks.Callback):
-    """Leaves when the queue's minutes are over."""
+    """Exits when the time limit of the queue is reached."""
 
     def __init__(self, end):
         super().__init__()
@@ -166,7 +166,7 @@ class UntilTheEnd(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch, logs=None):
         if time.monotonic() > self.end:
-            sys.exit("The time is over; call again to go on.")
+            sys.exit("Time limit reached; call again to continue.")
 
 
 def draw(model, seed):

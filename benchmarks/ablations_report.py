@@ -1,15 +1,15 @@
-"""Tables, plots and images of what `ablations.py` has found so far.
+"""Write tables, plots and images of the results of `ablations.py`.
 
     python benchmarks/ablations_report.py --work runs/ablations
 
-writes `docs/ablations.md` and `.png`, and of the images in `--work`
-`docs/ablations_TABLE.png`.
+writes `docs/ablations.md` and `docs/ablations.png`, and from the images in
+`--work` `docs/ablations_TABLE.png`.
 
-Each row is compared with the first of its table: the difference of the mean
-FID against held-out images, and that over its standard error from the spread
-between seeds, where both rows have three. What is called a difference are those
-of Welch's t-tests that the procedure of Benjamini and Hochberg lets pass, over
-all tables.
+Each row is compared with the first row of its table: the difference of the mean
+FID against held-out images, and this difference divided by its standard error
+(from the spread between seeds) if both rows have three seeds. A difference is
+reported if Welch's t-test passes the Benjamini-Hochberg procedure over all
+tables.
 """
 
 import argparse
@@ -35,36 +35,38 @@ LEVEL = 0.05
 DRAWN = 8  # Images a row.
 _INTRODUCTION = """# Ablations
 
-The paper's tables 2 to 6, and two more, at a size that two CPU cores can
-run: whether its findings show in minutes, too. Every figure here comes from
-`docs/ablations.jsonl`, which `benchmarks/ablations.py` writes, and times from
-`benchmarks/ablation_costs.py`; this page is written by
-`benchmarks/ablations_report.py`.
+The paper's tables 2 to 6 and two further tables, repeated at a size that two
+CPU cores can run, to see which of the paper's findings are visible after minutes
+of training. All figures come from `docs/ablations.jsonl`
+(`benchmarks/ablations.py`), all times from `benchmarks/ablation_costs.py`.
+`benchmarks/ablations_report.py` writes this page.
 
 {summary}
 
 {setting}
 
-- Networks are U-ViTs of 0.7 to 4.3 million parameters that predict the clean
-  image; where the paper's tables are of U-Nets, that is another difference.
-  Adam at 1e-3, average of decay 0.995, schedules that end at a log-SNR of 4.
-- The 290 photographs are few, the trainings a hundredth of the paper's, and the
-  images blurred or broken faces: look at them. FID of 500 images is far too
-  large, and on the way from blurred blobs to broken faces it rises (in
-  [the race](race.md), too). So it tells which cell is ahead after 12,000
-  images, hardly which would be best in the end. The paper's FIDs, train /
-  eval, are of a million steps.
-- The schedule also decides where the sampler's 16 steps lie.
-- Rows have their mean over seeds ± the standard deviation. *FID train* is
-  against the images trained on: few, where dropout is looked at, so that it
-  is higher there than the one against the 145 held-out ones.
-- *Difference* is from the first row, in FID held out; then the same over its
-  standard error, with the p of Welch's t-test, which takes into account how few
-  seeds there are. *Found* are the differences of which 5 % at most may be
-  chance (Benjamini and Hochberg, {count} comparisons); the others are not told
-  apart, which does not mean equal. Below three seeds nothing is claimed.
-- *Step time* is a training step's, over that of three blocks and DWT-2 (at 128
-  pixels, of shift 32), with quartiles.
+- The networks are U-ViTs with 0.7 to 4.3 million parameters that predict the
+  clean image. Several of the paper's tables are about U-Nets, which is another
+  difference. The optimizer is Adam at 1e-3, the decay of the average 0.995, and
+  the schedules end at a log-SNR of 4.
+- The data are only 290 photographs, the trainings are a hundredth of the paper's
+  length, and the generated images are blurred or broken faces (see the sheets).
+  FID of 500 images is strongly biased upwards, and it even rises while blurred
+  blobs turn into broken faces (also in [the race](race.md)). It shows which
+  variant is ahead after 12,000 training images, not which would be best in the
+  end. The paper's FIDs (train / eval) are measured after a million steps.
+- The schedule also determines the noise levels of the sampler's 16 steps.
+- The rows show the mean over seeds ± the standard deviation. *FID train* is
+  measured against the training images. In the dropout table these are only 50,
+  so it is higher there than the FID against the 145 held-out images.
+- *Difference* is the difference of the held-out FID from the first row. The next
+  column divides it by its standard error and gives the p-value of Welch's
+  t-test, which accounts for the small number of seeds. *Found* lists the
+  differences that remain at a false discovery rate of 5 % (Benjamini and
+  Hochberg, {count} comparisons). The others are called *not distinguishable*,
+  which does not mean equal. No claim is made for fewer than three seeds.
+- *Step time* is the time of a training step relative to that with three blocks
+  and DWT-2 (at 128 pixels: with shift 32), with quartiles.
 
 ![FID of every seed](ablations.png)
 """
@@ -93,7 +95,7 @@ def main():
         parts.append(write_table(table, cells, costs, comparisons))
         sheet = sheet_of(name)
         if sheet.exists():
-            parts.append(f"![Drawn from the same noise]({sheet.name})\n")
+            parts.append(f"![Images generated from the same noise]({sheet.name})\n")
     (DOCS / "ablations.md").write_text("\n".join(parts))
     plot(cells, DOCS / "ablations.png")
 
@@ -111,11 +113,11 @@ def setting_of(line):
     """A paragraph that says how the cells were trained and measured."""
     versions = ", ".join(f"{k} {v}" for k, v in line["versions"].items())
     return textwrap.fill(
-        f"Each cell trains {line['steps']} steps of {line['batch_size']} "
-        "images: Caltech-101's 290 aligned training photographs of faces (50 "
-        "of them where dropout is looked at), at 64 pixels, for schedules and "
-        "the multiscale loss at 128. Then "
-        f"{line['num_images']} images are drawn with "
+        f"Each cell trains for {line['steps']} steps of {line['batch_size']} "
+        "images. The data are Caltech-101's 290 aligned training photographs of "
+        "faces (50 of them for the dropout table) at 64 pixels, or 128 pixels "
+        "for the schedules and the multiscale loss. Then "
+        f"{line['num_images']} images are generated with "
         f"{line['sampling_steps']} steps of DPM-Solver++. "
         f"({versions}; {line['device']}.)",
         width=80,
@@ -123,7 +125,7 @@ def setting_of(line):
 
 
 def compare(cells):
-    """Each row with the first of its table, where both have enough seeds.
+    """Compare each row with the first of its table if both have enough seeds.
 
     Returns:
         A dict of tuples by title and cell: difference of the means, the same
@@ -151,9 +153,9 @@ def compare(cells):
 
 
 def verdict(table, row, cells, comparisons):
-    """What a row says beside the first one, and beside the paper's.
+    """Compare a row with the first row and with the paper's result.
 
-    Empty for the first row and for one that is not done.
+    Returns an empty string for the first row and for unfinished rows.
     """
     label, cell, published = row
     first = table.rows[0]
@@ -163,7 +165,7 @@ def verdict(table, row, cells, comparisons):
         return f"fewer than {SEEDS} seeds"
     difference, _, _, counts = comparisons[table.title, cell]
     if not counts:
-        return "not told apart"
+        return "not distinguishable"
     if published is None:
         return "FID higher" if difference > 0 else "FID lower"
     same = (difference > 0) == (published[1] > first[2][1])
@@ -171,7 +173,7 @@ def verdict(table, row, cells, comparisons):
 
 
 def summarize(cells, comparisons):
-    """What each table says, a line each."""
+    """Summarize each table in one line."""
     lines = []
     for table in TABLES.values():
         labels = collections.defaultdict(list)
@@ -180,16 +182,16 @@ def summarize(cells, comparisons):
         labels.pop("")
         said = "; ".join(f"{', '.join(v)}: {k}" for k, v in labels.items())
         lines.append(
-            f"- **{table.title}**, beside {table.rows[0][0]!r}: {said}."
+            f"- **{table.title}**, compared with {table.rows[0][0]!r}: {said}."
         )
     return "\n".join(lines)
 
 
 def write_table(table, cells, costs, comparisons):
-    """A table of Markdown, with what it says beside the paper."""
+    """Write a Markdown table with a comparison to the paper."""
     timed = any(cell in costs for _, cell, _ in table.rows[1:])
     head = ["", "seeds", "FID train", "FID held out", "KID held out"]
-    head += ["difference", "over its standard error"]
+    head += ["difference", "divided by its standard error"]
     head += ["GMACs", "step time"] if timed else []
     head += ["the paper", "found"]
     rows = [head, ["---"] * len(head)]
@@ -213,7 +215,7 @@ def write_table(table, cells, costs, comparisons):
         rows.append(row)
     lines = [f"| {' | '.join(row)} |" for row in rows]
     return (
-        f"## {table.title}\n\nThe paper: {table.paper}.\n\n"
+        f"## {table.title}\n\nIn the paper: {table.paper}.\n\n"
         + "\n".join(lines)
         + "\n"
     )
@@ -236,7 +238,7 @@ def spread(runs, key, scale=1):
 
 
 def draw_images(work, table, path):
-    """The first images of each row's first seed, a row each."""
+    """Draw the first images of each row's first seed, one row per cell."""
     rows = [
         (label, work / f"{cell}-0.zip")
         for label, cell, _ in table.rows

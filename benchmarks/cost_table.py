@@ -1,11 +1,11 @@
-"""Parameters, cost and memory of every built-in configuration.
+"""Measure parameters, cost and memory of every built-in configuration.
 
     python benchmarks/cost_table.py         # prints, and writes docs/costs.md
 
-Networks are built on PyTorch's meta device: their weights take no memory, so
-a laptop can do it. Multiply-accumulates come from the library's own counter
-and, beside it, from PyTorch's; activations are what PyTorch's autograd keeps
-for the backward pass of one image under `mixed_bfloat16`.
+Networks are built on PyTorch's meta device, so their weights take no memory.
+Multiply-accumulates come from the library's own counter and from PyTorch's;
+activations are the tensors that PyTorch's autograd keeps for the backward pass
+of one image under `mixed_bfloat16`.
 """
 
 import os
@@ -33,7 +33,7 @@ DOCS = pathlib.Path(__file__).parents[1] / "docs" / "costs.md"
 CONTEXT_LENGTH = 128
 BATCH_SIZE = 32
 
-# What the papers, or tables that quote them, say of these networks.
+# From the papers or from tables that quote them.
 PUBLISHED_GMACS = {
     "uvit_imagenet_128": 546,
     "uvit_imagenet_256": 546,
@@ -78,7 +78,7 @@ def build(name, **overrides):
 
 
 def zeros(backbone):
-    """One image's inputs on the meta device."""
+    """Make the inputs for one image on the meta device."""
     inputs = {}
     for name, tensor in backbone.input.items():
         shape = [1] + [n or CONTEXT_LENGTH for n in tensor.shape[1:]]
@@ -88,7 +88,7 @@ def zeros(backbone):
 
 
 def torch_macs(backbone):
-    """Forward MACs as PyTorch counts them: matrix products and convolutions."""
+    """Count forward MACs with PyTorch: matrix products and convolutions."""
     with (
         keras.device("meta"),
         torch.no_grad(),
@@ -100,9 +100,10 @@ def torch_macs(backbone):
 
 @contextlib.contextmanager
 def meta_with_gradients():
-    """Keras detaches tensors on a device that it knows by name only.
+    """Keep gradients on the meta device.
 
-    And by another name it asks the device for random numbers, to drop.
+    Keras detaches tensors if its device is called "meta". Under another name
+    it draws random numbers on the device for dropout, which fails.
     """
     before = global_state.get_global_attribute("torch_device")
     global_state.set_global_attribute("torch_device", torch.device("meta"))
@@ -114,13 +115,13 @@ def meta_with_gradients():
 
 
 def _drop(x, rate, seed):
-    """Keras's dropout as far as memory goes."""
+    """Stand in for Keras's dropout with the same memory."""
     kept = torch.empty(x.shape, dtype=torch.bool, device="meta")
     return torch.where(kept, x / (1 - rate), torch.zeros_like(x))
 
 
 def activation_bytes(backbone):
-    """Bytes that autograd keeps of one image, without those of weights."""
+    """Count the bytes that autograd keeps for one image, without weights."""
     weights = {w.value.untyped_storage()._cdata for w in backbone.weights}
     # Copies of kernels, in half precision or another layout.
     kernels = {tuple(sorted(w.shape)) for w in backbone.weights}
@@ -142,7 +143,7 @@ def activation_bytes(backbone):
 
 
 def blocks_alone(backbone):
-    """MACs and parameters of the blocks and attention layers alone."""
+    """Count MACs and parameters of the blocks and attention layers."""
     macs = parameters = 0
     for layer in backbone.layers:
         kind = type(layer).__name__
@@ -153,7 +154,7 @@ def blocks_alone(backbone):
 
 
 def layer_macs(layer):
-    """MACs of one layer, without those of its conditioning."""
+    """Count the MACs of one layer, without its conditioning."""
     products = layer_products(layer, CONTEXT_LENGTH)
     return sum(product.macs for product in products if product.height)
 
@@ -213,7 +214,7 @@ def configurations():
 
 
 def table_1():
-    """A 3x3 convolution on a batch of 1024 feature maps, twice."""
+    """Compute Table 1: a 3x3 convolution on a batch of 1024 feature maps."""
     rows = []
     for size, width, published in (
         (256, 128, ("2.8 MB", "16 GB", "16 GB", "9 TFLOPs")),
@@ -259,7 +260,7 @@ def table_5():
 PAGE = """# Parameters, cost and memory
 
 Written by `python benchmarks/cost_table.py`, with {versions}.
-Cost is that of one forward pass of one image, in multiply-accumulates
+The cost is that of one forward pass of one image in multiply-accumulates
 (MACs), which the papers call FLOPs. A training step costs three times as
 much. Texts have {context_length} tokens.
 
@@ -269,44 +270,45 @@ much. Texts have {context_length} tokens.
 
 - "MACs" counts every convolution, dense layer and attention; "by PyTorch" is
   half of what its `FlopCounterMode` counts in the same forward pass.
-- "Blocks alone" leaves out resampling, the first and last convolution, the
-  position embeddings and the conditioning. That count meets the published
-  figures to all their digits, so the whole networks cost 0.3 to 0.8 % more.
+- "Blocks alone" excludes resampling, the first and last convolution, the
+  position embeddings and the conditioning. This count equals the published
+  figures in all their digits, so the whole networks cost 0.3 to 0.8 % more.
 - Simple diffusion's U-ViT has "2 B" parameters in the paper and 2.5 B in
-  later tables. Its feature modulation acts on the hidden layer of the
-  perceptron, four times the width, as in the published pseudocode, and takes
-  0.6 B of them; on the width itself it would take a quarter, for 2.0 B.
-- SiD2's parameters are not published; the costs imply about 0.27 B. That is
-  what the blocks have when the modulation acts on their normalised input. On
-  the hidden layer it would be 0.39 B, at the same MACs.
+  later tables. In the published pseudocode, and here, feature modulation acts on
+  the hidden layer of the MLP, which is four times as wide as the block, and
+  takes 0.6 B of the parameters. Applied at the width of the block it would take
+  a quarter of that, which gives 2.0 B in total.
+- The number of SiD2's parameters is not published; the costs imply about 0.27 B.
+  The blocks have this number if the modulation acts on their normalised input.
+  Applied to the hidden layer it would be 0.39 B, with the same MACs.
 
 ## Memory and arithmetic intensity
 
 {memory}
 
-- Weights are counted at bfloat16 (2 bytes) for generation, and in training at
-  20 bytes: weight, gradient, Adam's two moments and the average in float32.
-- Activations are what PyTorch's autograd keeps for one image in a training
-  step under `mixed_bfloat16` without rematerialisation, measured; XLA keeps
-  less where it fuses.
+- Weights take 2 bytes (bfloat16) for generation and 20 bytes in training:
+  weight, gradient, Adam's two moments and the average, all in float32.
+- Activations are the measured bytes that PyTorch's autograd keeps for one image
+  in a training step under `mixed_bfloat16` without rematerialisation. XLA keeps
+  less where it fuses operations.
 - Intensity is FLOPs for each byte moved at a batch of {batch_size}, by height
-  of the feature map; every product reads its input and kernel and writes its
-  output once. An H200 needs about 180 to be kept busy (790 TFLOP/s over
-  4.3 TB/s, both measured). What is not counted are the elementwise operations
-  between the products, which weigh most at the highest resolution.
+  of the feature map. Every product reads its input and its kernel and writes its
+  output once. An H200 needs about 180 to be fully used (790 TFLOP/s over
+  4.3 TB/s, both measured). The elementwise operations between the products are not
+  counted; their share is largest at the highest resolution.
 
 ## Where compute should go (Table 1)
 
 One 3x3 convolution on a batch of 1024 feature maps. At the low resolution it
 has 64 times the weights for a quarter of the compute and a twentieth of the
-memory. Binary units, bfloat16 activations, 20 bytes a weight.
+memory. Units are binary, activations bfloat16, weights 20 bytes.
 
 {table_1}
 
 ## Input downsampling at 512 pixels (Table 5)
 
-The U-Net with blocks moved to lower levels so that their number stays. The
-paper's training speed is beside our count; FID was best with DWT-2.
+Blocks of the U-Net are moved to lower levels so that their number stays the same.
+The last column is the paper's training speed; the paper's FID is best with DWT-2.
 
 {table_5}
 """
@@ -340,7 +342,7 @@ def main():
                 "configuration",
                 "weights (GB)",
                 "training state (GB)",
-                "activations an image (GB)",
+                "activations per image (GB)",
                 "intensity by level",
             ),
             costs,
@@ -354,7 +356,7 @@ def main():
                 "downsampling",
                 "parameters (M)",
                 "MACs (G)",
-                "activations an image (GB)",
+                "activations per image (GB)",
                 "paper: speed",
             ),
             table_5(),

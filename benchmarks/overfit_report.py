@@ -1,4 +1,4 @@
-"""Table and image of the results of `overfit_twins.py`.
+"""Write the table and image of the results of `overfit_twins.py`.
 
     python benchmarks/overfit_report.py --results docs/overfit
 
@@ -19,17 +19,20 @@ ORIGINALS, DENOISED = 0, 3  # Rows of the sheets, 64 pixels each.
 DOCS = pathlib.Path(__file__).parents[1] / "docs"
 PAGE = """# Every configuration learns
 
-Each of the papers' configurations, a tenth as wide (the first level at least
-24, or 64 behind a downsampling by 4), with its own schedule and loss but
-without dropout, trains on 16 photographs of Imagenette at 64 pixels until it
-knows them, for at most 300 steps of 16, 32 or 48 images. It knows them when,
-at a log-SNR of -5, where a signal of 1 stands beside noise of 12, its error is
-below 0.85 times that of a Wiener filter with the spectra of the other
-photographs, the best that a linear denoiser can do that does not know them.
-Errors are root mean squares of the [-1, 1] range; the filter's is
-{wiener}.
-One needed a second seed: uvit_imagenet_128 on PyTorch with `--seed 1`; with
-seed 0 its error was 0.346 (48 images a step) and 0.351 (64) after 300 steps.
+A small twin of each of the papers' configurations is trained on 16 photographs
+of Imagenette at 64 pixels until it has memorized them, for at most 300 steps of
+16, 32 or 48 images. A twin has a tenth of the width (but at least 24 channels at
+the first level, or 64 behind downsampling by 4), the configuration's schedule
+and loss, and no dropout.
+
+The photographs count as memorized when the error at a log-SNR of -5, where the
+noise is 12 times as strong as the signal, is below 0.85 times that of a Wiener
+filter with the spectra of the other photographs. This filter is the best linear
+denoiser that does not know the images. Errors are root mean squares in the range
+[-1, 1]; that of the filter is {wiener}.
+
+One twin needed a second seed: uvit_imagenet_128 on PyTorch with `--seed 1`. With
+seed 0 its error was 0.346 (48 images per step) and 0.351 (64) after 300 steps.
 
 `python benchmarks/overfit_twins.py --backend BACKEND --images
 imagenette_64.zip --output docs/overfit --batch-size 32`, then `python
@@ -37,10 +40,10 @@ benchmarks/overfit_report.py --results docs/overfit`; Keras {keras}, 2 CPUs.
 
 {table}
 
-![Photographs, and what each twin makes of their noise](overfit.jpg)
+![The photographs and the reconstruction of each twin](overfit.jpg)
 
-*First row: the photographs. Below: what the twins bring back from noise in
-which nothing can be seen.*
+*First row: the photographs. Other rows: the twins' reconstructions from noisy
+images in which the photographs are not visible.*
 """
 
 

@@ -1,8 +1,8 @@
-"""The table and the curves of what `race.py` has found.
+"""Write the table and the curves of the results of `race.py`.
 
     python benchmarks/race_report.py --work runs/race
 
-writes `docs/race.md` and `.png`, and of the images in `--work`
+writes `docs/race.md` and `docs/race.png`, and from the images in `--work`
 `docs/race_images.png`.
 """
 
@@ -21,36 +21,39 @@ from keras_simple_diffusion.utils.sheets import draw_sheet
 DOCS = pathlib.Path(__file__).parents[1] / "docs"
 _PAGE = """# Race
 
-The same 290 photographs of faces (Caltech-101's aligned ones) at 64 pixels, the
-same minutes, the same evaluator: FID and KID of {num_images} drawn images,
-with 24 evaluations of the network each. Everybody has one thread and a clock of
-processor time, which on a free core is the wall clock's; drawing does not
-count, compiling does. Two or three raced at once on two cores, at other times
-for each: a few percent of a rate are noise. Written by
-`benchmarks/race_report.py` from `docs/race.jsonl`, which `benchmarks/race.py`
-writes.
+Each project trains on the same 290 photographs of faces (Caltech-101's aligned
+ones) at 64 pixels for the same number of minutes. One evaluator measures FID and
+KID of {num_images} generated images with 24 network evaluations each. Every
+project uses one thread. The clock counts processor time, which equals wall-clock
+time on a free core; it includes compilation but not sampling. Two or three
+projects ran at once on two cores, in changing combinations, so differences of a
+few percent in speed are noise. `benchmarks/race_report.py` writes this page from
+`docs/race.jsonl`, the output of `benchmarks/race.py`.
 
-What is not as its project recommends, and what favours this library:
+Deviations from each project's recommended settings, and points that favour this
+library:
 
-- All networks were shrunk to 0.2 to 0.5 billion multiply-accumulates, or nobody
-  would see enough images. Batches are 16 (8 for this library from 64 pixels);
-  rates do not decay; warm-up and average follow faster than in the peers' own
-  settings, which are made for days. All else that the settings below do not
-  name is each project's default.
-- 24 evaluations are fewer than the peers' samplers take by default.
+- All networks were reduced to 0.2 to 0.5 billion multiply-accumulates, because
+  otherwise no project would process enough images. Batches have 16 images (8 for
+  this library from 64 pixels), learning rates do not decay, and warm-up and
+  average are faster than in the other projects' settings, which are meant for
+  days of training. Everything that the settings below do not name is the
+  project's default.
+- 24 evaluations are fewer than the default of the other projects' samplers.
 - This library's network from 64 pixels, with its loss and its noise schedule,
-  is a cell of [the ablations](ablations.md), on these same photographs, where
-  it was the best of the inputs. It entered after that was known. The peers
-  chose a learning rate only: a few were tried for three minutes, and, as FID of
-  noise chooses blindly, whole runs were made at several. Each project's best
-  whole run counts, by the same FID that is shown.
-- One training each. ± is the FID's standard error over the images drawn;
-  trainings of other seeds differ by more ([2 to 35](ablations.md)).
+  is a cell of [the ablations](ablations.md) on the same photographs, where it
+  was the best variant of input downsampling. It was entered after that result
+  was known. For the other projects only the learning rate was chosen: several
+  were tried for three minutes, and because FID cannot rank noise, several whole
+  runs were made. The best whole run of each project counts, by the FID shown.
+- There is one training per project. ± is the standard error of FID over the
+  generated images; the spread between seeds is larger
+  ([2 to 35](ablations.md)).
 
-So short a race shows who gets out of the noise first, not who draws best in the
-end. FID of noise says nothing, and it rises on the way from blurred blobs to
-broken faces, so look at the images. Between 440 and 520 all is noise or
-blobs: read no order into those places.
+Such a short race shows which project gets beyond noise first, not which
+generates the best images in the end. FID of noise is meaningless, and FID rises
+while blurred blobs turn into broken faces, so look at the images. All results
+between 440 and 520 are noise or blobs, and their order means nothing.
 
 ![FID against minutes](race.png)
 
@@ -58,20 +61,20 @@ After {minutes:g} minutes, best first:
 
 {ranking}
 
-What they have drawn then, a row each in the order of the table:
+Images generated at that time, one project per row in the order of the table:
 
-![Images drawn](race_images.png)
+![Generated images](race_images.png)
 
 ## Learning rates
 
-FID against held-out images, of {num_pilot} images after three minutes, of
-{num_images} at the end:
+FID against held-out images, of {num_pilot} images after three minutes and of
+{num_images} images at the end:
 
 {rates}
 
-An average of 0.995 of denoising-diffusion-pytorch without more is its trainer's
-own, updated every 10 steps and a copy of the weights for the first 100; that is
-what its trials had.
+For denoising-diffusion-pytorch, "average 0.995" without further notes is the
+average of its own trainer, which is updated every 10 steps and copies the
+weights for the first 100 steps. All of its trials used it.
 
 ## Settings
 
@@ -107,12 +110,12 @@ def main():
 
 
 def score_of(line):
-    """The last FID against held-out images."""
+    """Return the last FID against held-out images."""
     return line["marks"][-1]["fid_test"]
 
 
 def of(project, lines):
-    """A project's lines."""
+    """Return the lines of a project."""
     return [line for line in lines if line["project"] == project]
 
 
@@ -175,7 +178,7 @@ def plot(finals, path):
 
 
 def draw_images(work, finals):
-    """The first images that each has drawn at the end, a row each."""
+    """Draw the first final images of each project, one project per row."""
     drawn = []
     for line in finals:
         end = line["marks"][-1]["minutes"]
