@@ -2,7 +2,7 @@
 
     python benchmarks/performance_report.py
 
-Only what is between the two marks is replaced.
+Replaces only the text between the two marks.
 """
 
 import json
@@ -33,7 +33,7 @@ def ratio_text(ratio):
 
 
 def twin_of(name):
-    """The contender that is the same network written by hand."""
+    """Return the name of a contender's hand-written twin."""
     if not name.startswith("ours"):
         return None
     compiled = " compiled" if name.endswith("compiled") else ""
@@ -65,8 +65,8 @@ def contest_table(line):
         "",
         "images/s",
         "GMACs/s",
-        f"time over {line['base']}",
-        "time over its twin",
+        f"time relative to {line['base']}",
+        "time relative to its twin",
         "share of matmul",
         "peak MiB",
     ]
@@ -83,35 +83,35 @@ def contest_section(line):
     if committed.is_compiled(line):
         title += ", compiled by PyTorch"
     first = next(iter(line["rows"].values()))
-    told = (
+    setting = (
         f"{first['gmacs']:.2f} GMACs, {line['batch_size']} images, "
         f"{line['dtype']}, {line['rounds']} rounds"
     )
     if line["task"] == "sample":
-        told += f", guidance {line['guidance']}"
+        setting += f", guidance {line['guidance']}"
     return (
-        f"## {title}\n\n{told}; {line['cpus']} CPUs, "
+        f"## {title}\n\n{setting}; {line['cpus']} CPUs, "
         f"{line['machine']}; {versions(line)}.\n\n{contest_table(line)}\n"
     )
 
 
 def startup_section(line):
     imports = table(
-        ["", "import keras_hub (s)", "this library adds (s)"],
+        ["", "import keras_hub (s)", "added by this library (s)"],
         [
             [name, row["keras_hub"], row["added"]]
             for name, row in line["import"].items()
         ],
     )
     firsts = table(
-        ["", "first step less a later one (s)", "first call over its twin's"],
+        ["", "first step minus a later one (s)", "first call relative to its twin"],
         [
             [name, row["seconds"], ratio_text(row) if "ratio" in row else ""]
             for name, row in line["first"].items()
         ],
     )
     return (
-        f"## Imports and first calls\n\n{line['rounds']} new processes each.\n"
+        f"## Imports and first calls\n\nMeasured in {line['rounds']} new processes each.\n"
         f"\n{imports}\n{firsts}\n"
     )
 
@@ -122,7 +122,7 @@ def growth_section(found):
         for name, series in found["series"].items()
         for r in series
     ]
-    header = ["", "", "GMACs a step", "step (s)", "first call (s)"]
+    header = ["", "", "GMACs per step", "step (s)", "first call (s)"]
     return (
         f"## Growth\n\nOn {found['backend']}, small U-ViT, "
         f"{found['rounds']} rounds.\n\n"

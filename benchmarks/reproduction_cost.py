@@ -1,4 +1,4 @@
-"""What the papers' ImageNet trainings cost, and presets for their variants.
+"""Estimate the cost of the papers' ImageNet trainings; write their variants.
 
     python benchmarks/reproduction_cost.py                  # prints the table
     python benchmarks/reproduction_cost.py --write variants # writes presets
@@ -99,7 +99,7 @@ STEPS = {name: 700_000 for name in VARIANTS if "_dropout_" in name}
 
 
 def write(name, folder):
-    """Write a variant as what `train --preset` takes."""
+    """Write a variant as a preset for `train --preset`."""
     variant = VARIANTS[name]
     backbone = ksd.models.DiffusionBackbone.from_preset(
         variant.preset, load_weights=False, **variant.network
@@ -115,7 +115,7 @@ def write(name, folder):
 
 
 def row(name):
-    """A line of the table."""
+    """Compute a line of the table."""
     variant = VARIANTS.get(name, Variant(name))
     backbone = build(variant.preset, **variant.network)
     recipe = Recipe(
@@ -140,12 +140,12 @@ def row(name):
 
 
 def hours(flops, peak):
-    """Hours of one chip."""
+    """Convert FLOPs into hours of one chip."""
     return flops / (SHARE * peak) / 3600
 
 
 def papers_share():
-    """Share of the peak that the U-ViT's published speed comes to."""
+    """Compute the share of the peak that the U-ViT's published speed implies."""
     flops = 6 * sum(count_macs(build("uvit_imagenet_256")).values()) * 2048
     return 1.5 * flops / (128 * PEAKS["TPU v4"])
 
@@ -162,9 +162,10 @@ def main():
         return
     names = [n for n in presets.builtin_presets() if "_imagenet_" in n]
     names += [*TEXT, *VARIANTS]
-    headings = ["configuration", "GMACs", "batch", "steps", "training, 1e21"]
+    headings = ["configuration", "GMACs", "batch size", "steps"]
+    headings += ["training, 1e21"]
     headings += [f"training, {chip} hours" for chip in PEAKS]
-    headings += [f"drawing, {chip} hours" for chip in DRAWING_PEAKS]
+    headings += [f"sampling, {chip} hours" for chip in DRAWING_PEAKS]
     print(table(headings, map(row, names)))
     print(
         f"\n1.5 steps a second of the U-ViT on 128 TPU v4, as published, are "
