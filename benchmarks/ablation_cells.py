@@ -1,9 +1,9 @@
 """Cells of `ablations.py`: tables 2 to 6 of the paper, and two further ones.
 
-Each table changes one setting of a base model. The base is a U-ViT that works at
-16 pixels behind a wavelet of two levels (for 64 pixels) or three levels (for 128
-pixels, with a shifted schedule). Blocks that input downsampling saves at high
-resolution are moved to lower levels, as in the paper.
+Each table changes one setting of a base model. The base is a U-ViT that works
+at 16 pixels behind a wavelet of two levels (for 64 pixels) or three levels (for
+128 pixels, with a shifted schedule). Blocks that input downsampling saves at
+high resolution are moved to lower levels, as in the paper.
 """
 
 import dataclasses

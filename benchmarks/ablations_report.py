@@ -32,12 +32,13 @@ DOCS = pathlib.Path(__file__).parents[1] / "docs"
 TRAIN, TEST = "fid_train", "fid_test"
 SEEDS = 3  # Below it nothing is claimed.
 LEVEL = 0.05
-DRAWN = 8  # Images a row.
+DRAWN = 8  # Images per row.
+_CAPTION = "Images generated from the same noise"
 _INTRODUCTION = """# Ablations
 
 The paper's tables 2 to 6 and two further tables, repeated at a size that two
-CPU cores can run, to see which of the paper's findings are visible after minutes
-of training. All figures come from `docs/ablations.jsonl`
+CPU cores can run, to see which of the paper's findings are visible after
+minutes of training. All figures come from `docs/ablations.jsonl`
 (`benchmarks/ablations.py`), all times from `benchmarks/ablation_costs.py`.
 `benchmarks/ablations_report.py` writes this page.
 
@@ -49,18 +50,19 @@ of training. All figures come from `docs/ablations.jsonl`
   clean image. Several of the paper's tables are about U-Nets, which is another
   difference. The optimizer is Adam at 1e-3, the decay of the average 0.995, and
   the schedules end at a log-SNR of 4.
-- The data are only 290 photographs, the trainings are a hundredth of the paper's
-  length, and the generated images are blurred or broken faces (see the sheets).
-  FID of 500 images is strongly biased upwards, and it even rises while blurred
-  blobs turn into broken faces (also in [the race](race.md)). It shows which
-  variant is ahead after 12,000 training images, not which would be best in the
-  end. The paper's FIDs (train / eval) are measured after a million steps.
+- The data are only 290 photographs, the trainings are a hundredth of the
+  paper's length, and the generated images are blurred or broken faces (see the
+  sheets). FID of 500 images is strongly biased upwards, and it even rises while
+  blurred blobs turn into broken faces (also in [the race](race.md)). It shows
+  which variant is ahead after 12,000 training images, not which would be best
+  in the end. The paper's FIDs (train / eval) are measured after a million
+  steps.
 - The schedule also determines the noise levels of the sampler's 16 steps.
 - The rows show the mean over seeds ± the standard deviation. *FID train* is
   measured against the training images. In the dropout table these are only 50,
   so it is higher there than the FID against the 145 held-out images.
-- *Difference* is the difference of the held-out FID from the first row. The next
-  column divides it by its standard error and gives the p-value of Welch's
+- *Difference* is the difference of the held-out FID from the first row. The
+  next column divides it by its standard error and gives the p-value of Welch's
   t-test, which accounts for the small number of seeds. *Found* lists the
   differences that remain at a false discovery rate of 5 % (Benjamini and
   Hochberg, {count} comparisons). The others are called *not distinguishable*,
@@ -95,7 +97,7 @@ def main():
         parts.append(write_table(table, cells, costs, comparisons))
         sheet = sheet_of(name)
         if sheet.exists():
-            parts.append(f"![Images generated from the same noise]({sheet.name})\n")
+            parts.append(f"![{_CAPTION}]({sheet.name})\n")
     (DOCS / "ablations.md").write_text("\n".join(parts))
     plot(cells, DOCS / "ablations.png")
 
@@ -114,9 +116,9 @@ def setting_of(line):
     versions = ", ".join(f"{k} {v}" for k, v in line["versions"].items())
     return textwrap.fill(
         f"Each cell trains for {line['steps']} steps of {line['batch_size']} "
-        "images. The data are Caltech-101's 290 aligned training photographs of "
-        "faces (50 of them for the dropout table) at 64 pixels, or 128 pixels "
-        "for the schedules and the multiscale loss. Then "
+        "images. The data are Caltech-101's 290 aligned training photographs "
+        "of faces (50 of them for the dropout table) at 64 pixels, or 128 "
+        "pixels for the schedules and the multiscale loss. Then "
         f"{line['num_images']} images are generated with "
         f"{line['sampling_steps']} steps of DPM-Solver++. "
         f"({versions}; {line['device']}.)",

@@ -273,14 +273,14 @@ much. Texts have {context_length} tokens.
 - "Blocks alone" excludes resampling, the first and last convolution, the
   position embeddings and the conditioning. This count equals the published
   figures in all their digits, so the whole networks cost 0.3 to 0.8 % more.
-- Simple diffusion's U-ViT has "2 B" parameters in the paper and 2.5 B in
-  later tables. In the published pseudocode, and here, feature modulation acts on
-  the hidden layer of the MLP, which is four times as wide as the block, and
-  takes 0.6 B of the parameters. Applied at the width of the block it would take
-  a quarter of that, which gives 2.0 B in total.
-- The number of SiD2's parameters is not published; the costs imply about 0.27 B.
-  The blocks have this number if the modulation acts on their normalised input.
-  Applied to the hidden layer it would be 0.39 B, with the same MACs.
+- Simple diffusion's U-ViT has "2 B" parameters in the paper and 2.5 B in later
+  tables. In the published pseudocode, and here, feature modulation acts on the
+  hidden layer of the MLP, which is four times as wide as the block, and takes
+  0.6 B of the parameters. Applied at the width of the block it would take a
+  quarter of that, which gives 2.0 B in total.
+- The number of SiD2's parameters is not published; the costs imply about 0.27
+  B. The blocks have this number if the modulation acts on their normalised
+  input. Applied to the hidden layer it would be 0.39 B, with the same MACs.
 
 ## Memory and arithmetic intensity
 
@@ -292,10 +292,10 @@ much. Texts have {context_length} tokens.
   in a training step under `mixed_bfloat16` without rematerialisation. XLA keeps
   less where it fuses operations.
 - Intensity is FLOPs for each byte moved at a batch of {batch_size}, by height
-  of the feature map. Every product reads its input and its kernel and writes its
-  output once. An H200 needs about 180 to be fully used (790 TFLOP/s over
-  4.3 TB/s, both measured). The elementwise operations between the products are not
-  counted; their share is largest at the highest resolution.
+  of the feature map. Every product reads its input and its kernel and writes
+  its output once. An H200 needs about 180 to be fully used (790 TFLOP/s over
+  4.3 TB/s, both measured). The elementwise operations between the products are
+  not counted; their share is largest at the highest resolution.
 
 ## Where compute should go (Table 1)
 
@@ -307,8 +307,9 @@ memory. Units are binary, activations bfloat16, weights 20 bytes.
 
 ## Input downsampling at 512 pixels (Table 5)
 
-Blocks of the U-Net are moved to lower levels so that their number stays the same.
-The last column is the paper's training speed; the paper's FID is best with DWT-2.
+Blocks of the U-Net are moved to lower levels so that their number stays the
+same. The last column is the paper's training speed; the paper's FID is best
+with DWT-2.
 
 {table_5}
 """

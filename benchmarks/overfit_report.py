@@ -21,18 +21,19 @@ PAGE = """# Every configuration learns
 
 A small twin of each of the papers' configurations is trained on 16 photographs
 of Imagenette at 64 pixels until it has memorized them, for at most 300 steps of
-16, 32 or 48 images. A twin has a tenth of the width (but at least 24 channels at
-the first level, or 64 behind downsampling by 4), the configuration's schedule
-and loss, and no dropout.
+16, 32 or 48 images. A twin has a tenth of the width (but at least 24 channels
+at the first level, or 64 behind downsampling by 4), the configuration's
+schedule and loss, and no dropout.
 
 The photographs count as memorized when the error at a log-SNR of -5, where the
 noise is 12 times as strong as the signal, is below 0.85 times that of a Wiener
 filter with the spectra of the other photographs. This filter is the best linear
-denoiser that does not know the images. Errors are root mean squares in the range
-[-1, 1]; that of the filter is {wiener}.
+denoiser that does not know the images. Errors are root mean squares in the
+range [-1, 1]; that of the filter is {wiener}.
 
-One twin needed a second seed: uvit_imagenet_128 on PyTorch with `--seed 1`. With
-seed 0 its error was 0.346 (48 images per step) and 0.351 (64) after 300 steps.
+One twin needed a second seed: uvit_imagenet_128 on PyTorch with `--seed 1`.
+With seed 0 its error was 0.346 (48 images per step) and 0.351 (64) after 300
+steps.
 
 `python benchmarks/overfit_twins.py --backend BACKEND --images
 imagenette_64.zip --output docs/overfit --batch-size 32`, then `python

@@ -104,14 +104,19 @@ def startup_section(line):
         ],
     )
     firsts = table(
-        ["", "first step minus a later one (s)", "first call relative to its twin"],
+        [
+            "",
+            "first step minus a later one (s)",
+            "first call relative to its twin",
+        ],
         [
             [name, row["seconds"], ratio_text(row) if "ratio" in row else ""]
             for name, row in line["first"].items()
         ],
     )
     return (
-        f"## Imports and first calls\n\nMeasured in {line['rounds']} new processes each.\n"
+        "## Imports and first calls\n\n"
+        f"Measured in {line['rounds']} new processes each.\n"
         f"\n{imports}\n{firsts}\n"
     )
 

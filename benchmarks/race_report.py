@@ -22,20 +22,20 @@ DOCS = pathlib.Path(__file__).parents[1] / "docs"
 _PAGE = """# Race
 
 Each project trains on the same 290 photographs of faces (Caltech-101's aligned
-ones) at 64 pixels for the same number of minutes. One evaluator measures FID and
-KID of {num_images} generated images with 24 network evaluations each. Every
-project uses one thread. The clock counts processor time, which equals wall-clock
-time on a free core; it includes compilation but not sampling. Two or three
-projects ran at once on two cores, in changing combinations, so differences of a
-few percent in speed are noise. `benchmarks/race_report.py` writes this page from
-`docs/race.jsonl`, the output of `benchmarks/race.py`.
+ones) at 64 pixels for the same number of minutes. One evaluator measures FID
+and KID of {num_images} generated images with 24 network evaluations each. Every
+project uses one thread. The clock counts processor time, which equals
+wall-clock time on a free core; it includes compilation but not sampling. Two or
+three projects ran at once on two cores, in changing combinations, so
+differences of a few percent in speed are noise. `benchmarks/race_report.py`
+writes this page from `docs/race.jsonl`, the output of `benchmarks/race.py`.
 
 Deviations from each project's recommended settings, and points that favour this
 library:
 
 - All networks were reduced to 0.2 to 0.5 billion multiply-accumulates, because
-  otherwise no project would process enough images. Batches have 16 images (8 for
-  this library from 64 pixels), learning rates do not decay, and warm-up and
+  otherwise no project would process enough images. Batches have 16 images (8
+  for this library from 64 pixels), learning rates do not decay, and warm-up and
   average are faster than in the other projects' settings, which are meant for
   days of training. Everything that the settings below do not name is the
   project's default.

@@ -145,7 +145,7 @@ def hours(flops, peak):
 
 
 def papers_share():
-    """Compute the share of the peak that the U-ViT's published speed implies."""
+    """Compute the share of the peak from the U-ViT's published speed."""
     flops = 6 * sum(count_macs(build("uvit_imagenet_256")).values()) * 2048
     return 1.5 * flops / (128 * PEAKS["TPU v4"])
 
