@@ -1,18 +1,22 @@
 import keras
 from keras import ops
 
+from keras_simple_diffusion.losses.loss_weighting import LossWeighting
 from keras_simple_diffusion.ops.diffusion import check_prediction_type
 from keras_simple_diffusion.ops.diffusion import error_scale
 from keras_simple_diffusion.ops.diffusion import expand_like
+from keras_simple_diffusion.utils.configurable import Configurable
+from keras_simple_diffusion.utils.errors import InputError
+from keras_simple_diffusion.utils.errors import check_number
 
 
 @keras.saving.register_keras_serializable("keras_simple_diffusion")
-class DiffusionLoss:
+class DiffusionLoss(Configurable):
     """Squared error of a diffusion model's prediction.
 
-    The error is measured in a space of its own, whatever the network
-    predicts: for one output, the error in epsilon is `alpha` times the error
-    in `v`, and `alpha / sigma` times the error in `x`.
+    The error is converted from the space of the prediction to `error_type`:
+    for one network output, the error in epsilon is `alpha` times the error in
+    `v`, and `alpha / sigma` times the error in `x`.
 
     Args:
         error_type: string. The space of the error: `"epsilon"` (the text of
@@ -20,10 +24,12 @@ class DiffusionLoss:
             `"epsilon"`.
         weighting: a `keras_simple_diffusion.losses.LossWeighting`, or `None`
             for a weight of 1 on the error in `error_type`. A weighting is
-            converted to `error_type`, so that it means the same in each.
+            converted to `error_type`, so the loss does not depend on the
+            space in which the error is measured. Defaults to `None`.
         base_size: int or `None`. The smallest resolution of the multiscale
-            loss, see `keras_simple_diffusion.losses.diffusion_loss`. `None`
-            turns it off. Defaults to `None`.
+            loss in pixels, see
+            `keras_simple_diffusion.losses.multiscale_mse`. Defaults to `None`,
+            the plain mean squared error.
 
     Call arguments:
         target: float tensor of shape `(B, H, W, C)`.
@@ -32,10 +38,14 @@ class DiffusionLoss:
         prediction_type: string. The space of `target` and `prediction`.
             Defaults to `"v"`.
         log_snr_derivative: float tensor of shape `(B,)`, `d log_snr / dt`.
-            Needed by weightings that are densities over log-SNR.
+            Required by weightings that are densities over log-SNR.
 
     Returns:
         The loss of each image, float32 of shape `(B,)`.
+
+    Raises:
+        InputError: if an argument is not valid, or if a weighting that is a
+            density is called without `log_snr_derivative`.
 
     Example:
     >>> loss = keras_simple_diffusion.losses.DiffusionLoss(error_type="v")
@@ -47,10 +57,15 @@ class DiffusionLoss:
 
     def __init__(self, error_type="epsilon", weighting=None, base_size=None):
         check_prediction_type("error_type", error_type)
-        if base_size is not None and not base_size >= 1:
-            raise ValueError(
-                "`base_size` must be a size in pixels, or `None` for no "
-                f"multiscale loss. Received: base_size={base_size}"
+        if not isinstance(weighting, LossWeighting | None):
+            raise InputError(
+                "`weighting` must be a LossWeighting, such as "
+                "SigmoidWeighting(bias=-1.0), or None. Received: "
+                f"weighting={weighting!r}"
+            )
+        if base_size is not None:
+            base_size = check_number(
+                "base_size", base_size, at_least=1, whole=True
             )
         self.error_type = error_type
         self.weighting = weighting
@@ -76,28 +91,13 @@ class DiffusionLoss:
         loss = self.weighting(log_snr, self.error_type) * loss
         if self.weighting.density:
             if log_snr_derivative is None:
-                raise ValueError(
+                raise InputError(
                     f"{type(self.weighting).__name__} is a density over "
                     "log-SNR: pass `log_snr_derivative=schedule.derivative(t)`."
                     " Received: log_snr_derivative=None"
                 )
             loss = -0.5 * ops.cast(log_snr_derivative, "float32") * loss
         return loss
-
-    def get_config(self):
-        return {
-            "error_type": self.error_type,
-            "weighting": keras.saving.serialize_keras_object(self.weighting),
-            "base_size": self.base_size,
-        }
-
-    @classmethod
-    def from_config(cls, config):
-        config = dict(config)
-        config["weighting"] = keras.saving.deserialize_keras_object(
-            config["weighting"]
-        )
-        return cls(**config)
 
 
 def multiscale_mse(error, base_size=32):
@@ -107,10 +107,10 @@ def multiscale_mse(error, base_size=32):
     sum over s in {base_size, ..., size / 2, size} of 1/s mean(pool_s(error)^2)
     ```
 
-    Pooling is linear, so the minimiser is the same as that of the plain error;
-    only the balance between coarse and fine structure changes. The full
-    resolution is always part of the sum, and it is halved as long as both
-    sides are even and the shorter one stays at `base_size` or above.
+    Pooling is linear, so the minimizer is that of the plain error; only the
+    balance between coarse and fine structure changes. The sum starts at the
+    full resolution, which is halved as long as both sides are even and the
+    shorter side does not fall below `base_size`.
 
     Args:
         error: float tensor of shape `(B, H, W, C)`, usually in epsilon.
@@ -122,7 +122,7 @@ def multiscale_mse(error, base_size=32):
 
     Example:
     >>> error = keras.random.normal((4, 128, 128, 3))
-    >>> loss = keras_simple_diffusion.losses.diffusion_loss(error)  # (4,)
+    >>> loss = keras_simple_diffusion.losses.multiscale_mse(error)  # (4,)
 
     References:
         - [Hoogeboom et al., 2023](https://arxiv.org/abs/2301.11093), sec. 3.2

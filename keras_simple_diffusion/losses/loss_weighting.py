@@ -1,22 +1,27 @@
-"""Weights of the loss as functions of log-SNR."""
+"""Weights of the loss over noise levels."""
+
+import math
 
 import keras
 from keras import ops
 
-from keras_simple_diffusion.ops.diffusion import check_prediction_type
+from keras_simple_diffusion.ops.diffusion import log_error_scale
+from keras_simple_diffusion.ops.diffusion import to_float32
+from keras_simple_diffusion.utils.configurable import Configurable
+from keras_simple_diffusion.utils.errors import check_number
 
 
-class LossWeighting:
+class LossWeighting(Configurable):
     """Weight of a squared error as a function of log-SNR.
 
-    Subclasses define `epsilon_log_weight`, the logarithm of the weight on the
-    squared error in epsilon; the weights in the other two spaces follow from
-    it, so that the loss is the same wherever its error is measured.
+    A subclass defines `epsilon_log_weight`, the logarithm of the weight on the
+    squared error in epsilon. The weights in the other spaces follow from it,
+    so the loss does not depend on the space in which the error is measured.
 
-    `density` says what the weight multiplies. `True`: the integral over
-    log-SNR, as in the evidence lower bound; the loss then multiplies it by
-    `-1/2 d log_snr / dt`, since times are drawn uniformly. `False`: the mean
-    over uniform times.
+    The class attribute `density` selects the measure of the weight. `True`:
+    the weight is a density over log-SNR, as in the evidence lower bound, and
+    the loss multiplies it by `-1/2 d log_snr / dt`, because times are drawn
+    uniformly. `False`: the weight applies to the mean over uniform times.
 
     Call arguments:
         log_snr: float tensor of any shape.
@@ -30,26 +35,23 @@ class LossWeighting:
     density = False
 
     def epsilon_log_weight(self, log_snr):
+        """Compute the logarithm of the weight on the error in epsilon.
+
+        Args:
+            log_snr: float32 tensor of any shape.
+
+        Returns:
+            A float32 tensor shaped like `log_snr`.
+        """
         raise NotImplementedError(f"{type(self).__name__} must define this.")
 
     def __call__(self, log_snr, error_type="epsilon"):
-        check_prediction_type("error_type", error_type)
-        log_snr = ops.cast(ops.convert_to_tensor(log_snr), "float32")
-        log_weight = self.epsilon_log_weight(log_snr)
-        # eps_error^2 = alpha^2 v_error^2 = (alpha^2 / sigma^2) x_error^2.
-        # Logarithms add where the factors alone would under- or overflow.
-        if error_type == "v":
-            log_weight = log_weight + ops.log_sigmoid(log_snr)
-        if error_type == "x":
-            log_weight = log_weight + log_snr
-        return ops.exp(log_weight)
-
-    def get_config(self):
-        return {}
-
-    @classmethod
-    def from_config(cls, config):
-        return cls(**config)
+        log_snr = to_float32(log_snr)
+        # Logarithms add where a product of the weights would overflow.
+        return ops.exp(
+            self.epsilon_log_weight(log_snr)
+            + 2.0 * log_error_scale(log_snr, error_type, "epsilon")
+        )
 
 
 @keras.saving.register_keras_serializable("keras_simple_diffusion")
@@ -84,13 +86,10 @@ class SigmoidWeighting(LossWeighting):
     density = True
 
     def __init__(self, bias=-1.0):
-        self.bias = bias
+        self.bias = check_number("bias", bias)
 
     def epsilon_log_weight(self, log_snr):
         return ops.log_sigmoid(self.bias - log_snr)
-
-    def get_config(self):
-        return {"bias": self.bias}
 
 
 @keras.saving.register_keras_serializable("keras_simple_diffusion")
@@ -117,15 +116,7 @@ class MinSNRWeighting(LossWeighting):
     """
 
     def __init__(self, gamma=5.0):
-        if not gamma > 0:
-            raise ValueError(
-                f"`gamma` must be positive. Received: gamma={gamma}"
-            )
-        self.gamma = gamma
+        self.gamma = check_number("gamma", gamma, above=0)
 
     def epsilon_log_weight(self, log_snr):
-        log_gamma = ops.log(ops.convert_to_tensor(self.gamma, dtype="float32"))
-        return ops.minimum(log_gamma - log_snr, 0.0)
-
-    def get_config(self):
-        return {"gamma": self.gamma}
+        return ops.minimum(math.log(self.gamma) - log_snr, 0.0)

@@ -12,6 +12,7 @@ from keras_simple_diffusion.ops.diffusion import diffuse
 from keras_simple_diffusion.ops.diffusion import error_scale
 from keras_simple_diffusion.ops.diffusion import expand_like
 from keras_simple_diffusion.ops.diffusion import from_uint8
+from keras_simple_diffusion.ops.diffusion import make_target
 from keras_simple_diffusion.ops.diffusion import to_uint8
 from keras_simple_diffusion.ops.wavelet import dwt2
 from keras_simple_diffusion.ops.wavelet import idwt2
@@ -25,6 +26,7 @@ __all__ = [
     "expand_like",
     "from_uint8",
     "idwt2",
+    "make_target",
     "random",
     "to_uint8",
 ]

@@ -3,32 +3,45 @@
 Simple diffusion (arXiv:2301.11093), section 2: `z = alpha x + sigma eps` with
 `alpha^2 = sigmoid(log_snr)` and `sigma^2 = sigmoid(-log_snr)`. All arithmetic
 is float32, whatever the dtype policy.
+
+A network predicts one linear combination `a x + b eps` of clean images and
+noise, its prediction space. With the noisy images `z` it makes two equations
+for `x` and `eps`, whose determinant is `alpha b - sigma a`. Targets, conversion
+between spaces, and the ratio of errors in two spaces follow from `a` and `b`.
 """
 
 from keras import ops
 
-PREDICTION_TYPES = ("x", "epsilon", "v")
+from keras_simple_diffusion.utils.errors import InputError
+
+# For each prediction space the coefficients `(a, b)` of `a x + b eps`, as
+# functions of alpha and sigma.
+PREDICTION_SPACES = {
+    "x": lambda alpha, sigma: (1.0, 0.0),
+    "epsilon": lambda alpha, sigma: (0.0, 1.0),
+    "v": lambda alpha, sigma: (-sigma, alpha),
+}
 
 
-def _float32(x):
+def to_float32(x):
+    """Convert to a float32 tensor."""
     return ops.cast(ops.convert_to_tensor(x), "float32")
 
 
 def check_prediction_type(name, value):
-    """Raise a `ValueError` unless `value` is one of `PREDICTION_TYPES`."""
-    if value not in PREDICTION_TYPES:
-        raise ValueError(
-            f"`{name}` must be one of {PREDICTION_TYPES}. "
+    """Raise an `InputError` unless `value` names a prediction space."""
+    if not isinstance(value, str) or value not in PREDICTION_SPACES:
+        raise InputError(
+            f"`{name}` must be one of {tuple(PREDICTION_SPACES)}. "
             f"Received: {name}={value!r}"
         )
 
 
 def expand_like(values, images):
-    """Give per-image values trailing axes of size 1, to match images.
+    """Append axes of size 1 to per-image values, to broadcast over images.
 
     Args:
-        values: float tensor of shape `()` or `(B,)`, or one that has the
-            rank of `images` already.
+        values: float tensor of shape `()`, `(B,)` or `(B, 1, ..., 1)`.
         images: tensor of shape `(B, ...)`.
 
     Returns:
@@ -42,7 +55,7 @@ def expand_like(values, images):
 
 
 def alpha_sigma(log_snr):
-    """Signal and noise coefficients at a noise level.
+    """Compute the signal and noise coefficients of noise levels.
 
     Args:
         log_snr: float tensor of any shape, the log signal-to-noise ratio.
@@ -57,7 +70,7 @@ def alpha_sigma(log_snr):
     References:
         - [Hoogeboom et al., 2023](https://arxiv.org/abs/2301.11093), section 2
     """
-    log_snr = _float32(log_snr)
+    log_snr = to_float32(log_snr)
     return ops.sqrt(ops.sigmoid(log_snr)), ops.sqrt(ops.sigmoid(-log_snr))
 
 
@@ -75,18 +88,44 @@ def diffuse(images, noise, log_snr):
     References:
         - [Hoogeboom et al., 2023](https://arxiv.org/abs/2301.11093), section 2
     """
-    images, noise = _float32(images), _float32(noise)
+    images, noise = to_float32(images), to_float32(noise)
     alpha, sigma = alpha_sigma(expand_like(log_snr, images))
     return alpha * images + sigma * noise
+
+
+def make_target(images, noise, log_snr, prediction_type):
+    """Compute the target of a network: `a x + b eps`.
+
+    Args:
+        images: float tensor of shape `(B, H, W, C)`, clean, in `[-1, 1]`.
+        noise: float tensor shaped like `images`, standard normal.
+        log_snr: float tensor of shape `()` or `(B,)`.
+        prediction_type: string. `"x"`, `"epsilon"` or `"v"`.
+
+    Returns:
+        A float32 tensor shaped like `images`.
+
+    Raises:
+        InputError: if `prediction_type` is not a prediction space.
+
+    References:
+        - [Salimans & Ho, 2022](https://arxiv.org/abs/2202.00512), appendix D
+    """
+    check_prediction_type("prediction_type", prediction_type)
+    images, noise = to_float32(images), to_float32(noise)
+    levels = alpha_sigma(expand_like(log_snr, images))
+    a, b = PREDICTION_SPACES[prediction_type](*levels)
+    return a * images + b * noise
 
 
 def convert_prediction(prediction, noisy_images, log_snr, from_type, to_type):
     """Convert a prediction between clean image, noise and velocity.
 
     The three are linear in each other given the noisy images, with
-    `v = alpha eps - sigma x`. Converting from `"epsilon"` divides by `alpha`,
-    and from `"x"` by `sigma`: it magnifies the network's error at the noisy
-    and at the clean end respectively, which `v` never does.
+    `v = alpha eps - sigma x`. Converting from `"epsilon"` divides by `alpha`
+    and amplifies the network's error at the noisy end; converting from `"x"`
+    divides by `sigma` and amplifies it at the clean end; converting from
+    `"v"` never does.
 
     Args:
         prediction: float tensor of shape `(B, H, W, C)`.
@@ -100,7 +139,7 @@ def convert_prediction(prediction, noisy_images, log_snr, from_type, to_type):
         The converted prediction, float32, shaped like `prediction`.
 
     Raises:
-        ValueError: if a type is not one of the three.
+        InputError: if a type is not a prediction space.
 
     References:
         - [Hoogeboom et al., 2023](https://arxiv.org/abs/2301.11093), section 2
@@ -108,29 +147,24 @@ def convert_prediction(prediction, noisy_images, log_snr, from_type, to_type):
     """
     check_prediction_type("from_type", from_type)
     check_prediction_type("to_type", to_type)
-    prediction, z = _float32(prediction), _float32(noisy_images)
+    prediction, z = to_float32(prediction), to_float32(noisy_images)
     if from_type == to_type:
         return prediction
     alpha, sigma = alpha_sigma(expand_like(log_snr, z))
-    if from_type == "v":
-        if to_type == "x":
-            return alpha * z - sigma * prediction
-        return sigma * z + alpha * prediction
-    if from_type == "epsilon":
-        if to_type == "x":
-            return (z - sigma * prediction) / alpha
-        return (prediction - sigma * z) / alpha
-    if to_type == "epsilon":
-        return (z - alpha * prediction) / sigma
-    return (alpha * z - prediction) / sigma
+    from_a, from_b = PREDICTION_SPACES[from_type](alpha, sigma)
+    to_a, to_b = PREDICTION_SPACES[to_type](alpha, sigma)
+    # Cramer's rule for the two equations z and prediction.
+    from_z = to_a * from_b - to_b * from_a
+    from_prediction = alpha * to_b - sigma * to_a
+    determinant = alpha * from_b - sigma * from_a
+    return (from_z * z + from_prediction * prediction) / determinant
 
 
 def error_scale(log_snr, from_type, to_type):
-    """Factor between the size of one error measured in two spaces.
+    """Compute the ratio between the errors of one prediction in two spaces.
 
-    For one network output, `eps_error = alpha v_error = (alpha / sigma)
-    x_error` up to sign, so a squared error changes space by the square of
-    this factor.
+    For one network output `|eps_error| = alpha |v_error| = (alpha / sigma)
+    |x_error|`. A squared error is converted by the square of this factor.
 
     Args:
         log_snr: float tensor of any shape.
@@ -139,20 +173,66 @@ def error_scale(log_snr, from_type, to_type):
 
     Returns:
         A float32 tensor shaped like `log_snr`.
+
+    Raises:
+        InputError: if a type is not a prediction space.
     """
     check_prediction_type("from_type", from_type)
     check_prediction_type("to_type", to_type)
     alpha, sigma = alpha_sigma(log_snr)
-    per_v = {"v": ops.ones_like(alpha), "epsilon": alpha, "x": sigma}
-    return per_v[to_type] / per_v[from_type]
+
+    def determinant(space):
+        a, b = PREDICTION_SPACES[space](alpha, sigma)
+        return ops.absolute(alpha * b - sigma * a)
+
+    if from_type == to_type:
+        return ops.ones_like(alpha)
+    return determinant(to_type) / determinant(from_type)
+
+
+def log_error_scale(log_snr, from_type, to_type):
+    """Compute the logarithm of `error_scale`, at any log-SNR.
+
+    Below a log-SNR of about -87 or above 87 alpha or sigma is zero in
+    float32; their logarithms are not.
+
+    Args:
+        log_snr: float tensor of any shape.
+        from_type: string. `"x"`, `"epsilon"` or `"v"`.
+        to_type: string. `"x"`, `"epsilon"` or `"v"`.
+
+    Returns:
+        A float32 tensor shaped like `log_snr`.
+
+    Raises:
+        InputError: if a type is not a prediction space.
+    """
+    check_prediction_type("from_type", from_type)
+    check_prediction_type("to_type", to_type)
+    log_snr = to_float32(log_snr)
+    alpha, sigma = alpha_sigma(log_snr)
+    log_alpha = 0.5 * ops.log_sigmoid(log_snr)
+    log_sigma = 0.5 * ops.log_sigmoid(-log_snr)
+
+    def log_determinant(space):
+        # log |alpha b - sigma a|, with the larger magnitude factored out.
+        a, b = map(to_float32, PREDICTION_SPACES[space](alpha, sigma))
+        first = log_alpha + ops.log(ops.absolute(b))
+        second = log_sigma + ops.log(ops.absolute(a))
+        largest = ops.maximum(first, second)
+        first = ops.sign(b) * ops.exp(first - largest)
+        second = ops.sign(a) * ops.exp(second - largest)
+        return largest + ops.log(ops.absolute(first - second))
+
+    return log_determinant(to_type) - log_determinant(from_type)
 
 
 def stratify(uniform, shift):
-    """Spread times evenly over the noise levels, one to a range of its own.
+    """Stratify the times of a batch: one time in each of `B` equal ranges.
 
-    `(0, 1)` is split into as many ranges as there are times, and each time
-    falls at random within one of them. Which range comes first is random too,
-    so that every time on its own is uniform on `(0, 1)`.
+    `(0, 1)` is split into `B` ranges, and each time is uniform within its own
+    range. The assignment of ranges is rotated at random, so each single time
+    is uniform on `(0, 1)`.
 
     Args:
         uniform: float32 tensor of shape `(B,)`, uniform on `[0, 1)`.
@@ -170,8 +250,7 @@ def stratify(uniform, shift):
 def from_uint8(images):
     """Scale `uint8` images to float32 in `[-1, 1]`.
 
-    Images that are floating point already are taken to be in `[-1, 1]` and
-    only cast.
+    Floating-point images must be in `[-1, 1]` already and are only cast.
 
     Args:
         images: tensor of shape `(B, H, W, C)`, integer in `[0, 255]` or float
@@ -187,7 +266,7 @@ def from_uint8(images):
 
 
 def to_uint8(images):
-    """Round images in `[-1, 1]` to `uint8`, clipping what lies outside.
+    """Convert images in `[-1, 1]` to `uint8`, with clipping.
 
     Args:
         images: float tensor of shape `(B, H, W, C)`.

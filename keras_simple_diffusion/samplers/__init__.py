@@ -16,6 +16,7 @@ from keras_simple_diffusion.samplers.heun_sampler import HeunSampler
 from keras_simple_diffusion.samplers.sampler import Sampler
 from keras_simple_diffusion.samplers.sampler import SamplerStep
 from keras_simple_diffusion.samplers.sampler import log_snr_grid
+from keras_simple_diffusion.utils.configurable import resolve
 
 __all__ = [
     "DDIMSampler",
@@ -27,6 +28,7 @@ __all__ = [
     "classifier_free_guidance",
     "clip_dynamic",
     "clip_static",
+    "get",
     "log_snr_grid",
     "rescale_guidance",
 ]
@@ -34,3 +36,35 @@ __all__ = [
 
 def __dir__():
     return __all__
+
+
+def get(identifier):
+    """Return the sampler that an identifier stands for.
+
+    Args:
+        identifier: a `Sampler`; `None`; a name, `"ddpm"`, `"ddim"`, `"heun"` or
+            `"dpm"`, which may be followed by arguments, as in
+            `"ddpm:variance_interpolation=1"` or
+            `"heun:churn=20,churn_interval=(-6,4)"`; or a serialized
+            configuration.
+
+    Returns:
+        A `Sampler`, or `None` for `None`.
+
+    Raises:
+        InputError: if there is no such sampler, or an argument is not valid.
+
+    Example:
+    >>> keras_simple_diffusion.samplers.get("dpm:stochastic=true")
+    DPMSolverSampler(stochastic=True)
+    """
+    return resolve(
+        Sampler,
+        identifier,
+        {
+            "ddpm": DDPMSampler,
+            "ddim": DDIMSampler,
+            "heun": HeunSampler,
+            "dpm": DPMSolverSampler,
+        },
+    )

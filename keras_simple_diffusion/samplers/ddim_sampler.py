@@ -4,6 +4,7 @@ from keras import ops
 from keras_simple_diffusion.ops.diffusion import alpha_sigma
 from keras_simple_diffusion.ops.diffusion import convert_prediction
 from keras_simple_diffusion.samplers.sampler import Sampler
+from keras_simple_diffusion.utils.errors import check_number
 
 
 @keras.saving.register_keras_serializable("keras_simple_diffusion")
@@ -11,9 +12,9 @@ class DDIMSampler(Sampler):
     """DDIM sampler: a first-order solver of the probability flow.
 
     Args:
-        eta: float in `[0, 1]`. Share of the ancestral step's smaller noise
-            that is added back. 0 is deterministic, 1 is the ancestral step
-            with `variance_interpolation=0`. Defaults to `0.0`.
+        eta: float in `[0, 1]`. Standard deviation of the fresh noise,
+            relative to that of the ancestral sampler. 0 is deterministic, 1
+            equals `DDPMSampler(variance_interpolation=0)`. Defaults to `0.0`.
 
     Example:
     ```python
@@ -25,9 +26,7 @@ class DDIMSampler(Sampler):
     """
 
     def __init__(self, eta=0.0):
-        if not 0.0 <= eta <= 1.0:
-            raise ValueError(f"`eta` must be in [0, 1]. Received: eta={eta}")
-        self.eta = eta
+        self.eta = check_number("eta", eta, at_least=0, at_most=1)
 
     def step(self, denoise, at, draw_noise):
         clean = denoise(at.noisy_images, at.log_snr)
@@ -37,11 +36,8 @@ class DDIMSampler(Sampler):
         alpha, sigma = alpha_sigma(at.next_log_snr)
         if self.eta == 0.0:
             return alpha * clean + sigma * epsilon, clean
-        # The share of sigma^2 that is fresh noise.
+        # Fraction of the variance sigma^2 that is fresh noise.
         fresh = -ops.expm1(at.log_snr - at.next_log_snr) * self.eta**2
         noise = ops.sqrt(1.0 - fresh) * epsilon
         noise = noise + ops.sqrt(fresh) * draw_noise()
         return alpha * clean + sigma * noise, clean
-
-    def get_config(self):
-        return {"eta": self.eta}

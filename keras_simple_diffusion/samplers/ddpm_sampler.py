@@ -3,15 +3,17 @@ from keras import ops
 
 from keras_simple_diffusion.ops.diffusion import alpha_sigma
 from keras_simple_diffusion.samplers.sampler import Sampler
+from keras_simple_diffusion.utils.errors import check_number
 
 
 @keras.saving.register_keras_serializable("keras_simple_diffusion")
 class DDPMSampler(Sampler):
     """Ancestral sampler with interpolated variance.
 
-    Each step draws from the posterior given the predicted clean images. Its
-    variance lies between the two extremes that are right for data of one
-    point and for white noise, interpolated in the logarithm.
+    Each step draws from the posterior given the predicted clean images. The
+    logarithm of its variance is interpolated between two extremes: the one
+    that is exact for a data set of a single image, and the one that is exact
+    for white noise.
 
     Args:
         variance_interpolation: float in `[0, 1]`. 0 is the smaller variance,
@@ -29,12 +31,12 @@ class DDPMSampler(Sampler):
     """
 
     def __init__(self, variance_interpolation=0.2):
-        if not 0.0 <= variance_interpolation <= 1.0:
-            raise ValueError(
-                "`variance_interpolation` must be in [0, 1]. Received: "
-                f"variance_interpolation={variance_interpolation}"
-            )
-        self.variance_interpolation = variance_interpolation
+        self.variance_interpolation = check_number(
+            "variance_interpolation",
+            variance_interpolation,
+            at_least=0,
+            at_most=1,
+        )
 
     def step(self, denoise, at, draw_noise):
         clean = denoise(at.noisy_images, at.log_snr)
@@ -48,8 +50,8 @@ class DDPMSampler(Sampler):
             ratio * (next_alpha / alpha) * at.noisy_images
             + one_minus_ratio * next_alpha * clean
         )
-        # sigma_ts^2 sigma_s^2 / sigma_t^2 and sigma_ts^2 alike have the
-        # factor 1 - ratio; they differ in sigma_s^2 against sigma_t^2.
+        # The smaller variance is (1 - ratio) sigma_s^2, the larger one
+        # (1 - ratio) sigma_t^2.
         log_variance = (
             ops.log(one_minus_ratio)
             + self.variance_interpolation * ops.log_sigmoid(-log_snr)
@@ -57,6 +59,3 @@ class DDPMSampler(Sampler):
             * ops.log_sigmoid(-next_log_snr)
         )
         return mean + ops.exp(0.5 * log_variance) * draw_noise(), clean
-
-    def get_config(self):
-        return {"variance_interpolation": self.variance_interpolation}

@@ -3,29 +3,32 @@ from keras import ops
 
 from keras_simple_diffusion.ops.diffusion import alpha_sigma
 from keras_simple_diffusion.samplers.sampler import Sampler
+from keras_simple_diffusion.utils.errors import InputError
+from keras_simple_diffusion.utils.errors import check_number
 
 
 @keras.saving.register_keras_serializable("keras_simple_diffusion")
 class DPMSolverSampler(Sampler):
-    """DPM-Solver++, a multistep solver with one evaluation a step.
+    """DPM-Solver++, a multistep solver with one network evaluation a step.
 
-    It solves the flow exactly for clean images that are predicted to change
-    linearly in half the log-SNR `l`, along the line through this and the
-    step before. With `h` the change of `l`, and `r` that of the step before
-    over `h`:
+    It integrates the probability flow with the predicted clean images
+    extrapolated linearly in half the log-SNR `l`, from this step and the
+    previous one. With `h` the change of `l`, and `r` the change in the
+    previous step divided by `h`:
 
     ```
     clean = x + (x - previous_x) / (2 r)
     z = (sigma_next / sigma) z + alpha_next (1 - exp(-h)) clean
     ```
 
-    The first and the last step are of first order: there is no step before,
-    or `h` is so large that the line would lead astray.
+    The first and the last step are of first order: the first has no previous
+    step, and in the last one `h` is too large to extrapolate.
 
     Args:
-        order: int. 1 or 2; 1 is DDIM. Defaults to `2`.
-        stochastic: bool. Whether to solve the reverse diffusion instead of
-            the flow, with fresh noise in each step. Defaults to `False`.
+        order: int, 1 or 2. Order 1 is DDIM. Defaults to `2`.
+        stochastic: bool. If `True`, solve the reverse diffusion instead of
+            the probability flow, with fresh noise in each step. Defaults to
+            `False`.
 
     Example:
     ```python
@@ -38,22 +41,31 @@ class DPMSolverSampler(Sampler):
     """
 
     def __init__(self, order=2, stochastic=False):
-        if order not in (1, 2):
-            raise ValueError(f"`order` must be 1 or 2. Received: order={order}")
-        self.order = order
+        self.order = check_number(
+            "order", order, at_least=1, at_most=2, whole=True
+        )
+        if not isinstance(stochastic, bool):
+            raise InputError(
+                "`stochastic` must be True or False. Received: "
+                f"stochastic={stochastic!r}"
+            )
         self.stochastic = stochastic
+
+    def initial_memory(self, noise):
+        return ops.zeros_like(noise)
 
     def step(self, denoise, at, draw_noise):
         clean = denoise(at.noisy_images, at.log_snr)
         h = 0.5 * (at.next_log_snr - at.log_snr)
         change = 0.0
         if self.order == 2:
-            before = 0.5 * (at.log_snr - at.previous_log_snr)
+            previous_clean = at.memory
+            previous_h = 0.5 * (at.log_snr - at.level(-1))
             is_end = ops.logical_or(at.is_first, at.is_last)
-            # 1 / (2 r); the first step's own 0 / 0 is never used.
-            slope = 0.5 * h / ops.where(is_end, h, before)
+            # 1 / (2 r). In the first step previous_h is 0.
+            slope = 0.5 * h / ops.where(is_end, h, previous_h)
             slope = ops.where(is_end, 0.0, slope)
-            change = slope * (clean - at.previous_clean_images)
+            change = slope * (clean - previous_clean)
         alpha, sigma = alpha_sigma(at.next_log_snr)
         _, sigma_before = alpha_sigma(at.log_snr)
         decay = sigma / sigma_before
@@ -65,7 +77,4 @@ class DPMSolverSampler(Sampler):
             gain = -ops.expm1(-h)
             fresh = 0.0
         noisy = decay * at.noisy_images + alpha * gain * (clean + change)
-        return noisy + fresh, clean
-
-    def get_config(self):
-        return {"order": self.order, "stochastic": self.stochastic}
+        return noisy + fresh, clean, clean

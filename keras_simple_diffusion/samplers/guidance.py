@@ -4,16 +4,17 @@ from keras import ops
 def classifier_free_guidance(conditional, unconditional, guidance_scale):
     """Extrapolate from the unconditional to the conditional prediction.
 
-    Eq. 7 of the paper, whose `1 + eta` is `guidance_scale`. It holds for
-    predictions of epsilon, v or x alike, which are affine in each other. With
-    the prediction of a weaker model in place of the unconditional one it is
-    autoguidance.
+    Eq. 7 of the paper, whose `1 + eta` is `guidance_scale`. The result is the
+    same in every prediction space, because the spaces are affine in each
+    other. With a weaker model's prediction in place of the unconditional one
+    this is autoguidance.
 
     Args:
         conditional: float tensor, the prediction with the condition.
-        unconditional: float tensor shaped like it, the one without.
-        guidance_scale: float or scalar tensor. 1 is the conditional
-            prediction itself, 0 the unconditional one.
+        unconditional: float tensor shaped like `conditional`, the prediction
+            without it.
+        guidance_scale: float or scalar tensor. 1 gives the conditional
+            prediction, 0 the unconditional one.
 
     Returns:
         The guided prediction, a float tensor of the same shape.
@@ -27,15 +28,16 @@ def classifier_free_guidance(conditional, unconditional, guidance_scale):
 
 
 def rescale_guidance(guided, conditional, share):
-    """Take back some of the contrast that guidance adds.
+    """Reduce the contrast that guidance adds.
 
-    The guided prediction is scaled towards the standard deviation of the
-    conditional one, image by image.
+    Each guided prediction is scaled towards the standard deviation of the
+    conditional prediction of the same image.
 
     Args:
         guided: float tensor of shape `(B, H, W, C)`.
         conditional: float tensor shaped like it.
-        share: float or scalar tensor in `[0, 1]`, how far it goes.
+        share: float or scalar tensor in `[0, 1]`. 0 changes nothing, 1
+            restores the standard deviation of `conditional`.
 
     Returns:
         A float tensor of the same shape.
@@ -56,15 +58,15 @@ def clip_static(clean_images):
 
 
 def clip_dynamic(clean_images, percentile=0.995):
-    """Clip predicted clean images to a range of their own, and rescale it.
+    """Clip predicted clean images to a range per image, and rescale to 1.
 
-    The range reaches the given percentile of the absolute values, and at
-    least 1; strong guidance so keeps contrast within the image instead of
-    saturating it.
+    The limit is the given quantile of the absolute values of the image, and
+    at least 1. With strong guidance it keeps contrast where static clipping
+    saturates.
 
     Args:
         clean_images: float tensor of shape `(B, H, W, C)`.
-        percentile: float in `(0, 1]`. Defaults to `0.995`.
+        percentile: float in `(0, 1]`, the quantile. Defaults to `0.995`.
 
     Returns:
         A float tensor of the same shape, in `[-1, 1]`.

@@ -1,4 +1,5 @@
 import dataclasses
+import itertools
 import numbers
 from typing import Any
 
@@ -6,46 +7,83 @@ import numpy as np
 from keras import ops
 
 from keras_simple_diffusion.ops import random
+from keras_simple_diffusion.utils.configurable import Configurable
 from keras_simple_diffusion.utils.errors import InputError
+
+# Distance between the random streams of two draws in one step.
+_MAX_STEPS = 1 << 20
 
 
 @dataclasses.dataclass(frozen=True)
 class SamplerStep:
-    """What a sampler knows when it goes from one noise level to the next.
+    """The state of sampling before one step.
 
     Args:
         noisy_images: float32 tensor of shape `(B, H, W, C)`, at `log_snr`.
-        log_snr: float32 scalar tensor.
-        next_log_snr: float32 scalar tensor, the level to go to.
-        previous_clean_images: float32 tensor of shape `(B, H, W, C)`, what
-            the step before predicted; zeros in the first one.
-        previous_log_snr: float32 scalar tensor, the level of the step before.
-        is_first: bool, or bool scalar tensor.
-        is_last: bool, or bool scalar tensor.
-        num_steps: int.
+        grid: float32 tensor of shape `(num_steps + 1,)`, all noise levels as
+            increasing log-SNR.
+        index: int, or int32 scalar tensor. The step goes from `grid[index]`
+            to `grid[index + 1]`.
+        memory: nested structure of tensors that the previous step returned;
+            in the first step the result of `Sampler.initial_memory`.
     """
 
     noisy_images: Any
-    log_snr: Any
-    next_log_snr: Any
-    previous_clean_images: Any
-    previous_log_snr: Any
-    is_first: Any
-    is_last: Any
-    num_steps: int
+    grid: Any
+    index: Any
+    memory: Any = ()
+
+    @property
+    def log_snr(self):
+        """The noise level of `noisy_images`, a float32 scalar tensor."""
+        return self.level(0)
+
+    @property
+    def next_log_snr(self):
+        """The noise level after the step, a float32 scalar tensor."""
+        return self.level(1)
+
+    @property
+    def num_steps(self):
+        """The number of steps of the grid, an int."""
+        return self.grid.shape[0] - 1
+
+    @property
+    def is_first(self):
+        """A bool, or bool scalar tensor in compiled code."""
+        return self.index < 1
+
+    @property
+    def is_last(self):
+        """A bool, or bool scalar tensor in compiled code."""
+        return self.index + 1 >= self.num_steps
+
+    def level(self, offset):
+        """Return a noise level relative to the step.
+
+        Args:
+            offset: int. `0` is the level of `noisy_images`, `1` the next
+                level, `-1` the level of the previous step. Levels beyond the
+                ends of the grid are those of the ends.
+
+        Returns:
+            The log-SNR, a float32 scalar tensor.
+        """
+        index = ops.maximum(self.index + offset, 0)
+        index = ops.minimum(index, self.num_steps)
+        return ops.take(self.grid, index, axis=0)
 
 
-class Sampler:
-    """Base class of the samplers: it walks a grid of noise levels.
+class Sampler(Configurable):
+    """Base class of samplers, which step along a grid of noise levels.
 
-    A sampler is immutable. Everything that belongs to one run (grid, noise,
-    seed) is an argument of `sample`, so that a compiled run can never be
-    stale. A sampler of one's own defines `step`; attributes, if it has any,
-    go to `get_config`.
+    A subclass defines `step`, and keeps the arguments of its constructor as
+    attributes of the same names. A sampler is immutable: grid, noise and seed
+    are arguments of `sample`, so compiled code never depends on stale state.
 
     Example:
     ```python
-    class Euler(keras_simple_diffusion.samplers.Sampler):
+    class Euler(ksd.samplers.Sampler):
         def step(self, denoise, at, draw_noise):
             clean = denoise(at.noisy_images, at.log_snr)
             alpha, sigma = ksd.ops.alpha_sigma(at.log_snr)
@@ -55,20 +93,33 @@ class Sampler:
     ```
     """
 
+    def initial_memory(self, noise):
+        """Make the memory that the first step receives.
+
+        Args:
+            noise: float32 tensor of shape `(B, H, W, C)`.
+
+        Returns:
+            A nested structure of tensors, with the shapes and dtypes of the
+            memory that `step` returns. Defaults to none.
+        """
+        return ()
+
     def step(self, denoise, at, draw_noise):
-        """Go from one noise level to the next.
+        """Step from one noise level to the next.
 
         Args:
             denoise: function of `(noisy_images, log_snr)`, with a scalar
                 log-SNR, that returns the predicted clean images.
-            at: a `SamplerStep`, where the walk is.
-            draw_noise: function without arguments that returns fresh standard
-                normal noise shaped like `noisy_images`, or zeros in the last
-                step. To be called at most once.
+            at: a `SamplerStep`, the images, noise levels and memory.
+            draw_noise: function without arguments that returns standard
+                normal noise shaped like `at.noisy_images`, new in each call,
+                or zeros in the last step.
 
         Returns:
             A tuple `(noisy_images, clean_images)`: the images at
-            `next_log_snr`, and the clean ones predicted on the way.
+            `at.next_log_snr`, and the predicted clean images. A sampler with
+            a memory returns a third value, the memory for the next step.
         """
         raise NotImplementedError(f"{type(self).__name__} must define this.")
 
@@ -82,7 +133,7 @@ class Sampler:
         return_clean=False,
         return_steps=False,
     ):
-        """Draw images by walking from the first to the last noise level.
+        """Sample images by stepping from the first to the last noise level.
 
         Args:
             denoise: function of `(noisy_images, log_snr)`, with log-SNR of
@@ -96,16 +147,16 @@ class Sampler:
                 alone. Defaults to `0`.
             indices: int tensor of shape `(B,)`, the images' indices.
                 Defaults to `0, 1, ...`.
-            return_clean: bool. Whether to return the clean images predicted
-                in the last step, instead of those at `grid[-1]`, which still
-                hold the little noise of that level. Defaults to `False`.
-            return_steps: bool. Whether to return what each step saw as well.
-                Defaults to `False`.
+            return_clean: bool. If `True`, return the clean images predicted
+                in the last step instead of the images at `grid[-1]`, which
+                contain the noise of that level. Defaults to `False`.
+            return_steps: bool. If `True`, also return the images of each
+                step. Defaults to `False`.
 
         Returns:
             A float32 tensor of shape `(B, H, W, C)`. With `return_steps` a
-            tuple of it, the noisy images that each step started from, and
-            the clean ones that it predicted, both of shape
+            tuple of this tensor, the noisy images before each step, and the
+            clean images predicted in each step, the last two of shape
             `(num_steps, B, H, W, C)`.
         """
         noise = ops.cast(noise, "float32")
@@ -124,70 +175,54 @@ class Sampler:
             return denoise(noisy_images, log_snr)
 
         def body(i, state):
+            draws = itertools.count()
+
             def draw_noise():
-                # Stream 0 is the initial noise.
-                fresh = random.normal(keys, i + 1, noise.shape[1:])
+                # Stream 0 is the initial noise, 1 to num_steps are the first
+                # draws of the steps.
+                stream = next(draws) * _MAX_STEPS + i + 1
+                fresh = random.normal(keys, stream, noise.shape[1:])
                 return ops.where(i + 1 < num_steps, fresh, 0.0)
 
-            before, clean, *history = state
-            at = SamplerStep(
-                noisy_images=before,
-                log_snr=ops.take(grid, i, axis=0),
-                next_log_snr=ops.take(grid, i + 1, axis=0),
-                previous_clean_images=clean,
-                previous_log_snr=ops.take(grid, ops.maximum(i - 1, 0), axis=0),
-                is_first=i < 1,
-                is_last=i + 1 >= num_steps,
-                num_steps=num_steps,
-            )
-            noisy, clean = self.step(denoise_batch, at, draw_noise)
-            history = [
+            before, _, memory, history = state
+            at = SamplerStep(before, grid, i, memory)
+            noisy, clean, *new_memory = self.step(denoise_batch, at, draw_noise)
+            memory = new_memory[0] if new_memory else memory
+            history = tuple(
                 _store(kept, new, i)
                 for kept, new in zip(history, (before, clean), strict=False)
-            ]
-            return noisy, clean, *history
+            )
+            return noisy, clean, memory, history
 
-        state = [noise, ops.zeros_like(noise)]
+        history = ()
         if return_steps:
-            history = ops.zeros((num_steps, *noise.shape), dtype="float32")
-            state += [history, history]
-        noisy, clean, *history = ops.fori_loop(0, num_steps, body, tuple(state))
+            empty = ops.zeros((num_steps, *noise.shape), dtype="float32")
+            history = (empty, empty)
+        state = (
+            noise,
+            ops.zeros_like(noise),
+            self.initial_memory(noise),
+            history,
+        )
+        noisy, clean, _, history = ops.fori_loop(0, num_steps, body, state)
         images = clean if return_clean else noisy
         return (images, *history) if return_steps else images
 
-    def get_config(self):
-        return {}
-
-    @classmethod
-    def from_config(cls, config):
-        return cls(**config)
-
-    def __repr__(self):
-        config = ", ".join(f"{k}={v!r}" for k, v in self.get_config().items())
-        return f"{type(self).__name__}({config})"
-
-    # Samplers that do the same are equal, so that they share a compiled run.
-
-    def __eq__(self, other):
-        return type(self) is type(other) and vars(self) == vars(other)
-
-    def __hash__(self):
-        return hash((type(self), repr(sorted(vars(self).items()))))
-
 
 def _store(kept, new, i):
+    """Replace entry `i` of the first axis."""
     shape = (-1,) + (1,) * len(new.shape)
     is_here = ops.reshape(ops.arange(kept.shape[0]), shape) == i
     return ops.where(is_here, new, kept)
 
 
 SPACINGS = ("time", "log_snr", "power")
-# Of the "power" spacing: how much denser it is at the clean end.
+# Exponent of the "power" spacing; a larger one is denser at the clean end.
 _POWER = 7.0
 
 
 def log_snr_grid(schedule, num_steps, spacing="time"):
-    """Log-SNR at which a sampler stops, from the noisy to the clean end.
+    """Make the grid of noise levels of a sampler.
 
     Args:
         schedule: a `keras_simple_diffusion.schedules.NoiseSchedule`.
@@ -197,8 +232,12 @@ def log_snr_grid(schedule, num_steps, spacing="time"):
             root of `sigma / alpha`, as in EDM. Defaults to `"time"`.
 
     Returns:
-        A float32 tensor of shape `(num_steps + 1,)`, from the noisy end of
-        the schedule to the clean one, both included exactly.
+        The log-SNR of each level, a float32 tensor of shape
+        `(num_steps + 1,)`, from the noisy end of the schedule to the clean
+        end, both included exactly.
+
+    Raises:
+        InputError: if `num_steps` or `spacing` is not valid.
 
     Example:
     >>> schedule = keras_simple_diffusion.schedules.CosineSchedule()
@@ -207,11 +246,10 @@ def log_snr_grid(schedule, num_steps, spacing="time"):
     References:
         - [Karras et al., 2022](https://arxiv.org/abs/2206.00364), eq. 5
     """
-    if not isinstance(num_steps, numbers.Real) or not (
-        num_steps == int(num_steps) >= 1
-    ):
+    is_number = isinstance(num_steps, numbers.Real)
+    if not is_number or not 1 <= num_steps < _MAX_STEPS or num_steps % 1:
         raise InputError(
-            "`num_steps` must be a whole number of at least 1. "
+            f"`num_steps` must be a whole number from 1 to {_MAX_STEPS - 1}. "
             f"Received: num_steps={num_steps}"
         )
     if spacing not in SPACINGS:

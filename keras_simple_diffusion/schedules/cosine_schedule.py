@@ -3,8 +3,9 @@ import math
 import keras
 from keras import ops
 
+from keras_simple_diffusion.ops.diffusion import to_float32
 from keras_simple_diffusion.schedules.noise_schedule import NoiseSchedule
-from keras_simple_diffusion.schedules.noise_schedule import to_float32
+from keras_simple_diffusion.schedules.noise_schedule import check_limits
 
 
 @keras.saving.register_keras_serializable("keras_simple_diffusion")
@@ -12,18 +13,24 @@ class CosineSchedule(NoiseSchedule):
     """Cosine noise schedule, truncated to a range of log-SNR.
 
     `log_snr(t) = -2 log tan(a + t (pi / 2 - a - b))`, where `a` and `b` place
-    the ends at `log_snr_max` and `log_snr_min` exactly. Untruncated it is
-    `alpha = cos(pi t / 2)`, `sigma = sin(pi t / 2)`.
+    the ends at `log_snr_max` and `log_snr_min` exactly. Without truncation it
+    is `alpha = cos(pi t / 2)`, `sigma = sin(pi t / 2)`.
 
     Args:
-        log_snr_min: float. Log-SNR at `t = 1`. Defaults to `-15.0`.
-        log_snr_max: float. Log-SNR at `t = 0`. Defaults to `15.0`.
+        log_snr_min: float. Log-SNR at `t = 1`, at least -80. Defaults to
+            `-15.0`.
+        log_snr_max: float. Log-SNR at `t = 0`, at most 80. Defaults to
+            `15.0`.
 
     Call arguments:
         t: float or tensor of any shape, in `[0, 1]`.
 
     Returns:
         The log-SNR, a float32 tensor shaped like `t`.
+
+    Raises:
+        InputError: if the limits are not increasing, or outside of
+            `[-80, 80]`.
 
     Example:
     >>> schedule = keras_simple_diffusion.schedules.CosineSchedule()
@@ -35,21 +42,16 @@ class CosineSchedule(NoiseSchedule):
     """
 
     def __init__(self, log_snr_min=-15.0, log_snr_max=15.0):
-        if not log_snr_min < log_snr_max:
-            raise ValueError(
-                "`log_snr_min` must be below `log_snr_max`. Received: "
-                f"log_snr_min={log_snr_min}, log_snr_max={log_snr_max}"
-            )
-        self.log_snr_min = log_snr_min
-        self.log_snr_max = log_snr_max
-        # The angle at t = 0, and what remains to pi / 2 at t = 1. Angles
-        # near pi / 2 are kept as their complement, whose sine is exact.
-        self._start = math.atan(math.exp(-0.5 * log_snr_max))
-        self._end = math.atan(math.exp(0.5 * log_snr_min))
+        limits = check_limits(log_snr_min, log_snr_max)
+        self.log_snr_min, self.log_snr_max = limits
+        # The angle at t = 0, and the complement of the angle at t = 1: near
+        # pi / 2 the complement keeps more digits.
+        self._start = math.atan(math.exp(-0.5 * self.log_snr_max))
+        self._end = math.atan(math.exp(0.5 * self.log_snr_min))
         self._range = math.pi / 2 - self._start - self._end
 
     def _sines(self, t):
-        """Sine and cosine of the angle, both accurate near zero."""
+        """Compute sine and cosine of the angle, both accurate near zero."""
         return (
             ops.sin(self._start + t * self._range),
             ops.sin(self._end + (1.0 - t) * self._range),
@@ -80,9 +82,3 @@ class CosineSchedule(NoiseSchedule):
     def derivative(self, t):
         sine, cosine = self._sines(to_float32(t))
         return -2.0 * self._range / (sine * cosine)
-
-    def get_config(self):
-        return {
-            "log_snr_min": self.log_snr_min,
-            "log_snr_max": self.log_snr_max,
-        }

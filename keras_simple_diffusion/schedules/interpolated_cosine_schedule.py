@@ -1,10 +1,14 @@
 import keras
 from keras import ops
 
+from keras_simple_diffusion.ops.diffusion import to_float32
 from keras_simple_diffusion.schedules.cosine_schedule import CosineSchedule
 from keras_simple_diffusion.schedules.noise_schedule import NoiseSchedule
+from keras_simple_diffusion.schedules.noise_schedule import check_image_size
+from keras_simple_diffusion.schedules.noise_schedule import check_limits
 from keras_simple_diffusion.schedules.noise_schedule import log_size_ratio
-from keras_simple_diffusion.schedules.noise_schedule import to_float32
+from keras_simple_diffusion.utils.errors import InputError
+from keras_simple_diffusion.utils.errors import check_number
 
 # Halvings of a bracket of at most 2 pi: below the resolution of float32.
 _NUM_BISECTIONS = 26
@@ -14,7 +18,7 @@ _NUM_BISECTIONS = 26
 class InterpolatedCosineSchedule(NoiseSchedule):
     """Cosine noise schedule whose shift changes along time.
 
-    A shifted schedule spends little time on fine detail. Interpolating from
+    A shifted schedule spends little time on fine detail. Interpolation from
     `noise_size_high` at the clean end to `noise_size_low` at the noisy end
     spreads time over all frequencies:
 
@@ -22,14 +26,14 @@ class InterpolatedCosineSchedule(NoiseSchedule):
     log_snr(t) = t shifted_low(t) + (1 - t) shifted_high(t)
     ```
 
-    This is the broad orientation: the range of log-SNR between the ends is
-    wider than the plain cosine's, which is the stated motive, and it is how
-    the authors' later code reads. Eq. 6 as printed is the opposite, narrow
-    one; write it by exchanging the two sizes, as in
+    This is the broad orientation: the range of log-SNR is wider than that of
+    the plain cosine, as the paper intends and as the authors' later code
+    does. Eq. 6 as printed is the opposite, narrow orientation. To get it,
+    exchange the two sizes, as in
     `InterpolatedCosineSchedule(512, noise_size_low=256, noise_size_high=32)`.
     (Transcriptions of SiD2's appendix add `log(image_size / noise_size)`
-    instead of `2 log(noise_size / image_size)`: with that sign large images
-    would get less noise, so it is not followed here.)
+    instead of `2 log(noise_size / image_size)`. With that sign large images
+    would get less noise, so it is not used here.)
 
     Args:
         image_size: int, or `(height, width)` whose shorter side counts. The
@@ -48,9 +52,10 @@ class InterpolatedCosineSchedule(NoiseSchedule):
         The log-SNR, a float32 tensor shaped like `t`.
 
     Raises:
-        ValueError: if log-SNR would not decrease along time, which happens in
-            the narrow orientation when the sizes are more than a factor of
-            about 23 apart.
+        InputError: if a size is not positive; if the limits are not
+            increasing or, with the shift, outside of `[-80, 80]`; or if
+            log-SNR would not decrease along time, which happens in the narrow
+            orientation when the sizes differ by a factor above about 23.
 
     Example:
     >>> schedule = keras_simple_diffusion.schedules.InterpolatedCosineSchedule(
@@ -69,19 +74,27 @@ class InterpolatedCosineSchedule(NoiseSchedule):
         log_snr_min=-15.0,
         log_snr_max=15.0,
     ):
-        self.image_size = image_size
-        self.noise_size_low = noise_size_low
-        self.noise_size_high = noise_size_high
-        low = log_size_ratio("noise_size_low", noise_size_low, image_size)
-        high = log_size_ratio("noise_size_high", noise_size_high, image_size)
-        self._cosine = CosineSchedule(log_snr_min, log_snr_max)
+        self.image_size = check_image_size(image_size)
+        self.noise_size_low = check_number(
+            "noise_size_low", noise_size_low, above=0
+        )
+        self.noise_size_high = check_number(
+            "noise_size_high", noise_size_high, above=0
+        )
+        low = log_size_ratio(self.noise_size_low, self.image_size)
+        high = log_size_ratio(self.noise_size_high, self.image_size)
+        self.log_snr_min, self.log_snr_max = check_limits(
+            log_snr_min, log_snr_max, low, high
+        )
+        self._cosine = CosineSchedule(self.log_snr_min, self.log_snr_max)
         self._shift = high
         self._slope = low - high
+        # The cosine is flattest in the middle, with slope -4 range.
         steepest_slope = 4.0 * self._cosine._range
         if self._slope >= steepest_slope:
-            raise ValueError(
-                "With these sizes log-SNR would not decrease along time: "
-                "`noise_size_low` may be at most a factor of about 23 above "
+            raise InputError(
+                "With these sizes log-SNR would not decrease along time. "
+                "`noise_size_low` must be at most a factor of about 23 above "
                 f"`noise_size_high`. Received: noise_size_low={noise_size_low}"
                 f", noise_size_high={noise_size_high}"
             )
@@ -105,11 +118,3 @@ class InterpolatedCosineSchedule(NoiseSchedule):
 
     def derivative(self, t):
         return self._cosine.derivative(t) + self._slope
-
-    def get_config(self):
-        return {
-            "image_size": self.image_size,
-            "noise_size_low": self.noise_size_low,
-            "noise_size_high": self.noise_size_high,
-            **self._cosine.get_config(),
-        }

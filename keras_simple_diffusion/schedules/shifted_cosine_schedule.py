@@ -1,17 +1,20 @@
 import keras
 
+from keras_simple_diffusion.ops.diffusion import to_float32
 from keras_simple_diffusion.schedules.cosine_schedule import CosineSchedule
 from keras_simple_diffusion.schedules.noise_schedule import NoiseSchedule
+from keras_simple_diffusion.schedules.noise_schedule import check_image_size
+from keras_simple_diffusion.schedules.noise_schedule import check_limits
 from keras_simple_diffusion.schedules.noise_schedule import log_size_ratio
-from keras_simple_diffusion.schedules.noise_schedule import to_float32
+from keras_simple_diffusion.utils.errors import check_number
 
 
 @keras.saving.register_keras_serializable("keras_simple_diffusion")
 class ShiftedCosineSchedule(NoiseSchedule):
     """Cosine noise schedule shifted for the size of the images.
 
-    Average pooling by `s` multiplies the SNR by `s^2`, so large images need
-    more noise for the same corruption of what can be seen:
+    Average pooling by `s` multiplies the SNR by `s^2`, so a larger image needs
+    more noise to lose the same coarse structure:
 
     ```
     log_snr(t) = cosine(t) + 2 log(noise_size / image_size)
@@ -22,8 +25,8 @@ class ShiftedCosineSchedule(NoiseSchedule):
     Args:
         image_size: int, or `(height, width)` whose shorter side counts. The
             size of the images in pixels.
-        noise_size: int. The size at which the noise looks like that of the
-            plain cosine schedule; "shift 64" of the paper. Defaults to `64`.
+        noise_size: int. The image size at which the plain cosine schedule
+            applies, in pixels: "shift 64" of the paper. Defaults to `64`.
         log_snr_min: float. Log-SNR at `t = 1` before the shift. Defaults to
             `-15.0`.
         log_snr_max: float. Log-SNR at `t = 0` before the shift. Defaults to
@@ -34,6 +37,10 @@ class ShiftedCosineSchedule(NoiseSchedule):
 
     Returns:
         The log-SNR, a float32 tensor shaped like `t`.
+
+    Raises:
+        InputError: if a size is not positive, or if the limits are not
+            increasing or, with the shift, outside of `[-80, 80]`.
 
     Example:
     >>> schedule = keras_simple_diffusion.schedules.ShiftedCosineSchedule(256)
@@ -46,10 +53,13 @@ class ShiftedCosineSchedule(NoiseSchedule):
     def __init__(
         self, image_size, noise_size=64, log_snr_min=-15.0, log_snr_max=15.0
     ):
-        self.image_size = image_size
-        self.noise_size = noise_size
-        self._shift = log_size_ratio("noise_size", noise_size, image_size)
-        self._cosine = CosineSchedule(log_snr_min, log_snr_max)
+        self.image_size = check_image_size(image_size)
+        self.noise_size = check_number("noise_size", noise_size, above=0)
+        self._shift = log_size_ratio(self.noise_size, self.image_size)
+        self.log_snr_min, self.log_snr_max = check_limits(
+            log_snr_min, log_snr_max, self._shift, self._shift
+        )
+        self._cosine = CosineSchedule(self.log_snr_min, self.log_snr_max)
 
     def __call__(self, t):
         return self._cosine(t) + self._shift
@@ -59,10 +69,3 @@ class ShiftedCosineSchedule(NoiseSchedule):
 
     def derivative(self, t):
         return self._cosine.derivative(t)
-
-    def get_config(self):
-        return {
-            "image_size": self.image_size,
-            "noise_size": self.noise_size,
-            **self._cosine.get_config(),
-        }

@@ -46,5 +46,5 @@ def test_serialization():
 
 @pytest.mark.parametrize("num_bins", [0, 2.5])
 def test_bad_arguments(num_bins):
-    with pytest.raises(ksd.utils.errors.InputError, match="positive integer"):
+    with pytest.raises(ksd.utils.errors.InputError, match="num_bins="):
         ksd.losses.LevelLoss(num_bins)

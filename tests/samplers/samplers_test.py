@@ -175,16 +175,8 @@ def test_ddpm_extremes_are_the_posterior_and_the_forward_variance():
     variances[0.2] = variances[0.0] ** 0.8 * variances[1.0] ** 0.2
     for share, variance in variances.items():
         sampler = samplers.DDPMSampler(share)
-        at = samplers.SamplerStep(
-            noisy_images=to_tensor(z),
-            log_snr=to_tensor(log_snr),
-            next_log_snr=to_tensor(next_log_snr),
-            previous_clean_images=None,
-            previous_log_snr=None,
-            is_first=True,
-            is_last=False,
-            num_steps=1,
-        )
+        grid = to_tensor([log_snr, next_log_snr])
+        at = samplers.SamplerStep(to_tensor(z), grid, index=0)
         x, predicted = sampler.step(
             lambda z, log_snr: to_tensor(clean), at, lambda: to_tensor(noise)
         )
