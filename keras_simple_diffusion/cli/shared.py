@@ -27,8 +27,11 @@ Guidance = Annotated[
 ]
 Seed = Annotated[int | None, typer.Option(help="(default: a random one)")]
 SamplerName = Annotated[
-    Literal["ddpm", "ddim", "heun", "dpm"] | None,
-    typer.Option(help="How to sample. (default: the model's)"),
+    str | None,
+    typer.Option(
+        help="ddpm, ddim, heun or dpm, with arguments as in "
+        "ddpm:variance_interpolation=1. (default: the model's)"
+    ),
 ]
 Spacing = Annotated[
     Literal["time", "log_snr", "power"],
@@ -51,17 +54,11 @@ def load_any_model(name):
     return load_model(name)
 
 
-def make_sampler(name):
-    """A sampler by its short name, or `None`."""
+def make_sampler(identifier):
+    """Return the sampler that `--sampler` stands for, or `None`."""
     from keras_simple_diffusion import samplers
 
-    classes = {
-        "ddpm": samplers.DDPMSampler,
-        "ddim": samplers.DDIMSampler,
-        "heun": samplers.HeunSampler,
-        "dpm": samplers.DPMSolverSampler,
-    }
-    return classes[name]() if name else None
+    return samplers.get(identifier)
 
 
 def read_interval(text):

@@ -1,14 +1,14 @@
-import dataclasses
-
 import keras
 import numpy as np
 from keras import ops
 
+from keras_simple_diffusion.utils.configurable import Configurable
 from keras_simple_diffusion.utils.errors import InputError
+from keras_simple_diffusion.utils.errors import check_number
 
 
-class AverageProfile:
-    """Base class of the ways to weigh the past in an average of weights.
+class AverageProfile(Configurable):
+    """Base class of profiles, the shares of past updates in an average.
 
     After update `n = 1, 2, ...` the average becomes
 
@@ -16,14 +16,14 @@ class AverageProfile:
     average = average + gain(n) (weights - average)
     ```
 
-    with `gain(1) = 1`, so the first update copies the weights. The same
-    profile once more, for what is computed from a finished run: the shares of
-    updates 1 to `k` in the average after update `n` sum to
-    `exp(log_retention(n) - log_retention(k))`.
+    with `gain(1) = 1`, so the first update copies the weights.
+    `log_retention` describes the same profile in closed form; it is used
+    after training. The shares of updates 1 to `k` in the average after update
+    `n` sum to `exp(log_retention(n) - log_retention(k))`.
     """
 
     def gain(self, count):
-        """Share of the newest weights in the average.
+        """Compute the share of the newest weights in the average.
 
         Args:
             count: float32 tensor, the number of this update, from 1 on.
@@ -34,7 +34,7 @@ class AverageProfile:
         raise NotImplementedError(f"{type(self).__name__} must define this.")
 
     def log_retention(self, count):
-        """Logarithm of the product of `1 - gain(2)` to `1 - gain(count)`.
+        """Compute the logarithm of `(1 - gain(2)) ... (1 - gain(count))`.
 
         Args:
             count: NumPy array of numbers of updates; 0 gives infinity.
@@ -44,16 +44,8 @@ class AverageProfile:
         """
         raise NotImplementedError(f"{type(self).__name__} must define this.")
 
-    def get_config(self):
-        return dataclasses.asdict(self)
-
-    @classmethod
-    def from_config(cls, config):
-        return cls(**config)
-
 
 @keras.saving.register_keras_serializable("keras_simple_diffusion")
-@dataclasses.dataclass(frozen=True)
 class ExponentialProfile(AverageProfile):
     """Exponential moving average with a warm-up.
 
@@ -65,13 +57,8 @@ class ExponentialProfile(AverageProfile):
             `0.9999`, the paper's.
     """
 
-    decay: float = 0.9999
-
-    def __post_init__(self):
-        if not 0.0 <= self.decay < 1.0:
-            raise InputError(
-                f"`decay` must be in [0, 1). Received: decay={self.decay}"
-            )
+    def __init__(self, decay=0.9999):
+        self.decay = check_number("decay", decay, at_least=0, below=1)
 
     def gain(self, count):
         return ops.maximum(1.0 - self.decay, 10.0 / (count + 9.0))
@@ -91,7 +78,6 @@ class ExponentialProfile(AverageProfile):
 
 
 @keras.saving.register_keras_serializable("keras_simple_diffusion")
-@dataclasses.dataclass(frozen=True)
 class PowerProfile(AverageProfile):
     """Average that covers the same share of the training at any time.
 
@@ -110,14 +96,10 @@ class PowerProfile(AverageProfile):
             `0.05`.
     """
 
-    relative_width: float = 0.05
-
-    def __post_init__(self):
-        if not 0.0 < self.relative_width <= 12.0**-0.5:
-            raise InputError(
-                "`relative_width` must be in (0, 0.288]. Received: "
-                f"relative_width={self.relative_width}"
-            )
+    def __init__(self, relative_width=0.05):
+        self.relative_width = check_number(
+            "relative_width", relative_width, above=0, at_most=12.0**-0.5
+        )
 
     @property
     def gamma(self):

@@ -13,7 +13,13 @@ class InputError(ValueError):
 
 
 def check_number(
-    name, value, at_least=None, at_most=None, above=None, whole=False
+    name,
+    value,
+    at_least=None,
+    at_most=None,
+    above=None,
+    below=None,
+    whole=False,
 ):
     """Check a number that a user has passed.
 
@@ -22,7 +28,10 @@ def check_number(
         value: the argument.
         at_least: float. Smallest allowed value. Defaults to no limit.
         at_most: float. Largest allowed value. Defaults to no limit.
-        above: float. The value must be larger. Defaults to no limit.
+        above: float. Lower limit that is not allowed itself. Defaults to no
+            limit.
+        below: float. Upper limit that is not allowed itself. Defaults to no
+            limit.
         whole: bool. Whether the value must be an integer. Defaults to
             `False`.
 
@@ -40,6 +49,7 @@ def check_number(
         and (at_least is None or value >= at_least)
         and (at_most is None or value <= at_most)
         and (above is None or value > above)
+        and (below is None or value < below)
     )
     if not is_valid:
         limits = [
@@ -48,6 +58,7 @@ def check_number(
                 ("at least", at_least),
                 ("above", above),
                 ("at most", at_most),
+                ("below", below),
             )
             if limit is not None
         ]
