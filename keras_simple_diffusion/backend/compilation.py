@@ -1,58 +1,68 @@
 """Running the graph of a functional model."""
 
 import collections
-import functools
 
 import keras
+from keras import ops
 from keras import tree
 
 
 def compile_function(function, variables, jit_compile):
     """Compile a function that reads Keras variables.
 
+    The values of the variables are arguments of the compiled code, so that it
+    can compute with other values, such as an average of the weights, while the
+    variables keep theirs: several threads can call it at once.
+
     Args:
-        function: function of tensors, or `None`s, that returns tensors and
-            changes no variable.
+        function: function of nested tensors that returns tensors and changes
+            no variable.
         variables: list of the `keras.Variable`s that it reads.
         jit_compile: bool. Whether TensorFlow and PyTorch compile as well;
             JAX always does.
 
     Returns:
-        A function with the arguments and results of `function`. It is traced
-        again only for new shapes, or a `None` in another place.
+        A function with the arguments and results of `function` and the
+        optional argument `values`, a list of tensors to compute with instead
+        of the variables' own. It is traced again for new shapes or structures
+        only.
     """
+
+    def compute(values, args):
+        mapping = list(zip(variables, values, strict=True))
+        with keras.StatelessScope(state_mapping=mapping):
+            return function(*args)
+
     backend = keras.config.backend()
     if backend == "jax":
         import jax
 
-        @jax.jit
-        def compiled(state, args):
-            mapping = zip(variables, state, strict=True)
-            with keras.StatelessScope(state_mapping=list(mapping)):
-                return function(*args)
-
-        return lambda *args: compiled([v.value for v in variables], args)
-    if backend == "tensorflow":
+        compiled = jax.jit(compute)
+    elif backend == "tensorflow":
         import tensorflow as tf
 
         # There is no Python control flow on tensors that needs converting.
-        return tf.function(function, autograph=False, jit_compile=jit_compile)
-    if backend == "torch":
+        compiled = tf.function(
+            compute, autograph=False, jit_compile=jit_compile
+        )
+    else:
         import torch
 
-        if jit_compile:
-            function = torch.compile(function)
+        compiled = torch.no_grad()(
+            torch.compile(compute) if jit_compile else compute
+        )
 
-        @functools.wraps(function)
-        def without_gradients(*args):
-            with torch.no_grad():
-                return function(*args)
+    def call(*args, values=None):
+        if values is None:
+            values = current_values(variables)
+        return compiled(values, args)
 
-        return without_gradients
-    raise ValueError(
-        "keras_simple_diffusion runs on the backends 'jax', 'tensorflow' and "
-        f"'torch'. Received: KERAS_BACKEND={backend}"
-    )
+    return call
+
+
+def current_values(variables):
+    """Return the values of variables as a list of tensors."""
+    return [ops.convert_to_tensor(variable) for variable in variables]
 
 
 def run_graph(model, inputs, operation_fn):

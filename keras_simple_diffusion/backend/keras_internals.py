@@ -5,6 +5,8 @@ test for each, of the behaviour that is relied on, and `pyproject.toml` bounds
 the versions of Keras and keras_hub from above to those that pass.
 """
 
+import contextlib
+import functools
 import importlib.util
 
 import keras
@@ -207,6 +209,79 @@ def replace_value(variable, value):
     previous = variable._value
     variable._value = value
     return previous
+
+
+# === Training steps ===
+
+
+class OwnTrainingSteps:
+    """Mixin for models whose weights are read while others train them.
+
+    Each compiled step of `fit` and `evaluate` runs within `step_lock`. On JAX
+    these methods take the values out of the variables and hand them from step
+    to step; here they are noted before and after each step, so that they can
+    be read meanwhile, and an error in a step loses nothing.
+    """
+
+    step_lock = contextlib.nullcontext()
+
+    def make_train_function(self, force=False):
+        super().make_train_function(force)
+        self.train_function = self._locked(self.train_function)
+
+    def make_test_function(self, force=False):
+        super().make_test_function(force)
+        self.test_function = self._locked(self.test_function)
+
+    def recover_values(self):
+        """Put values back after an error in `evaluate`, as `fit` does."""
+        if hasattr(self, "jax_state_sync"):
+            self.jax_state_sync()
+
+    def _locked(self, step):
+        if getattr(step, "is_locked", False):
+            return step
+
+        @functools.wraps(step)
+        def locked(*args):
+            with self.step_lock:
+                results = step(*args)
+                if hasattr(self, "jax_state_sync"):
+                    _, values = results
+                    names = list(self._jax_state)
+                    self._jax_state = dict(zip(names, values, strict=True))
+                return results
+
+        locked.is_locked = True
+        return locked
+
+    def _get_jax_state(self, purge_model_variables=False, **groups):
+        with self.step_lock:
+            state = super()._get_jax_state(**groups)
+            names = [name for name, is_asked in groups.items() if is_asked]
+            self._jax_state = dict(zip(names, state, strict=True))
+            return super()._get_jax_state(
+                purge_model_variables=purge_model_variables, **groups
+            )
+
+    def values_of(self, variables):
+        """Return the current values of variables, also during training.
+
+        Args:
+            variables: list of variables of the model or of its optimizer.
+
+        Returns:
+            A list of tensors.
+        """
+        kept = {}
+        if any(variable._value is None for variable in variables):
+            for name, values in (self._jax_state or {}).items():
+                owners = getattr(self, name, None) or self.optimizer.variables
+                kept.update(zip(map(id, owners), values, strict=True))
+        return [
+            keras.ops.convert_to_tensor(kept.get(id(variable), variable))
+            for variable in variables
+        ]
 
 
 # === Optimizers ===

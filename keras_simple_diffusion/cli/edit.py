@@ -9,7 +9,7 @@ from keras_simple_diffusion.cli import shared
 from keras_simple_diffusion.utils.errors import InputError
 
 Image = Annotated[
-    str, typer.Option(help="An image file; it is cut and resized to fit.")
+    str, typer.Option(help="An image file; it is cropped and resized to fit.")
 ]
 Count = Annotated[int, typer.Option(min=1, help="Number of images.")]
 
@@ -23,6 +23,9 @@ def edit(
     ] = 0.6,
     num_images: Count = 8,
     labels: shared.Labels = None,
+    prompt: shared.Prompts = None,
+    negative_prompt: shared.NegativePrompt = None,
+    portrait: shared.Portrait = False,
     steps: shared.Steps = None,
     guidance: shared.Guidance = None,
     sampler: shared.SamplerName = None,
@@ -30,60 +33,57 @@ def edit(
     output: shared.Output = "edited.png",
 ):
     """Make variations of an image; the sheet begins with the image."""
-    check_backend()
-    from keras_simple_diffusion.generation.arguments import choose_labels
-
-    shared.check_sheet(output)
-    task = shared.load_model(model)
-    start = shared.read_image(image, task)
-    num_images, chosen = choose_labels(task, labels, num_images)
+    task, wanted = _prepare(
+        model, output, labels, prompt, negative_prompt, portrait, num_images
+    )
+    start = shared.read_image(image, task, portrait=portrait)
     images = task.edit(
         _repeat(start, num_images),
-        chosen,
-        strength,
+        strength=strength,
         num_steps=steps,
         guidance_scale=guidance,
-        sampler=shared.make_sampler(sampler),
+        sampler=sampler,
         seed=seed,
+        **wanted.arguments(),
     )
-    _save([start], images, task, chosen, output)
+    _save([start], images, wanted, output)
 
 
 def inpaint(
     model: shared.Model,
     image: Image,
     mask: Annotated[
-        str, typer.Option(help="An image, white where to draw anew.")
+        str, typer.Option(help="An image file, white where to redraw.")
     ],
     num_images: Count = 8,
     labels: shared.Labels = None,
+    prompt: shared.Prompts = None,
+    negative_prompt: shared.NegativePrompt = None,
+    portrait: shared.Portrait = False,
     steps: shared.Steps = None,
     guidance: shared.Guidance = None,
     sampler: shared.SamplerName = None,
     seed: shared.Seed = None,
     output: shared.Output = "inpainted.png",
 ):
-    """Draw a part of an image anew; the sheet begins with the hole."""
-    check_backend()
-    from keras_simple_diffusion.generation.arguments import choose_labels
-
-    shared.check_sheet(output)
-    task = shared.load_model(model)
-    start = shared.read_image(image, task)
-    is_drawn = shared.read_image(mask, task).mean(-1) > 127
-    num_images, chosen = choose_labels(task, labels, num_images)
+    """Redraw a part of an image; the sheet begins with image and hole."""
+    task, wanted = _prepare(
+        model, output, labels, prompt, negative_prompt, portrait, num_images
+    )
+    start = shared.read_image(image, task, portrait=portrait)
+    is_drawn = shared.read_image(mask, task, portrait=portrait).mean(-1) > 127
     images = task.inpaint(
         _repeat(start, num_images),
         is_drawn,
-        chosen,
         num_steps=steps,
         guidance_scale=guidance,
-        sampler=shared.make_sampler(sampler),
+        sampler=sampler,
         seed=seed,
+        **wanted.arguments(),
     )
     hole = start.copy()
     hole[is_drawn] = 127
-    _save([start, hole], images, task, chosen, output)
+    _save([start, hole], images, wanted, output)
 
 
 def upscale(
@@ -91,40 +91,40 @@ def upscale(
     image: Image,
     factor: Annotated[
         int,
-        typer.Option(min=2, help="How many times smaller it is made first."),
+        typer.Option(min=2, help="Factor by which it is made smaller first."),
     ] = 4,
     num_images: Count = 8,
     labels: shared.Labels = None,
+    prompt: shared.Prompts = None,
+    negative_prompt: shared.NegativePrompt = None,
+    portrait: shared.Portrait = False,
     steps: shared.Steps = None,
     guidance: shared.Guidance = None,
     sampler: shared.SamplerName = None,
     seed: shared.Seed = None,
     output: shared.Output = "upscaled.png",
 ):
-    """Draw large images of a small one; the sheet begins with that."""
-    check_backend()
-    from keras_simple_diffusion.generation.arguments import choose_labels
-
-    shared.check_sheet(output)
-    task = shared.load_model(model)
+    """Upscale a small image; the sheet begins with the small image."""
+    task, wanted = _prepare(
+        model, output, labels, prompt, negative_prompt, portrait, num_images
+    )
     height, width, _ = task.backbone.image_shape
     if height % factor or width % factor:
         raise InputError(
             f"`--factor` must divide the model's images of {height} x "
             f"{width}. Received: {factor}"
         )
-    small = shared.read_image(image, task, smaller=factor)
-    num_images, chosen = choose_labels(task, labels, num_images)
+    small = shared.read_image(image, task, factor, portrait)
     images = task.upscale(
         _repeat(small, num_images),
-        chosen,
         num_steps=steps,
         guidance_scale=guidance,
-        sampler=shared.make_sampler(sampler),
+        sampler=sampler,
         seed=seed,
+        **wanted.arguments(),
     )
     blocks = small.repeat(factor, axis=0).repeat(factor, axis=1)
-    _save([blocks], images, task, chosen, output)
+    _save([blocks], images, wanted, output)
 
 
 def interpolate(
@@ -133,48 +133,63 @@ def interpolate(
     second: Annotated[str, typer.Option(help="A seed, or an image file.")],
     num_images: Count = 8,
     labels: shared.Labels = None,
+    prompt: shared.Prompts = None,
+    negative_prompt: shared.NegativePrompt = None,
+    portrait: shared.Portrait = False,
     steps: shared.Steps = None,
     guidance: shared.Guidance = None,
     output: shared.Output = "interpolated.png",
 ):
-    """Draw the images on the way from one to another."""
+    """Draw images between two others."""
     check_backend()
-    from keras_simple_diffusion.generation.arguments import choose_labels
-
     shared.check_sheet(output)
     task = shared.load_model(model)
-    ends = [
-        int(end) if end.isdigit() else shared.read_image(end, task)
-        for end in (first, second)
-    ]
     if labels is None and task.backbone.num_classes is not None:
         labels = str(task.backbone.num_classes)  # The null label.
-    num_images, chosen = choose_labels(task, labels, num_images)
+    wanted = shared.choose_conditions(
+        task, labels, prompt, negative_prompt, portrait, num_images
+    )
+    ends = [
+        int(end)
+        if end.isdigit()
+        else shared.read_image(end, task, portrait=portrait)
+        for end in (first, second)
+    ]
     images = task.interpolate(
         *ends,
         num_images,
-        chosen,
         num_steps=steps,
         guidance_scale=guidance,
+        **wanted.arguments(),
     )
     shared.save_sheet(
-        images,
-        output,
-        columns=num_images,
-        captions=shared.captions_of(task, chosen),
+        images, output, columns=num_images, captions=wanted.captions
     )
     print(f"{num_images} images are in {output}")
+
+
+def _prepare(
+    model, output, labels, prompts, negative_prompt, portrait, num_images
+):
+    """Check the output, load the model and choose its conditions."""
+    check_backend()
+    shared.check_sheet(output)
+    task = shared.load_model(model)
+    wanted = shared.choose_conditions(
+        task, labels, prompts, negative_prompt, portrait, num_images
+    )
+    return task, wanted
 
 
 def _repeat(image, count):
     return image[None].repeat(count, axis=0)
 
 
-def _save(given, images, task, labels, output):
+def _save(given, images, wanted, output):
     import numpy as np
 
     captions = ["given"] + ["known"] * (len(given) - 1)
-    drawn = shared.captions_of(task, labels) or [""] * len(images)
+    drawn = wanted.captions or [""] * len(images)
     shared.save_sheet(
         np.concatenate([np.stack(given), images]),
         output,

@@ -1,5 +1,6 @@
 import pathlib
 from typing import Annotated
+from typing import Literal
 
 import typer
 
@@ -13,44 +14,52 @@ def generate(
     num_images: Annotated[
         int | None,
         typer.Option(
-            min=1, help="Number of images. (default: one a label, or 16)"
+            min=1,
+            help="Number of images. (default: one a label or prompt, or 16)",
         ),
     ] = None,
     labels: shared.Labels = None,
-    prompt: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="What to draw, for a model of texts; repeated ones are drawn "
-            "in turn."
-        ),
-    ] = None,
-    negative_prompt: Annotated[
-        str | None, typer.Option(help="What guidance leads away from.")
-    ] = None,
-    portrait: Annotated[
-        bool,
-        typer.Option("--portrait", help="Higher than wide, where a model can."),
-    ] = False,
+    prompt: shared.Prompts = None,
+    negative_prompt: shared.NegativePrompt = None,
+    portrait: shared.Portrait = False,
     steps: shared.Steps = None,
     guidance: shared.Guidance = None,
     guidance_interval: Annotated[
         str | None,
-        typer.Option(help="Log-SNRs LOW,HIGH between which there is guidance."),
+        typer.Option(help="Log-SNRs LOW,HIGH between which to guide."),
+    ] = None,
+    guidance_rescale: Annotated[
+        float | None,
+        typer.Option(
+            min=0, max=1, help="Share of guidance's contrast to take back."
+        ),
+    ] = None,
+    guidance_model: Annotated[
+        str | None,
+        typer.Option(
+            help="Run or preset of a weaker model to guide away from "
+            "(autoguidance)."
+        ),
     ] = None,
     sampler: shared.SamplerName = None,
     spacing: shared.Spacing = "time",
+    clipping: Annotated[
+        Literal["static", "dynamic", "none"],
+        typer.Option(help="Clipping of the predicted clean images."),
+    ] = "static",
     seed: shared.Seed = None,
     steps_strip: Annotated[
         bool,
         typer.Option(
-            "--steps-strip", help="Draw what the steps predict, a row each."
+            "--steps-strip",
+            help="Show the clean images that the steps predict, a row each.",
         ),
     ] = False,
     batch_size: Annotated[
         int, typer.Option(min=1, help="Images drawn at once.")
     ] = 64,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on filling the folder.")
+        bool, typer.Option("--resume", help="Continue to fill the folder.")
     ] = False,
     output: Annotated[
         str,
@@ -59,42 +68,37 @@ def generate(
 ):
     """Generate images from a trained model, on one sheet or in a folder."""
     check_backend()
-    from keras_simple_diffusion.generation.arguments import choose_labels
-
     one_sheet = shared.is_sheet(output)
     if resume and one_sheet:
         raise InputError(
-            "`--resume` goes on filling a folder. Received: --output "
+            "`--resume` continues to fill a folder. Received: --output "
             f"{output}, which is a file."
         )
-    task = shared.load_any_model(model)
+    task = shared.load_model(model)
+    wanted = shared.choose_conditions(
+        task, labels, prompt, negative_prompt, portrait, num_images
+    )
     options = {
         "num_steps": steps,
         "guidance_scale": guidance,
         "guidance_interval": shared.read_interval(guidance_interval),
-        "sampler": shared.make_sampler(sampler),
+        "guidance_rescale": guidance_rescale,
+        "guidance_model": guidance_model and shared.load_model(guidance_model),
+        "sampler": sampler,
         "spacing": spacing,
+        "clipping": None if clipping == "none" else clipping,
         "batch_size": batch_size,
     }
-    if task.backbone.context_dim is None:
-        _check_unused("takes no text", prompt, negative_prompt, portrait)
-        num_images, chosen = choose_labels(task, labels, num_images)
-    else:
-        _check_unused("takes --prompt, not --labels", labels)
-        num_images, chosen = _choose_prompts(prompt, num_images)
-        options["negative_prompts"] = negative_prompt
-        options["portrait"] = portrait
 
     def draw(indices, seed, **more):
-        wanted = chosen and [chosen[i] for i in indices]
-        if task.backbone.context_dim is None:
-            wanted = (len(indices), wanted)
-        else:
-            wanted = (wanted,)
-        more = {**options, **more}
-        return task.generate(*wanted, indices=indices, seed=seed, **more)
+        conditions = wanted.arguments(indices)
+        if not wanted.lists:
+            conditions["num_images"] = len(indices)
+        return task.generate(
+            **conditions, indices=indices, seed=seed, **options, **more
+        )
 
-    everything = list(range(num_images))
+    everything = list(range(wanted.count))
     if not one_sheet:
         from keras_simple_diffusion.cli.image_folder import fill_folder
 
@@ -107,42 +111,27 @@ def generate(
             "steps": steps,
             "guidance": guidance,
             "guidance_interval": guidance_interval,
+            "guidance_rescale": guidance_rescale,
+            "guidance_model": guidance_model,
             "sampler": sampler,
             "spacing": spacing,
+            "clipping": clipping,
             "seed": seed,
         }
         folder = pathlib.Path(output)
-        fill_folder(draw, folder, num_images, settings, batch_size, resume)
+        fill_folder(draw, folder, wanted.count, settings, batch_size, resume)
     elif steps_strip:
         _, _, clean = draw(everything, seed, return_steps=True)
-        _save_strip(clean, shared.captions_of(task, chosen), output)
+        _save_strip(clean, wanted.captions, output)
     else:
-        images = draw(everything, seed)
-        captions = shared.captions_of(task, chosen)
-        shared.save_sheet(images, output, captions=captions)
-    print(f"{num_images} images are in {output}")
-
-
-def _check_unused(what, *options):
-    if any(options):
-        raise InputError(
-            f"The model {what}. Received: "
-            f"{next(option for option in options if option)}"
+        shared.save_sheet(
+            draw(everything, seed), output, captions=wanted.captions
         )
-
-
-def _choose_prompts(prompts, num_images):
-    if not prompts:
-        raise InputError(
-            "The model draws images of texts: pass --prompt, such as "
-            '--prompt "a red apple".'
-        )
-    num_images = num_images or len(prompts)
-    return num_images, [prompts[i % len(prompts)] for i in range(num_images)]
+    print(f"{wanted.count} images are in {output}")
 
 
 def _save_strip(clean, names, output):
-    """A row an image: up to 12 of its predicted clean images, in order."""
+    """Save a row an image: up to 12 of its predicted clean images, in order."""
     import numpy as np
 
     count = clean.shape[1]

@@ -1,6 +1,8 @@
-"""What the commands that draw images share: options, model, labels, sheet."""
+"""Options, conditions and sheets that the drawing commands share."""
 
+import dataclasses
 import pathlib
+import re
 from typing import Annotated
 from typing import Literal
 
@@ -18,12 +20,30 @@ Labels = Annotated[
         "turn. (default: all)"
     ),
 ]
+Prompts = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--prompt",
+        help="Describe the image, for a model of texts; can be repeated: "
+        "prompts are drawn in turn.",
+    ),
+]
+NegativePrompt = Annotated[
+    str | None, typer.Option(help="Negative prompt: what to avoid.")
+]
+Portrait = Annotated[
+    bool,
+    typer.Option(
+        "--portrait",
+        help="Generate portrait images (models with a portrait flag).",
+    ),
+]
 Steps = Annotated[
     int | None, typer.Option(help="Sampling steps. (default: the model's)")
 ]
 Guidance = Annotated[
     float | None,
-    typer.Option(help="Guidance; 1 is none. (default: the model's)"),
+    typer.Option(help="Guidance scale; 1 is none. (default: the model's)"),
 ]
 Seed = Annotated[int | None, typer.Option(help="(default: a random one)")]
 SamplerName = Annotated[
@@ -35,34 +55,20 @@ SamplerName = Annotated[
 ]
 Spacing = Annotated[
     Literal["time", "log_snr", "power"],
-    typer.Option(help="How the steps are spaced."),
+    typer.Option(help="Spacing of the steps."),
 ]
 Output = Annotated[str, typer.Option(help="The sheet of images, a .png file.")]
 
 
 def load_model(name):
-    """The `DiffusionModel` of a run or preset."""
-    from keras_simple_diffusion.models.diffusion_model import DiffusionModel
-
-    return DiffusionModel.from_preset(name)
-
-
-def load_any_model(name):
-    """The `DiffusionModel` or `TextToImage` of a run or preset."""
+    """Load the model of a run or preset, of classes or of texts."""
     from keras_simple_diffusion.models.loading import load_model
 
     return load_model(name)
 
 
-def make_sampler(identifier):
-    """Return the sampler that `--sampler` stands for, or `None`."""
-    from keras_simple_diffusion import samplers
-
-    return samplers.get(identifier)
-
-
 def read_interval(text):
-    """Two log-SNRs from a string, or `None`."""
+    """Read two log-SNRs from a string, or `None`."""
     if text is None:
         return None
     try:
@@ -80,32 +86,98 @@ def read_interval(text):
     return low, high
 
 
-def captions_of(task, labels):
-    """What is written below images with labels, or `None`."""
-    return labels and [_caption(task, label) for label in labels]
+@dataclasses.dataclass(frozen=True)
+class Wanted:
+    """Conditions that a command was asked for, one an image.
+
+    Args:
+        count: int. Number of images.
+        lists: dict from the name of an argument of `generate`, `"labels"` or
+            `"prompts"`, to a list of `count` values.
+        common: dict of further arguments, for all images.
+        captions: list of strings for a sheet, or `None`.
+    """
+
+    count: int
+    lists: dict
+    common: dict = dataclasses.field(default_factory=dict)
+    captions: list | None = None
+
+    def arguments(self, indices=None):
+        """Return arguments of `generate`, for some of the images."""
+        if indices is None:
+            indices = range(self.count)
+        chosen = {k: [v[i] for i in indices] for k, v in self.lists.items()}
+        return {**chosen, **self.common}
 
 
-def _caption(task, label):
-    if isinstance(label, str):
-        return label
-    if label == task.backbone.num_classes:
-        return "(none)"
-    return task.class_names[label] if task.class_names else str(label)
+def choose_conditions(
+    task,
+    labels=None,
+    prompts=None,
+    negative_prompt=None,
+    portrait=False,
+    num_images=None,
+):
+    """Turn the options of a command into conditions.
+
+    Args:
+        task: a `DiffusionModel` or `TextToImage`.
+        labels: value of `--labels`.
+        prompts: values of `--prompt`, repeated in turn.
+        negative_prompt: value of `--negative-prompt`.
+        portrait: bool.
+        num_images: int or `None` for one image a label or prompt, 16 without.
+
+    Returns:
+        A `Wanted`.
+
+    Raises:
+        InputError: if an option does not fit the model.
+    """
+    if task.backbone.context_dim is None:
+        _check_unused("takes no text", prompts, negative_prompt, portrait)
+        from keras_simple_diffusion.generation import conditions
+
+        count, chosen = conditions.choose_labels(task, labels, num_images)
+        captions = conditions.caption_labels(task, chosen)
+        lists = {} if chosen is None else {"labels": chosen}
+        return Wanted(count, lists, captions=captions)
+    _check_unused("takes --prompt, not --labels", labels)
+    if not prompts:
+        raise InputError(
+            "The model draws images of texts: pass --prompt, such as "
+            '--prompt "a red apple".'
+        )
+    count = num_images or len(prompts)
+    chosen = [prompts[i % len(prompts)] for i in range(count)]
+    common = {"negative_prompts": negative_prompt, "portrait": portrait}
+    return Wanted(count, {"prompts": chosen}, common, chosen)
+
+
+def _check_unused(what, *options):
+    unused = [option for option in options if option]
+    if unused:
+        raise InputError(f"The model {what}. Received: {unused[0]}")
 
 
 def is_sheet(output):
-    """Whether an output is an image file rather than a folder.
+    """Tell an image file from a folder, by its suffix.
 
     Raises:
-        InputError: if it is a file of another kind.
+        InputError: if the suffix is that of a file of another kind.
     """
-    suffix = pathlib.Path(output).suffix.lower()
-    if suffix and suffix not in (".png", ".jpg", ".jpeg"):
+    path = pathlib.Path(output)
+    suffix = path.suffix.lower()
+    if suffix in (".png", ".jpg", ".jpeg"):
+        return True
+    # The end of `samples_1.5` is no suffix.
+    if re.fullmatch(r"\.[a-z]+", suffix) and not path.is_dir():
         raise InputError(
             "The output is a .png or .jpg file, or a folder. Received: "
             f"--output {output}"
         )
-    return bool(suffix)
+    return False
 
 
 def check_sheet(output):
@@ -126,13 +198,16 @@ def save_sheet(images, output, **kwargs):
         draw_sheet(images, **kwargs).save(draft)
 
 
-def read_image(path, task, smaller=1):
-    """An image file, cut and resized for a model.
+def read_image(path, task, smaller=1, portrait=False):
+    """Read an image file, cropped and resized for a model.
 
     Args:
         path: string.
-        task: a `DiffusionModel`.
-        smaller: int. How many times smaller than the model's images.
+        task: a `DiffusionModel` or `TextToImage`.
+        smaller: int. Factor by which it is smaller than the model's images.
+            Defaults to `1`.
+        portrait: bool. Whether it is an upright portrait. Defaults to
+            `False`.
 
     Returns:
         A `uint8` array of shape `(H, W, C)`.
@@ -141,6 +216,8 @@ def read_image(path, task, smaller=1):
     from keras_simple_diffusion.data.decoding import Decoder
 
     height, width, channels = task.backbone.image_shape
+    if portrait:
+        height, width = width, height
     decoder = Decoder((height // smaller, width // smaller), channels)
     try:
         return decoder(pathlib.Path(path).read_bytes())["images"]

@@ -109,32 +109,33 @@ def run_batches(function, rows, shared, batch_size, fixed=False):
     """Call a compiled function batch by batch, always of one size.
 
     Args:
-        function: function of a dict of tensors that returns tensors.
-        rows: nested dict of arrays, or `None`s, with as many rows each.
-        shared: dict of tensors that all batches have.
-        batch_size: int. It is made a multiple of the devices.
-        fixed: bool. Whether fewer rows than that fill a whole batch too, so
-            that the results do not depend on their number. Defaults to
-            `False`.
+        function: function of two dicts of tensors, a batch of the rows and
+            what is shared, that returns tensors.
+        rows: nested dict of arrays with the same number of rows.
+        shared: nested dict of tensors that all batches have.
+        batch_size: int. It is rounded up to a multiple of the devices.
+        fixed: bool. Whether a smaller number of rows is padded to a whole
+            batch as well, so that the results do not depend on it. Defaults
+            to `False`.
 
     Returns:
-        A NumPy array with a row for each, or a tuple of such.
+        A NumPy array with a row for each, or a tuple of arrays.
     """
     if batch_size < 1:
         raise InputError(
             f"`batch_size` must be at least 1. Received: {batch_size}"
         )
-    count = max(len(v) for v in keras.tree.flatten(rows) if v is not None)
+    count = len(keras.tree.flatten(rows)[0])
     parts = num_batch_parts()
     if not fixed:
         batch_size = min(batch_size, count)
     batch_size = -(-batch_size // parts) * parts
     batches = []
     for start in range(0, count, batch_size):
-        # The last batch is filled up: one size, one program.
+        # The last batch is padded: one size, one program.
         taken = np.arange(start, start + batch_size).clip(max=count - 1)
         inputs = keras.tree.map_structure(functools.partial(_take, taken), rows)
-        batch = function({**inputs, **shared})
+        batch = function(inputs, shared)
         if not isinstance(batch, tuple):
             batch = (batch,)
         batches.append([native.to_numpy(part) for part in batch])
@@ -145,4 +146,4 @@ def run_batches(function, rows, shared, batch_size, fixed=False):
 
 
 def _take(taken, values):
-    return None if values is None else split_batch(np.asarray(values)[taken])
+    return split_batch(np.asarray(values)[taken])

@@ -11,11 +11,12 @@ import numpy as np
 from PIL import Image
 
 from keras_simple_diffusion import data
+from keras_simple_diffusion import samplers
 from keras_simple_diffusion.backend import native
 from keras_simple_diffusion.cli import shared
 from keras_simple_diffusion.data.folders import list_images
 from keras_simple_diffusion.evaluation.shards import digest_of
-from keras_simple_diffusion.generation.arguments import choose_labels
+from keras_simple_diffusion.generation.conditions import choose_labels
 from keras_simple_diffusion.models.text_to_image import TextToImage
 from keras_simple_diffusion.training import RunSettings
 from keras_simple_diffusion.utils.errors import InputError
@@ -125,7 +126,7 @@ def drawn_entries(task, settings, captions):
         if labels and task.class_names:
             captions = [_PROMPT.format(task.class_names[i]) for i in labels]
     interval = shared.read_interval(settings["guidance_interval"])
-    sampler = shared.make_sampler(settings["sampler"])
+    sampler = samplers.get(settings["sampler"])
     weights = _weights_facts(task, settings["model"])
 
     def entry(steps, guidance):

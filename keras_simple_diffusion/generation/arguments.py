@@ -1,124 +1,175 @@
-"""What `generate` is asked for, and the errors when it cannot be."""
+"""Validation and conversion of the arguments of the drawing methods."""
 
-import re
+import dataclasses
+import functools
+import inspect
 import secrets
+import textwrap
+from typing import Any
 
 import numpy as np
 
-from keras_simple_diffusion.generation.programs import CLIPPINGS
-from keras_simple_diffusion.models.fit_data import check_labels
-from keras_simple_diffusion.samplers.sampler import Sampler
+from keras_simple_diffusion import samplers
+from keras_simple_diffusion.generation.denoising import CLIPPINGS
 from keras_simple_diffusion.utils.errors import InputError
 
 
-def find_labels(labels, num_classes, class_names):
-    """Class numbers of the images to draw.
+@dataclasses.dataclass(frozen=True, eq=False)
+class SamplingOptions:
+    """Options of sampling, which all drawing methods share.
 
     Args:
-        labels: list of ints and class names, or `None`.
-        num_classes: int, or `None` for an unconditional model.
-        class_names: list of strings or `None`.
-
-    Returns:
-        An int32 array, or `None` for an unconditional model.
-
-    Raises:
-        InputError: if labels are missing, not wanted, or not classes.
+        num_steps: int. Number of steps, each of one network evaluation (two
+            for `HeunSampler`). Defaults to the model's.
+        guidance_scale: float. 1 is no guidance, at half the cost. Defaults to
+            the model's.
+        seed: int. Image `i` depends on the seed and on `i` alone, up to float
+            rounding. Defaults to a random one.
+        batch_size: int. Number of images drawn at once. Defaults to `64`.
+        noise: float array of shape `(N, H, W, C)`, the standard normal noise
+            to start from. Defaults to that of the seed.
+        indices: list of `N` ints, the numbers `i` of the images. Defaults to
+            `0, 1, ...`; others draw a part of a larger set.
+        sampler: a `keras_simple_diffusion.samplers.Sampler`, or its name such
+            as `"ddim"`. Defaults to the model's.
+        spacing: string. Spacing of the steps, see
+            `keras_simple_diffusion.samplers.log_snr_grid`. Defaults to
+            `"time"`.
+        guidance_interval: tuple `(low, high)` of log-SNRs outside of which
+            there is no guidance, and no cost of it. Defaults to `None`.
+        guidance_model: a weaker model of the same class whose prediction
+            replaces the unconditional one (autoguidance). Defaults to `None`.
+        guidance_rescale: float in `[0, 1]`, see
+            `keras_simple_diffusion.samplers.rescale_guidance`. Defaults to
+            `None`.
+        clipping: string or `None`. Clipping of the predicted clean images:
+            `"static"` to [-1, 1], `"dynamic"`, see
+            `keras_simple_diffusion.samplers.clip_dynamic`, or none. Defaults
+            to `"static"`.
+        return_steps: bool. Whether to return a tuple of the images, the noisy
+            images at each step and the clean ones predicted from them, the
+            last two of shape `(N, num_steps, H, W, C)`. Defaults to `False`.
     """
-    if num_classes is None:
-        if labels is not None:
+
+    num_steps: int | None = None
+    guidance_scale: float | None = None
+    seed: int | None = None
+    batch_size: int = 64
+    noise: Any = None
+    indices: Any = None
+    sampler: Any = None
+    spacing: str = "time"
+    guidance_interval: tuple | None = None
+    guidance_model: Any = None
+    guidance_rescale: float | None = None
+    clipping: str | None = "static"
+    return_steps: bool = False
+
+    def resolve(self, task, conditions):
+        """Check the options, and fill in a model's defaults.
+
+        Args:
+            task: a `DiffusionTask`.
+            conditions: the `Conditions` of the images to draw.
+
+        Returns:
+            `SamplingOptions` without `None` for the number of steps, scale,
+            seed, indices and sampler.
+
+        Raises:
+            InputError: if an option is invalid, or does not fit the model.
+        """
+        options = dataclasses.replace(
+            self,
+            num_steps=_or(self.num_steps, task.num_steps),
+            guidance_scale=_or(self.guidance_scale, task.guidance_scale),
+            seed=to_seed(self.seed),
+            indices=to_indices(self.indices, conditions.count),
+            noise=to_noise(
+                self.noise, conditions.count, task.backbone.image_shape
+            ),
+            sampler=samplers.get(_or(self.sampler, task.sampler)),
+        )
+        check_guidance(
+            options.guidance_scale, bool(conditions.given), self.guidance_model
+        )
+        _check_guidance_model(self.guidance_model, task)
+        _check_guidance_options(self.guidance_interval, self.guidance_rescale)
+        if self.clipping not in CLIPPINGS:
             raise InputError(
-                "The model is unconditional: `labels` must be left out. "
-                f"Received: labels={labels}"
+                "`clipping` must be 'static', 'dynamic' or None. Received: "
+                f"clipping={self.clipping!r}"
             )
-        return None
-    if labels is None:
-        raise InputError(
-            f"The model has {num_classes} classes: pass `labels`, one an "
-            f"image, each in [0, {num_classes - 1}], or {num_classes} for no "
-            "class."
-        )
-    check_list_of_labels(labels)
-    numbers = [_number_of(label, class_names) for label in labels]
-    if numbers:
-        check_labels(numbers, num_classes)
-    return np.array(numbers, "int32")
+        return options
 
 
-def choose_labels(task, labels, num_images=None):
-    """One label an image from a list in a string, repeated in turn.
+def with_sampling_options(method):
+    """Give a method the fields of `SamplingOptions` as arguments.
+
+    The method itself receives them as one object, `options`. Its signature
+    shows all of them, after its own positional arguments, and its docstring
+    describes them where it has the line `{options}`.
 
     Args:
-        task: a `DiffusionModel`.
-        labels: string or `None` for all classes.
-        num_images: int or `None` for one image a label, or 16.
+        method: function with an argument `options`.
 
     Returns:
-        A tuple of the number of images and the labels or `None`.
+        A function.
     """
-    num_classes = task.backbone.num_classes
-    chosen = None
-    if labels is not None:
-        chosen = [_find_label(task, text) for text in labels.split(",")]
-    elif num_classes is not None:
-        chosen = list(range(num_classes))
-    if num_images is None:
-        num_images = 16 if chosen is None else len(chosen)
-    if chosen is not None:
-        chosen = [chosen[i % len(chosen)] for i in range(num_images)]
-    return num_images, chosen
+    fields = dataclasses.fields(SamplingOptions)
+    own = [
+        parameter
+        for parameter in inspect.signature(method).parameters.values()
+        if parameter.name != "options"
+    ]
+    kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
+    signature = inspect.Signature(
+        [
+            *(parameter for parameter in own if parameter.kind == kind),
+            *(
+                inspect.Parameter(f.name, kind, default=f.default)
+                for f in fields
+            ),
+            *(parameter for parameter in own if parameter.kind != kind),
+        ]
+    )
 
-
-def _find_label(task, text):
-    text = text.strip()
-    is_number = re.fullmatch("-?[0-9]+", text)
-    if text in (task.class_names or []) or not is_number:
-        return text
-    return int(text)
-
-
-def label_conditions(labels):
-    """What a network takes of labels, or of `None`: a dict."""
-    return {} if labels is None else {"labels": labels}
-
-
-def check_list_of_labels(labels):
-    """Raise an `InputError` for one label where there must be a list."""
-    if labels is not None and (
-        isinstance(labels, str) or not hasattr(labels, "__len__")
-    ):
-        raise InputError(
-            "`labels` must be a list, one an image, such as [3, 3]. Received: "
-            f"labels={labels!r}"
+    @functools.wraps(method)
+    def wrapper(*args, **kwargs):
+        try:
+            given = signature.bind(*args, **kwargs)
+        except TypeError as error:
+            raise TypeError(f"{method.__name__}() {error}") from None
+        arguments = dict(given.arguments)
+        options = SamplingOptions(
+            **{
+                field.name: arguments.pop(field.name)
+                for field in fields
+                if field.name in arguments
+            }
         )
+        arguments.update(arguments.pop("conditions_by_name", {}))
+        return method(**arguments, options=options)
+
+    wrapper.__signature__ = signature
+    described = textwrap.dedent(
+        SamplingOptions.__doc__.partition("Args:\n")[2]
+    ).strip()
+    wrapper.__doc__ = method.__doc__.replace(
+        "{options}", textwrap.indent(described, 12 * " ").lstrip()
+    )
+    return wrapper
 
 
-def _number_of(label, class_names):
-    if not isinstance(label, str):
-        return label
-    if label not in (class_names or []):
-        raise InputError(
-            f"The model has no class named '{label}'. Its classes: "
-            f"{', '.join(class_names or ['without names'])}"
-        )
-    return class_names.index(label)
+def _or(value, default):
+    return default if value is None else value
 
 
-def count_images(num_images, labels):
-    """The number of images, from their labels if it is not given."""
-    if num_images is None:
-        num_images = 1 if labels is None else len(labels)
-    if num_images < 1 or (labels is not None and len(labels) != num_images):
-        raise InputError(
-            "`num_images` must be at least 1, and there must be one label an "
-            f"image. Received: num_images={num_images} and "
-            f"{'no' if labels is None else len(labels)} labels"
-        )
-    return num_images
+# === Guidance ===
 
 
 def check_guidance(guidance_scale, is_conditional, guidance_model=None):
-    """Raise an `InputError` for guidance that cannot be, or does nothing."""
+    """Raise an `InputError` for guidance that is impossible or no guidance."""
     if not np.isfinite(guidance_scale):
         raise InputError(
             "`guidance_scale` must be a finite number. Received: "
@@ -138,32 +189,16 @@ def check_guidance(guidance_scale, is_conditional, guidance_model=None):
         )
 
 
-def check_dropout(name, rate):
-    """Raise an `InputError` unless a rate of dropout is a share."""
-    if not 0.0 <= rate <= 1.0:
-        raise InputError(f"`{name}` must be in [0, 1]. Received: {name}={rate}")
-
-
-def check_sampler(sampler):
-    """Raise an `InputError` for what is no sampler."""
-    if sampler is not None and not isinstance(sampler, Sampler):
-        raise InputError(
-            "`sampler` must be a keras_simple_diffusion.samplers.Sampler, such "
-            f"as DDIMSampler(). Received: sampler={sampler!r}"
-        )
-
-
-def check_guidance_model(guidance_model, model):
-    """Raise an `InputError` unless the weaker model draws such images."""
+def _check_guidance_model(guidance_model, task):
     if guidance_model is None:
         return
-    if not isinstance(guidance_model, type(model)):
+    if not isinstance(guidance_model, type(task)):
         raise InputError(
-            f"`guidance_model` must be a {type(model).__name__}. Received: "
+            f"`guidance_model` must be a {type(task).__name__}. Received: "
             f"guidance_model={guidance_model!r}"
         )
     for name in ("image_shape", "num_classes", "context_dim"):
-        ours = getattr(model.backbone, name)
+        ours = getattr(task.backbone, name)
         theirs = getattr(guidance_model.backbone, name)
         if ours != theirs:
             raise InputError(
@@ -172,8 +207,7 @@ def check_guidance_model(guidance_model, model):
             )
 
 
-def check_guidance_options(interval, rescale):
-    """Raise an `InputError` for an empty interval, or too much rescaling."""
+def _check_guidance_options(interval, rescale):
     if interval is not None:
         numbers = np.asarray(interval)
         if (
@@ -192,17 +226,17 @@ def check_guidance_options(interval, rescale):
         )
 
 
-def check_clipping(clipping):
-    """Raise an `InputError` for an unknown way of clipping."""
-    if clipping not in CLIPPINGS:
-        raise InputError(
-            "`clipping` must be 'static', 'dynamic' or None. Received: "
-            f"clipping={clipping!r}"
-        )
+def check_dropout(name, rate):
+    """Raise an `InputError` unless a rate of dropout is in `[0, 1]`."""
+    if not 0.0 <= rate <= 1.0:
+        raise InputError(f"`{name}` must be in [0, 1]. Received: {name}={rate}")
+
+
+# === Random numbers ===
 
 
 def to_seed(seed):
-    """The seed as an int; a random one for `None`."""
+    """Convert a seed to an int, `None` to a random one."""
     if seed is None:
         return secrets.randbits(63)
     if not isinstance(seed, (int, np.integer)):
@@ -213,7 +247,7 @@ def to_seed(seed):
 
 
 def to_noise(noise, num_images, image_shape):
-    """The noise as a float32 array of the images' shape, or `None`."""
+    """Convert noise to a float32 array of the images' shape, or `None`."""
     if noise is None:
         return None
     shape = (num_images, *image_shape)
@@ -227,7 +261,7 @@ def to_noise(noise, num_images, image_shape):
 
 
 def to_indices(indices, num_images):
-    """The images' numbers as an int32 array."""
+    """Convert the numbers of the images to an int32 array."""
     if indices is None:
         return np.arange(num_images, dtype="int32")
     indices = np.asarray(indices)
@@ -244,21 +278,24 @@ def to_indices(indices, num_images):
     return indices.astype("int32")
 
 
-def count_skipped(strength, num_steps):
-    """How many steps of the grid an edit of that strength leaves out."""
-    if strength is None:
-        return 0
-    if not 0.0 <= strength <= 1.0:
+# === Images ===
+
+
+def count_images(num_images, labels):
+    """Infer the number of images from their labels if it is not given."""
+    if num_images is None:
+        num_images = 1 if labels is None else len(labels)
+    if num_images < 1 or (labels is not None and len(labels) != num_images):
         raise InputError(
-            f"`strength` must be in [0, 1]. Received: strength={strength}"
+            "`num_images` must be at least 1, and there must be one label an "
+            f"image. Received: num_images={num_images} and "
+            f"{'no' if labels is None else len(labels)} labels"
         )
-    if strength == 0.0:
-        return num_steps
-    return min(round((1.0 - strength) * num_steps), num_steps - 1)
+    return num_images
 
 
-def to_images(images, image_shape):
-    """Given images as a float32 array in [-1, 1]."""
+def to_float_images(images, image_shape):
+    """Convert images of a shape to a float32 array in [-1, 1]."""
     images = np.asarray(images)
     if images.shape[1:] != tuple(image_shape) or images.ndim != 4:
         raise InputError(
@@ -268,37 +305,8 @@ def to_images(images, image_shape):
     return _to_float(images)
 
 
-def _to_float(images):
-    is_float = np.issubdtype(images.dtype, np.floating)
-    if is_float and (np.abs(images) <= 1.001).all():
-        return images.astype("float32")
-    if images.dtype != "uint8":
-        raise InputError(
-            "Images must be uint8 in [0, 255], or float in [-1, 1]. "
-            f"Received: {images.dtype} in [{images.min()}, {images.max()}]"
-        )
-    return images.astype("float32") / np.float32(127.5) - np.float32(1.0)
-
-
-def to_bytes(images):
-    """Images in [-1, 1] as `uint8`."""
-    return np.clip(np.round((images + 1.0) * 127.5), 0, 255).astype("uint8")
-
-
-def to_mask(mask, shape):
-    """A mask of images of a shape, as a bool array `(N, H, W, 1)`."""
-    mask = np.asarray(mask)
-    count, height, width, _ = shape
-    if mask.shape not in ((height, width), (count, height, width)):
-        raise InputError(
-            f"`mask` must have shape ({height}, {width}) or ({count}, {height},"
-            f" {width}), True where to draw. Received: {mask.shape}"
-        )
-    return np.broadcast_to(mask != 0, shape[:3])[..., None]
-
-
 def to_small_images(images, image_shape):
-    """Images to be made larger, as a float32 array in [-1, 1]."""
+    """Convert images to be enlarged to a float32 array in [-1, 1]."""
     images = np.asarray(images)
     height, width, channels = image_shape
     if images.ndim == 4 and images.shape[3] == channels and all(images.shape):
@@ -315,25 +323,25 @@ def to_small_images(images, image_shape):
     )
 
 
-def great_circle(first, second, count):
-    """Points on the great circle through two noises, ends included.
+def _to_float(images):
+    is_float = np.issubdtype(images.dtype, np.floating)
+    if is_float and (np.abs(images) <= 1.001).all():
+        return images.astype("float32")
+    if images.dtype != "uint8":
+        raise InputError(
+            "Images must be uint8 in [0, 255], or float in [-1, 1]. "
+            f"Received: {images.dtype} in [{images.min()}, {images.max()}]"
+        )
+    return images.astype("float32") / np.float32(127.5) - np.float32(1.0)
 
-    Args:
-        first: float array.
-        second: float array shaped like it.
-        count: int.
 
-    Returns:
-        A float32 array of shape `(count, ...)`.
-
-    References:
-        - [Shoemake, 1985](https://doi.org/10.1145/325165.325242)
-    """
-    a, b = (np.asarray(end, "float64") for end in (first, second))
-    cosine = (a * b).sum() / (np.linalg.norm(a) * np.linalg.norm(b))
-    angle = np.arccos(np.clip(cosine, -1.0, 1.0))
-    share = np.linspace(0.0, 1.0, count).reshape(-1, *[1] * a.ndim)
-    if np.sin(angle) < 1e-6:  # One direction: the straight line is the circle.
-        return ((1.0 - share) * a + share * b).astype("float32")
-    points = np.sin((1.0 - share) * angle) * a + np.sin(share * angle) * b
-    return (points / np.sin(angle)).astype("float32")
+def to_mask(mask, shape):
+    """Convert a mask of images of a shape to a bool array `(N, H, W, 1)`."""
+    mask = np.asarray(mask)
+    count, height, width, _ = shape
+    if mask.shape not in ((height, width), (count, height, width)):
+        raise InputError(
+            f"`mask` must have shape ({height}, {width}) or ({count}, {height},"
+            f" {width}), True where to draw. Received: {mask.shape}"
+        )
+    return np.broadcast_to(mask != 0, shape[:3])[..., None]

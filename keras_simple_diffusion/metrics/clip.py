@@ -63,7 +63,9 @@ class CLIPFeatures(ImageFeatures):
             self._backbone.variables,
         )
         self._compiled_text = compile_function(
-            lambda rows: self._backbone.get_text_embeddings(rows["tokens"]),
+            lambda rows, shared: self._backbone.get_text_embeddings(
+                rows["tokens"]
+            ),
             self._backbone.variables,
             False,
         )

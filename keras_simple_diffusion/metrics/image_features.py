@@ -47,7 +47,7 @@ class ImageFeatures:
         self.size = size
         self.batch_size = batch_size
         self._compiled = compile_function(
-            lambda rows: function(rows["images"]), variables, False
+            lambda rows, shared: function(rows["images"]), variables, False
         )
 
     def __call__(self, images):

@@ -4,10 +4,8 @@ import math
 import numpy as np
 from keras import ops
 
-from keras_simple_diffusion.backend.compilation import compile_function
-from keras_simple_diffusion.distribution.batches import run_batches
 from keras_simple_diffusion.generation import arguments
-from keras_simple_diffusion.generation.programs import Network
+from keras_simple_diffusion.generation.denoising import Network
 from keras_simple_diffusion.ops import random
 from keras_simple_diffusion.ops.diffusion import alpha_sigma
 from keras_simple_diffusion.ops.diffusion import diffuse
@@ -120,20 +118,16 @@ def bits_per_dimension(
             f"Received: {len(images)} images, num_times={num_times} and "
             f"batch_size={batch_size}"
         )
-    labels = arguments.find_labels(
-        labels, model.backbone.num_classes, model.class_names
-    )
-    arguments.count_images(len(images), labels)
+    conditions = model.conditions_for(len(images), labels).given
     seed = arguments.to_seed(seed)
     high, low = ops.convert_to_numpy(model.schedule([0.0, 1.0])).tolist()
     numbers = arguments.to_indices(indices, len(images))
     # Evenly spread over the images as well, however many there are.
     first = np.random.default_rng(seed % 2**64).random()
     offsets = ((first + _GOLDEN_RATIO * numbers) % 1.0).astype("float32")
-    compiled = _compile(model)
     rows = {
         "images": images,
-        "labels": labels,
+        "conditions": conditions,
         "numbers": numbers,
         "offsets": offsets,
     }
@@ -142,23 +136,14 @@ def bits_per_dimension(
         "ends": ops.convert_to_tensor([high, low], "float32"),
         "num_times": ops.convert_to_tensor(num_times, "int32"),
     }
-    with model.averaged_weights():
-        prior, diffusion = run_batches(compiled, rows, shared, batch_size)
+    program = _BoundProgram(Network(model.backbone, model.prediction_type))
+    prior, diffusion = model.run_program(program, rows, shared, batch_size)
     nats = 0.5 * (math.log(2.0 * math.pi * math.e) - high)
     return LikelihoodBound(
         prior.astype("float64") / math.log(2.0),
         diffusion.astype("float64") / math.log(2.0),
         nats / math.log(2.0) + math.log2(127.5),
     )
-
-
-def _compile(model):
-    program = _BoundProgram(Network(model.backbone, model.prediction_type))
-    if program not in model.compiled_programs:
-        model.compiled_programs[program] = compile_function(
-            program.__call__, model.backbone.variables, bool(model.jit_compile)
-        )
-    return model.compiled_programs[program]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -169,10 +154,11 @@ class _BoundProgram:
         network: a `Network`.
 
     Call arguments:
-        inputs: dict with `"images"`, `uint8` `(B, H, W, C)`; `"labels"`, int32
-            `(B,)`, or `None`; `"numbers"`, int32 `(B,)`, the images'
-            numbers; `"offsets"`, float32 `(B,)`, where within each range
-            log-SNR is; `"key"`, int32 `(2,)`; `"ends"`, float32 `(2,)`, the
+        rows: dict with `"images"`, `uint8` `(B, H, W, C)`; `"conditions"`, a
+            dict of the network's inputs; `"numbers"`, int32 `(B,)`, the
+            images' numbers; `"offsets"`, float32 `(B,)`, the place of the
+            log-SNR within each range.
+        shared: dict with `"key"`, int32 `(2,)`; `"ends"`, float32 `(2,)`, the
             highest and the lowest log-SNR; `"num_times"`, int32 scalar.
 
     Returns:
@@ -182,12 +168,17 @@ class _BoundProgram:
 
     network: Network
 
-    def __call__(self, inputs):
-        offsets, num_times = inputs["offsets"], inputs["num_times"]
-        keys = random.image_keys(inputs["key"], inputs["numbers"])
+    @property
+    def variables(self):
+        """The variables that the program reads."""
+        return self.network.backbone.variables
+
+    def __call__(self, rows, shared):
+        offsets, num_times = rows["offsets"], shared["num_times"]
+        keys = random.image_keys(shared["key"], rows["numbers"])
         shape = self.network.backbone.image_shape
-        levels = ops.cast(inputs["images"], "float32") - 0.5
-        high, low = inputs["ends"][0], inputs["ends"][1]
+        levels = ops.cast(rows["images"], "float32") - 0.5
+        high, low = shared["ends"][0], shared["ends"][1]
         weight = 1.0 / ops.cast(num_times, "float32")
 
         def add_time(index, state):
@@ -201,8 +192,9 @@ class _BoundProgram:
             share = (ops.cast(index, "float32") + place) * weight
             log_snr = high + (low - high) * share
             noisy = diffuse(clean, noise, log_snr)
-            conditions = arguments.label_conditions(inputs["labels"])
-            prediction = self.network.predict(noisy, log_snr, conditions)
+            prediction = self.network.predict(
+                noisy, log_snr, rows["conditions"]
+            )
             epsilon = self.network.convert(
                 prediction, noisy, log_snr, "epsilon"
             )

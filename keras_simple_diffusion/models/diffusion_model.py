@@ -1,15 +1,19 @@
 import keras
+import numpy as np
 from keras import ops
 
 from keras_simple_diffusion.generation import arguments
-from keras_simple_diffusion.generation.editing import ImageGeneration
+from keras_simple_diffusion.generation.arguments import with_sampling_options
+from keras_simple_diffusion.generation.conditions import Conditions
+from keras_simple_diffusion.generation.conditions import find_labels
+from keras_simple_diffusion.generation.conditions import label_inputs
 from keras_simple_diffusion.models import fit_data
 from keras_simple_diffusion.models.diffusion_task import DiffusionTask
 from keras_simple_diffusion.utils.errors import InputError
 
 
 @keras.saving.register_keras_serializable("keras_simple_diffusion")
-class DiffusionModel(ImageGeneration, DiffusionTask):
+class DiffusionModel(DiffusionTask):
     """Pixel-space diffusion model, trained by `fit`, sampled by `generate`.
 
     It joins a network with a noise schedule and a loss. All of them, and the
@@ -94,19 +98,20 @@ class DiffusionModel(ImageGeneration, DiffusionTask):
                 f"of the backbone. Received: {len(class_names)} names"
             )
         super().__init__(
-            backbone,
-            schedule,
-            loss,
-            prediction_type,
-            sampler,
-            num_steps,
-            guidance_scale,
-            stratified,
-            compile,
+            backbone=backbone,
+            schedule=schedule,
+            loss=loss,
+            prediction_type=prediction_type,
+            sampler=sampler,
+            num_steps=num_steps,
+            guidance_scale=guidance_scale,
+            stratified=stratified,
             **kwargs,
         )
         self.label_dropout = label_dropout
         self.class_names = class_names and list(class_names)
+        if compile:
+            self.compile()
 
     # === Data ===
 
@@ -129,7 +134,51 @@ class DiffusionModel(ImageGeneration, DiffusionTask):
             )
         return {"labels": labels}
 
-    # === Presets ===
+    # === Images ===
+
+    @with_sampling_options
+    def generate(self, num_images=None, labels=None, options=None):
+        """Draw images, with the averaged weights.
+
+        Args:
+            num_images: int. Defaults to the number of labels, or 1.
+            labels: list of ints or class names, one an image. Label
+                `num_classes` is the null label. Required if the backbone has
+                classes.
+            {options}
+
+        Returns:
+            A `uint8` NumPy array of shape `(num_images, H, W, C)`, or a tuple
+            with `return_steps`.
+
+        Example:
+        >>> model.generate(labels=[3] * 16, num_steps=64, guidance_scale=2.0)
+        """
+        return self.draw(self.conditions_for(num_images, labels), options)
+
+    def conditions_for(self, count=None, labels=None):
+        """Build the conditions of images.
+
+        Args:
+            count: int. Number of images. Defaults to that of the labels, or 1.
+            labels: see `generate`. A single one in a list is that of all
+                images.
+
+        Returns:
+            `Conditions`.
+        """
+        num_classes = self.backbone.num_classes
+        labels = find_labels(labels, num_classes, self.class_names)
+        if labels is None:
+            return Conditions(arguments.count_images(count, None))
+        count = arguments.count_images(count, labels)
+        return Conditions(
+            count,
+            label_inputs(labels),
+            label_inputs(np.full_like(labels, num_classes)),
+        )
+
+    # === Configuration ===
 
     def get_config(self):
         return {

@@ -1,30 +1,55 @@
-import keras
-import keras_hub
-from keras_hub.src.utils.preset_utils import get_preset_loader
+import dataclasses
+import inspect
 
-from keras_simple_diffusion.distribution import processes
-from keras_simple_diffusion.generation.drawing import Drawing
-from keras_simple_diffusion.losses.diffusion_loss import DiffusionLoss
-from keras_simple_diffusion.models.diffusion_training import DiffusionTraining
-from keras_simple_diffusion.models.setting_warnings import warn_unusual
-from keras_simple_diffusion.ops.diffusion import check_prediction_type
-from keras_simple_diffusion.samplers.ddpm_sampler import DDPMSampler
-from keras_simple_diffusion.schedules.shifted_cosine_schedule import (
-    ShiftedCosineSchedule,
-)
-from keras_simple_diffusion.utils.files import whole_folder
+import keras
+import numpy as np
+from keras import ops
+
+from keras_simple_diffusion import samplers
+from keras_simple_diffusion.backend import native
+from keras_simple_diffusion.backend.keras_internals import get_preset_loader
+from keras_simple_diffusion.generation import arguments
+from keras_simple_diffusion.generation.arguments import with_sampling_options
+from keras_simple_diffusion.generation.denoising import BlockAverages
+from keras_simple_diffusion.generation.denoising import Denoiser
+from keras_simple_diffusion.generation.denoising import Guidance
+from keras_simple_diffusion.generation.denoising import Inpainting
+from keras_simple_diffusion.generation.denoising import Network
+from keras_simple_diffusion.generation.denoising import Variation
+from keras_simple_diffusion.generation.programs import InversionProgram
+from keras_simple_diffusion.generation.programs import SamplingProgram
+from keras_simple_diffusion.models.denoising_task import DenoisingTask
+from keras_simple_diffusion.ops import random
+from keras_simple_diffusion.samplers import DDIMSampler
+from keras_simple_diffusion.samplers import log_snr_grid
+from keras_simple_diffusion.utils.errors import InputError
 from keras_simple_diffusion.utils.presets import resolve_preset
 
 # Arguments that are objects of their own.
 _OBJECTS = ("backbone", "text_encoder", "schedule", "loss", "sampler")
 
 
-class DiffusionTask(DiffusionTraining, Drawing, keras_hub.models.Task):
-    """What diffusion models of classes and of texts share.
+class DiffusionTask(DenoisingTask):
+    """Base class of the diffusion models: it draws and edits images.
 
-    It joins a network with a noise schedule, a loss and the defaults of
-    sampling; all of them are part of its preset. The arguments are those of
-    `DiffusionModel`.
+    Subclasses define the conditions beside what `DenoisingTask` asks for:
+
+    - `conditions_for(count, ...)` returns the `Conditions` of images, from
+      labels or prompts. `count` is the number of images, or `None` to infer
+      it. The further arguments are those that describe the images in
+      `generate`; the editing methods take the first of them as `condition`,
+      and all of them by name.
+
+    Args:
+        backbone: see `DiffusionModel`.
+        schedule: see `DiffusionModel`.
+        loss: see `DiffusionModel`.
+        prediction_type: see `DiffusionModel`.
+        sampler: see `DiffusionModel`.
+        num_steps: see `DiffusionModel`.
+        guidance_scale: see `DiffusionModel`.
+        stratified: see `DiffusionModel`.
+        **kwargs: base `keras_hub.models.Task` arguments.
     """
 
     def __init__(
@@ -37,49 +62,383 @@ class DiffusionTask(DiffusionTraining, Drawing, keras_hub.models.Task):
         num_steps=256,
         guidance_scale=1.0,
         stratified=False,
-        compile=True,
         **kwargs,
     ):
-        check_prediction_type("prediction_type", prediction_type)
-        super().__init__(compile=False, dtype="float32", **kwargs)
-        self.backbone = backbone
-        self.preprocessor = None
-        if schedule is None:
-            size = min(backbone.image_shape[:2])
-            schedule = ShiftedCosineSchedule(size, noise_size=min(size, 64))
-        self.schedule = schedule
-        self.diffusion_loss = loss or DiffusionLoss(error_type="v")
-        warn_unusual(
-            schedule, self.diffusion_loss, backbone.image_shape, stacklevel=3
+        super().__init__(
+            backbone=backbone,
+            schedule=schedule,
+            loss=loss,
+            prediction_type=prediction_type,
+            stratified=stratified,
+            **kwargs,
         )
-        self.prediction_type = prediction_type
-        self.sampler = sampler or DDPMSampler()
+        self.sampler = samplers.get("ddpm" if sampler is None else sampler)
+        log_snr_grid(self.schedule, num_steps)  # It checks the number.
         self.num_steps = num_steps
         self.guidance_scale = guidance_scale
-        self.stratified = stratified
-        self._create_seeds()
-        self.compiled_programs = {}
-        self.built = True  # All variables are those of its parts.
-        if compile:
-            self.compile()
 
-    @property
-    def own_variables(self):
-        """The variables that a preset or checkpoint has to hold."""
-        return self.variables
+    def compile(
+        self,
+        optimizer="auto",
+        sampler=None,
+        ema_decay=0.9999,
+        watch=False,
+        noise_level_bins=None,
+        run_eagerly=False,
+        steps_per_execution=1,
+        jit_compile="auto",
+        auto_scale_loss=True,
+    ):
+        """Set how to train and how to sample.
+
+        The loss is an argument of the model, not of this method.
+
+        Args:
+            optimizer: a `keras.optimizers.Optimizer`, or its name. `"auto"`
+                is the paper's for the U-ViT: Adam at a learning rate of 1e-4
+                with `beta_2=0.99`, `epsilon=1e-12` and gradients clipped to a
+                norm of 1.
+            sampler: a `keras_simple_diffusion.samplers.Sampler`, or its name.
+                Defaults to the model's.
+            ema_decay: float, a profile such as
+                `keras_simple_diffusion.optimizers.PowerProfile`, or a list of
+                these: the averages of the weights that are kept, see
+                `keras_simple_diffusion.optimizers.AveragedOptimizer`. The
+                first is that of `generate` and `save_to_preset`. `None` keeps
+                no average. Defaults to `0.9999`.
+            watch: bool. Whether to record the norms of gradients and weights
+                and the first step with gradients that are not finite, see
+                `keras_simple_diffusion.optimizers.WatchedOptimizer`. Defaults
+                to `False`.
+            noise_level_bins: int or `None`. Number of ranges of noise levels
+                whose mean losses are in the logs, see
+                `keras_simple_diffusion.losses.LevelLoss`. Defaults to `None`.
+            run_eagerly: bool, see `keras.Model.compile`. Defaults to `False`.
+            steps_per_execution: int, see `keras.Model.compile`. Defaults to
+                `1`.
+            jit_compile: bool or `"auto"`, see `keras.Model.compile`. Defaults
+                to `"auto"`.
+            auto_scale_loss: bool. Whether the loss of a float16 network is
+                scaled. Defaults to `True`.
+        """
+        if sampler is not None:
+            self.sampler = samplers.get(sampler)
+        super().compile(
+            optimizer=optimizer,
+            ema_decay=ema_decay,
+            watch=watch,
+            noise_level_bins=noise_level_bins,
+            run_eagerly=run_eagerly,
+            steps_per_execution=steps_per_execution,
+            jit_compile=jit_compile,
+            auto_scale_loss=auto_scale_loss,
+        )
+
+    # === Images ===
+
+    def draw(self, conditions, options, start=None, constraint=None):
+        """Draw images under conditions that are inputs of the network.
+
+        All other methods that draw lead here. One program is compiled for a
+        sampler, a number of steps and a batch size; conditions, guidance,
+        seed and weights are its arguments.
+
+        Args:
+            conditions: the `Conditions` of the images.
+            options: `SamplingOptions`.
+            start: optional `Variation` to start from instead of noise.
+            constraint: optional `Inpainting` or `BlockAverages` that the
+                predicted clean images satisfy after each step.
+
+        Returns:
+            A `uint8` NumPy array of shape `(N, H, W, C)`, or a tuple with
+            `return_steps`.
+        """
+        options = options.resolve(self, conditions)
+        grid = log_snr_grid(self.schedule, options.num_steps, options.spacing)
+        if start is not None:
+            skipped = start.count_skipped(options.num_steps)
+            if skipped == options.num_steps:
+                return _present(_unchanged(start, options), conditions)
+            grid = grid[skipped:]
+        guide = options.guidance_model
+        network = Network(self.backbone, self.prediction_type)
+        program = SamplingProgram(
+            denoiser=Denoiser(
+                network,
+                guide and Network(guide.backbone, guide.prediction_type),
+                options.clipping,
+                constraint and type(constraint),
+            ),
+            sampler=options.sampler,
+            start=start and type(start),
+            return_steps=options.return_steps,
+        )
+        rows = {"indices": options.indices, "conditions": conditions.given}
+        # A random seed must be the same in all processes.
+        key = native.from_main_process(random.seed_to_key(options.seed))
+        shared = {"key": ops.convert_to_tensor(key, "int32"), "grid": grid}
+        if options.guidance_scale != 1.0:
+            shared["guidance"] = Guidance(
+                options.guidance_scale,
+                options.guidance_interval,
+                options.guidance_rescale,
+            ).arrays()
+            if guide is None:
+                rows["null_conditions"] = conditions.null
+        if options.noise is not None:
+            rows["noise"] = options.noise
+        if start is not None:
+            rows["start"] = start.arrays()
+        if constraint is not None:
+            rows["constraint"] = constraint.arrays()
+        images = self.run_program(
+            program, rows, shared, options.batch_size, guide
+        )
+        return _present(images, conditions)
+
+    @with_sampling_options
+    def edit(
+        self,
+        images,
+        condition=None,
+        strength=0.6,
+        options=None,
+        **conditions_by_name,
+    ):
+        """Make variations of images: add noise, and denoise from there.
+
+        Args:
+            images: `uint8` array, or float in `[-1, 1]`, of shape
+                `(N, H, W, C)`.
+            condition: labels or prompts of the new images, see `generate`.
+            strength: float in `[0, 1]`, the share of the steps that is taken.
+                0 returns the images, 1 forgets them. Defaults to `0.6`.
+            {options}
+            **conditions_by_name: conditions by their names in `generate`,
+                such as `labels` or `prompts` instead of `condition`.
+
+        Returns:
+            The images, see `generate`.
+
+        References:
+            - [Meng et al., 2021](https://arxiv.org/abs/2108.01073), sec. 3
+        """
+        conditions, images = self._conditions_of_images(
+            images, condition, conditions_by_name
+        )
+        start = Variation(self._to_float(images), strength)
+        return self.draw(conditions, options, start)
+
+    @with_sampling_options
+    def inpaint(
+        self, images, mask, condition=None, options=None, **conditions_by_name
+    ):
+        """Redraw a part of images. All other pixels keep their exact values.
+
+        Args:
+            images: `uint8` array, or float in `[-1, 1]`, of shape
+                `(N, H, W, C)`.
+            mask: bool array of shape `(H, W)` or `(N, H, W)`, `True` where to
+                draw.
+            condition: labels or prompts of the images, see `generate`.
+            {options}
+            **conditions_by_name: see `edit`.
+
+        Returns:
+            The images, see `generate`.
+
+        References:
+            - [Lugmayr et al., 2022](https://arxiv.org/abs/2201.09865), sec. 4.1
+        """
+        conditions, images = self._conditions_of_images(
+            images, condition, conditions_by_name
+        )
+        known = self._to_float(images)
+        mask = conditions.receive(np.asarray(mask)[..., None])[..., 0]
+        constraint = Inpainting(known, arguments.to_mask(mask, known.shape))
+        return self.draw(conditions, options, constraint=constraint)
+
+    @with_sampling_options
+    def upscale(
+        self, images, condition=None, options=None, **conditions_by_name
+    ):
+        """Upscale images.
+
+        After each step the predicted clean images are corrected so that their
+        block averages equal the low-resolution input, except where pixels are
+        clipped; the network adds finer detail.
+
+        Args:
+            images: `uint8` array, or float in `[-1, 1]`, of shape
+                `(N, H / n, W / n, C)` with a whole number `n`.
+            condition: labels or prompts of the images, see `generate`.
+            {options}
+            **conditions_by_name: see `edit`.
+
+        Returns:
+            The images, see `generate`.
+
+        References:
+            - [Wang et al., 2022](https://arxiv.org/abs/2212.00490), sec. 3.2
+        """
+        conditions, images = self._conditions_of_images(
+            images, condition, conditions_by_name
+        )
+        small = arguments.to_small_images(images, self.backbone.image_shape)
+        return self.draw(conditions, options, constraint=BlockAverages(small))
+
+    def invert(
+        self,
+        images,
+        condition=None,
+        num_steps=None,
+        batch_size=64,
+        spacing="time",
+        **conditions_by_name,
+    ):
+        """Find the noise that `DDIMSampler` turns into given images.
+
+        It follows the probability flow from the clean to the noisy end.
+        `generate` returns to the images, the closer the more steps, if called
+        with this noise and number of steps, `sampler="ddim"`,
+        `guidance_scale=1.0` and `clipping=None`.
+
+        Args:
+            images: `uint8` array, or float in `[-1, 1]`, of shape
+                `(N, H, W, C)`.
+            condition: labels or prompts of the images, see `generate`.
+            num_steps: int. Defaults to the model's.
+            batch_size: int. Defaults to `64`.
+            spacing: string, as in `generate`. Defaults to `"time"`.
+            **conditions_by_name: see `edit`.
+
+        Returns:
+            A float32 NumPy array of shape `(N, H, W, C)`, for `noise` of
+            `generate`.
+
+        References:
+            - [Song et al., 2021](https://arxiv.org/abs/2010.02502), sec. 4.3
+        """
+        conditions, images = self._conditions_of_images(
+            images, condition, conditions_by_name
+        )
+        return self._invert(images, conditions, num_steps, batch_size, spacing)
+
+    @with_sampling_options
+    def interpolate(
+        self,
+        first,
+        second,
+        num_images=8,
+        condition=None,
+        options=None,
+        **conditions_by_name,
+    ):
+        """Draw images between two others.
+
+        Their noises lie on the great circle between the noises of the ends.
+
+        Args:
+            first: int, a seed whose first image is one end; or an image, an
+                array of shape `(H, W, C)`.
+            second: int or array, the other end.
+            num_images: int. Defaults to `8`.
+            condition: labels or prompts, one for all images or one each, see
+                `generate`.
+            {options}
+            **conditions_by_name: see `edit`.
+
+        The sampler defaults to `DDIMSampler()`, which adds no noise. If an end
+        is an image, `guidance_scale` defaults to 1 and clipping is off, so
+        that the image is reached.
+
+        Returns:
+            The images, see `generate`.
+
+        References:
+            - [Song et al., 2021](https://arxiv.org/abs/2010.02502), sec. 5.3
+        """
+        conditions = self._find_conditions(None, condition, conditions_by_name)
+        if conditions.count == 1:
+            conditions = conditions.take([0] * num_images)
+        if conditions.count != num_images:
+            raise InputError(
+                "There must be one condition for all images or for each. "
+                f"Received: num_images={num_images} and {conditions.count} "
+                "conditions"
+            )
+        noises = [
+            self._noise_of(end, conditions.take([row]), options)
+            for end, row in ((first, 0), (second, num_images - 1))
+        ]
+        changes = {"noise": great_circle(*noises, num_images)}
+        if options.sampler is None:
+            changes["sampler"] = DDIMSampler()
+        if not (_is_seed(first) and _is_seed(second)):
+            changes["clipping"] = None
+            if options.guidance_scale is None:
+                changes["guidance_scale"] = 1.0
+        return self.draw(conditions, dataclasses.replace(options, **changes))
+
+    def _find_conditions(self, count, condition, by_name):
+        """Build `Conditions`, from the first condition and those by name."""
+        _, first, *others = inspect.signature(self.conditions_for).parameters
+        if condition is not None:
+            by_name = {first: condition, **by_name}
+        unknown = set(by_name) - {first, *others}
+        if unknown:
+            raise InputError(
+                f"The conditions of a {type(self).__name__} are "
+                f"{', '.join([first, *others])}. Received: {min(unknown)}"
+            )
+        return self.conditions_for(count, **by_name)
+
+    def _conditions_of_images(self, images, condition, by_name):
+        """Build `Conditions` of given images, and turn portraits."""
+        images = np.asarray(images)
+        conditions = self._find_conditions(len(images), condition, by_name)
+        return conditions, conditions.receive(images)
+
+    def _to_float(self, images):
+        return arguments.to_float_images(images, self.backbone.image_shape)
+
+    def _noise_of(self, end, conditions, options):
+        """Find the noise of the first image of a seed, or of an image."""
+        shape = self.backbone.image_shape
+        if _is_seed(end):
+            key = ops.convert_to_tensor(random.seed_to_key(int(end)), "int32")
+            keys = random.image_keys(key, ops.zeros(1, dtype="int32"))
+            return ops.convert_to_numpy(random.normal(keys, 0, shape))[0]
+        end = conditions.receive(np.asarray(end)[None])
+        if end.shape[1:] != shape:
+            raise InputError(
+                "`first` and `second` are each a seed or an image of shape "
+                f"{shape}. Received: {end.dtype} of shape {end.shape[1:]}"
+            )
+        return self._invert(
+            end, conditions, options.num_steps, 1, options.spacing
+        )[0]
+
+    def _invert(self, images, conditions, num_steps, batch_size, spacing):
+        num_steps = self.num_steps if num_steps is None else num_steps
+        grid = log_snr_grid(self.schedule, num_steps, spacing)
+        images = self._to_float(images)
+        return self.run_program(
+            InversionProgram(Network(self.backbone, self.prediction_type)),
+            {"images": images, "conditions": conditions.given},
+            {"grid": ops.flip(grid)},
+            batch_size,
+        )
+
+    # === Configuration ===
 
     def get_config(self):
-        serialize = keras.saving.serialize_keras_object
         return {
-            "backbone": keras.layers.serialize(self.backbone),
-            "schedule": serialize(self.schedule),
-            "loss": serialize(self.diffusion_loss),
-            "prediction_type": self.prediction_type,
-            "sampler": serialize(self.sampler),
+            **super().get_config(),
+            "sampler": keras.saving.serialize_keras_object(self.sampler),
             "num_steps": self.num_steps,
             "guidance_scale": self.guidance_scale,
-            "stratified": self.stratified,
-            "name": self.name,
         }
 
     @classmethod
@@ -89,22 +448,6 @@ class DiffusionTask(DiffusionTraining, Drawing, keras_hub.models.Task):
             if isinstance(config.get(key), dict):
                 config[key] = keras.saving.deserialize_keras_object(config[key])
         return cls(**config)
-
-    def save_to_preset(self, preset_dir, max_shard_size=10):
-        """Write a preset folder, with the averaged weights.
-
-        Of several processes all must call it, and the main one writes.
-
-        Args:
-            preset_dir: path of the folder.
-            max_shard_size: see `keras_hub.models.Task.save_to_preset`.
-        """
-        variables = self.own_variables
-        with self.averaged_weights(), processes.gathered(variables):
-            if not processes.is_main_process():
-                return
-            with whole_folder(preset_dir) as draft:
-                super().save_to_preset(draft, max_shard_size=max_shard_size)
 
     @classmethod
     def from_preset(cls, preset, load_weights=True, **kwargs):
@@ -128,3 +471,61 @@ class DiffusionTask(DiffusionTraining, Drawing, keras_hub.models.Task):
         # The base class fails at presets in mixed precision without it.
         kwargs["dtype"] = kwargs.get("dtype") or keras.config.dtype_policy()
         return loader.load_task(cls, load_weights, True, **kwargs)
+
+    def __repr__(self):
+        backbone = self.backbone
+        shape = " x ".join(str(size) for size in backbone.image_shape)
+        facts = {
+            "backbone": f"{type(backbone).__name__} of {shape}, "
+            f"{backbone.count_params():,} parameters",
+            "schedule": self.schedule,
+            "loss": self.diffusion_loss,
+            "prediction_type": self.prediction_type,
+            "sampler": self.sampler,
+            "num_steps": self.num_steps,
+            "guidance_scale": self.guidance_scale,
+        }
+        lines = [f"  {name}: {value}" for name, value in facts.items()]
+        return "\n".join([f"{type(self).__name__} '{self.name}'", *lines])
+
+
+def great_circle(first, second, count):
+    """Interpolate on the great circle through two noises, ends included.
+
+    Args:
+        first: float array.
+        second: float array shaped like it.
+        count: int.
+
+    Returns:
+        A float32 array of shape `(count, ...)`.
+
+    References:
+        - [Shoemake, 1985](https://doi.org/10.1145/325165.325242)
+    """
+    a, b = (np.asarray(end, "float64") for end in (first, second))
+    cosine = (a * b).sum() / (np.linalg.norm(a) * np.linalg.norm(b))
+    angle = np.arccos(np.clip(cosine, -1.0, 1.0))
+    share = np.linspace(0.0, 1.0, count).reshape(-1, *[1] * a.ndim)
+    if np.sin(angle) < 1e-6:  # One direction: the straight line is the circle.
+        return ((1.0 - share) * a + share * b).astype("float32")
+    points = np.sin((1.0 - share) * angle) * a + np.sin(share * angle) * b
+    return (points / np.sin(angle)).astype("float32")
+
+
+def _is_seed(end):
+    return isinstance(end, (int, np.integer))
+
+
+def _present(images, conditions):
+    return keras.tree.map_structure(conditions.present, images)
+
+
+def _unchanged(start, options):
+    """Return the images of a variation without any step."""
+    images = np.clip(np.round((start.images + 1.0) * 127.5), 0, 255)
+    images = images.astype("uint8")
+    if not options.return_steps:
+        return images
+    none = np.zeros((len(images), 0, *images.shape[1:]), "uint8")
+    return images, none, none

@@ -4,6 +4,7 @@ import grain
 import keras
 import numpy as np
 
+from keras_simple_diffusion.generation.conditions import check_labels
 from keras_simple_diffusion.utils.errors import InputError
 
 
@@ -100,25 +101,6 @@ def check_images(images):
             "Images must be uint8 in [0, 255], or float in [-1, 1]. "
             f"Received: {images.dtype} in [{low:.4g}, {high:.4g}]. Divide "
             "by 127.5 and subtract 1, or pass uint8."
-        )
-
-
-def check_labels(labels, num_classes):
-    """Raise an `InputError` unless labels are integers in [0, num_classes].
-
-    Label `num_classes` is the null label, which stands for no class.
-    """
-    labels = np.asarray(labels)
-    if not np.issubdtype(labels.dtype, np.integer) or labels.ndim != 1:
-        raise InputError(
-            "Labels must be a list or vector of integers. Received: dtype "
-            f"{labels.dtype} and shape {labels.shape}"
-        )
-    outside = labels[(labels < 0) | (labels > num_classes)]
-    if len(outside):
-        raise InputError(
-            f"Labels must be in [0, {num_classes - 1}], or {num_classes} for "
-            f"no class. Received: {outside[0]}"
         )
 
 

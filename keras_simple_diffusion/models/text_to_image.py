@@ -8,6 +8,8 @@ from keras import ops
 from keras_simple_diffusion.backend.compilation import compile_function
 from keras_simple_diffusion.distribution.batches import run_batches
 from keras_simple_diffusion.generation import arguments
+from keras_simple_diffusion.generation.arguments import with_sampling_options
+from keras_simple_diffusion.generation.conditions import Conditions
 from keras_simple_diffusion.models import fit_data
 from keras_simple_diffusion.models.diffusion_task import DiffusionTask
 from keras_simple_diffusion.models.fit_data import with_tokens
@@ -100,15 +102,14 @@ class TextToImage(DiffusionTask):
         arguments.check_dropout("caption_dropout", caption_dropout)
         arguments.check_guidance(guidance_scale, is_conditional=True)
         super().__init__(
-            backbone,
-            schedule,
-            loss,
-            prediction_type,
-            sampler,
-            num_steps,
-            guidance_scale,
-            stratified,
-            compile=False,
+            backbone=backbone,
+            schedule=schedule,
+            loss=loss,
+            prediction_type=prediction_type,
+            sampler=sampler,
+            num_steps=num_steps,
+            guidance_scale=guidance_scale,
+            stratified=stratified,
             **kwargs,
         )
         self.text_encoder = text_encoder
@@ -120,12 +121,6 @@ class TextToImage(DiffusionTask):
 
     def prepare_data(self, x):
         return with_tokens(x, self.text_encoder, self.backbone.portrait_flag)
-
-    def train_on_batch(self, x, *args, **kwargs):
-        return super().train_on_batch(self.prepare_data(x), *args, **kwargs)
-
-    def test_on_batch(self, x, *args, **kwargs):
-        return super().test_on_batch(self.prepare_data(x), *args, **kwargs)
 
     def split_inputs(self, inputs):
         conditions = dict(inputs)
@@ -155,68 +150,74 @@ class TextToImage(DiffusionTask):
 
     # === Images ===
 
+    @with_sampling_options
     def generate(
-        self,
-        prompts,
-        num_steps=None,
-        guidance_scale=None,
-        seed=None,
-        negative_prompts=None,
-        portrait=False,
-        **options,
+        self, prompts, options=None, *, negative_prompts=None, portrait=False
     ):
         """Draw images of texts, with the averaged weights.
 
         Args:
             prompts: string, or list of strings, one an image. The empty
                 string is no text at all.
-            num_steps: int. Number of steps, each of one network evaluation
-                (two for `HeunSampler`). Defaults to the model's.
-            guidance_scale: float. 1 is no guidance, at half the cost.
-                Defaults to the model's.
-            seed: int. Defaults to a random one.
+            {options}
             negative_prompts: optional string, for all images, or list of
-                strings: what guidance leads away from. Defaults to the empty
+                strings, which guidance leads away from. Defaults to the empty
                 text.
-            portrait: bool. Whether to draw images that are higher than
-                wide, for a backbone with `portrait_flag`. Defaults to `False`.
-            **options: further arguments of `draw`.
+            portrait: bool. Whether to draw portrait images, for a backbone
+                with `portrait_flag`. Defaults to `False`.
 
         Returns:
             A `uint8` NumPy array of shape `(N, H, W, C)`, or `(H, W, C)` for
-            a single prompt; and more with `return_steps`, see `draw`.
+            a single prompt; a tuple with `return_steps`.
 
         Example:
         >>> model.generate(["a red apple", "a ship"], guidance_scale=4.0)
         """
-        is_single = isinstance(prompts, str)
-        prompts = [prompts] if is_single else list(prompts)
+        conditions = self.conditions_for(
+            None, prompts, negative_prompts, portrait
+        )
+        return self.draw(conditions, options)
+
+    def conditions_for(
+        self, count=None, prompts=None, negative_prompts=None, portrait=False
+    ):
+        """Build the conditions of images.
+
+        Args:
+            count: int. Number of images. Defaults to that of the prompts.
+            prompts: see `generate`. With `count`, a single one is that of all
+                images.
+            negative_prompts: see `generate`.
+            portrait: see `generate`.
+
+        Returns:
+            `Conditions`.
+        """
+        is_single = isinstance(prompts, str) and count is None
+        prompts = _repeat(prompts, 1 if count is None else count)
+        negative_prompts = _repeat(negative_prompts or "", len(prompts))
         if portrait and not self.backbone.portrait_flag:
             raise InputError(
                 "Only a backbone with `portrait_flag` draws portrait images. "
                 f"Received: portrait={portrait}"
             )
-        if negative_prompts is None:
-            negative_prompts = ""
-        if isinstance(negative_prompts, str):
-            negative_prompts = [negative_prompts] * len(prompts)
         if not prompts or len(negative_prompts) != len(prompts):
             raise InputError(
                 "There must be at least one prompt, and one negative prompt "
                 f"for all or for each. Received: {len(prompts)} prompts and "
                 f"{len(negative_prompts)} negative prompts"
             )
-        results = self.draw(
+        if len(prompts) != (count or len(prompts)):
+            raise InputError(
+                "There must be one prompt for all images or for each. "
+                f"Received: {count} images and {len(prompts)} prompts"
+            )
+        return Conditions(
             len(prompts),
-            self._conditions(prompts, portrait),
-            self._conditions(negative_prompts, portrait),
-            num_steps,
-            guidance_scale,
-            seed,
-            **options,
-        )
-        return keras.tree.map_structure(
-            lambda images: _present(images, is_single, portrait), results
+            self._embed(prompts, portrait),
+            self._embed(negative_prompts, portrait),
+            is_single,
+            portrait,
         )
 
     def encode(self, texts, batch_size=64):
@@ -231,22 +232,20 @@ class TextToImage(DiffusionTask):
             A tuple of float32 embeddings of shape `(N, L, context_dim)` and
             an int32 mask of shape `(N, L)`, zero for padding.
         """
-        token_ids, text_mask = self.text_encoder.tokenize(texts)
-        tokens = {"token_ids": token_ids, "text_mask": text_mask}
+        tokens = _tokenize(self.text_encoder, texts)
         program = EncodingProgram(self.text_encoder)
-        with self.averaged_weights():
-            context = self._run(program, tokens, {}, batch_size)
-        return context, text_mask
+        context = self.run_program(program, tokens, {}, batch_size)
+        return context, tokens["text_mask"]
 
-    def _conditions(self, texts, portrait):
-        texts = list(texts)
+    def _embed(self, texts, portrait):
+        """Make the network's inputs of texts, each different one once."""
         different = sorted(set(texts))
         rows = [different.index(text) for text in texts]
         context, mask = self.encode(different)
-        conditions = {"context": context[rows], "context_mask": mask[rows]}
+        inputs = {"context": context[rows], "context_mask": mask[rows]}
         if self.backbone.portrait_flag:
-            conditions["portrait"] = np.full(len(texts), portrait, "int32")
-        return conditions
+            inputs["portrait"] = np.full(len(texts), portrait, "int32")
+        return inputs
 
     # === Presets ===
 
@@ -271,36 +270,38 @@ class TextToImage(DiffusionTask):
 
 
 def make_embedder(encoder):
-    """A function that embeds texts, compiled once.
+    """Make a function that embeds texts, compiled once.
 
     Args:
         encoder: a `TextEncoder`.
 
     Returns:
-        A function of a list of texts and a batch size, which returns what
-        `TextToImage.encode` does.
+        A function of a list of texts and a batch size that returns the same
+        as `TextToImage.encode`.
     """
-    encoder.tokenize([""])  # It may be loaded by this.
+    encoder.tokenize([""])  # A pretrained encoder is loaded by this.
     program = EncodingProgram(encoder)
     function = compile_function(program.__call__, program.variables, False)
 
     def embed(texts, batch_size=64):
-        token_ids, text_mask = encoder.tokenize(texts)
-        tokens = {"token_ids": token_ids, "text_mask": text_mask}
-        return run_batches(function, tokens, {}, batch_size), text_mask
+        tokens = _tokenize(encoder, texts)
+        return run_batches(function, tokens, {}, batch_size), tokens[
+            "text_mask"
+        ]
 
     return embed
 
 
 @dataclasses.dataclass(frozen=True)
 class EncodingProgram:
-    """Embeds one batch of texts.
+    """Program that embeds one batch of texts.
 
     Args:
         encoder: a `TextEncoder`.
 
     Call arguments:
-        inputs: dict with `"token_ids"` and `"text_mask"`, int32 `(B, L)`.
+        rows: dict with `"token_ids"` and `"text_mask"`, int32 `(B, L)`.
+        shared: empty dict.
 
     Returns:
         A float32 tensor of shape `(B, L, D)`.
@@ -313,12 +314,21 @@ class EncodingProgram:
         """The variables that the program reads."""
         return self.encoder.variables
 
-    def __call__(self, inputs):
-        embeddings = self.encoder(inputs["token_ids"], inputs["text_mask"])
+    def __call__(self, rows, shared):
+        embeddings = self.encoder(rows["token_ids"], rows["text_mask"])
         return ops.cast(embeddings, "float32")
 
 
-def _present(images, is_single, portrait):
-    if portrait:  # They were drawn on their side, turned to the left.
-        images = np.rot90(images, -1, axes=(-3, -2))
-    return images[0] if is_single else images
+def _tokenize(encoder, texts):
+    token_ids, text_mask = encoder.tokenize(texts)
+    return {"token_ids": token_ids, "text_mask": text_mask}
+
+
+def _repeat(texts, count):
+    """Return texts as a list, a single one repeated."""
+    if texts is None:
+        raise InputError(
+            "The model draws images of texts: pass `prompts`, such as "
+            '["a red apple"].'
+        )
+    return [texts] * count if isinstance(texts, str) else list(texts)

@@ -4,6 +4,8 @@ import keras
 from keras import ops
 
 from keras_simple_diffusion.backend.fused import move_towards
+from keras_simple_diffusion.backend.keras_internals import layout_of
+from keras_simple_diffusion.backend.keras_internals import trained_variables
 from keras_simple_diffusion.optimizers.profiles import to_profiles
 from keras_simple_diffusion.optimizers.wrapper import OptimizerWrapper
 from keras_simple_diffusion.utils.errors import InputError
@@ -57,7 +59,7 @@ class AveragedOptimizer(OptimizerWrapper):
                     variable.shape,
                     "float32",
                     f"{variable.path.replace('/', '_')}_average{suffix}",
-                    layout=getattr(variable, "_layout", None),
+                    layout=layout_of(variable),
                 )
                 for variable in variables
             ]
@@ -76,7 +78,7 @@ class AveragedOptimizer(OptimizerWrapper):
         for profile, averages in zip(self.profiles, self.averages, strict=True):
             gain = ops.where(is_update, profile.gain(count), 0.0)
             for weight, average in zip(
-                self._trainable_variables, averages, strict=True
+                trained_variables(self), averages, strict=True
             ):
                 move_towards(average, ops.cast(weight, "float32"), gain)
 
@@ -95,8 +97,22 @@ class AveragedOptimizer(OptimizerWrapper):
             A dict from the path of each trained weight to its average.
         """
         averages = self.averages[self._index_of(profile)]
-        paths = [weight.path for weight in self._trainable_variables]
+        paths = [weight.path for weight in trained_variables(self)]
         return dict(zip(paths, averages, strict=True))
+
+    def first_averages(self, variables):
+        """Replace weights by the variables that hold their first average.
+
+        Args:
+            variables: list of `keras.Variable`s.
+
+        Returns:
+            A list of `keras.Variable`s; those that are not averaged stay.
+        """
+        averages = dict(
+            zip(map(id, trained_variables(self)), self.averages[0], strict=True)
+        )
+        return [averages.get(id(each), each) for each in variables]
 
     def copy_averages(self, other):
         """Take over the averages of another such optimizer.
@@ -109,7 +125,7 @@ class AveragedOptimizer(OptimizerWrapper):
             known = profile if profile in other.profiles else 0
             sources = other.averages_by_path(known)
             for weight, average in zip(
-                self._trainable_variables, averages, strict=True
+                trained_variables(self), averages, strict=True
             ):
                 source = sources.get(weight.path, weight)
                 average.assign(ops.cast(ops.copy(source), "float32"))
@@ -121,7 +137,7 @@ class AveragedOptimizer(OptimizerWrapper):
         Args:
             profile: see `averages_by_path`.
         """
-        weights = self._trainable_variables
+        weights = trained_variables(self)
         averages = self.averages[self._index_of(profile)]
         # Copies, so that no weight shares its memory with an average: JAX
         # would refuse to donate it twice.

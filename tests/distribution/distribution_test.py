@@ -151,7 +151,8 @@ def test_copies_do_not_accumulate_gradients():
 def test_the_work_of_drawing_is_split():
     import jax
 
-    from keras_simple_diffusion.generation.programs import Network
+    from keras_simple_diffusion.generation.denoising import Denoiser
+    from keras_simple_diffusion.generation.denoising import Network
     from keras_simple_diffusion.generation.programs import SamplingProgram
 
     def flops_of_a_device():
@@ -159,33 +160,29 @@ def test_the_work_of_drawing_is_split():
             (8, 8, 3), (16, 64), (0, 1), num_classes=3, embedding_dim=32
         )
         program = SamplingProgram(
-            Network(backbone, "v"), ksd.samplers.DDIMSampler()
+            Denoiser(Network(backbone, "v")), ksd.samplers.DDIMSampler()
         )
-        inputs = dict.fromkeys(
-            ["noise", "images", "known", "mask", "small"]
-            + ["guidance_rescale", "guidance_interval"]
-        )
-        inputs.update(
-            key=np.zeros(2, "int32"),
-            grid=np.array([-3.0, 3.0], "float32"),
-            guidance_scale=np.float32(2.0),
-            indices=distribution.split_batch(np.arange(16, dtype="int32")),
-            conditions={
-                "labels": distribution.split_batch(np.zeros(16, "int32"))
-            },
-            null_conditions={
-                "labels": distribution.split_batch(np.full(16, 3, "int32"))
-            },
-        )
+        rows = {
+            "indices": np.arange(16, dtype="int32"),
+            "conditions": {"labels": np.zeros(16, "int32")},
+            "null_conditions": {"labels": np.full(16, 3, "int32")},
+        }
+        rows = keras.tree.map_structure(distribution.split_batch, rows)
+        shared = {
+            "key": np.zeros(2, "int32"),
+            "grid": np.array([-3.0, 3.0], "float32"),
+            "guidance": {"scale": np.float32(2.0)},
+        }
 
         @jax.jit
-        def draw(state, inputs):
+        def draw(state, rows, shared):
             mapping = zip(backbone.variables, state, strict=True)
             with keras.StatelessScope(list(mapping)):
-                return program(inputs)
+                return program(rows, shared)
 
         state = [variable.value for variable in backbone.variables]
-        return draw.lower(state, inputs).compile().cost_analysis()["flops"]
+        compiled = draw.lower(state, rows, shared).compile()
+        return compiled.cost_analysis()["flops"]
 
     whole = flops_of_a_device()
     for strategy in ("sharded", "tensor:4"):

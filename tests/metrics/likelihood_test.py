@@ -158,7 +158,7 @@ def test_bits_of_a_image_depend_on_seed_and_number_alone():
     )
     np.testing.assert_allclose(last.bits, first[7:], atol=1e-5)
     assert np.abs(bits(seed=6) - first).min() > 1e-4
-    assert len(model.compiled_programs) == 1
+    assert len(model.programs) == 1
 
 
 @pytest.mark.skipif(

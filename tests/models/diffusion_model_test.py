@@ -4,8 +4,10 @@ import pytest
 from keras import ops
 
 import keras_simple_diffusion as ksd
-from keras_simple_diffusion.generation.programs import Network
-from keras_simple_diffusion.generation.programs import SamplingProgram
+from keras_simple_diffusion.generation.denoising import Denoiser
+from keras_simple_diffusion.generation.denoising import Guidance
+from keras_simple_diffusion.generation.denoising import Network
+from keras_simple_diffusion.generation.programs import ProgramCache
 
 
 # One transformer block: what is compiled here is compiled in a second or two.
@@ -335,9 +337,9 @@ def test_steps_guidance_labels_and_seed_are_arguments():
         {"num_steps": 8, "labels": [1, 3], "seed": 5, "guidance_scale": 2.0},
     ):
         reused = model.generate(**arguments)
-        kept, model.compiled_programs = model.compiled_programs, {}
+        kept, model.programs = model.programs, ProgramCache()
         np.testing.assert_array_equal(model.generate(**arguments), reused)
-        model.compiled_programs = kept
+        model.programs = kept
 
 
 def test_values_do_not_retrace(monkeypatch):
@@ -380,19 +382,13 @@ def test_guidance_extrapolates():
 
     conditional, unconditional = predict([0, 1]), predict([3, 3])
     assert np.abs(conditional - unconditional).max() > 1e-3
-    program = SamplingProgram(Network(backbone, "v"), model.sampler)
+    denoiser = Denoiser(Network(backbone, "v"))
     labels, null_labels = (
         {"labels": ops.convert_to_tensor(labels, dtype="int32")}
         for labels in ([0, 1], [3, 3])
     )
-    inputs = {
-        "conditions": labels,
-        "null_conditions": null_labels,
-        "guidance_scale": ops.convert_to_tensor(2.5),
-        "guidance_interval": None,
-        "guidance_rescale": None,
-    }
-    guided = program.predict(z, log_snr, inputs)
+    rows = {"conditions": labels, "null_conditions": null_labels}
+    guided = denoiser.predict(z, log_snr, rows, Guidance(2.5).arrays())
     np.testing.assert_allclose(
         ops.convert_to_numpy(guided),
         2.5 * conditional - 1.5 * unconditional,

@@ -259,7 +259,7 @@ def test_interpolation_between_images():
         ("generate", {"labels": "cat"}, "such as [3, 3]"),
         ("generate", {"seed": 1.5}, "seed=1.5"),
         ("generate", {"num_steps": "8"}, "num_steps=8"),
-        ("generate", {"sampler": "ddim"}, "sampler='ddim'"),
+        ("generate", {"sampler": "fastest"}, "'fastest'"),
         ("generate", {"guidance_scale": np.nan}, "guidance_scale=nan"),
         ("generate", {"guidance_model": "weak"}, "other than 1"),
         (

@@ -1,3 +1,4 @@
+import dataclasses
 import shutil
 
 import grain
@@ -7,6 +8,7 @@ import pytest
 from keras import ops
 
 import keras_simple_diffusion as ksd
+from keras_simple_diffusion.generation.arguments import SamplingOptions
 from keras_simple_diffusion.utils.errors import InputError
 
 CAPTIONS = ["a red apple", "a ship", "a green apple", ""] * 2
@@ -224,7 +226,8 @@ def test_embeddings_take_the_place_of_captions(t5):
     model = make_model(ksd.text.PretrainedTextEncoder(t5, 6))
     model.compile(keras.optimizers.SGD(0.0))
     data = make_data()
-    state = ops.convert_to_numpy(model.seed_generator.state).copy()
+    states = [model.seed_generator.state, model.time_seed_generator.state]
+    values = [ops.convert_to_numpy(state).copy() for state in states]
     expected = float(model.train_on_batch(data))
     context, mask = model.encode(CAPTIONS)
     embedded = {
@@ -232,7 +235,8 @@ def test_embeddings_take_the_place_of_captions(t5):
         "context": context,
         "context_mask": mask,
     }
-    model.seed_generator.state.assign(state)
+    for state, value in zip(states, values, strict=True):
+        state.assign(value)
     model.reset_metrics()
     found = float(model.train_on_batch(embedded))
     assert found == pytest.approx(expected, rel=1e-6)
@@ -284,13 +288,11 @@ def test_portrait_images_are_turned(monkeypatch):
     turned = Image.fromarray(high[..., 0]).transpose(
         Image.Transpose.ROTATE_90  # As the data's are.
     )
-    drawn = model.draw(
-        1,
-        model._conditions(["a ship"], True),
-        model._conditions([""], True),
-        seed=0,
-    )
-    np.testing.assert_array_equal(np.asarray(turned), drawn[0, ..., 0])
+    # Without a label of its orientation the image is the network's.
+    conditions = model.conditions_for(None, "a ship", portrait=True)
+    conditions = dataclasses.replace(conditions, is_portrait=False)
+    drawn = model.draw(conditions, SamplingOptions(seed=0))
+    np.testing.assert_array_equal(np.asarray(turned), drawn[..., 0])
 
 
 # === Errors ===

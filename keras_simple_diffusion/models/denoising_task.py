@@ -1,0 +1,514 @@
+import contextlib
+import dataclasses
+from typing import Any
+
+import keras
+import keras_hub
+import numpy as np
+from keras import ops
+
+from keras_simple_diffusion import losses
+from keras_simple_diffusion import schedules
+from keras_simple_diffusion.backend import keras_internals
+from keras_simple_diffusion.backend.native import replica
+from keras_simple_diffusion.distribution import processes
+from keras_simple_diffusion.distribution.batches import own_part
+from keras_simple_diffusion.distribution.batches import run_batches
+from keras_simple_diffusion.distribution.batches import whole_size
+from keras_simple_diffusion.distribution.strategies import check_distribution
+from keras_simple_diffusion.generation.denoising import Network
+from keras_simple_diffusion.generation.programs import ProgramCache
+from keras_simple_diffusion.losses.level_loss import LevelLoss
+from keras_simple_diffusion.models.setting_warnings import warn_unusual
+from keras_simple_diffusion.models.step_lock import StepLock
+from keras_simple_diffusion.ops.diffusion import check_prediction_type
+from keras_simple_diffusion.ops.diffusion import diffuse
+from keras_simple_diffusion.ops.diffusion import from_uint8
+from keras_simple_diffusion.ops.diffusion import make_target
+from keras_simple_diffusion.ops.diffusion import stratify
+from keras_simple_diffusion.optimizers.averaged_optimizer import (
+    AveragedOptimizer,
+)
+from keras_simple_diffusion.optimizers.construction import make_optimizer
+from keras_simple_diffusion.optimizers.construction import wrap_optimizer
+from keras_simple_diffusion.optimizers.wrapper import find_optimizer
+from keras_simple_diffusion.schedules import ShiftedCosineSchedule
+from keras_simple_diffusion.utils.errors import InputError
+from keras_simple_diffusion.utils.files import whole_folder
+
+# The seed of the noise in `evaluate`, the same in every call.
+_EVALUATION_SEED = 0x51D20000
+
+
+@dataclasses.dataclass(frozen=True)
+class NoisyBatch:
+    """Batch of images with noise, as a network is trained on it.
+
+    Attributes:
+        images: float32 tensor of shape `(B, H, W, C)` in [-1, 1].
+        noise: float32 tensor shaped like `images`.
+        time: float32 tensor of shape `(B,)`.
+        log_snr: float32 tensor of shape `(B,)`.
+        noisy_images: float32 tensor shaped like `images`.
+        conditions: dict of the network's further inputs.
+    """
+
+    images: Any
+    noise: Any
+    time: Any
+    log_snr: Any
+    noisy_images: Any
+    conditions: dict
+
+
+class DenoisingTask(keras_internals.OwnTrainingSteps, keras_hub.models.Task):
+    """Network that is trained to denoise images.
+
+    It joins a network with a noise schedule and a loss. `call` adds noise and
+    predicts, `compute_loss` measures the error; the training step is Keras's
+    own on every backend. Averages of the weights are kept beside the weights,
+    and compiled programs compute with these averages.
+
+    Subclasses define the data:
+
+    - `prepare_data(x)` checks the argument of `fit`, and returns the data
+      that Keras receives in its place,
+    - `split_inputs(inputs)` returns the images of a batch and a dict of their
+      conditions,
+    - `condition(conditions, dropout)` turns these conditions into inputs of
+      the network. `dropout`, uniform in `[0, 1)` for each image, decides
+      which images get the null condition; outside of training it is `None`.
+
+    Args:
+        backbone: see `DiffusionModel`.
+        schedule: see `DiffusionModel`.
+        loss: see `DiffusionModel`.
+        prediction_type: see `DiffusionModel`.
+        stratified: see `DiffusionModel`.
+        **kwargs: base `keras_hub.models.Task` arguments.
+    """
+
+    def __init__(
+        self, backbone, schedule, loss, prediction_type, stratified, **kwargs
+    ):
+        check_prediction_type("prediction_type", prediction_type)
+        size = min(backbone.image_shape[:2])
+        if schedule is None:
+            schedule = ShiftedCosineSchedule(size, noise_size=min(size, 64))
+        schedule = schedules.get(schedule)
+        loss = losses.get("v" if loss is None else loss)
+        super().__init__(compile=False, dtype="float32", **kwargs)
+        self.backbone = backbone
+        self.preprocessor = None
+        self.schedule = schedule
+        self.diffusion_loss = loss
+        self.prediction_type = prediction_type
+        self.stratified = stratified
+        self.level_loss = None
+        self.programs = ProgramCache()
+        self.step_lock = StepLock()
+        # Times have a generator of their own, from which each step draws
+        # once, so that those of an earlier step can be drawn again.
+        self.seed_generator = keras.random.SeedGenerator(name="training_seed")
+        self.time_seed_generator = keras.random.SeedGenerator(name="time_seed")
+        self.evaluation_seed_generator = keras.random.SeedGenerator(
+            _EVALUATION_SEED, name="evaluation_seed"
+        )
+        warn_unusual(schedule, loss, backbone.image_shape, stacklevel=4)
+        self.built = True  # All variables belong to its parts.
+
+    # === Compilation ===
+
+    def compile(
+        self,
+        optimizer="auto",
+        ema_decay=0.9999,
+        watch=False,
+        noise_level_bins=None,
+        run_eagerly=False,
+        steps_per_execution=1,
+        jit_compile="auto",
+        auto_scale_loss=True,
+    ):
+        check_distribution()
+        if optimizer == "auto":
+            optimizer = make_optimizer()
+        optimizer = keras.optimizers.get(optimizer)
+        self._compile_arguments = {
+            "optimizer": optimizer,
+            "ema_decay": ema_decay,
+            "watch": watch,
+            "noise_level_bins": noise_level_bins,
+            "run_eagerly": run_eagerly,
+            "steps_per_execution": steps_per_execution,
+            "jit_compile": jit_compile,
+            "auto_scale_loss": auto_scale_loss,
+        }
+        previous = self._averaged_optimizer()
+        # Keras scales the loss of a float16 model; ours is float32 around a
+        # float16 backbone.
+        is_half = self.backbone.compute_dtype == "float16"
+        optimizer = wrap_optimizer(
+            optimizer, ema_decay, watch, auto_scale_loss and is_half
+        )
+        averaged = find_optimizer(optimizer, AveragedOptimizer)
+        if averaged and previous is not None and previous.has_averages():
+            averaged.build(self.trainable_variables)
+            averaged.copy_averages(previous)
+        self.level_loss = noise_level_bins and LevelLoss(noise_level_bins)
+        super().compile(
+            optimizer=optimizer,
+            run_eagerly=run_eagerly,
+            steps_per_execution=steps_per_execution,
+            jit_compile=jit_compile,
+        )
+        self.programs.clear()
+
+    def get_compile_config(self):
+        config = keras.saving.serialize_keras_object(self._compile_arguments)
+        return {"arguments": config, "is_trained": self.optimizer.built}
+
+    def compile_from_config(self, config):
+        self.compile(
+            **keras.saving.deserialize_keras_object(config["arguments"])
+        )
+        if config["is_trained"]:
+            # Build its variables, so that they can be loaded.
+            self.optimizer.build(self.trainable_variables)
+
+    @property
+    def metrics(self):
+        # Keras still lists the metrics of an earlier `compile`.
+        return [
+            metric
+            for metric in super().metrics
+            if not isinstance(metric, LevelLoss) or metric is self.level_loss
+        ]
+
+    # === Training ===
+    # `keras_hub` maps its preprocessing over a dataset of single examples;
+    # without it Keras feeds arrays and every kind of dataset directly.
+
+    def fit(self, x=None, *args, validation_data=None, **kwargs):
+        """Train, see `keras.Model.fit`.
+
+        Args:
+            x: dict with `"images"` and, for a class-conditional model,
+                `"labels"`, or the images alone; for text, `"captions"`:
+                arrays, or a `tf.data` or Grain dataset, a
+                `keras.utils.PyDataset` or a torch `DataLoader` of such
+                batches, the last one of tuples `(x,)`. Images are `uint8` in
+                `[0, 255]`, or float in `[-1, 1]`, of shape `(N, H, W, C)`;
+                labels are integers and captions strings of shape `(N,)`.
+            *args: further arguments of `keras.Model.fit`.
+            validation_data: like `x`.
+            **kwargs: further arguments of `keras.Model.fit`.
+
+        Returns:
+            A `keras.callbacks.History`.
+        """
+        self._build_optimizer()
+        if not isinstance(x, (dict, keras.utils.PyDataset)) and not hasattr(
+            x, "shape"
+        ):
+            kwargs["shuffle"] = False  # Datasets have shuffled already.
+        with self.step_lock.training():
+            return keras.Model.fit(
+                self,
+                self.prepare_data(x),
+                *args,
+                validation_data=self.prepare_data(validation_data),
+                **kwargs,
+            )
+
+    def evaluate(self, x=None, *args, **kwargs):
+        """Measure the loss, with the same noise in every call.
+
+        Args:
+            x: see `fit`.
+            *args: further arguments of `keras.Model.evaluate`.
+            **kwargs: further arguments of `keras.Model.evaluate`.
+
+        Returns:
+            The result of `keras.Model.evaluate`.
+        """
+        self.evaluation_seed_generator.state.assign([_EVALUATION_SEED, 0])
+        with self.step_lock.training():
+            try:
+                return keras.Model.evaluate(
+                    self, self.prepare_data(x), *args, **kwargs
+                )
+            except BaseException:
+                self.recover_values()
+                raise
+
+    def train_on_batch(self, x, *args, **kwargs):
+        """Train on one batch, see `fit` and `keras.Model.train_on_batch`."""
+        self._build_optimizer()
+        with self.step_lock.training(), self.step_lock:
+            return keras.Model.train_on_batch(
+                self, self.prepare_data(x), *args, **kwargs
+            )
+
+    def test_on_batch(self, x, *args, **kwargs):
+        """Measure the loss of one batch, see `keras.Model.test_on_batch`."""
+        with self.step_lock.training(), self.step_lock:
+            return keras.Model.test_on_batch(
+                self, self.prepare_data(x), *args, **kwargs
+            )
+
+    def predict(self, *args, **kwargs):
+        """Raise an error: images are drawn by `generate`."""
+        raise InputError(
+            f"A {type(self).__name__} does not predict. Draw images with "
+            "`generate`, measure the loss with `evaluate`, or call the "
+            "network, `model.backbone.predict(inputs)`."
+        )
+
+    predict_on_batch = predict
+
+    def export(self, *args, **kwargs):
+        """Raise an error: the network is exported, by `backbone.export`."""
+        raise InputError(
+            f"A {type(self).__name__} cannot be exported. Export its network "
+            "with `model.backbone.export(...)`, within "
+            "`model.averaged_weights()` for the averaged weights."
+        )
+
+    def _build_optimizer(self):
+        # Or TensorFlow would make its variables while it traces the training
+        # step, each with a condition of its own, and trace it once more.
+        if self.optimizer is None or self.optimizer.built:
+            return
+        strategy = getattr(self, "distribute_strategy", None)
+        with strategy.scope() if strategy else contextlib.nullcontext():
+            self.optimizer.build(self.trainable_variables)
+
+    def noisy_batch(self, inputs, training=False):
+        """Add noise of random levels to a batch.
+
+        Args:
+            inputs: a batch of the data.
+            training: bool. Whether conditions are dropped and the noise
+                changes from call to call. Defaults to `False`.
+
+        Returns:
+            A `NoisyBatch`.
+        """
+        images, conditions = self.split_inputs(inputs)
+        images = from_uint8(images)
+        size, *rest = ops.shape(images)
+        size = whole_size(size)
+        noise_generator = times_generator = self.evaluation_seed_generator
+        if training:
+            noise_generator = self.seed_generator
+            times_generator = self.time_seed_generator
+        time, dropout = self._draw_times(
+            size, times_generator, training and self.stratified
+        )
+        noise = keras.random.normal(
+            (size, *rest), dtype="float32", seed=noise_generator
+        )
+        time, dropout, noise = map(own_part, (time, dropout, noise))
+        log_snr = self.schedule(time)
+        return NoisyBatch(
+            images,
+            noise,
+            time,
+            log_snr,
+            diffuse(images, noise, log_snr),
+            self.condition(conditions, dropout if training else None),
+        )
+
+    def call(self, inputs, training=False):
+        batch = self.noisy_batch(inputs, training)
+        network = Network(self.backbone, self.prediction_type)
+        return {
+            "target": make_target(
+                batch.images, batch.noise, batch.log_snr, self.prediction_type
+            ),
+            "prediction": network.predict(
+                batch.noisy_images, batch.log_snr, batch.conditions, training
+            ),
+            "time": batch.time,
+            "log_snr": batch.log_snr,
+            "log_snr_derivative": self.schedule.derivative(batch.time),
+        }
+
+    def _draw_times(self, batch_size, generator, stratified):
+        """Draw times, and numbers in [0, 1) that decide on dropped conditions.
+
+        It draws from the generator exactly once.
+        """
+        uniform = keras.random.uniform(
+            (batch_size + 1, 2), dtype="float32", seed=generator
+        )
+        t, dropout = uniform[:-1, 0], uniform[:-1, 1]
+        if stratified:
+            t = stratify(t, uniform[-1:, 0])
+        return t, dropout
+
+    def times_of_step(self, batch_size, steps_ago):
+        """Draw the times of an earlier training step again.
+
+        Args:
+            batch_size: int.
+            steps_ago: int, 1 for the last step.
+
+        Returns:
+            A float32 tensor of shape `(batch_size,)`.
+        """
+        state = self.time_seed_generator.state
+        now = ops.convert_to_numpy(state)
+        state.assign(now - np.array([0, steps_ago], now.dtype))
+        t, _ = self._draw_times(
+            batch_size, self.time_seed_generator, self.stratified
+        )
+        state.assign(now)
+        return t
+
+    def compute_loss(
+        self,
+        x=None,
+        y=None,
+        y_pred=None,
+        sample_weight=None,
+        training=True,
+    ):
+        y_pred = dict(y_pred)
+        time = y_pred.pop("time")
+        losses = self.diffusion_loss(
+            prediction_type=self.prediction_type, **y_pred
+        )
+        if self.level_loss is not None:
+            self.level_loss.update_state(time, losses)
+        if sample_weight is not None:
+            losses = losses * ops.cast(sample_weight, "float32")
+        loss = ops.mean(losses)
+        for penalty in self.losses:
+            loss = loss + ops.sum(ops.cast(penalty, "float32"))
+        # Keras adds up the losses of the copies in a TensorFlow strategy.
+        _, num_replicas = replica()
+        return loss / num_replicas
+
+    # === Averaged weights ===
+
+    def _averaged_optimizer(self):
+        optimizer = getattr(self, "optimizer", None)
+        return find_optimizer(optimizer, AveragedOptimizer)
+
+    @contextlib.contextmanager
+    def averaged_weights(self, profile=0):
+        """Context in which the model has the averaged weights.
+
+        It changes the weights in place, for saving and inspection; drawing
+        does not need it. Without an average it changes nothing.
+
+        Args:
+            profile: int, the index of one of the averages of `compile`, or
+                its profile or decay. Defaults to `0`.
+        """
+        optimizer = self._averaged_optimizer()
+        if optimizer is None or not optimizer.has_averages():
+            yield
+            return
+        with optimizer.averaged_weights(profile):
+            yield
+
+    def reading_averages(self, variables):
+        """Context in which the averaged values of variables can be read.
+
+        The weights themselves are not touched, so that threads can draw while
+        another one trains.
+
+        Args:
+            variables: list of variables of the model.
+
+        Yields:
+            A list of tensors: of a weight that has an average its first
+            average, of other variables the value.
+        """
+
+        def read():
+            optimizer = self._averaged_optimizer()
+            sources = variables
+            if optimizer is not None and optimizer.built:
+                (count,) = self.values_of([optimizer.num_averaged])
+                if int(ops.convert_to_numpy(count)) > 0:
+                    sources = optimizer.first_averages(variables)
+            return self.values_of(sources)
+
+        return self.step_lock.reading(read, ops.copy)
+
+    def run_program(self, program, rows, shared, batch_size=64, guide=None):
+        """Run a program with the averaged weights, batch by batch.
+
+        It is compiled once for a batch size and a structure of its arguments.
+
+        Args:
+            program: hashable callable of `rows` and `shared`, with the
+                attribute `variables`: those of this model first, then those
+                of `guide`.
+            rows: nested dict of arrays with one row an image.
+            shared: nested dict of tensors.
+            batch_size: int. Defaults to `64`.
+            guide: optional further `DenoisingTask` whose network the program
+                uses.
+
+        Returns:
+            A NumPy array with one row an image, or a tuple of arrays.
+        """
+        # A guide keeps the programs that it takes part in, which are freed
+        # with it.
+        owner = self if guide is None else guide
+        function = owner.programs.compile(program, bool(self.jit_compile))
+        variables = list(program.variables)
+        own = {id(variable) for variable in self.variables}
+        count = sum(id(variable) in own for variable in variables)
+        with contextlib.ExitStack() as stack:
+            values = stack.enter_context(
+                self.reading_averages(variables[:count])
+            )
+            if variables[count:]:
+                values += stack.enter_context(
+                    guide.reading_averages(variables[count:])
+                )
+
+            def call(rows, shared):
+                return function(rows, shared, values=values)
+
+            return run_batches(call, rows, shared, batch_size)
+
+    # === Presets ===
+
+    @property
+    def own_variables(self):
+        """The variables that a preset or checkpoint has to hold."""
+        return self.variables
+
+    def save_to_preset(self, preset_dir, max_shard_size=10):
+        """Write a preset folder, with the averaged weights.
+
+        Of several processes all must call it, and the main one writes.
+
+        Args:
+            preset_dir: path of the folder.
+            max_shard_size: see `keras_hub.models.Task.save_to_preset`.
+        """
+        variables = self.own_variables
+        with self.averaged_weights(), processes.gathered(variables):
+            if not processes.is_main_process():
+                return
+            with whole_folder(preset_dir) as draft:
+                super().save_to_preset(draft, max_shard_size=max_shard_size)
+
+    def get_config(self):
+        serialize = keras.saving.serialize_keras_object
+        return {
+            "backbone": keras.layers.serialize(self.backbone),
+            "schedule": serialize(self.schedule),
+            "loss": serialize(self.diffusion_loss),
+            "prediction_type": self.prediction_type,
+            "stratified": self.stratified,
+            "name": self.name,
+        }
