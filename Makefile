@@ -31,7 +31,8 @@ demo: $(DEMO_STAMP)
 test: lint $(addprefix test-,$(BACKENDS))
 
 test-%: $(VENV)/tests.stamp
-	KERAS_BACKEND=$* $(PYTHON) -m pytest -q -n 2 $(PYTEST_ARGUMENTS)
+	KERAS_BACKEND=$* $(PYTHON) -m pytest -q -n 2 --dist loadfile \
+	  $(PYTEST_ARGUMENTS)
 
 test-large: PYTEST_ARGUMENTS += --run-large
 test-large: test

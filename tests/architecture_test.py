@@ -7,6 +7,8 @@ import pytest
 
 import keras_simple_diffusion as ksd
 
+pytestmark = pytest.mark.any_backend
+
 PACKAGE = pathlib.Path(ksd.__file__).parent
 
 # What each folder may import of the others. `version.py` and `utils` may be

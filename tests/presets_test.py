@@ -11,6 +11,8 @@ from keras_simple_diffusion.training.settings import Recipe
 from keras_simple_diffusion.utils import presets
 from tools import write_presets
 
+pytestmark = pytest.mark.any_backend
+
 TOOL = pathlib.Path(__file__).parents[1] / "tools" / "write_presets.py"
 
 NAMES = sorted(write_presets.CONFIGURATIONS)

@@ -6,6 +6,10 @@ import re
 import subprocess
 import sys
 
+import pytest
+
+pytestmark = pytest.mark.any_backend
+
 README = pathlib.Path(__file__).resolve().parent.parent / "README.md"
 
 

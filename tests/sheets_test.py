@@ -1,8 +1,11 @@
 """Sheets of images have room for their captions."""
 
 import numpy as np
+import pytest
 
 from keras_simple_diffusion.utils.sheets import draw_sheet
+
+pytestmark = pytest.mark.any_backend
 
 IMAGES = np.full((2, 64, 64, 3), 90, "uint8")
 

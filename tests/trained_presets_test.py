@@ -7,6 +7,8 @@ import pytest
 from keras_simple_diffusion.models.loading import load_model
 from keras_simple_diffusion.utils import presets
 
+pytestmark = pytest.mark.any_backend
+
 
 @pytest.mark.parametrize("name", ["emoji", "caltech101"])
 def test_are_small_and_have_a_card(name):

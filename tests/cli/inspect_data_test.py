@@ -6,6 +6,8 @@ from PIL import Image
 
 from keras_simple_diffusion import cli
 
+pytestmark = pytest.mark.any_backend
+
 
 @pytest.fixture
 def run_here(monkeypatch, capsys):

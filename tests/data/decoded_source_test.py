@@ -7,6 +7,8 @@ from keras_simple_diffusion.data import sources
 from keras_simple_diffusion.data.sources import DecodedSource
 from keras_simple_diffusion.data.sources import keep_decoded
 
+pytestmark = pytest.mark.any_backend
+
 
 @pytest.fixture
 def folder(tmp_path):

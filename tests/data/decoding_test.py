@@ -9,6 +9,8 @@ from keras_simple_diffusion.data.decoding import UNREADABLE
 from keras_simple_diffusion.data.decoding import Decoder
 from keras_simple_diffusion.utils.errors import InputError
 
+pytestmark = pytest.mark.any_backend
+
 
 def decode(content, image_size, num_channels):
     return Decoder(image_size, num_channels)(content)["images"]

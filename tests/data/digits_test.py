@@ -3,6 +3,8 @@ import pytest
 
 import keras_simple_diffusion as ksd
 
+pytestmark = pytest.mark.any_backend
+
 
 def test_digits():
     images, labels = ksd.data.load_digits(image_size=16)

@@ -12,6 +12,8 @@ from PIL import Image
 import keras_simple_diffusion as ksd
 from keras_simple_diffusion.utils.errors import InputError
 
+pytestmark = pytest.mark.any_backend
+
 
 def test_images_are_read_when_asked_for(folder):
     source = ksd.data.open_data(folder, 8)

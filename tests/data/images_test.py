@@ -5,6 +5,8 @@ import pytest
 
 import keras_simple_diffusion as ksd
 
+pytestmark = pytest.mark.any_backend
+
 
 def test_folder_with_splits_and_classes(folder):
     images = ksd.data.load_images(folder, 8)

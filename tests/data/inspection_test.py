@@ -8,6 +8,8 @@ from keras_simple_diffusion.data.inspection import suggest_schedule
 from keras_simple_diffusion.data.inspection import suggest_size
 from keras_simple_diffusion.utils.presets import builtin_presets
 
+pytestmark = pytest.mark.any_backend
+
 
 def test_facts(tmp_path, encode, image):
     exif = Image.Exif()

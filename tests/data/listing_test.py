@@ -7,6 +7,8 @@ import keras_simple_diffusion as ksd
 from keras_simple_diffusion.data.folders import list_images
 from keras_simple_diffusion.utils.errors import InputError
 
+pytestmark = pytest.mark.any_backend
+
 
 def write_lines(path, *rows):
     path.parent.mkdir(parents=True, exist_ok=True)

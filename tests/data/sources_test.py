@@ -7,6 +7,8 @@ import keras_simple_diffusion as ksd
 from keras_simple_diffusion.data.sources import stack
 from keras_simple_diffusion.data.sources import take
 
+pytestmark = pytest.mark.any_backend
+
 
 def test_arrays():
     images = np.arange(24, dtype="uint8").reshape(3, 2, 4, 1)

@@ -7,6 +7,8 @@ import keras_simple_diffusion as ksd
 from keras_simple_diffusion.data.splits import MissingSplitError
 from keras_simple_diffusion.utils.errors import InputError
 
+pytestmark = pytest.mark.any_backend
+
 tfds = pytest.importorskip("tensorflow_datasets")
 
 

@@ -8,6 +8,8 @@ import pytest
 import keras_simple_diffusion as ksd
 from keras_simple_diffusion.utils import presets
 
+pytestmark = pytest.mark.any_backend
+
 BUILT_ON_TORCH = pytest.mark.skipif(
     keras.config.backend() != "torch",
     reason="only torch builds networks without memory for their weights",

@@ -7,6 +7,8 @@ import keras_simple_diffusion as ksd
 from keras_simple_diffusion.metrics.frechet import FrechetReference
 from keras_simple_diffusion.utils.errors import InputError
 
+pytestmark = pytest.mark.any_backend
+
 metrics = ksd.metrics
 
 

@@ -4,6 +4,8 @@ import pytest
 import keras_simple_diffusion as ksd
 from keras_simple_diffusion.utils.errors import InputError
 
+pytestmark = pytest.mark.any_backend
+
 score = ksd.metrics.inception_score
 
 

@@ -4,6 +4,8 @@ from keras_simple_diffusion.text import TextTransformer
 from keras_simple_diffusion.text import learn_vocabulary
 from keras_simple_diffusion.utils.errors import InputError
 
+pytestmark = pytest.mark.any_backend
+
 TEXTS = ["A red apple, sliced", "a red ship", "the red cat"]
 
 

@@ -8,6 +8,8 @@ import pytest
 from keras_simple_diffusion.training.checkpoint import Checkpoints
 from keras_simple_diffusion.utils.errors import InputError
 
+pytestmark = pytest.mark.any_backend
+
 FILES = ("arrays.npz", "manifest.json")
 
 

@@ -1,0 +1,104 @@
+"""`generate` and the editing commands, in this process."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+
+def test_generate_from_a_run(call, tmp_path):
+    output = call(
+        *["generate", "--labels", "red,1,2", "--num-images", "5"],
+        *["--guidance", "2", "--seed", "0"],
+        *["--output", "out/sheet.png"],
+    )
+    assert "5 images are in out/sheet.png" in output
+    with Image.open(tmp_path / "out" / "sheet.png") as sheet:
+        assert sheet.width > 3 * 64
+
+
+@pytest.mark.any_backend
+def test_bad_generate_arguments(trained, error_of, tmp_path):
+    place, _ = trained
+    model = ["--model", str(place / "run")]
+    error = error_of("generate", *model, "--labels", "3")
+    assert "[0, 1], or 2 for no class. Received: 3" in error
+    error = error_of("generate", *model, "--labels", "red,green")
+    assert "no class named 'green'. Its classes: blue, red" in error
+    error = error_of("generate", "--model", "uvit_digit")
+    assert "Did you mean uvit_digits_16" in error
+    error = error_of("generate", "--model", "uvit_digits_16")
+    assert "configuration without weights" in error
+    error = error_of("generate", *model, "--steps", "0")
+    assert "num_steps=0" in error
+    error = error_of("generate", *model, "--output", "images.gif")
+    assert "file, or a folder. Received: --output images.gif" in error
+    error = error_of("generate", *model, "--resume")
+    assert "goes on filling a folder" in error
+    error = error_of("generate", *model, "--resume", "--output", "new")
+    assert "nothing to resume" in error
+    error = error_of("generate", *model, "--guidance-interval", "3")
+    assert "two log-SNRs, such as -3,3. Received: 3" in error
+    error = error_of("generate", *model, "--guidance-interval", "3,-3")
+    assert "lower and a higher log-SNR. Received: 3,-3" in error
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_generate_fills_a_folder_and_goes_on(call, error_of, trained, tmp_path):
+    place, _ = trained
+    options = ["--labels", "red,blue", "--batch-size", "2", "--output", "many"]
+    call("generate", *options, "--num-images", "3", "--seed", "5")
+    folder = tmp_path / "many"
+
+    def read(name):
+        return np.asarray(Image.open(folder / name))
+
+    first = read("000000.png")
+    names = sorted(path.name for path in folder.glob("*.png"))
+    assert names == ["000000.png", "000001.png", "000002.png"]
+    lost = read("000001.png")
+    (folder / "000001.png").unlink()
+    call("generate", *options, "--num-images", "5", "--resume")
+    assert len(list(folder.glob("*.png"))) == 5
+    np.testing.assert_array_equal(read("000000.png"), first)
+    np.testing.assert_allclose(read("000001.png"), lost, atol=1)
+    model = ["--model", str(place / "run"), "--steps", "3"]
+    options = [*model, "--labels", "red", "--output", "many"]
+    error = error_of("generate", *options)
+    assert "holds something already" in error
+    error = error_of("generate", *options, "--resume")
+    assert "was begun with labels=red,blue. Received: labels=red" in error
+
+
+def test_generate_draws_the_steps(call, tmp_path):
+    options = ["--labels", "0,1", "--sampler", "dpm", "--spacing", "power"]
+    call("generate", *options, "--steps-strip", "--output", "strip.png")
+    with Image.open(tmp_path / "strip.png") as sheet:
+        assert sheet.width > 3 * 64 and sheet.height > 2 * 64
+
+
+def test_editing_commands(call, error_of, trained, tmp_path):
+    place, _ = trained
+    red = ["--image", place / "images" / "red" / "0.png"]
+    mask = np.zeros((8, 8), "uint8")
+    mask[4:] = 255
+    Image.fromarray(mask).save(tmp_path / "mask.png")
+    three = ["--num-images", "3", "--seed", "0"]
+    call("edit", *red, *three, "--strength", "0.5", "--labels", "blue")
+    call("inpaint", *red, *three, "--mask", "mask.png", "--sampler", "ddim")
+    call("upscale", *red, *three, "--factor", "2")
+    ends = ["--first", "3", "--second", red[1]]
+    call("interpolate", *ends, "--num-images", "3", "--labels", "1")
+    for name in ("edited", "inpainted", "upscaled", "interpolated"):
+        with Image.open(tmp_path / f"{name}.png") as sheet:
+            assert sheet.width > 2 * 64
+    model = ["--model", str(place / "run")]
+    red = ["--image", str(red[1])]
+    error = error_of("edit", *model, *red, "--strength", "2")
+    assert "strength=2.0" in error
+    error = error_of("upscale", *model, *red, "--factor", "3")
+    assert "must divide the model's images of 8 x 8. Received: 3" in error
+    (tmp_path / "no.png").write_text("no image")
+    error = error_of("edit", *model, "--image", "no.png")
+    assert "'no.png' is not a readable image" in error
+    error = error_of("edit", *model, *red, "--output", "folder")
+    assert "a .png or .jpg file. Received: --output folder" in error

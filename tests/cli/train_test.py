@@ -1,0 +1,126 @@
+"""`train`, in this process."""
+
+import csv
+import json
+import shutil
+
+import keras
+import numpy as np
+import pytest
+from PIL import Image
+
+import keras_simple_diffusion as ksd
+from keras_simple_diffusion.training import train_run
+from keras_simple_diffusion.utils.presets import preset_folder
+
+
+def test_train_fills_the_run_folder(trained):
+    place, result = trained
+    assert "12 images of 8 x 8 x 3, 2 classes" in result.stdout
+    names = {path.name for path in (place / "run").iterdir()}
+    assert names == {
+        "checkpoints",
+        "config.json",
+        "history.csv",
+        "levels.png",
+        "loss.png",
+        "preset",
+        "samples.png",
+    }
+    config = json.loads((place / "run" / "config.json").read_text())
+    assert config["recipe"]["steps"] == 7
+    assert config["recipe"]["batch_size"] == 4
+    assert config["facts"]["versions"]["backend"] == keras.config.backend()
+    with (place / "run" / "history.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert rows[-1]["step"] == "7"
+    assert all(float(row["loss"]) > 0 for row in rows)
+    with Image.open(place / "run" / "samples.png") as sheet:
+        assert sheet.width > 10 * 64
+    steps = {path.name for path in (place / "run" / "checkpoints").iterdir()}
+    assert steps == {"00000003", "00000006", "00000007"}
+    model = ksd.models.DiffusionModel.from_preset(place / "run")
+    assert model.class_names == ["blue", "red"]
+    assert model.schedule.get_config()["image_size"] == 8
+
+
+@pytest.mark.any_backend
+def test_bad_train_arguments(trained, error_of, tmp_path):
+    place, _ = trained
+    base = ["train", "--preset", str(place / "preset"), "--output"]
+    before = (place / "run" / "config.json").read_text()
+    error = error_of(*base, str(place / "run"), "--data", "digits")
+    assert "holds something already" in error
+    assert (place / "run" / "config.json").read_text() == before
+    (tmp_path / "none").mkdir()
+    error = error_of(*base, "new", "--data", "none")
+    assert "none' holds no images" in error
+    data = ["--data", str(place / "images")]
+    error = error_of(*base, "new", *data, "--image-size", "9")
+    assert "multiples of 2, such as 8x8" in error
+    error = error_of(*base, "new", *data, "--steps", "0")
+    assert "steps=0" in error
+    error = error_of("train", "--resume", "none")
+    assert "There is no run at 'none'" in error
+    error = error_of("train", "--resume", str(place / "run"), "--seed", "1")
+    assert "keeps its settings" in error and "Received: --seed" in error
+    error = error_of("train", *data)
+    assert "needs --output" in error
+    error = error_of(*base, "new", *data, "--accumulate", "3")
+    assert "multiple of `accumulate`" in error
+    error = error_of(*base, "new", *data, "--log", "paper")
+    assert "loggers are 'tensorboard' and 'wandb'" in error
+    error = error_of(*base, "new", *data, "--optimizer", "sgd")
+    assert "sgd" in error
+    start = ["--initialize-from", "uvit_small_64"]
+    error = error_of(*base, "new", *data, *start)
+    assert "configuration without weights" in error
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.any_backend
+def test_digits_train_a_builtin_preset(tmp_path):
+    preset = tmp_path / "preset"
+    shutil.copytree(preset_folder("uvit_digits_16"), preset)
+    task = json.loads((preset / "task.json").read_text())
+    task["config"]["num_steps"] = 2  # Drawing takes longer than training.
+    (preset / "task.json").write_text(json.dumps(task))
+    model = train_run("digits", tmp_path / "run", preset, steps=1)
+    assert model.class_names == [str(digit) for digit in range(10)]
+    assert (tmp_path / "run" / "samples.png").exists()
+
+
+def test_a_flat_folder_makes_an_unconditional_run(trained, tmp_path):
+    # The preset asks for guidance, for which there are no classes here.
+    place, _ = trained
+    preset = ksd.models.DiffusionModel.from_preset(
+        place / "run", guidance_scale=2.0
+    )
+    preset.save_to_preset(tmp_path / "preset")
+    (tmp_path / "preset" / "recipe.json").write_text(
+        json.dumps({"steps": 2, "batch_size": 2})
+    )
+    train_run(place / "images" / "red", tmp_path / "run", tmp_path / "preset")
+    model = ksd.models.DiffusionModel.from_preset(tmp_path / "run")
+    assert model.backbone.num_classes is None
+    assert model.generate(2).shape == (2, 8, 8, 3)
+
+
+def test_a_run_starts_from_another_ones_weights(trained, tmp_path):
+    place, _ = trained
+    train_run(
+        place / "images",
+        tmp_path / "run",
+        place / "preset",
+        initialize_from=place / "run",
+        steps=1,
+        learning_rate=1e-9,
+    )
+    old, new = (
+        ksd.models.DiffusionBackbone.from_preset(folder)
+        for folder in (place / "run", tmp_path / "run")
+    )
+    for a, b in zip(old.weights, new.weights, strict=True):
+        np.testing.assert_allclose(a.numpy(), b.numpy(), atol=1e-6)
+    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert config["initialize_from"] == str(place / "run")
