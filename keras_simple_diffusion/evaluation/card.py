@@ -1,90 +1,76 @@
-"""What a reader sees of an evaluation: a table for a model card, a plot."""
+"""An evaluation for readers: a table, a part of a model card, a plot.
 
-_ROUNDED = ".4g"
+All take the content of a `Report`, the dict that is its JSON.
+"""
+
+import textwrap
+
+from keras_simple_diffusion.evaluation.scores import FRECHET_DISTANCES
+
 _FEW = 10_000
+_WIDTH = 80
+_PARTS = ("_standard_error", "_interval_95", "_deviation")  # Of other cells.
 
 
-def write_card(report):
-    """A part of a model card, in Markdown.
+def format_table(content):
+    """Format the scores as a table of at most 80 columns.
 
     Args:
-        report: dict, the content of the report.
+        content: dict.
 
     Returns:
         A string.
     """
-    settings, lines = report["settings"], ["## Evaluation", ""]
+    blocks = []
+    for result in content["results"]:
+        columns, rows = _arrange(result["scores"])
+        lines = [["", *columns], *([name, *rows[name]] for name in rows)]
+        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+        blocks.append(_wrap(_describe(result)))
+        blocks.append(
+            "\n".join(
+                "  ".join(
+                    cell.ljust(width)
+                    for cell, width in zip(line, widths, strict=True)
+                ).rstrip()
+                for line in lines
+            )
+        )
+    blocks += _notes(content)
+    return "\n\n".join(blocks)
+
+
+def write_card(content):
+    """Write a part of a model card, in Markdown.
+
+    Args:
+        content: dict.
+
+    Returns:
+        A string.
+    """
+    settings, blocks = content["settings"], ["## Evaluation"]
     if settings["protocol"]:
-        lines += [f"Protocol: `{settings['protocol']}`.", ""]
-    for result in report["results"]:
-        lines += [_describe(result), ""]
-        columns = [s for s, scores in result["scores"].items() if scores]
-        names = {n: None for s in columns for n in result["scores"][s]}
-        lines.append(f"| | {' | '.join(columns)} |")
-        lines.append("|---" * (len(columns) + 1) + "|")
-        for name in names:
-            cells = [_show(result["scores"][s].get(name)) for s in columns]
-            lines.append(f"| {name} | {' | '.join(cells)} |")
-        lines.append("")
-    counts = [result["num_images"] for result in report["results"]]
-    if any(name.startswith("f") for name in settings["metrics"]) and (
-        min([*counts, *report["references"].values()]) < _FEW
-    ):
-        lines += [
-            f"Of fewer than {_FEW:,} images a Fréchet distance is too large "
-            "by much: compare it with ones of as many only.",
-            "",
-        ]
-    for split, bits in report.get("bits_per_dimension", {}).items():
-        lines += [
-            f"Bits per dimension, at most, of {bits['count']:,} {split} "
-            f"images: {bits['mean']:.3f} ± {bits['standard_error']:.3f}.",
-            "",
-        ]
-    versions = settings["made_with"]["versions"]
-    counts = ", ".join(f"{v:,} of {k}" for k, v in report["references"].items())
-    lines += [
-        f"Real images: `{settings['data']}`, {counts}, "
-        f"{' x '.join(map(str, report['image_shape']))}. Networks: "
-        f"{', '.join(f'`{n}`' for n in settings['networks'].values())}. "
-        f"{', '.join(f'{k} {v}' for k, v in versions.items())}, "
-        f"{report['device']}.",
-    ]
-    return "\n".join(lines) + "\n"
-
-
-def _describe(result):
-    if "steps" not in result:
-        return f"{result['num_images']:,} images that were there."
-    interval = result["guidance_interval"]
-    within = f" for log-SNRs in {interval}" if interval else ""
-    decay = result["weights"].get("ema_decay")
-    average = (
-        f"averaged weights (decay {decay})" if decay else ("averaged weights")
-    )
-    return (
-        f"{result['num_images']:,} images, {result['sampler']}, "
-        f"{result['steps']} steps, guidance {result['guidance']}{within}, "
-        f"{average} `{result['weights']['sha256'][:12]}`, seed "
-        f"{result['seed']}."
-    )
-
-
-def _show(value):
-    if value is None:
-        return ""
-    if isinstance(value, list) and isinstance(value[0], int):
-        return " with ".join(format(v, ",") for v in value)
-    if isinstance(value, list):
-        return " to ".join(format(v, _ROUNDED) for v in value)
-    return format(value, _ROUNDED)
+        blocks.append(f"Protocol: `{settings['protocol']}`.")
+    for result in content["results"]:
+        columns, rows = _arrange(result["scores"])
+        lines = [["", *columns], ["---"] * (len(columns) + 1)]
+        lines += [[name, *rows[name]] for name in rows]
+        blocks.append(_describe(result))
+        blocks.append("\n".join(f"| {' | '.join(line)} |" for line in lines))
+    blocks += _notes(content)
+    networks = ", ".join(f"`{n}`" for n in settings["networks"].values())
+    versions = ", ".join(f"{k} {v}" for k, v in settings["versions"].items())
+    blocks.append(f"Networks: {networks or 'none'}. {versions}.")
+    blocks.append(f"Computed on {content['device']}.")
+    return "\n\n".join(blocks) + "\n"
 
 
 def draw_scores(results, path):
-    """FID against what the list was of: the guidance, or else the steps.
+    """Plot FID over the guidance scale, or over the steps if they differ.
 
     Args:
-        results: list of dicts, those of the report.
+        results: list of dicts, those of the content.
         path: path of the image.
     """
     from matplotlib import pyplot
@@ -110,3 +96,84 @@ def draw_scores(results, path):
     axes.legend()
     figure.savefig(path)
     pyplot.close(figure)
+
+
+def _describe(result):
+    """How one set of images was made."""
+    if "steps" not in result:
+        return f"{result['num_images']:,} stored images"
+    interval = result["guidance_interval"]
+    within = ""
+    if interval:
+        within = f" for log-SNRs from {interval[0]:g} to {interval[1]:g}"
+    weights = result["weights"]
+    decay = ""
+    if "ema_decay" in weights:
+        decay = f", averaged with decay {weights['ema_decay']}"
+    return (
+        f"{result['num_images']:,} images, {result['sampler']}, "
+        f"{result['steps']} steps, guidance {result['guidance']:g}{within}, "
+        f"seed {result['seed']}; weights {weights['sha256'][:12]}{decay}"
+    )
+
+
+def _notes(content):
+    """Paragraphs below the scores."""
+    notes, references = [], content["references"]
+    for split, bits in content.get("bits_per_dimension", {}).items():
+        notes.append(
+            f"Bits per dimension of {bits['count']:,} {split} images: at most "
+            f"{bits['mean']:.3f} ± {bits['standard_error']:.3f}."
+        )
+    counts = " and ".join(f"{n:,} {split}" for split, n in references.items())
+    shape = " x ".join(map(str, content["image_shape"]))
+    notes.append(
+        f"Real images: {counts} images of {content['settings']['data']}, "
+        f"{shape}."
+    )
+    counts = [result["num_images"] for result in content["results"]]
+    is_frechet = FRECHET_DISTANCES & set(content["settings"]["metrics"])
+    if is_frechet and min([*counts, *references.values()]) < _FEW:
+        notes.append(
+            f"Warning: with fewer than {_FEW:,} images a Fréchet distance is "
+            "much too large. Compare it only with distances of as many images."
+        )
+    return [_wrap(note) for note in notes]
+
+
+def _arrange(scores):
+    """Arrange scores in rows, each value with its interval or deviation.
+
+    Args:
+        scores: dict from columns to dicts of scores.
+
+    Returns:
+        A tuple of the list of columns, and a dict from the names of scores to
+        lists of cells.
+    """
+    columns = [column for column, each in scores.items() if each]
+    names = {name: None for column in columns for name in scores[column]}
+    rows = {
+        name: [_cell(scores[column], name) for column in columns]
+        for name in names
+        if not name.endswith(_PARTS)
+    }
+    return columns, rows
+
+
+def _cell(scores, name):
+    if name not in scores:
+        return ""
+    if name == "compared":
+        return " with ".join(f"{count:,}" for count in scores[name])
+    text = f"{scores[name]:.4g}"
+    if f"{name}_interval_95" in scores:
+        low, high = scores[f"{name}_interval_95"]
+        text += f" ({low:.4g} to {high:.4g})"
+    if f"{name}_deviation" in scores:
+        text += f" ± {scores[f'{name}_deviation']:.2g}"
+    return text
+
+
+def _wrap(text):
+    return textwrap.fill(text, _WIDTH, break_long_words=False)

@@ -1,177 +1,323 @@
-"""The images that `evaluate` measures: stored ones, or a model's."""
+"""The images that `evaluate` compares: generated, stored, and real ones."""
 
 import collections
 import dataclasses
 import io
-import itertools
+import json
 import pathlib
-from collections.abc import Callable
 
 import numpy as np
 from PIL import Image
 
-from keras_simple_diffusion import data
-from keras_simple_diffusion import samplers
 from keras_simple_diffusion.backend import native
-from keras_simple_diffusion.cli import shared
+from keras_simple_diffusion.data.decoding import UNREADABLE
+from keras_simple_diffusion.data.decoding import upright_size
 from keras_simple_diffusion.data.folders import list_images
-from keras_simple_diffusion.evaluation.shards import digest_of
-from keras_simple_diffusion.generation.conditions import choose_labels
+from keras_simple_diffusion.data.loading import open_data
+from keras_simple_diffusion.data.loading import open_splits
+from keras_simple_diffusion.data.sources import ArraySource
+from keras_simple_diffusion.data.sources import ImageSource
+from keras_simple_diffusion.models.loading import load_model
 from keras_simple_diffusion.models.text_to_image import TextToImage
-from keras_simple_diffusion.training import RunSettings
 from keras_simple_diffusion.utils.errors import InputError
+from keras_simple_diffusion.utils.files import sha256
 
-_NUM_IMAGES = 10_000
-_PROMPT = "a photo of a {}"  # What CLIP is told of a class.
+_CLASS_PROMPT = "a photo of a {}"  # The caption of a class, for CLIP.
 
 
-@dataclasses.dataclass
-class Entry:
-    """One set of images to measure.
+@dataclasses.dataclass(frozen=True)
+class Requests:
+    """The conditions of each image that a model is asked to draw.
 
-    Args:
-        facts: dict of how they were made.
-        count: int.
-        read: function of a list of their numbers that returns a `uint8` array
-            of shape `(N, H, W, C)`.
-        labels: list of ints, the classes asked for, or `None`.
-        captions: list of strings, what was asked for, or `None`.
+    Attributes:
+        count: int. Number of images.
+        labels: list of ints, one per image, or `None` without classes.
+        prompts: list of strings, one per image, or `None` without text.
+        captions: list of strings that describe the images asked for: the
+            prompts, or the names of the classes. `None` without either.
     """
 
-    facts: dict
     count: int
-    read: Callable
     labels: list | None = None
+    prompts: list | None = None
     captions: list | None = None
 
-    @property
-    def name(self):
-        """Name of the folder of their features."""
-        facts = self.facts
-        return f"steps-{facts.get('steps')}-guidance-{facts.get('guidance')}"
+    @classmethod
+    def of(cls, task, count, prompts=None):
+        """Choose what a model draws.
+
+        Args:
+            task: a `DiffusionModel`, whose classes take turns, or a
+                `TextToImage`.
+            count: int. Number of images.
+            prompts: list of strings for a `TextToImage`. They take turns; of
+                more prompts than images, evenly spaced ones are taken.
+
+        Returns:
+            `Requests`.
+        """
+        if isinstance(task, TextToImage):
+            if not prompts:
+                raise InputError(
+                    "A text-to-image model draws captions, and the data have "
+                    "none. Pass data with captions, such as a folder with "
+                    "metadata.jsonl."
+                )
+            n, span = len(prompts), max(len(prompts), count)
+            chosen = [prompts[i * span // count % n] for i in range(count)]
+            return cls(count, prompts=chosen, captions=chosen)
+        num_classes = task.backbone.num_classes
+        if num_classes is None:
+            return cls(count)
+        labels = [i % num_classes for i in range(count)]
+        captions = None
+        if task.class_names:
+            captions = [_CLASS_PROMPT.format(task.class_names[i]) for i in labels]
+        return cls(count, labels, captions=captions)
+
+    def arguments(self, numbers=None):
+        """Return the arguments of `generate` for some of the images.
+
+        Args:
+            numbers: list of ints. Defaults to all images.
+
+        Returns:
+            A dict.
+        """
+        numbers = range(self.count) if numbers is None else numbers
+        if self.labels is not None:
+            return {"labels": [self.labels[i] for i in numbers]}
+        if self.prompts is not None:
+            return {"prompts": [self.prompts[i] for i in numbers]}
+        return {"num_images": len(numbers)}
 
 
-def is_stored(model):
-    """Whether it is a folder or zip of images, rather than a model."""
-    path = pathlib.Path(model)
-    if path.is_dir():
-        return not any(
-            (path / name).exists() for name in ("config.json", "preset")
-        )
-    return path.is_file()
+class DrawnImages:
+    """Images that a model draws with one setting of its sampler.
 
+    Args:
+        task: a `DiffusionModel` or a `TextToImage`.
+        requests: `Requests`.
+        num_steps: int or `None` for the model's.
+        guidance_scale: float or `None` for the model's.
+        seed: int.
+        batch_size: int. Images drawn at once.
+        facts: dict of what the model draws with, for the report.
+        **options: further arguments of `generate`.
 
-def stored_entry(settings):
-    """Images that are there already.
-
-    Returns:
-        A tuple of their shape and an `Entry`.
+    Attributes:
+        name: string, of the folder of their features.
+        facts: dict of how they are made, for the report.
+        requests: `Requests`.
     """
-    drawn = ("steps", "guidance", "guidance_interval", "sampler")
-    if any(settings[name] not in (None, [None]) for name in drawn):
-        raise InputError(
-            "Images that are there are not drawn: leave --steps, --guidance, "
-            "--guidance-interval, --sampler and --protocol out."
-        )
-    listing = list_images(settings["model"])
-    content = listing.container.read(listing.names[0])
-    with Image.open(io.BytesIO(content)) as image:
-        width, height = image.size
-    source = data.open_data(settings["model"], (height, width))
-    count = settings["num_images"] or len(source)
-    if count > len(source):
-        raise InputError(
-            f"'{settings['model']}' holds {len(source)} images. Received: "
-            f"--num-images {count}"
-        )
-    chosen = choose(len(source), count, settings["seed"])
 
-    def read(numbers):
-        return np.stack([source[int(chosen[i])]["images"] for i in numbers])
+    def __init__(
+        self,
+        task,
+        requests,
+        num_steps,
+        guidance_scale,
+        seed,
+        batch_size,
+        facts,
+        **options,
+    ):
+        if num_steps is None:
+            num_steps = task.num_steps
+        if guidance_scale is None:
+            guidance_scale = task.guidance_scale
+        interval = options.get("guidance_interval")
+        labels = requests.labels
+        self.requests = requests
+        self.name = f"steps-{num_steps}-guidance-{guidance_scale}"
+        self.facts = {
+            "steps": num_steps,
+            "guidance": guidance_scale,
+            "guidance_interval": interval and list(interval),
+            "sampler": type(options.get("sampler") or task.sampler).__name__,
+            "seed": seed,
+            "weights": facts,
+            "class_balance": labels and dict(collections.Counter(labels)),
+        }
+        self._task = task
+        self._options = {
+            "num_steps": num_steps,
+            "guidance_scale": guidance_scale,
+            "seed": seed,
+            "batch_size": batch_size,
+            **options,
+        }
 
-    facts = {"fingerprint": source.content_digest()}
-    return source.image_shape, Entry(facts, count, read)
+    def __len__(self):
+        return self.requests.count
+
+    def read(self, numbers):
+        """Draw images by number.
+
+        Args:
+            numbers: list of ints.
+
+        Returns:
+            A `uint8` array of shape `(N, H, W, C)`.
+        """
+        return self._task.generate(
+            **self.requests.arguments(numbers),
+            indices=numbers,
+            **self._options,
+        )
+
+
+class StoredImages:
+    """Images that exist already, or a random choice of them.
+
+    Args:
+        source: an `ImageSource`.
+        count: int, or `None` for all.
+        seed: int. Decides which images are chosen.
+
+    Attributes:
+        name, facts, requests: as in `DrawnImages`.
+    """
+
+    name = "stored"
+    requests = Requests(0)
+
+    def __init__(self, source, count, seed):
+        if count is not None and count > len(source):
+            raise InputError(
+                f"There are {len(source)} images to evaluate. Received: "
+                f"num_images={count}"
+            )
+        self._source = source
+        self._chosen = choose(len(source), count, seed)
+        self.facts = {"fingerprint": source.content_digest()}
+
+    def __len__(self):
+        return len(self._chosen)
+
+    def read(self, numbers):
+        """Read images by number, see `DrawnImages.read`."""
+        return np.stack(
+            [self._source[int(self._chosen[i])]["images"] for i in numbers]
+        )
 
 
 def choose(total, count, seed):
-    """Numbers of some of the images, at random, in order."""
+    """Choose `count` of `total` images at random, in increasing order."""
     return np.sort(np.random.default_rng(seed).permutation(total)[:count])
 
 
-def drawn_entries(task, settings, captions):
-    """Images that a model draws, for all steps and guidances.
+def open_subject(model):
+    """Open what is evaluated.
 
     Args:
-        task: a `DiffusionModel`, or a `TextToImage`.
-        settings: dict of the evaluation's settings.
-        captions: list of strings, what to draw for a text model: in turn,
-            or, where there are more than images, spread over all of them; or
-            `None`.
+        model: a task, the name of a preset or run, a folder or zip of images,
+            an `ImageSource`, or a `uint8` array of images.
 
     Returns:
-        A list of `Entry`s.
+        A task, or an `ImageSource` of stored images.
+
+    Raises:
+        InputError: if it is none of these, or images of several sizes.
     """
-    count = settings["num_images"] or _NUM_IMAGES
-    labels = None
-    if isinstance(task, TextToImage):
-        if captions is None:
+    if hasattr(model, "generate") or isinstance(model, ImageSource):
+        return model
+    if not isinstance(model, str | pathlib.Path):
+        return _array_source(model, "model")
+    path = pathlib.Path(model)
+    is_model = any((path / name).exists() for name in ("config.json", "preset"))
+    if path.is_file() or (path.is_dir() and not is_model):
+        return open_data(path, _common_size(path))
+    return load_model(str(model))
+
+
+def open_references(data, image_shape):
+    """Open the real images, cropped and resized to the shape of the others.
+
+    Args:
+        data: a name for `keras_simple_diffusion.data.open_data`; an
+            `ImageSource` or a `uint8` array, taken as the held-out split; or
+            a dict from names of splits to either.
+        image_shape: `(height, width, channels)`.
+
+    Returns:
+        A dict from names of splits to `ImageSource`s.
+
+    Raises:
+        InputError: if there are no such images, or they have another size.
+    """
+    if isinstance(data, str | pathlib.Path):
+        return open_splits(str(data), image_shape[:2], image_shape[2])
+    splits = data if isinstance(data, dict) else {"test": data}
+    sources = {}
+    for split, images in splits.items():
+        if not isinstance(images, ImageSource):
+            images = _array_source(images, "data")
+        if images.image_shape[:2] != tuple(image_shape[:2]):
             raise InputError(
-                f"'{settings['data']}' has no captions for the model to draw."
+                "The images of `data` must have the size of the evaluated "
+                f"ones, {image_shape[0]} x {image_shape[1]}. Received: "
+                f"{images.image_shape[0]} x {images.image_shape[1]}. A folder "
+                "or zip is cropped and resized."
             )
-        n, span = len(captions), max(len(captions), count)
-        captions = [captions[i * span // count % n] for i in range(count)]
-    else:
-        count, labels = choose_labels(task, None, count)
-        captions = None
-        if labels and task.class_names:
-            captions = [_PROMPT.format(task.class_names[i]) for i in labels]
-    interval = shared.read_interval(settings["guidance_interval"])
-    sampler = samplers.get(settings["sampler"])
-    weights = _weights_facts(task, settings["model"])
-
-    def entry(steps, guidance):
-        facts = {
-            "steps": task.num_steps if steps is None else steps,
-            "guidance": task.guidance_scale if guidance is None else guidance,
-            "guidance_interval": interval and list(interval),
-            "sampler": type(sampler or task.sampler).__name__,
-            "seed": settings["seed"],
-            "weights": weights,
-            "class_balance": labels and dict(collections.Counter(labels)),
-        }
-
-        def read(numbers):
-            if labels:
-                what = {"labels": [labels[i] for i in numbers]}
-            elif captions:
-                what = {"prompts": [captions[i] for i in numbers]}
-            else:
-                what = {"num_images": len(numbers)}
-            return task.generate(
-                **what,
-                indices=numbers,
-                seed=settings["seed"],
-                num_steps=facts["steps"],
-                guidance_scale=facts["guidance"],
-                guidance_interval=interval,
-                sampler=sampler,
-                batch_size=settings["batch_size"],
-            )
-
-        return Entry(facts, count, read, labels, captions)
-
-    pairs = itertools.product(settings["steps"], settings["guidance"])
-    return [entry(*pair) for pair in pairs]
+        sources[split] = images
+    return sources
 
 
-def _weights_facts(task, name):
-    """Which weights draw: the average's decay where it is known, a digest."""
+def drawing_facts(task, name=None):
+    """Describe the weights that a model draws with.
+
+    Args:
+        task: a task.
+        name: path of its run, if it has one, or `None`.
+
+    Returns:
+        A dict of the kind of weights, the decay of their average where it is
+        known, and their digest.
+    """
     facts = {"kind": "average"}
-    if (pathlib.Path(name) / "preset").exists():
-        facts["ema_decay"] = RunSettings.read(name).recipe.ema_decay
+    folder = pathlib.Path(str(name))
+    if name is not None and (folder / "preset").exists():
+        recipe = json.loads((folder / "config.json").read_text())["recipe"]
+        facts["ema_decay"] = recipe["ema_decay"]
     with task.averaged_weights():
-        facts["sha256"] = digest_of(
-            native.to_numpy(variable.value)
-            for variable in task.trainable_variables
+        arrays = [native.to_numpy(v.value) for v in task.trainable_variables]
+    return {**facts, "sha256": sha256(*arrays)}
+
+
+def _array_source(images, name):
+    """A source of an array of images."""
+    images = np.asarray(images)
+    if images.dtype != "uint8" or images.ndim != 4 or not len(images):
+        raise InputError(
+            f"`{name}` must be a name, a folder or images as a uint8 array of "
+            f"shape (N, H, W, C). Received: {images.dtype} of shape "
+            f"{images.shape}"
         )
-    return facts
+    return ArraySource(images)
+
+
+def _common_size(path):
+    """Height and width that all images of a folder or zip have."""
+    listing = list_images(path)
+    names = collections.defaultdict(list)
+    for name in listing.names:
+        try:
+            with Image.open(io.BytesIO(listing.container.read(name))) as image:
+                width, height = upright_size(image)
+        except UNREADABLE:
+            continue  # The source replaces it, with a warning.
+        names[height, width].append(name)
+    if len(names) > 1:
+        counts = sorted(names.items(), key=lambda item: -len(item[1]))
+        found = ", ".join(
+            f"{len(each)} of {height} x {width} (such as '{each[0]}')"
+            for (height, width), each in counts[:3]
+        )
+        raise InputError(
+            f"The images of '{path}' must have one size to be compared at it. "
+            f"Received: {found}. Resize them first."
+        )
+    if not names:
+        raise InputError(f"None of the images of '{path}' can be read.")
+    return next(iter(names))

@@ -1,4 +1,6 @@
-import hashlib
+"""Features of real images, computed once for all evaluations."""
+
+import io
 import json
 import os
 import pathlib
@@ -9,23 +11,26 @@ from keras_simple_diffusion.distribution.processes import is_main_process
 from keras_simple_diffusion.distribution.processes import wait_for_all
 from keras_simple_diffusion.evaluation.shards import FeatureShards
 from keras_simple_diffusion.evaluation.shards import fill_shards
+from keras_simple_diffusion.evaluation.shards import read_checked
+from keras_simple_diffusion.evaluation.shards import write_checked
 from keras_simple_diffusion.metrics.frechet import FeatureStatistics
+from keras_simple_diffusion.utils.files import sha256
 from keras_simple_diffusion.utils.files import whole_file
 
 
 def reference_features(source, features, cache=None, title="reference"):
-    """Features of real images, computed once.
+    """Compute features of real images, or find them in a cache.
 
-    They are found again by a digest of the data, the images' shape and the
-    network with its resizing.
+    Their place in the cache is a digest of the data, the shape of the images,
+    and the network with its resizing.
 
     Args:
-        source: a `keras_simple_diffusion.data.open_data` source.
+        source: a `keras_simple_diffusion.data.ImageSource`.
         features: function with a `name`, such as
             `keras_simple_diffusion.metrics.InceptionFeatures`.
-        cache: path of the folder of all such features. Defaults to
-            `KSD_CACHE`, or `~/.cache/keras_simple_diffusion`.
-        title: string, shown while it works. Defaults to `"reference"`.
+        cache: path of a folder. Defaults to `KSD_CACHE`, or
+            `~/.cache/keras_simple_diffusion`.
+        title: string. Label of the progress bar. Defaults to `"reference"`.
 
     Returns:
         A tuple of `FeatureShards` and `FeatureStatistics`.
@@ -41,19 +46,21 @@ def reference_features(source, features, cache=None, title="reference"):
         "features": features.name,
     }
     text = json.dumps(key, indent=2)
-    digest = hashlib.sha256(text.encode()).hexdigest()[:16]
-    folder = pathlib.Path(cache) / f"reference-{digest}"
-    shards = FeatureShards(folder, len(source))
+    digest = sha256(text)
+    folder = pathlib.Path(cache) / f"reference-{digest[:16]}"
+    shards = FeatureShards(folder, len(source), key=digest)
 
     def read(numbers):
         return np.stack([source[i]["images"] for i in numbers])
 
     fill_shards(read, [(shards, features)], title)
-    stored = folder / "statistics.npz"
-    if is_main_process() and not stored.exists():
+    path = folder / "statistics.npz"
+    if is_main_process() and read_checked(path, digest) is None:
         with whole_file(folder / "key.json") as draft:
             draft.write_text(text + "\n")
-        with whole_file(stored) as draft:
-            shards.statistics().save(draft)
+        content = io.BytesIO()
+        shards.statistics().save(content)
+        write_checked(path, content.getvalue(), digest)
     wait_for_all()
-    return shards, FeatureStatistics.load(stored)
+    content = io.BytesIO(read_checked(path, digest))
+    return shards, FeatureStatistics.load(content)

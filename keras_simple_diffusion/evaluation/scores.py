@@ -1,23 +1,23 @@
-"""The networks that `evaluate` looks at images with."""
+"""The metrics of an evaluation, and the networks that they are based on."""
 
 import numpy as np
 
-from keras_simple_diffusion.metrics import ClassifierOutputs
-from keras_simple_diffusion.metrics import CLIPFeatures
-from keras_simple_diffusion.metrics import DINOFeatures
-from keras_simple_diffusion.metrics import InceptionFeatures
+from keras_simple_diffusion.metrics.classifier import ClassifierOutputs
+from keras_simple_diffusion.metrics.clip import CLIPFeatures
 from keras_simple_diffusion.metrics.clip import clip_score
+from keras_simple_diffusion.metrics.dino import DINOFeatures
 from keras_simple_diffusion.metrics.discrepancy import kernel_distance
 from keras_simple_diffusion.metrics.frechet import FrechetReference
 from keras_simple_diffusion.metrics.frechet import bootstrap_frechet_distance
 from keras_simple_diffusion.metrics.frechet import extrapolated_frechet_distance
+from keras_simple_diffusion.metrics.inception import InceptionFeatures
 from keras_simple_diffusion.metrics.inception import inception_score
 from keras_simple_diffusion.metrics.manifolds import density_coverage
 from keras_simple_diffusion.metrics.manifolds import nearest_distances
 from keras_simple_diffusion.metrics.manifolds import precision_recall
 from keras_simple_diffusion.utils.errors import InputError
 
-# Each metric, and the network whose outputs it is of.
+# Each metric, and the network whose outputs it is computed from.
 METRICS = {
     "fid": "inception",
     "fid_infinity": "inception",
@@ -31,49 +31,92 @@ METRICS = {
     "class_accuracy": "classifier",
     "bits_per_dimension": "model",
 }
-# Those that compare generated images with real ones.
-_COMPARING = {
-    "inception": {
-        "fid",
-        "fid_infinity",
-        "kid",
-        "precision_recall",
-        "density_coverage",
-        "nearest",
-    },
-    "dinov2": {"fd_dinov2"},
+FRECHET_DISTANCES = {"fid", "fid_infinity", "fd_dinov2"}
+# Metrics that compare generated images with real ones.
+_COMPARING = FRECHET_DISTANCES | {
+    "kid",
+    "precision_recall",
+    "density_coverage",
+    "nearest",
 }
 _MAX_POINTS = 10_000  # Of the metrics that compare all pairs.
 
 
-def networks_of(metrics, comparing=False):
-    """Names of the networks that metrics are of.
+def check_metrics(metrics):
+    """Raise an `InputError` unless metrics are names of `METRICS`."""
+    unknown = [name for name in metrics if name not in METRICS]
+    if isinstance(metrics, str) or unknown or not metrics:
+        raise InputError(
+            f"`metrics` must be a list of {', '.join(METRICS)}. Received: "
+            f"metrics={metrics!r}"
+        )
+
+
+def load_networks(metrics, choices, resize):
+    """Load the networks that metrics need.
 
     Args:
         metrics: list of names, of `METRICS`.
-        comparing: bool. Whether only those count that compare with real
-            images. Defaults to `False`.
+        choices: dict from `"inception"`, `"dinov2"`, `"clip"` and
+            `"classifier"` to a file or preset, to a network that is loaded
+            already, or to `None` for the default.
+        resize: string. Resizing of Inception's images.
 
     Returns:
-        A list of strings.
+        A dict from the names of networks to functions of images.
     """
-    names = {METRICS[name] for name in metrics}
-    if comparing:
-        names = {n for n in names if _COMPARING.get(n, set()) & set(metrics)}
-    return sorted(names)
+    needed = sorted({METRICS[name] for name in metrics} - {"model"})
+    for name, choice in choices.items():
+        optional = name != "inception"
+        if optional and choice is not None and name not in needed:
+            raise InputError(
+                f"`{name}` is not used by any of the requested metrics: "
+                f"{', '.join(metrics)}."
+            )
+    networks = {n: _load_network(n, choices[n], resize) for n in needed}
+    if "inception_score" in metrics:
+        if getattr(networks["inception"], "logits_kernel", None) is None:
+            raise InputError(
+                "`inception_score` needs logits, which the weights of "
+                f"'{choices['inception']}' do not have; the published file has "
+                "them. Leave out `feature_weights` to download it."
+            )
+    return networks
+
+
+def _load_network(name, choice, resize):
+    if callable(choice):
+        return choice
+    if name == "inception":
+        return InceptionFeatures(choice, resize)
+    if name == "classifier":
+        if choice is None:
+            raise InputError(
+                "`class_accuracy` needs a classifier: pass `classifier`, a "
+                ".keras file."
+            )
+        return ClassifierOutputs(choice)
+    kind = DINOFeatures if name == "dinov2" else CLIPFeatures
+    return kind() if choice is None else kind(choice)
+
+
+def compared_networks(metrics):
+    """Return the names of the networks that real images pass through, too."""
+    return sorted({METRICS[name] for name in _COMPARING & set(metrics)})
 
 
 def compare_features(shards, reference, statistics, metrics, num_resamples=20):
-    """Scores of generated images against one set of real ones.
+    """Compute the metrics between generated and real images.
+
+    Metrics that compare all pairs of images take at most 10,000 of each set,
+    reported as `"compared"`; `"nearest"` takes all real ones.
 
     Args:
         shards: `FeatureShards` of the generated images.
         reference: `FeatureShards` of the real ones.
         statistics: `FeatureStatistics` of the real ones.
-        metrics: list of names, of `METRICS`, all of one network; those that
-            do not compare are passed over. Those that compare all pairs of
-            images take at most 10,000 of each, `"compared"`; `nearest`
-            takes all real ones.
+        metrics: list of names of `METRICS`, all of one network. Those that
+            need no real images are ignored.
         num_resamples: int. Bootstrap resamples for the standard error of a
             Fréchet distance; `0` leaves it out. Defaults to `20`.
 
@@ -82,12 +125,13 @@ def compare_features(shards, reference, statistics, metrics, num_resamples=20):
     """
     scores = {}
     target = None
-    if {"fid", "fid_infinity", "fd_dinov2"} & set(metrics):
+    if FRECHET_DISTANCES & set(metrics):
         target = FrechetReference(statistics)
     for name in ("fid", "fd_dinov2"):
         if name not in metrics:
             continue
-        value = scores[name] = target.distance(shards.statistics())
+        value = target.distance(shards.statistics(), warn=False)
+        scores[name] = value
         if num_resamples > 1:
             error = bootstrap_frechet_distance(shards, target, num_resamples)
             scores[f"{name}_standard_error"] = error
@@ -120,7 +164,7 @@ def _compare_points(x, y, metrics):
 
 
 def _nearest(features, reference):
-    """Distance of each to the nearest real image, of all there are."""
+    """Distance of each feature to the nearest of all real images."""
     nearest = np.full(len(features), np.inf)
     for batch in reference:
         distances, _ = nearest_distances(features, batch)
@@ -129,13 +173,13 @@ def _nearest(features, reference):
 
 
 def score_alone(drawn, networks, labels, text_features, metrics):
-    """Scores of generated images that need no real ones.
+    """Compute the metrics of generated images that need no real ones.
 
     Args:
-        drawn: dict from the name of a network to `FeatureShards`.
+        drawn: dict from the names of networks to `FeatureShards`.
         networks: dict from the same names to the networks.
         labels: list of ints, the classes asked for, or `None`.
-        text_features: float array of shape `(N, F)` of what CLIP makes of the
+        text_features: float array of shape `(N, F)`, CLIP's embeddings of the
             captions asked for, or `None`.
         metrics: list of names, of `METRICS`.
 
@@ -156,53 +200,3 @@ def score_alone(drawn, networks, labels, text_features, metrics):
         features = np.concatenate(list(drawn["clip"]))
         scores["clip_score"] = clip_score(features, text_features)
     return scores
-
-
-_BATCH_SIZE = 32
-
-
-def load_networks(settings, files):
-    """The networks that the metrics need.
-
-    Args:
-        settings: dict of the evaluation's settings.
-        files: dict from a network's name to its file or preset, or `None`
-            for the default.
-
-    Returns:
-        A dict from names to functions of images.
-    """
-    needed = networks_of(settings["metrics"])
-    for name in ("dinov2", "clip", "classifier"):
-        if files[name] is not None and name not in needed:
-            raise InputError(
-                f"No metric asked for is of `--{name}`. Received: --metrics "
-                f"{','.join(settings['metrics'])}"
-            )
-    size = min(settings["batch_size"], _BATCH_SIZE)
-    networks = {}
-    for name in needed:
-        chosen = {} if files.get(name) is None else {"preset": files[name]}
-        if name == "inception":
-            networks[name] = InceptionFeatures(
-                files[name], settings["resize"], size
-            )
-        elif name == "dinov2":
-            networks[name] = DINOFeatures(**chosen, batch_size=size)
-        elif name == "clip":
-            networks[name] = CLIPFeatures(**chosen, batch_size=size)
-        elif name == "classifier":
-            if not chosen:
-                raise InputError(
-                    "`class_accuracy` needs a classifier: pass --classifier "
-                    "FILE.keras"
-                )
-            networks[name] = ClassifierOutputs(files[name], size)
-    if "inception_score" in settings["metrics"]:
-        if networks["inception"].logits_kernel is None:
-            raise InputError(
-                "`inception_score` needs logits, which the weights file "
-                f"'{files['inception']}' does not have; the published one has "
-                "them. Leave --feature-weights out to download it."
-            )
-    return networks

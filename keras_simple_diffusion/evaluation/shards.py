@@ -1,4 +1,7 @@
+"""Features in checked files, so that an evaluation can be resumed."""
+
 import hashlib
+import io
 import pathlib
 
 import numpy as np
@@ -10,40 +13,67 @@ from keras_simple_diffusion.distribution.processes import wait_for_all
 from keras_simple_diffusion.metrics.frechet import FeatureStatistics
 from keras_simple_diffusion.utils.files import whole_file
 
+_DIGEST_SIZE = hashlib.sha256().digest_size
+
 
 class FeatureShards:
-    """Features of many images, in files that an interruption does not lose.
+    """Features of many images, in `.npy` files of some images each.
 
-    Iterating gives one array a file.
+    Each file ends with a SHA-256 digest of its content and of `key`. A
+    damaged file, or one that was computed from anything else, counts as
+    missing. Iterating yields the array of one file after the other.
 
     Args:
         folder: path of the files.
         count: int. Number of images.
-        shard_size: int. Images a file. Defaults to `256`.
+        shard_size: int. Images per file. Defaults to `256`.
+        key: string. All that the features depend on, such as digests of the
+            images and of the network. Defaults to `""`.
     """
 
-    def __init__(self, folder, count, shard_size=256):
+    def __init__(self, folder, count, shard_size=256, key=""):
         self.folder = pathlib.Path(folder)
         self.count = count
         self.starts = range(0, count, shard_size)
+        self.key = key
 
     def __len__(self):
         return self.count
 
     def __iter__(self):
         for start in self.starts:
-            yield np.load(self.path(start))
+            yield self.load(start)
 
     def path(self, start):
-        """Path of the file whose first image has the number `start`."""
+        """Return the path of the file whose first image is number `start`."""
         return self.folder / f"{start:08d}.npy"
 
-    def is_missing(self, start):
-        """Whether that file has yet to be computed."""
-        return not self.path(start).exists()
+    def load(self, start):
+        """Read the features of one file.
+
+        Args:
+            start: int. Number of its first image.
+
+        Returns:
+            An array, or `None` if the file is missing or damaged.
+        """
+        content = read_checked(self.path(start), f"{self.key} {start}")
+        return None if content is None else np.load(io.BytesIO(content))
+
+    def save(self, start, features):
+        """Write the features of one file.
+
+        Args:
+            start: int. Number of its first image.
+            features: array with one row per image.
+        """
+        content = io.BytesIO()
+        np.save(content, features)
+        key = f"{self.key} {start}"
+        write_checked(self.path(start), content.getvalue(), key)
 
     def statistics(self):
-        """`FeatureStatistics` of all, with one file in memory at a time."""
+        """Compute `FeatureStatistics` of all, with one file in memory."""
         statistics = None
         for features in self:
             statistics = statistics or FeatureStatistics(features.shape[1])
@@ -51,7 +81,11 @@ class FeatureShards:
         return statistics
 
     def take(self, count, seed=0):
-        """A random choice of at most `count` of the features.
+        """Choose at most `count` of the features at random.
+
+        Args:
+            count: int.
+            seed: int. Defaults to `0`.
 
         Returns:
             An array, in the order of the images.
@@ -71,22 +105,22 @@ class FeatureShards:
 
 
 def fill_shards(read, outputs, title="features"):
-    """Compute the features that are not there yet.
+    """Compute the features that are missing.
 
     All processes take part, and the main one writes.
 
     Args:
-        read: function of a list of image numbers that returns these
-            images. It is called once for all that is computed of them.
+        read: function of a list of image numbers that returns these images.
+            It is called once per file, whatever is computed from them.
         outputs: list of tuples of `FeatureShards` and a function of images
-            that returns `(N, F)`. All have the same files.
-        title: string, shown while it works. Defaults to `"features"`.
+            that returns `(N, F)`. All must be divided into the same files.
+        title: string. Label of the progress bar. Defaults to `"features"`.
     """
     first, _ = outputs[0]
     missing = np.array(
-        [[s.is_missing(start) for s, _ in outputs] for start in first.starts]
+        [[s.load(start) is None for s, _ in outputs] for start in first.starts]
     )
-    # The same work in every process, whatever the others write meanwhile.
+    # The main process decides: it may already write while others look.
     missing = native.from_main_process(missing)
     rows = np.flatnonzero(missing.any(axis=1))
     hidden = not len(rows) or not is_main_process()
@@ -101,13 +135,12 @@ def fill_shards(read, outputs, title="features"):
                 continue
             features = function(images)
             if is_main_process():
-                with whole_file(shards.path(start)) as draft:
-                    np.save(draft, features)
+                shards.save(start, features)
     wait_for_all()
 
 
 def image_digests(images):
-    """The SHA-256 of each image's bytes.
+    """Compute the SHA-256 digest of each image.
 
     Args:
         images: `uint8` array of shape `(N, H, W, C)`.
@@ -116,12 +149,38 @@ def image_digests(images):
         A `uint8` array of shape `(N, 32)`.
     """
     digests = b"".join(hashlib.sha256(p.tobytes()).digest() for p in images)
-    return np.frombuffer(digests, "uint8").reshape(len(images), 32)
+    return np.frombuffer(digests, "uint8").reshape(len(images), _DIGEST_SIZE)
 
 
-def digest_of(arrays):
-    """One SHA-256 of several arrays in order, as a hexadecimal string."""
-    digest = hashlib.sha256()
-    for array in arrays:
-        digest.update(np.ascontiguousarray(array).tobytes())
-    return digest.hexdigest()
+def write_checked(path, content, key):
+    """Write a file that ends with a digest of its content.
+
+    Args:
+        path: path of the file.
+        content: bytes.
+        key: string that the digest covers as well.
+    """
+    with whole_file(path) as draft:
+        draft.write_bytes(content + _digest(content, key))
+
+
+def read_checked(path, key):
+    """Read a file of `write_checked`.
+
+    Args:
+        path: path of the file.
+        key: string, the one that it was written with.
+
+    Returns:
+        The content as bytes, or `None` if there is no such file, if it is
+        damaged, or if it was written with another key.
+    """
+    if not path.exists():
+        return None
+    content = path.read_bytes()
+    content, digest = content[:-_DIGEST_SIZE], content[-_DIGEST_SIZE:]
+    return content if digest == _digest(content, key) else None
+
+
+def _digest(content, key):
+    return hashlib.sha256(key.encode() + b"\n" + content).digest()

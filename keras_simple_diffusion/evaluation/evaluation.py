@@ -1,0 +1,459 @@
+"""Evaluation of a model, or of images, against real images."""
+
+import contextlib
+import importlib.metadata
+import itertools
+import math
+import pathlib
+import tempfile
+
+import keras
+import numpy as np
+
+from keras_simple_diffusion import samplers
+from keras_simple_diffusion.backend.choice import device_name
+from keras_simple_diffusion.data.sources import ImageSource
+from keras_simple_diffusion.distribution.processes import is_main_process
+from keras_simple_diffusion.distribution.processes import wait_for_all
+from keras_simple_diffusion.evaluation import image_sets
+from keras_simple_diffusion.evaluation import scores
+from keras_simple_diffusion.evaluation.reference import reference_features
+from keras_simple_diffusion.evaluation.report import Report
+from keras_simple_diffusion.evaluation.shards import FeatureShards
+from keras_simple_diffusion.evaluation.shards import fill_shards
+from keras_simple_diffusion.evaluation.shards import image_digests
+from keras_simple_diffusion.metrics.likelihood import bits_per_dimension
+from keras_simple_diffusion.models.text_to_image import TextToImage
+from keras_simple_diffusion.utils.errors import InputError
+from keras_simple_diffusion.utils.files import begin_or_resume
+from keras_simple_diffusion.utils.files import sha256
+from keras_simple_diffusion.utils.files import write_settings
+
+# Arguments that published figures were measured with.
+PROTOCOLS = {
+    "simple_diffusion": {
+        "metrics": ("fid", "inception_score"),
+        "num_images": 50_000,
+        "resize": "original",
+        "sampler": "ddpm",
+        "num_steps": 512,
+        "guidance_scale": 1.0,
+    },
+}
+_NUM_IMAGES = 10_000
+# Networks see at least this many images per file of features, so that small
+# batches of the model do not become small batches of theirs.
+_FEATURE_BATCH = 32
+
+
+def evaluate(
+    model,
+    data,
+    metrics=("fid", "kid", "precision_recall"),
+    num_images=None,
+    feature_weights=None,
+    resize="original",
+    dinov2=None,
+    clip=None,
+    classifier=None,
+    num_steps=None,
+    guidance_scale=None,
+    guidance_interval=None,
+    sampler=None,
+    num_resamples=20,
+    seed=0,
+    batch_size=64,
+    output=None,
+    resume=False,
+):
+    """Measure generated images against real ones.
+
+    A model with classes draws as many images of each; a text-to-image model
+    draws the captions of the held-out images. Real images are cropped and
+    resized to the size of the generated ones. Metrics do not depend on
+    `batch_size`, apart from rounding in the drawing of images.
+
+    Args:
+        model: a `DiffusionModel` or `TextToImage`; the name or folder of a
+            preset or run; or images that exist already, as a folder, a zip, an
+            `ImageSource` or a `uint8` array of shape `(N, H, W, C)`. Stored
+            images must all have one size.
+        data: real images: a name for `keras_simple_diffusion.data.open_data`,
+            of which the splits `"train"` and `"test"` are taken; an
+            `ImageSource` or a `uint8` array, taken as `"test"`; or a dict from
+            names of splits to either.
+        metrics: list of names, of `keras_simple_diffusion.evaluation.METRICS`:
+            `"fid"`, `"fid_infinity"`, `"kid"`, `"precision_recall"`,
+            `"density_coverage"`, `"nearest"` and `"inception_score"` with
+            Inception, `"fd_dinov2"` with DINOv2, `"clip_score"` with CLIP,
+            `"class_accuracy"` with a classifier, and `"bits_per_dimension"`
+            with the model itself. Defaults to
+            `("fid", "kid", "precision_recall")`.
+        num_images: int. Number of images to draw, or to choose from stored
+            ones. Defaults to `10_000`, or all stored ones.
+        feature_weights: path of Inception's weights, or an `InceptionFeatures`
+            for several evaluations. Defaults to the published ones, downloaded
+            once.
+        resize: string. Resizing to Inception's 299 pixels, `"original"` or
+            `"pytorch"`; see `InceptionFeatures`. Defaults to `"original"`.
+        dinov2: preset of DINOv2, or a `DINOFeatures`. Defaults to
+            `"dinov2_large"`.
+        clip: preset of CLIP, or a `CLIPFeatures`. Defaults to
+            `"clip_vit_base_patch32"`.
+        classifier: path of a `.keras` file, or a `ClassifierOutputs`. Required
+            for `"class_accuracy"`.
+        num_steps: int, or a list of ints. Sampling steps. Defaults to the
+            model's.
+        guidance_scale: float, or a list of floats; 1 is no guidance. Defaults
+            to the model's.
+        guidance_interval: pair of log-SNRs between which there is guidance.
+            Defaults to all.
+        sampler: a `keras_simple_diffusion.samplers.Sampler` or its name, such
+            as `"ddim"`. Defaults to the model's.
+        num_resamples: int. Bootstrap resamples for the interval of a Fréchet
+            distance; `0` leaves it out. Defaults to `20`.
+        seed: int, or `None` for a random one. Image `i` depends on the seed
+            and `i`. Defaults to `0`.
+        batch_size: int. Images drawn at once. Defaults to `64`.
+        output: path of a `.json` file for the report. A card in Markdown and a
+            plot go beside it, and the features to a folder
+            `OUTPUT.features`, to resume. Defaults to no files.
+        resume: bool. Whether to continue an interrupted evaluation with the
+            same arguments and `output`. Defaults to `False`.
+
+    Returns:
+        A `Report`: a mapping from names such as `"fid_test"` to scores, which
+        prints as a table.
+
+    Raises:
+        InputError: if arguments, model and data do not suit each other, or if
+            `output` was begun with others.
+
+    Example:
+    ```python
+    report = keras_simple_diffusion.evaluation.evaluate(
+        "runs/photos", "photos/", num_images=1000, guidance_scale=[1.0, 2.0])
+    print(report)
+    report.results[0]["fid_test"]
+    ```
+    """
+    if output is not None and pathlib.Path(output).suffix != ".json":
+        raise InputError(
+            f"`output` must be a .json file. Received: output={output}"
+        )
+    if resume and output is None:
+        raise InputError("`resume` needs the `output` of the evaluation.")
+    metrics = list(metrics)
+    scores.check_metrics(metrics)
+    steps = _as_list("num_steps", num_steps, _is_steps)
+    scales = _as_list("guidance_scale", guidance_scale, _is_scale)
+    sampler = samplers.get(sampler)
+    choices = {
+        "inception": feature_weights,
+        "dinov2": dinov2,
+        "clip": clip,
+        "classifier": classifier,
+    }
+    networks = scores.load_networks(metrics, choices, resize)
+
+    # What is compared, and whether the metrics suit it.
+    subject = image_sets.open_subject(model)
+    is_stored = isinstance(subject, ImageSource)
+    shape = subject.image_shape if is_stored else subject.backbone.image_shape
+    sources = image_sets.open_references(data, shape)
+    if is_stored:
+        _check_stored(metrics, steps, scales, guidance_interval, sampler)
+        drawing = {"fingerprint": subject.content_digest()}
+    else:
+        _check_model(subject, metrics, sources)
+        drawing = image_sets.drawing_facts(subject, model)
+
+    with contextlib.ExitStack() as stack:
+        if output is None:
+            folder = stack.enter_context(tempfile.TemporaryDirectory())
+        else:
+            folder = pathlib.Path(output).with_suffix(".features")
+        settings = begin_or_resume(
+            folder,
+            {
+                "model": _name_of(model),
+                "data": _name_of(data),
+                "metrics": metrics,
+                "num_images": num_images,
+                "resize": resize,
+                "steps": steps,
+                "guidance": scales,
+                "guidance_interval": guidance_interval,
+                "sampler": sampler and repr(sampler),
+                "batch_size": batch_size,
+                "resamples": num_resamples,
+                "seed": seed,
+                "networks": {name: networks[name].name for name in networks},
+                "weights": drawing,
+                "digests": {s: sources[s].content_digest() for s in sources},
+                "versions": _versions(),
+            },
+            resume,
+        )
+        wait_for_all()  # No process looks for the settings any more.
+        if is_main_process():
+            write_settings(folder, settings)
+        seed = settings["seed"]
+
+        if is_stored:
+            sets = [image_sets.StoredImages(subject, num_images, seed)]
+        else:
+            captions = list(sources.values())[-1].captions()  # Held out.
+            requests = image_sets.Requests.of(
+                subject, num_images or _NUM_IMAGES, captions
+            )
+            sets = [
+                image_sets.DrawnImages(
+                    subject,
+                    requests,
+                    *pair,
+                    seed,
+                    batch_size,
+                    drawing,
+                    guidance_interval=guidance_interval,
+                    sampler=sampler,
+                )
+                for pair in itertools.product(steps, scales)
+            ]
+        measure = _Measurement(folder, settings, networks, sources, data)
+        content = {
+            "settings": {**settings, "protocol": _protocol(settings)},
+            "image_shape": list(shape),
+            "references": {s: len(source) for s, source in sources.items()},
+            "results": [measure.images(each) for each in sets if networks],
+            "device": device_name(),
+        }
+        if "bits_per_dimension" in metrics:
+            content["bits_per_dimension"] = {
+                split: measure.likelihood(subject, split) for split in sources
+            }
+    report = Report(content)
+    if output is not None and is_main_process():
+        report.save(output)
+    return report
+
+
+class _Measurement:
+    """Computes features in the folder of an evaluation, and their scores.
+
+    Args:
+        folder: path.
+        settings: dict, the content of `settings.json`.
+        networks: dict from names to functions of images.
+        sources: dict from splits to `ImageSource`s of real images.
+        data: the argument of `evaluate`.
+    """
+
+    def __init__(self, folder, settings, networks, sources, data):
+        self.folder = pathlib.Path(folder)
+        self.settings = settings
+        self.networks = networks
+        self.sources = sources
+        # Only data that can be found again by name are worth a shared cache.
+        is_named = isinstance(data, str | pathlib.Path)
+        cache = None if is_named else self.folder
+        self.references = {
+            split: {
+                name: reference_features(
+                    source, networks[name], cache, f"{split}, {name}"
+                )
+                for name in scores.compared_networks(settings["metrics"])
+            }
+            for split, source in sources.items()
+        }
+
+    def images(self, images):
+        """Compute the features of one set of images, and all scores.
+
+        Args:
+            images: `DrawnImages` or `StoredImages`.
+
+        Returns:
+            A dict, a result of the report.
+        """
+        settings, metrics = self.settings, self.settings["metrics"]
+        drawn = {
+            name: self._shards(images.name, name, len(images), images.facts)
+            for name in [*self.networks, "sha256"]
+        }
+        functions = {**self.networks, "sha256": image_digests}
+        fill_shards(
+            images.read,
+            [(drawn[name], functions[name]) for name in drawn],
+            images.name,
+        )
+        found = {split: {} for split in self.references}
+        for split, reference in self.references.items():
+            for name, (shards, statistics) in reference.items():
+                found[split] |= scores.compare_features(
+                    drawn[name],
+                    shards,
+                    statistics,
+                    [m for m in metrics if scores.METRICS[m] == name],
+                    settings["resamples"],
+                )
+        text_features, requests = None, images.requests
+        if "clip_score" in metrics:
+            text_features = self.networks["clip"].embed_text(requests.captions)
+        found["generated"] = scores.score_alone(
+            drawn, self.networks, requests.labels, text_features, metrics
+        )
+        return {
+            **images.facts,
+            "num_images": len(images),
+            "images_sha256": sha256(*drawn["sha256"]),
+            "scores": found,
+        }
+
+    def likelihood(self, task, split):
+        """Compute bits per dimension of real images.
+
+        Args:
+            task: a `DiffusionModel`.
+            split: string.
+
+        Returns:
+            A dict of the mean, its standard error and the number of images.
+        """
+        settings, source = self.settings, self.sources[split]
+        count = min(len(source), settings["num_images"] or len(source))
+        chosen = image_sets.choose(len(source), count, settings["seed"])
+        facts = [settings["weights"], settings["seed"], len(source)]
+        shards = self._shards(f"bits-{split}", "", count, facts)
+
+        def bits(numbers):
+            examples = [source[int(chosen[i])] for i in numbers]
+            labels = None
+            if task.backbone.num_classes is not None:
+                labels = [int(example["labels"]) for example in examples]
+            bound = bits_per_dimension(
+                task,
+                np.stack([example["images"] for example in examples]),
+                labels,
+                seed=settings["seed"],
+                batch_size=settings["batch_size"],
+                indices=numbers,
+            )
+            return bound.bits[:, None]
+
+        fill_shards(list, [(shards, bits)], f"bits, {split}")
+        values = np.concatenate(list(shards))
+        return {
+            "mean": float(values.mean()),
+            "standard_error": float(values.std(ddof=1) / np.sqrt(count)),
+            "count": count,
+        }
+
+    def _shards(self, folder, name, count, facts):
+        """Shards that belong to these images, real and drawn, and network."""
+        batch_size, digests = (
+            self.settings[key] for key in ("batch_size", "digests")
+        )
+        size = -(-_FEATURE_BATCH // batch_size) * batch_size
+        network = self.settings["networks"].get(name, name)
+        key = sha256(repr((facts, digests, network, count)))
+        return FeatureShards(self.folder / folder / name, count, size, key)
+
+
+def _as_list(name, values, is_valid):
+    """A list of a number or several, or of `None`."""
+    if values is None:
+        return [None]
+    if not isinstance(values, list | tuple):
+        values = [values]
+    if not values or not all(map(is_valid, values)):
+        raise InputError(
+            f"`{name}` must be {_EXPECTED[name]}. Received: {name}={values}"
+        )
+    return list(values)
+
+
+_EXPECTED = {
+    "num_steps": "an integer of at least 1, or a list of such",
+    "guidance_scale": "a finite number, or a list of such",
+}
+
+
+def _is_steps(value):
+    return isinstance(value, int) and value >= 1
+
+
+def _is_scale(value):
+    return isinstance(value, int | float) and math.isfinite(value)
+
+
+def _check_stored(metrics, steps, scales, guidance_interval, sampler):
+    """Raise an `InputError` if metrics or options need a model."""
+    options = (*steps, *scales, guidance_interval, sampler)
+    if any(option is not None for option in options):
+        raise InputError(
+            "Sampling options (steps, guidance, guidance interval, sampler, "
+            "protocol) cannot be used when `model` is a set of images. Remove "
+            "them."
+        )
+    for name in ("class_accuracy", "clip_score", "bits_per_dimension"):
+        if name in metrics:
+            raise InputError(
+                f"`{name}` needs a model, and `model` is a set of images. "
+                "Remove it from the metrics."
+            )
+
+
+def _check_model(task, metrics, sources):
+    """Raise an `InputError` if metrics do not suit a model and the data."""
+    is_of_text = isinstance(task, TextToImage)
+    num_classes = task.backbone.num_classes
+    if getattr(task.backbone, "portrait_flag", False):
+        raise InputError(
+            "Models with `portrait_flag=True` cannot be evaluated yet."
+        )
+    if "class_accuracy" in metrics and num_classes is None:
+        raise InputError(
+            "`class_accuracy` needs a model with classes. Remove it from the "
+            "metrics."
+        )
+    has_words = is_of_text or (num_classes is not None and task.class_names)
+    if "clip_score" in metrics and not has_words:
+        raise InputError(
+            "`clip_score` needs a text-to-image model, or class names. Remove "
+            "it from the metrics."
+        )
+    if "bits_per_dimension" not in metrics:
+        return
+    if is_of_text:
+        raise InputError(
+            "`bits_per_dimension` needs a model without text. Remove it from "
+            "the metrics."
+        )
+    for split, source in sources.items() if num_classes is not None else ():
+        names = source.class_names
+        if names is None or names != (task.class_names or names):
+            raise InputError(
+                "`bits_per_dimension` of a model with classes needs images "
+                f"of the same classes. The model has {task.class_names}; the "
+                f"{split} images have {names}."
+            )
+
+
+def _name_of(value):
+    """A short description of `model` or `data`, for the report."""
+    if isinstance(value, str | pathlib.Path):
+        return str(value)
+    if isinstance(value, dict):
+        return {split: _name_of(each) for split, each in value.items()}
+    return type(value).__name__
+
+
+def _protocol(settings):
+    """Name of the protocol that an evaluation followed, or `None`."""
+    return None
+
+
+def _versions():
+    names = ("keras-simple-diffusion", "keras", keras.config.backend(), "numpy")
+    return {name: importlib.metadata.version(name) for name in names}
