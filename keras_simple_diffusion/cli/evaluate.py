@@ -1,8 +1,5 @@
 import contextlib
-import json
-import math
 import pathlib
-import secrets
 from typing import Annotated
 from typing import Literal
 
@@ -11,19 +8,6 @@ import typer
 from keras_simple_diffusion.backend.choice import check_backend
 from keras_simple_diffusion.cli import shared
 from keras_simple_diffusion.utils.errors import InputError
-
-_DEFAULTS = {"metrics": "fid,kid,precision_recall", "resize": "original"}
-# What others measured with, to compare with them.
-_PROTOCOLS = {
-    "simple_diffusion": {
-        "metrics": "fid,inception_score",
-        "num_images": 50_000,
-        "resize": "original",
-        "sampler": "ddpm",
-        "steps": "512",
-        "guidance": "1",
-    },
-}
 
 
 def evaluate(
@@ -49,14 +33,16 @@ def evaluate(
     protocol: Annotated[
         Literal["simple_diffusion"] | None,
         typer.Option(
-            help="The paper's: 50,000 images, DDPM, 512 steps, no guidance, "
-            "FID and Inception Score. Options given beside it hold."
+            help="Measure as the paper does: 50,000 images, DDPM, 512 steps, "
+            "no guidance, FID and Inception Score. Explicit options override "
+            "it."
         ),
     ] = None,
     num_images: Annotated[
         int | None,
         typer.Option(
-            min=4, help="Images to draw. (default: 10000, or all given ones)"
+            min=4,
+            help="Number of images. (default: 10000, or all stored ones)",
         ),
     ] = None,
     feature_weights: Annotated[
@@ -90,11 +76,11 @@ def evaluate(
     ] = None,
     guidance: Annotated[
         str | None,
-        typer.Option(help="Guidance, or a list. (default: the model's)"),
+        typer.Option(help="Guidance scale, or a list. (default: the model's)"),
     ] = None,
     guidance_interval: Annotated[
         str | None,
-        typer.Option(help="Log-SNRs LOW,HIGH between which there is guidance."),
+        typer.Option(help="Log-SNRs LOW,HIGH between which guidance applies."),
     ] = None,
     sampler: shared.SamplerName = None,
     seed: shared.Seed = None,
@@ -110,7 +96,8 @@ def evaluate(
         typer.Option(help="data, to use all devices. (default: one device)"),
     ] = None,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with this report.")
+        bool,
+        typer.Option("--resume", help="Continue an interrupted evaluation."),
     ] = False,
     output: Annotated[
         str, typer.Option(help="The report, a .json file.")
@@ -119,125 +106,52 @@ def evaluate(
     """Measure generated images against real ones: FID, KID and others."""
     check_backend()
     given = {
-        "metrics": metrics,
+        "metrics": metrics and [name.strip() for name in metrics.split(",")],
         "num_images": num_images,
         "resize": resize,
         "sampler": sampler,
-        "steps": steps,
-        "guidance": guidance,
-        "guidance_interval": guidance_interval,
+        "num_steps": _read_list(steps, int, "--steps"),
+        "guidance_scale": _read_list(guidance, float, "--guidance"),
+        "guidance_interval": shared.read_interval(guidance_interval),
     }
     given = {name: value for name, value in given.items() if value is not None}
-    chosen = {**_DEFAULTS, **_PROTOCOLS.get(protocol, {}), **given}
-    path = pathlib.Path(output)
-    if path.suffix != ".json":
-        raise InputError(
-            f"The report is a .json file. Received: --output {output}"
-        )
-    settings = {
-        "model": model,
-        "data": data,
-        "protocol": protocol,
-        "metrics": _read_metrics(chosen["metrics"]),
-        "num_images": chosen.get("num_images"),
-        "resize": chosen["resize"],
-        "sampler": chosen.get("sampler"),
-        "steps": _read_list(chosen.get("steps"), int, "--steps"),
-        "guidance": _read_list(chosen.get("guidance"), float, "--guidance"),
-        "guidance_interval": chosen.get("guidance_interval"),
-        "batch_size": batch_size,
-        "resamples": resamples,
-        "seed": seed,
-    }
-    if any(s is not None and s < 1 for s in settings["steps"]):
-        raise InputError(f"`--steps` must be at least 1. Received: {steps}")
-    if not all(g is None or math.isfinite(g) for g in settings["guidance"]):
-        raise InputError(
-            f"`--guidance` must be finite numbers. Received: {guidance}"
-        )
-    files = {
-        "inception": feature_weights,
-        "dinov2": dinov2,
-        "clip": clip,
-        "classifier": classifier,
-    }
+    from keras_simple_diffusion import evaluation
     from keras_simple_diffusion.distribution import distribute
     from keras_simple_diffusion.distribution import is_main_process
-    from keras_simple_diffusion.evaluation.report import write_report
-    from keras_simple_diffusion.evaluation.scores import load_networks
 
     with contextlib.ExitStack() as stack:
         if distribution is not None:
             stack.enter_context(distribute(distribution))
-        networks = load_networks(settings, files)
-        settings["networks"] = {n: networks[n].name for n in networks}
-        folder = path.with_suffix(".features")
-        settings = _settle(folder, settings, resume)
-        write_report(path, folder, settings, networks)
+        report = evaluation.evaluate(
+            model,
+            data,
+            feature_weights=feature_weights,
+            dinov2=dinov2,
+            clip=clip,
+            classifier=classifier,
+            num_resamples=resamples,
+            seed=seed,
+            batch_size=batch_size,
+            output=output,
+            resume=resume,
+            **{**evaluation.PROTOCOLS.get(protocol, {}), **given},
+        )
     if is_main_process():
+        path = pathlib.Path(output)
+        print(report)
         print(
-            f"The report is {output}, a card of it {path.with_suffix('.md')}; "
-            f"the features are kept in {folder}."
+            f"\nThe report is {path}, a card of it {path.with_suffix('.md')}; "
+            f"the features are kept in {path.with_suffix('.features')}."
         )
-
-
-def _read_metrics(text):
-    from keras_simple_diffusion.evaluation import METRICS
-
-    names = [name.strip() for name in text.split(",")]
-    unknown = [name for name in names if name not in METRICS]
-    if unknown:
-        raise InputError(
-            f"There is no metric '{unknown[0]}'. There are: "
-            f"{', '.join(METRICS)}"
-        )
-    return names
 
 
 def _read_list(text, kind, option):
     if text is None:
-        return [None]
+        return None
     try:
         return [kind(part) for part in text.split(",")]
     except ValueError:
         raise InputError(
-            f"`{option}` is a number, or several separated by commas. "
+            f"`{option}` must be a number, or several separated by commas. "
             f"Received: {text}"
-        ) from None
-
-
-def _settle(folder, settings, resume):
-    """Settings of a new evaluation, or those of the one to go on with."""
-    from keras_simple_diffusion.evaluation.report import SETTINGS
-
-    stored = folder / SETTINGS
-    if stored.exists() != resume:
-        raise InputError(
-            f"'{folder}' holds an evaluation already. Pass --resume to go on "
-            "with it, or choose another --output."
-            if stored.exists()
-            else f"'{folder}' holds no evaluation. Leave --resume out."
-        )
-    if resume:
-        begun = _read_settings(stored)
-        for key, value in settings.items():
-            if key == "seed" and value is None:
-                continue
-            if begun.get(key) != value:
-                raise InputError(
-                    f"'{folder}' was begun with {key}={begun.get(key)}. "
-                    f"Received: {key}={value}. Repeat its options to resume."
-                )
-        return begun
-    if settings["seed"] is None:
-        settings["seed"] = secrets.randbits(63)
-    return settings
-
-
-def _read_settings(path):
-    try:
-        return json.loads(path.read_text())
-    except ValueError:
-        raise InputError(
-            f"'{path}' is damaged. Remove '{path.parent}' to begin anew."
         ) from None

@@ -4,6 +4,7 @@ import contextlib
 import importlib.metadata
 import itertools
 import math
+import numbers
 import pathlib
 import tempfile
 
@@ -178,6 +179,9 @@ def evaluate(
             {
                 "model": _name_of(model),
                 "data": _name_of(data),
+                "protocol": _protocol_of(
+                    metrics, num_images, resize, sampler, steps, scales
+                ),
                 "metrics": metrics,
                 "num_images": num_images,
                 "resize": resize,
@@ -186,7 +190,7 @@ def evaluate(
                 "guidance_interval": guidance_interval,
                 "sampler": sampler and repr(sampler),
                 "batch_size": batch_size,
-                "resamples": num_resamples,
+                "num_resamples": num_resamples,
                 "seed": seed,
                 "networks": {name: networks[name].name for name in networks},
                 "weights": drawing,
@@ -222,7 +226,7 @@ def evaluate(
             ]
         measure = _Measurement(folder, settings, networks, sources, data)
         content = {
-            "settings": {**settings, "protocol": _protocol(settings)},
+            "settings": settings,
             "image_shape": list(shape),
             "references": {s: len(source) for s, source in sources.items()},
             "results": [measure.images(each) for each in sets if networks],
@@ -295,7 +299,7 @@ class _Measurement:
                     shards,
                     statistics,
                     [m for m in metrics if scores.METRICS[m] == name],
-                    settings["resamples"],
+                    settings["num_resamples"],
                 )
         text_features, requests = None, images.requests
         if "clip_score" in metrics:
@@ -360,6 +364,12 @@ class _Measurement:
         return FeatureShards(self.folder / folder / name, count, size, key)
 
 
+_EXPECTED = {
+    "num_steps": "an integer of at least 1, or a list of such",
+    "guidance_scale": "a finite number, or a list of such",
+}
+
+
 def _as_list(name, values, is_valid):
     """A list of a number or several, or of `None`."""
     if values is None:
@@ -373,18 +383,12 @@ def _as_list(name, values, is_valid):
     return list(values)
 
 
-_EXPECTED = {
-    "num_steps": "an integer of at least 1, or a list of such",
-    "guidance_scale": "a finite number, or a list of such",
-}
-
-
 def _is_steps(value):
-    return isinstance(value, int) and value >= 1
+    return isinstance(value, numbers.Integral) and value >= 1
 
 
 def _is_scale(value):
-    return isinstance(value, int | float) and math.isfinite(value)
+    return isinstance(value, numbers.Real) and math.isfinite(value)
 
 
 def _check_stored(metrics, steps, scales, guidance_interval, sampler):
@@ -449,8 +453,19 @@ def _name_of(value):
     return type(value).__name__
 
 
-def _protocol(settings):
-    """Name of the protocol that an evaluation followed, or `None`."""
+def _protocol_of(metrics, num_images, resize, sampler, steps, scales):
+    """Name of the protocol that the arguments follow, or `None`."""
+    for name, protocol in PROTOCOLS.items():
+        expected = (
+            list(protocol["metrics"]),
+            protocol["num_images"],
+            protocol["resize"],
+            samplers.get(protocol["sampler"]),
+            [protocol["num_steps"]],
+            [protocol["guidance_scale"]],
+        )
+        if (metrics, num_images, resize, sampler, steps, scales) == expected:
+            return name
     return None
 
 

@@ -72,7 +72,9 @@ class Requests:
         labels = [i % num_classes for i in range(count)]
         captions = None
         if task.class_names:
-            captions = [_CLASS_PROMPT.format(task.class_names[i]) for i in labels]
+            captions = [
+                _CLASS_PROMPT.format(task.class_names[i]) for i in labels
+            ]
         return cls(count, labels, captions=captions)
 
     def arguments(self, numbers=None):

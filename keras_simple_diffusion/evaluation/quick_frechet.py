@@ -1,39 +1,42 @@
+"""A Fréchet distance of few images during training."""
+
 import time
 
 import keras
 import numpy as np
 
 from keras_simple_diffusion.backend import native
+from keras_simple_diffusion.evaluation.image_sets import Requests
 from keras_simple_diffusion.metrics.frechet import FrechetReference
 from keras_simple_diffusion.metrics.frechet import feature_statistics
 from keras_simple_diffusion.utils.errors import InputError
 
 
 class QuickFrechet(keras.callbacks.Callback):
-    """Follow a Fréchet distance of few images while a model trains.
+    """Callback that follows a Fréchet distance while a model trains.
 
-    After an epoch it draws the same number of images from the same noise,
-    with the averaged weights, and logs their distance as `quick_fid`. Of few
-    images it is too large by much: compare it with itself only.
+    After an epoch it draws the same images from the same noise, with the
+    averaged weights, and logs their distance as `quick_fid`. With few images
+    the distance is much too large: compare it only with itself.
 
-    After the first epoch it always does so; later only where all of it would
-    keep within its share of the time.
+    It is computed after the first epoch, and later only when all of it stays
+    within a given fraction of the training time.
 
     Args:
         statistics: `keras_simple_diffusion.metrics.FeatureStatistics` of real
             images.
-        features: what they are of, such as
+        features: function of images that these were computed with, such as
             `keras_simple_diffusion.metrics.InceptionFeatures`.
         num_images: int. Defaults to `1000`.
-        prompts: optional list of strings, for a `TextToImage`; they are
-            repeated in turn.
-        share: float in (0, 1]. Time for it, as a share of the time since the
-            training began. Defaults to `0.05`.
+        prompts: list of strings, required for a `TextToImage`. They take
+            turns; of more prompts than images, evenly spaced ones are taken.
+        share: float in (0, 1]. Largest fraction of the time since training
+            began that it may take. Defaults to `0.05`.
         seed: int. Defaults to `0`.
         **kwargs: further arguments of `DiffusionModel.generate`.
 
     Attributes:
-        seconds: float. Time it has taken so far.
+        seconds: float. Time that it has taken so far.
 
     Example:
     ```python
@@ -57,8 +60,8 @@ class QuickFrechet(keras.callbacks.Callback):
         super().__init__()
         if not 0 < share <= 1:
             raise InputError(
-                "`share` is a share of the time, above 0 and at most 1. "
-                f"Received: share={share}"
+                "`share` must be a fraction of the time, in (0, 1]. Received: "
+                f"share={share}"
             )
         if num_images < 2:
             raise InputError(
@@ -81,12 +84,13 @@ class QuickFrechet(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         elapsed = time.monotonic() - self.began
         is_due = self.seconds + self.last <= self.share * elapsed
-        # All processes take part in drawing.
+        # All processes draw, or none.
         if not native.from_main_process(np.array(is_due)):
             return
         started = time.monotonic()
+        requests = Requests.of(self.model, self.num_images, self.prompts)
         images = self.model.generate(
-            **self._what(), seed=self.seed, **self.options
+            **requests.arguments(), seed=self.seed, **self.options
         )
         statistics = feature_statistics(images, self.features)
         distance = self.reference.distance(statistics, warn=False)
@@ -94,14 +98,3 @@ class QuickFrechet(keras.callbacks.Callback):
             logs["quick_fid"] = distance
         self.last = time.monotonic() - started
         self.seconds += self.last
-
-    def _what(self):
-        """Arguments of `generate`: what to draw."""
-        numbers = range(self.num_images)
-        if self.prompts is not None:
-            count = len(self.prompts)
-            return {"prompts": [self.prompts[i % count] for i in numbers]}
-        num_classes = self.model.backbone.num_classes
-        if num_classes is None:
-            return {"num_images": self.num_images}
-        return {"labels": [i % num_classes for i in numbers]}

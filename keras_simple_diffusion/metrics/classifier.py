@@ -1,4 +1,5 @@
-import hashlib
+"""Outputs of a classifier as features of images."""
+
 import pathlib
 
 import keras
@@ -6,18 +7,20 @@ from keras import ops
 
 from keras_simple_diffusion.metrics.image_features import ImageFeatures
 from keras_simple_diffusion.utils.errors import InputError
+from keras_simple_diffusion.utils.files import sha256
 
 
 class ClassifierOutputs(ImageFeatures):
-    """What a Keras classifier says of images.
+    """Outputs of a Keras image classifier.
 
-    The share of generated images that are read as the class asked for tells
-    whether a model heeds its labels, which a Fréchet distance does not.
+    The fraction of generated images that are classified as the class asked
+    for measures how well a model follows its labels. A Fréchet distance does
+    not measure that.
 
     Args:
-        model: path of a `.keras` file: a model of float images in
-            `[0, 255]`, of the size and channels of the generated ones, that
-            returns one number a class, the largest for the class it reads.
+        model: path of a `.keras` file. The model takes float images in
+            `[0, 255]` with the shape of the generated ones, and returns one
+            score per class, the largest for the predicted class.
         batch_size: int. Images in one pass. Defaults to `32`.
 
     Attributes:
@@ -39,10 +42,10 @@ class ClassifierOutputs(ImageFeatures):
         path = pathlib.Path(model)
         if path.suffix != ".keras" or not path.is_file():
             raise InputError(
-                f"A classifier is a file of a Keras model, .keras. Received: "
-                f"'{path}'"
+                "A classifier must be a .keras file of a Keras model. "
+                f"Received: '{path}'"
             )
-        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        digest = sha256(path.read_bytes())
         try:
             self.model = keras.models.load_model(path, compile=False)
         except (OSError, ValueError, TypeError) as error:
@@ -53,8 +56,8 @@ class ClassifierOutputs(ImageFeatures):
         shape = self.model.output_shape
         if not isinstance(shape, tuple) or len(shape) != 2:
             raise InputError(
-                "A classifier returns one number a class. Received: '"
-                f"{path}', whose output has the shape {shape}"
+                "A classifier must return one score per class. Received: "
+                f"'{path}' with outputs of shape {shape}"
             )
 
         def classify(images):
@@ -73,7 +76,7 @@ class ClassifierOutputs(ImageFeatures):
         expected = self.model.input_shape[1:]
         if tuple(images.shape[1:]) != tuple(expected):
             raise InputError(
-                f"The classifier reads images of shape {expected}. Received: "
+                f"The classifier takes images of shape {expected}. Received: "
                 f"{images.shape[1:]}"
             )
         return super().__call__(images)

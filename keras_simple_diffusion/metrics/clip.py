@@ -1,3 +1,5 @@
+"""Features of CLIP, and the CLIP score."""
+
 import keras_hub
 import numpy as np
 
@@ -10,21 +12,21 @@ from keras_simple_diffusion.metrics.resizing import normalize_images
 from keras_simple_diffusion.metrics.resizing import resize_cubic
 from keras_simple_diffusion.utils.errors import InputError
 
-# Of the images that CLIP was trained on.
+# Mean and deviation of the images that CLIP was trained on.
 _MEAN = (0.48145466, 0.4578275, 0.40821073)
 _DEVIATION = (0.26862954, 0.26130258, 0.27577711)
 
 
 class CLIPFeatures(ImageFeatures):
-    """The embeddings of CLIP, of images and of text.
+    """Embeddings of images and of text by CLIP.
 
-    Of images that are not square it sees the middle.
+    Images that are not square are cropped at the center.
 
     Args:
         preset: string. The name of a preset of
             `keras_hub.models.CLIPBackbone`, downloaded once, a preset folder
-            or a handle. Defaults to `"clip_vit_base_patch32"`, that of the
-            published CLIP score.
+            or a handle. Defaults to `"clip_vit_base_patch32"`, which the CLIP
+            score was published with.
         batch_size: int. Images or prompts in one pass. Defaults to `32`.
 
     Attributes:
@@ -77,7 +79,7 @@ class CLIPFeatures(ImageFeatures):
         return self._backbone.get_vision_embeddings(images)
 
     def embed_text(self, prompts):
-        """Embeddings of prompts; of long ones, of the beginning.
+        """Compute the embeddings of prompts, long ones truncated.
 
         Args:
             prompts: list of strings.
@@ -102,7 +104,7 @@ class CLIPFeatures(ImageFeatures):
     def _tokenize(self, prompts):
         tokenizer = self._tokenizer
         length = self._backbone.text_encoder.max_sequence_length
-        # The first end token counts; what comes after it changes nothing.
+        # The embedding is read at the first end token; the rest is ignored.
         tokens = np.full(
             (len(prompts), length), tokenizer.end_token_id, "int32"
         )
@@ -114,13 +116,13 @@ class CLIPFeatures(ImageFeatures):
 
 
 def clip_score(image_features, text_features):
-    """How well images suit their prompts: 100 times the mean cosine.
+    """Compute the CLIP score, 100 times the mean cosine of image and prompt.
 
-    A pair whose cosine is negative counts as 0.
+    Negative cosines count as 0.
 
     Args:
         image_features: float array of shape `(N, F)`, by `CLIPFeatures`.
-        text_features: float array of the same shape, one prompt an image.
+        text_features: float array of the same shape, one prompt per image.
 
     Returns:
         A float in [0, 100].
@@ -133,7 +135,7 @@ def clip_score(image_features, text_features):
     text_features = np.asarray(text_features, "float64")
     if image_features.shape != text_features.shape or not len(image_features):
         raise InputError(
-            "There must be one prompt an image, and at least one. Received: "
+            "There must be one prompt per image, and at least one. Received: "
             f"features of shapes {image_features.shape} and "
             f"{text_features.shape}"
         )

@@ -1,7 +1,10 @@
+"""Features of DINOv2."""
+
 import keras_hub
 import numpy as np
 from keras import ops
 
+from keras_simple_diffusion.backend import keras_internals
 from keras_simple_diffusion.metrics.image_features import ImageFeatures
 from keras_simple_diffusion.metrics.image_features import load_network
 from keras_simple_diffusion.metrics.image_features import weights_digest
@@ -11,22 +14,22 @@ from keras_simple_diffusion.metrics.resizing import normalize_images
 from keras_simple_diffusion.metrics.resizing import resize_cubic
 
 _SIZE = 224
-# Of the images of ImageNet.
+# Mean and deviation of the images of ImageNet.
 _MEAN = (0.485, 0.456, 0.406)
 _DEVIATION = (0.229, 0.224, 0.225)
 
 
 class DINOFeatures(ImageFeatures):
-    """The features of DINOv2, whose Fréchet distance agrees with people's eyes.
+    """Features of DINOv2, whose Fréchet distance agrees with human judgement.
 
-    It is the class token after the last norm, of images resized to 224
-    pixels. Unlike Inception it has seen no labels.
+    The features are the class token after the last normalization, of images
+    resized to 224 pixels. Unlike Inception, DINOv2 was trained without labels.
 
     Args:
         preset: string. The name of a preset of
             `keras_hub.models.DINOV2Backbone`, downloaded once, a preset folder
-            or a handle. Published distances are those of `"dinov2_large"`,
-            the default.
+            or a handle. Defaults to `"dinov2_large"`, which published
+            distances are based on.
         batch_size: int. Images in one pass. Defaults to `32`.
 
     Attributes:
@@ -75,27 +78,25 @@ class DINOFeatures(ImageFeatures):
 def _resize_positions(backbone):
     """Resize the position embeddings as DINOv2 itself does.
 
-    They are learned at 518 pixels. keras_hub resizes them with Keras, which
-    depends on the backend.
+    They were learned at 518 pixels. keras_hub resizes them with Keras, whose
+    result depends on the backend.
     """
-    embeddings = backbone.embeddings
-    positions = ops.convert_to_numpy(embeddings.position_embeddings)
+    learned, resized, antialias = keras_internals.dino_positions(backbone)
+    positions = ops.convert_to_numpy(learned)
     count = round((positions.shape[1] - 1) ** 0.5)
     new_count = _SIZE // backbone.patch_size
-    if backbone.antialias_in_interpolation:
+    if antialias:
         matrix = cubic_matrix(count, new_count)
     else:
         matrix = position_matrix(count, new_count)
     grid = positions[0, 1:].reshape(count, count, -1)
     grid = np.einsum("ih,jw,hwf->ijf", matrix, matrix, grid)
     grid = grid.reshape(1, new_count**2, -1)
-    embeddings.interpolated_position_embeddings.assign(
-        np.concatenate([positions[:, :1], grid], axis=1)
-    )
+    resized.assign(np.concatenate([positions[:, :1], grid], axis=1))
 
 
 def position_matrix(count, new_count):
-    """The matrix that resizes one axis of the position embeddings.
+    """Compute the matrix that resizes one axis of the position embeddings.
 
     Args:
         count: int.
@@ -106,8 +107,8 @@ def position_matrix(count, new_count):
     """
     if count == new_count:
         return np.eye(count, dtype="float32")
-    # The scale is a tenth of a patch off, as in training: see
-    # `interpolate_offset` of DINOv2.
+    # DINOv2 adds 0.1 to the size (its `interpolate_offset`), and was trained
+    # with the resulting scale.
     scale = count / (new_count + 0.1)
     centres = (np.arange(new_count) + 0.5) * scale - 0.5
     taps = np.floor(centres).astype("int64")[:, None] + np.arange(-1, 3)

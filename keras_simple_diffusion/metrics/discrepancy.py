@@ -1,3 +1,5 @@
+"""Kernel distance of features (KID)."""
+
 import numpy as np
 
 from keras_simple_diffusion.utils.errors import InputError
@@ -6,10 +8,11 @@ from keras_simple_diffusion.utils.errors import InputError
 def kernel_distance(
     features, reference, num_subsets=100, subset_size=1000, seed=0
 ):
-    """Kernel distance between two sets of features: KID for Inception's.
+    """Compute the kernel distance between two sets of features.
 
-    The squared maximum mean discrepancy with the kernel
-    `(x y / F + 1)^3`, estimated without bias on random subsets.
+    With the features of Inception it is the KID: the squared maximum mean
+    discrepancy with the kernel `(x y / F + 1)^3`, estimated without bias on
+    random subsets.
 
     Args:
         features: float array of shape `(N, F)`.
@@ -20,9 +23,9 @@ def kernel_distance(
         seed: int. Chooses the subsets. Defaults to `0`.
 
     Returns:
-        A tuple of the mean over the subsets and their standard deviation,
-        floats. The deviation is that of `subset_size` images, so it is more
-        than the error of the mean; subsets of all images have none.
+        A tuple of floats, the mean over the subsets and their standard
+        deviation. The deviation is that of `subset_size` images, and so larger
+        than the error of the mean; it is 0 if each subset has all images.
 
     References:
         - [Binkowski et al., 2018](https://arxiv.org/abs/1801.01401)
@@ -49,7 +52,7 @@ def kernel_distance(
 
 
 def squared_discrepancy(x, y):
-    """Unbiased estimate of the squared maximum mean discrepancy.
+    """Estimate the squared maximum mean discrepancy without bias.
 
     Args:
         x: float64 array of shape `(N, F)`.

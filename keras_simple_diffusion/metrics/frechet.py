@@ -1,3 +1,5 @@
+"""Fréchet distance of features, its error and its limit."""
+
 import warnings
 
 import numpy as np
@@ -8,19 +10,23 @@ _FEW = 10_000
 
 
 def frechet_distance(a, b):
-    """Fréchet distance between two sets of features: FID for Inception's.
+    """Compute the Fréchet distance between two sets of features.
 
-    `|mean_a - mean_b|^2 + trace(A + B - 2 sqrt(A B))`, where the trace of the
-    root is the sum of the singular values of `sqrt(A) sqrt(B)`. So it is real
-    and accurate also where there are fewer images than features.
+    With the features of Inception it is the FID:
+    `|mean_a - mean_b|^2 + trace(A + B - 2 sqrt(A B))`. The trace of the root
+    is computed as the sum of the singular values of `sqrt(A) sqrt(B)`, which
+    is accurate even for fewer images than features.
 
     Args:
         a: `FeatureStatistics`.
-        b: `FeatureStatistics`, of the same features.
+        b: `FeatureStatistics` of the same features.
 
     Returns:
-        A float. With fewer than 10,000 images it is too large by much, and
-        a warning says so.
+        A float of at least 0. With fewer than 10,000 images it is much too
+        large, which a warning says.
+
+    Raises:
+        InputError: if the features differ in number.
 
     References:
         - [Heusel et al., 2017](https://arxiv.org/abs/1706.08500)
@@ -30,10 +36,14 @@ def frechet_distance(a, b):
 
 
 class FrechetReference:
-    """One side of Fréchet distances, whose root is computed once.
+    """One side of several Fréchet distances; its root is computed once.
 
     Args:
         statistics: `FeatureStatistics`.
+
+    Example:
+    >>> target = keras_simple_diffusion.metrics.FrechetReference(statistics)
+    >>> target.distance(other_statistics)
     """
 
     def __init__(self, statistics):
@@ -44,13 +54,21 @@ class FrechetReference:
         self._trace = np.trace(covariance)
 
     def distance(self, statistics, warn=True):
-        """The distance to `FeatureStatistics`, see `frechet_distance`."""
+        """Compute the distance to other statistics.
+
+        Args:
+            statistics: `FeatureStatistics` of the same features.
+            warn: bool. Whether to warn of few images. Defaults to `True`.
+
+        Returns:
+            A float, see `frechet_distance`.
+        """
         few = min(self.count, statistics.count)
         if warn and few < _FEW:
             warnings.warn(
-                f"A Fréchet distance of {few:,} images is too large by much; "
-                "compare only ones of as many, and use at least "
-                f"{_FEW:,}.",
+                f"A Fréchet distance of {few:,} images is much too large. Use "
+                f"at least {_FEW:,}, or compare it only with distances of as "
+                "many images.",
                 stacklevel=3,
             )
         covariance = statistics.covariance
@@ -59,14 +77,14 @@ class FrechetReference:
         return self._join(statistics.mean, np.trace(covariance), overlap)
 
     def distance_of_chosen(self, features, times):
-        """The distance of some of the features, sooner but to 1e-6 only.
+        """Compute the distance of a resample, faster but only to 1e-6.
 
         Args:
             features: float array of shape `(N, F)`, or an iterable of batches
-                of it that has the length `N`. One batch at a time is in
-                memory, unless there are fewer features chosen than numbers in
-                each.
-            times: int array of shape `(N,)`, how often each is taken.
+                of it that has the length `N`. Only one batch is held in
+                memory, unless fewer samples are chosen than there are feature
+                dimensions.
+            times: int array of shape `(N,)`, how often to take each sample.
 
         Returns:
             A float.
@@ -95,7 +113,7 @@ class FrechetReference:
 
 
 def _root(covariance):
-    """A matrix `R`, as narrow as possible, with `R R^T` the covariance."""
+    """Compute the narrowest matrix `R` with `R R^T` the covariance."""
     values, vectors = np.linalg.eigh(covariance)
     smallest = values[-1] * len(values) * np.finfo("float64").eps
     kept = values > max(smallest, 0.0)
@@ -103,7 +121,7 @@ def _root(covariance):
 
 
 def _repeated(features, times):
-    """Batches of features, each taken so many times."""
+    """Yield batches of features, each sample repeated as often as asked."""
     batches = features
     if isinstance(features, np.ndarray):
         batches = np.array_split(features, -(-len(features) // 1024))
@@ -115,10 +133,11 @@ def _repeated(features, times):
 
 
 def bootstrap_frechet_distance(features, reference, num_resamples=20, seed=0):
-    """Standard error of the Fréchet distance, over the images drawn.
+    """Estimate the standard error of the Fréchet distance by bootstrap.
 
-    The spread of the distances of resamples, with replacement. A resample
-    repeats images, so its distance itself is larger.
+    It is the standard deviation of the distances of resamples of the generated
+    images, with replacement. Their mean is not an estimate of the distance:
+    repeated images make it larger.
 
     Args:
         features: float array of shape `(N, F)`, or an iterable of batches of
@@ -150,10 +169,10 @@ def bootstrap_frechet_distance(features, reference, num_resamples=20, seed=0):
 
 
 def extrapolated_frechet_distance(features, reference, num_points=8, seed=0):
-    """The Fréchet distance that infinitely many images would have.
+    """Extrapolate the Fréchet distance to infinitely many images.
 
-    The distance of `n` images is too large by about `c / n`. It is taken of
-    random subsets of several sizes, and a line in `1 / n` is fitted.
+    The bias of the distance of `n` images is about `c / n`. A line in `1 / n`
+    is fitted to the distances of random subsets of several sizes.
 
     Args:
         features: float array of shape `(N, F)`, or an iterable of batches of
@@ -197,10 +216,10 @@ def _check(a, b):
 
 
 class FeatureStatistics:
-    """Mean and covariance of features, added up batch by batch.
+    """Mean and covariance of features, accumulated batch by batch.
 
-    The sums are float64 and around the mean (Chan's update), so the result
-    does not depend on the batches, and needs no more memory than one batch.
+    The sums are float64 and centered (Chan's update), so that the result does
+    not depend on the batches apart from rounding.
 
     Args:
         size: int. Number of features.
@@ -237,7 +256,10 @@ class FeatureStatistics:
         if not len(features):
             return
         if not np.isfinite(features).all():
-            raise InputError("There are features that are not finite.")
+            raise InputError(
+                "Features must be finite. Received NaN or infinity: check the "
+                "images, and the weights of the network."
+            )
         mean = features.mean(0)
         centred = features - mean
         count = self.count + len(features)
@@ -249,12 +271,20 @@ class FeatureStatistics:
         self.count = count
 
     def save(self, path):
-        """Write them to a `.npz` file."""
+        """Write the statistics to a `.npz` file.
+
+        Args:
+            path: path, or a binary file.
+        """
         np.savez(path, count=self.count, mean=self.mean, scatter=self._scatter)
 
     @classmethod
     def load(cls, path):
-        """Read them from a `.npz` file."""
+        """Read the statistics from a `.npz` file.
+
+        Args:
+            path: path, or a binary file.
+        """
         with np.load(path) as file:
             statistics = cls(len(file["mean"]))
             statistics.count = int(file["count"])
@@ -264,7 +294,7 @@ class FeatureStatistics:
 
 
 def feature_statistics(images, features):
-    """Mean and covariance of the features of images.
+    """Compute mean and covariance of the features of images.
 
     Args:
         images: `uint8` array of shape `(N, H, W, C)`, or an iterable of such
@@ -291,5 +321,7 @@ def feature_statistics(images, features):
                 statistics = FeatureStatistics(values.shape[1])
             statistics.add(values)
     if statistics is None:
-        raise InputError("There are no images to compute statistics of.")
+        raise InputError(
+            "Statistics need at least one image. Received: no images"
+        )
     return statistics

@@ -1,35 +1,33 @@
-"""What the networks that measure images share."""
+"""Networks that turn images into features: base class and loading."""
 
-import hashlib
 import pathlib
 
 import numpy as np
 from keras import ops
-from keras_hub.src.utils.preset_utils import get_preset_loader
 
+from keras_simple_diffusion.backend import keras_internals
 from keras_simple_diffusion.backend.compilation import compile_function
 from keras_simple_diffusion.distribution.batches import run_batches
 from keras_simple_diffusion.utils.errors import InputError
+from keras_simple_diffusion.utils.files import sha256
 
 
 class ImageFeatures:
     """Base class of the networks that turn images into features.
 
-    All images go through the network in batches of one size, so that an
-    image has the same features whatever batches it comes in.
+    Images pass through the network in batches of one size, the last one
+    padded, so that the features of an image do not depend on the batch.
 
     Args:
-        name: string.
-        size: int. Number of features of an image.
-        batch_size: int. Images in one pass.
+        name: string that identifies the network, its weights and resizing.
+        size: int. Number of features per image.
+        batch_size: int. Images per pass.
         function: function of a `uint8` tensor of shape
             `(batch_size, H, W, C)` that returns features.
-        variables: list of the `keras.Variable`s that it reads.
+        variables: list of the `keras.Variable`s that `function` reads.
 
     Attributes:
-        name: string that changes whenever the features do.
-        size: int. Number of features of an image.
-        batch_size: int. Images in one pass.
+        name, size, batch_size: as the arguments.
 
     Call arguments:
         images: `uint8` array of shape `(N, H, W, C)`, with 1 or 3 channels.
@@ -82,7 +80,7 @@ def load_network(kind, preset, **kwargs):
         The backbone.
 
     Raises:
-        InputError: if it is none of these, or of another network.
+        InputError: if `preset` is none of these, or of another class.
     """
     preset = str(preset)
     is_folder = (pathlib.Path(preset) / "config.json").exists()
@@ -91,7 +89,7 @@ def load_network(kind, preset, **kwargs):
             f"`preset` must be a preset folder of a {kind.__name__}, a handle, "
             f"or one of: {', '.join(kind.presets)}. Received: preset={preset!r}"
         )
-    found = get_preset_loader(preset).check_backbone_class()
+    found = keras_internals.get_preset_loader(preset).check_backbone_class()
     if not issubclass(found, kind):
         raise InputError(
             f"`preset` must be of a {kind.__name__}. Received: "
@@ -101,9 +99,6 @@ def load_network(kind, preset, **kwargs):
 
 
 def weights_digest(backbone):
-    """A string that changes whenever the weights do."""
-    digest = hashlib.sha256()
-    for weight in backbone.weights:
-        values = ops.convert_to_numpy(weight).astype("float32")
-        digest.update(values.tobytes())
-    return digest.hexdigest()[:16]
+    """Compute a digest of the weights of a backbone, as a string."""
+    weights = [ops.convert_to_numpy(weight) for weight in backbone.weights]
+    return sha256(*(weight.astype("float32") for weight in weights))[:16]

@@ -1,4 +1,4 @@
-"""The Inception network of 2015-12-05, as a function of its weights."""
+"""Inception of 2015-12-05: its features, and the Inception Score."""
 
 import keras
 import numpy as np
@@ -7,32 +7,31 @@ from keras import ops
 from keras_simple_diffusion.metrics.image_features import ImageFeatures
 from keras_simple_diffusion.metrics.inception_weights import load_inception
 from keras_simple_diffusion.metrics.resizing import RESIZINGS
-from keras_simple_diffusion.metrics.resizing import resize_images
+from keras_simple_diffusion.metrics.resizing import resize_bilinear
 from keras_simple_diffusion.utils.errors import InputError
 
 _SIZE = 299
 
 
 class InceptionFeatures(ImageFeatures):
-    """The 2,048 features that FID, KID and precision and recall are of.
+    """Features of Inception, which FID, KID and precision are defined with.
 
-    It is the Inception network of 2015-12-05 with its quirks. All images
-    go through it in batches of one size, so that an image has the same
-    features whatever batches it comes in.
+    The network is that of 2015-12-05, quirks included. The features of an
+    image do not depend on the batch it is part of.
 
     Args:
-        weights: path of the published `.pth` file or of a `.npz`. Defaults to
-            the published one, downloaded once.
-        resize: string. How images are made 299 pixels high and wide:
-            `"original"` as the first FID did, in TensorFlow 1, or `"pytorch"`
-            as pytorch-fid does. Their numbers differ by some percent, so they
-            must not be compared. Defaults to `"original"`.
+        weights: path of the published `.pth` file or of a `.npz` file.
+            Defaults to the published one, downloaded once.
+        resize: string. How images are resized to 299 pixels: `"original"` as
+            in the first FID, by TensorFlow 1, or `"pytorch"` as in
+            pytorch-fid. The distances differ by some percent and must not be
+            compared with each other. Defaults to `"original"`.
         batch_size: int. Images in one pass. Defaults to `32`.
 
     Attributes:
         name: string that changes whenever the features do.
         logits_kernel: float32 array of shape `(2048, num_classes)` for
-            `inception_score`, or `None` where the file has no logits.
+            `inception_score`, or `None` if the file has no logits.
 
     Call arguments:
         images: `uint8` array of shape `(N, H, W, C)`, with 1 or 3 channels.
@@ -70,19 +69,24 @@ class InceptionFeatures(ImageFeatures):
         )
 
     def _compute(self, images):
-        images = resize_images(images, _SIZE, self.resize)
+        images = resize_bilinear(images, _SIZE, self.resize)
+        # Each implementation scales in its own way.
+        if self.resize == "original":
+            images = (images - 128.0) / 128.0
+        else:
+            images = images / 127.5 - 1.0
         if images.shape[-1] == 1:
             images = ops.repeat(images, 3, axis=-1)
         return inception(images, self._variables)
 
 
 def inception(images, weights):
-    """Features of images.
+    """Compute the features of Inception.
 
     Args:
         images: float tensor of shape `(B, 299, 299, 3)` in [-1, 1].
-        weights: dict of `"LAYER/kernel"` and `"LAYER/bias"`, with the batch
-            norm folded into them.
+        weights: dict of tensors, `"LAYER/kernel"` and `"LAYER/bias"` with the
+            batch normalization folded in.
 
     Returns:
         A float tensor of shape `(B, 2048)`.
@@ -134,7 +138,7 @@ def inception(images, weights):
         conv("mixed_8/tower_1/conv_3", tower_1, 2, "valid"),
         ops.max_pool(x, 3, 2),
     )
-    # The last block pools by maximum: so the published weights were made.
+    # The published weights were trained with a maximum in the last block.
     for block, pool in (("mixed_9", _average), ("mixed_10", _maximum)):
         tower = chain(block, x, "tower_conv")
         tower_1 = chain(block, x, "tower_1_conv", "tower_1_conv_1")
@@ -159,7 +163,7 @@ def _join(*branches):
 
 
 def _average(x):
-    return ops.average_pool(x, 3, 1, "same")  # Without what is padded.
+    return ops.average_pool(x, 3, 1, "same")  # Padding is not counted.
 
 
 def _maximum(x):
@@ -167,24 +171,25 @@ def _maximum(x):
 
 
 def inception_score(features, kernel, num_splits=10, seed=0):
-    """Inception Score: how sure of a class, and how varied over classes.
+    """Compute the Inception Score.
 
-    `exp` of the mean divergence of an image's class probabilities from those
-    of all images. As published, the logits have no offset.
+    The score is `exp(mean(KL(p(y|x) || p(y))))` with the class probabilities
+    `p(y|x)` of an image and their mean `p(y)`. As published, the logits have
+    no bias.
 
     Args:
         features: float array of shape `(N, F)`, or an iterable of batches of
             it that has the length `N`.
         kernel: float array of shape `(F, num_classes)`, of the logits, such as
             `InceptionFeatures.logits_kernel`.
-        num_splits: int. Parts that the images are split into at random; each
+        num_splits: int. Number of random parts of the images, each of which
             gives a score. Defaults to `10`.
         seed: int. Chooses the parts. Defaults to `0`.
 
     Returns:
-        A tuple of the mean over the parts and their standard deviation,
-        floats. The mean is between 1 and the number of classes, and too low
-        where a part has few images.
+        A tuple of floats, the mean over the parts and their standard
+        deviation. The mean is in [1, num_classes], and too low if the parts
+        have few images.
 
     References:
         - [Salimans et al., 2016](https://arxiv.org/abs/1606.03498)
@@ -192,7 +197,7 @@ def inception_score(features, kernel, num_splits=10, seed=0):
     count = len(features)
     if not 1 <= num_splits <= count:
         raise InputError(
-            "The Inception Score needs at least one image a part. Received: "
+            "The Inception Score needs at least one image per part. Received: "
             f"{count} images, num_splits={num_splits}"
         )
     parts = np.random.default_rng(seed).permutation(count) % num_splits

@@ -1,6 +1,5 @@
-"""The published weights of Inception, downloaded or from a file."""
+"""Weights of Inception, downloaded or read from a file."""
 
-import hashlib
 import pathlib
 import pickle
 import zipfile
@@ -9,13 +8,14 @@ import keras
 import numpy as np
 
 from keras_simple_diffusion.utils.errors import InputError
+from keras_simple_diffusion.utils.files import sha256
 
 _URL = (
     "https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/"
     "pt_inception-2015-12-05-6726825d.pth"
 )
 _SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
-_EPSILON = 1e-3  # Of the batch norm.
+_EPSILON = 1e-3  # Of the batch normalization.
 _LOGITS = "logits/kernel"
 _UNREADABLE = (
     zipfile.BadZipFile,
@@ -92,7 +92,7 @@ _BLOCKS = {
     "mixed_9": ("Mixed_7b", _WIDE),
     "mixed_10": ("Mixed_7c", _WIDE),
 }
-# Names of the layers here, and those in the published file.
+# Layers by their names in this package, with those of the published file.
 LAYERS = _STEM | {
     f"{block}/{ours}": f"{module}.{theirs}"
     for block, (module, names) in _BLOCKS.items()
@@ -101,24 +101,26 @@ LAYERS = _STEM | {
 
 
 def load_inception(path=None):
-    """The weights of the 94 convolutions, and of the logits.
+    """Load the weights of the 94 convolutions, and of the logits.
 
     Args:
-        path: path of a `.npz` with `"LAYER/kernel"` and `"LAYER/bias"`, and
-            `"logits/kernel"` if there is one; or of the published `.pth`, for
-            which PyTorch must be installed. Defaults to the published file,
-            downloaded once.
+        path: path of a `.npz` file with `"LAYER/kernel"`, `"LAYER/bias"` and
+            optionally `"logits/kernel"`; or of the published `.pth` file, which
+            needs PyTorch. Defaults to the published file, downloaded once.
 
     Returns:
-        A tuple: a dict of float32 arrays; the kernel of the logits, of shape
-        `(2048, num_classes)`, or `None`; and the digest of the file.
+        A tuple of a dict of float32 arrays; the kernel of the logits, of shape
+        `(2048, num_classes)`, or `None`; and the SHA-256 of the file, a string.
+
+    Raises:
+        InputError: if there is no such file, or it has other content.
     """
     if path is None:
         path = keras.utils.get_file(origin=_URL, file_hash=_SHA256)
     path = pathlib.Path(path)
     if not path.is_file():
         raise InputError(f"There is no weights file at '{path}'.")
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    digest = sha256(path.read_bytes())
     try:
         if path.suffix == ".npz":
             with np.load(path) as file:
@@ -141,13 +143,13 @@ def load_inception(path=None):
 
 
 def fold(state):
-    """Fold the batch norm into the convolutions, in float64.
+    """Fold the batch normalization into the convolutions, in float64.
 
     Args:
-        state: dict of arrays under the published file's names.
+        state: dict of arrays with the names of the published file.
 
     Returns:
-        A dict of float32 arrays under the names used here.
+        A dict of float32 arrays with the names of `LAYERS`.
     """
     weights = {}
     if "fc.weight" in state:
@@ -175,8 +177,8 @@ def _read_torch(path):
         import torch
     except ImportError:
         raise InputError(
-            f"'{path}' is read with PyTorch, which is not installed: pip "
-            "install torch. A .npz of the folded weights needs nothing."
+            f"Reading '{path}' needs PyTorch: pip install torch. A .npz of "
+            "the folded weights does not."
         ) from None
     state = torch.load(path, map_location="cpu", weights_only=True)
     return {name: tensor.numpy() for name, tensor in state.items()}

@@ -1,3 +1,5 @@
+"""Bound of the likelihood of images under a model."""
+
 import dataclasses
 import math
 
@@ -16,17 +18,17 @@ _GOLDEN_RATIO = 0.5 * (math.sqrt(5.0) - 1.0)
 
 @dataclasses.dataclass(frozen=True)
 class LikelihoodBound:
-    """Bits per dimension of images, and the terms they are the sum of.
+    """Bits per dimension of images, the sum of three terms.
 
     Attributes:
-        prior: float64 array of shape `(N,)`, how far images of nothing but
-            noise are from the normal distribution.
+        prior: float64 array of shape `(N,)`, the divergence of the noisiest
+            images from the standard normal distribution.
         diffusion: float64 array of shape `(N,)`, the error of the network.
-        reconstruction: float, from the cleanest noise level to `uint8`, the
-            size of its cells included. It depends on the schedule alone.
-        bits: float64 array of shape `(N,)`, bits per dimension.
-        mean: float, their mean.
-        standard_error: float, that of the mean; of at least 2 images.
+        reconstruction: float, the cost from the cleanest noise level to
+            `uint8` values. It depends on the schedule alone.
+        bits: float64 array of shape `(N,)`, the sum of the terms.
+        mean: float, the mean of `bits`.
+        standard_error: float, the standard error of `mean`. It needs 2 images.
     """
 
     prior: np.ndarray
@@ -55,14 +57,14 @@ def bits_per_dimension(
     batch_size=64,
     indices=None,
 ):
-    """Upper bound of the negative log-likelihood, in bits per dimension.
+    """Compute an upper bound of the negative log-likelihood of images.
 
     It is the variational bound of the continuous-time model over the whole
     range of its schedule, with the averaged weights and without guidance.
 
-    An image of whole numbers `k` is made continuous by uniform noise `u`,
-    `x = (k + u - 1/2) / 127.5 - 1`, which rounds to it. So its probability is
-    at least `exp(E[log p(x)])` times the volume `127.5^-D` of its cell, and
+    Uniform noise `u` in [0, 1) dequantizes the levels `k` of an image,
+    `x = (k + u - 1/2) / 127.5 - 1`. The probability of the image is at least
+    `exp(E[log p(x)])` times the volume `127.5^-D` of its cell, and
 
     ```
     bits = E[prior + diffusion + reconstruction] / (D log 2) + log2(127.5)
@@ -71,24 +73,24 @@ def bits_per_dimension(
     reconstruction = E[-log N(x; z_0 / alpha_0, (sigma_0 / alpha_0)^2)]
     ```
 
-    The second is an integral over log-SNR, whatever the times, so log-SNRs
-    are drawn uniformly: `num_times` an image, one to each of as many ranges.
-    The third is the same for all images.
+    The diffusion term is an integral over log-SNR, so log-SNRs are drawn
+    uniformly and stratified: `num_times` per image, one in each of as many
+    equal ranges. The reconstruction term is the same for all images.
 
-    A model that has learned the grid of `uint8` levels at the clean end, such
-    as a background that is always black, is charged for the noise `u`.
+    The bound is loose for a model that has learned the grid of `uint8` levels
+    itself, such as a background that is always black: it cannot predict `u`.
 
     Args:
         model: a `keras_simple_diffusion.models.DiffusionModel`.
         images: `uint8` array of shape `(N, H, W, C)`.
-        labels: list of ints or class names, one an image. Required if the
+        labels: list of ints or class names, one per image. Required if the
             model has classes; label `num_classes` is the null label.
-        num_times: int. Passes of the network an image. Defaults to `32`.
-        seed: int. What is drawn for image `i` depends on the seed and on `i`
+        num_times: int. Evaluations of the network per image. Defaults to `32`.
+        seed: int. The random numbers of image `i` depend on the seed and `i`
             alone. Defaults to `0`.
         batch_size: int. Defaults to `64`.
-        indices: optional list of ints, the numbers `i` of the images.
-            Defaults to `0, 1, ...`; others measure a part of a larger set.
+        indices: list of ints, the numbers `i` of the images in a larger set.
+            Defaults to `0, 1, ...`.
 
     Returns:
         A `LikelihoodBound`.
@@ -114,15 +116,15 @@ def bits_per_dimension(
         )
     if min(len(images), num_times, batch_size) < 1:
         raise InputError(
-            "There must be at least 1 image, `num_times` and `batch_size`. "
-            f"Received: {len(images)} images, num_times={num_times} and "
+            "The number of images, `num_times` and `batch_size` must be at "
+            f"least 1. Received: {len(images)} images, num_times={num_times}, "
             f"batch_size={batch_size}"
         )
     conditions = model.conditions_for(len(images), labels).given
     seed = arguments.to_seed(seed)
     high, low = ops.convert_to_numpy(model.schedule([0.0, 1.0])).tolist()
     numbers = arguments.to_indices(indices, len(images))
-    # Evenly spread over the images as well, however many there are.
+    # Offsets of the golden ratio are evenly spread over any set of images.
     first = np.random.default_rng(seed % 2**64).random()
     offsets = ((first + _GOLDEN_RATIO * numbers) % 1.0).astype("float32")
     rows = {
@@ -148,7 +150,7 @@ def bits_per_dimension(
 
 @dataclasses.dataclass(frozen=True)
 class _BoundProgram:
-    """The terms of a batch that need the images.
+    """The prior and the diffusion term of a batch of images.
 
     Args:
         network: a `Network`.
@@ -162,8 +164,8 @@ class _BoundProgram:
             highest and the lowest log-SNR; `"num_times"`, int32 scalar.
 
     Returns:
-        A tuple of float32 tensors of shape `(B,)`, the prior and the diffusion
-        term in nats per dimension.
+        A tuple of float32 tensors of shape `(B,)`, both terms in nats per
+        dimension.
     """
 
     network: Network
@@ -186,8 +188,8 @@ class _BoundProgram:
             noise = random.normal(keys, 2 * index, shape)
             uniform = random.uniform(keys, 2 * index + 1, shape)
             clean = (levels + uniform) / 127.5 - 1.0
-            # Every other range is gone through backwards, which cancels most
-            # of what the place in the range changes.
+            # Antithetic offsets: alternate ranges use 1 - offset, which
+            # cancels most of the first-order variance.
             place = ops.absolute(ops.cast(index % 2, "float32") - offsets)
             share = (ops.cast(index, "float32") + place) * weight
             log_snr = high + (low - high) * share
@@ -199,9 +201,9 @@ class _BoundProgram:
                 prediction, noisy, log_snr, "epsilon"
             )
             error = _mean(ops.square(noise - epsilon))
-            # Noise that is not told from the image is an error as it is.
-            # What its square is too large by has no mean: a part of it is
-            # taken off, as large as the error of the last range tells.
+            # Control variate: mean(noise^2) - 1 has zero mean and correlates
+            # with the error. The share to subtract is estimated from the
+            # error of the previous range.
             part = ops.square(ops.minimum(last_error, 1.0))
             certain = error - part * (_mean(ops.square(noise)) - 1.0)
             return (
@@ -217,7 +219,7 @@ class _BoundProgram:
 
 
 def _prior(clean, log_snr):
-    """KL divergence of the noisiest images from noise, per dimension."""
+    """KL divergence of the noisiest images from N(0, 1), per dimension."""
     alpha, _ = alpha_sigma(log_snr)
     # sigma^2 - 1 = -alpha^2, and -log sigma^2 = softplus(log_snr).
     square = ops.square(alpha) * (_mean(ops.square(clean)) - 1.0)

@@ -1,4 +1,4 @@
-"""Metrics of who is whose neighbour in the space of features."""
+"""Metrics of nearest neighbours in the space of features."""
 
 import numpy as np
 
@@ -8,19 +8,24 @@ _ROWS = 512
 
 
 def precision_recall(features, reference, num_neighbors=3):
-    """Improved precision and recall.
+    """Compute improved precision and recall.
 
-    Precision is the share of the features inside the manifold of the
-    reference, the union of balls around its points that reach to the `k`-th
-    neighbour; recall is the same the other way round.
+    The manifold of a set is the union of balls around its points, each with
+    the distance to the point's `k`-th neighbour as radius. Precision is the
+    fraction of the features in the manifold of the reference; recall is the
+    fraction of the reference in the manifold of the features.
 
     Args:
         features: float array of shape `(N, F)`, of generated images.
-        reference: float array of shape `(M, F)`, of real ones.
+        reference: float array of shape `(M, F)`, of real images.
         num_neighbors: int, the `k`. Defaults to `3`.
 
     Returns:
-        A tuple of two floats.
+        A tuple of precision and recall, floats in [0, 1].
+
+    Raises:
+        InputError: if `num_neighbors` is not smaller than the number of
+            images.
 
     References:
         - [Kynkäänniemi et al., 2019](https://arxiv.org/abs/1904.06991)
@@ -37,45 +42,54 @@ def precision_recall(features, reference, num_neighbors=3):
 
 
 def density_coverage(features, reference, num_neighbors=5):
-    """Density and coverage, which outliers of the reference disturb less.
+    """Compute density and coverage, which are robust against outliers.
 
-    Density counts in how many of the reference's balls a feature lies, over
-    `k`; coverage is the share of the balls with a feature in them.
+    Around each point of the reference lies a ball with the distance to its
+    `k`-th neighbour as radius. Density is the mean number of balls that
+    contain a feature, divided by `k`; coverage is the fraction of balls that
+    contain any. As in the authors' code, points at exactly the radius are
+    outside, so that a set has density 1 and coverage 1 against itself.
 
     Args:
         features: float array of shape `(N, F)`, of generated images.
-        reference: float array of shape `(M, F)`, of real ones.
+        reference: float array of shape `(M, F)`, of real images.
         num_neighbors: int, the `k`. Defaults to `5`.
 
     Returns:
-        A tuple of two floats.
+        A tuple of density, a float of at least 0, and coverage, in [0, 1].
+
+    Raises:
+        InputError: if `num_neighbors` is not smaller than the number of
+            images.
 
     References:
         - [Naeem et al., 2020](https://arxiv.org/abs/2002.09797)
     """
     radii = _radii(reference, num_neighbors)
     count, is_covered = 0, np.zeros(len(reference), bool)
-    for _, squares in _squared_distances(features, reference):
-        inside = squares <= radii
+    # In the order of `_radii`, so that equal distances are equal to the bit.
+    for start, squares in _squared_distances(reference, features):
+        rows = slice(start, start + len(squares))
+        inside = squares < radii[rows, None]
         count += inside.sum()
-        is_covered |= inside.any(0)
+        is_covered[rows] = inside.any(1)
     density = count / (num_neighbors * len(features))
     return float(density), float(is_covered.mean())
 
 
 def nearest_distances(features, reference):
-    """Distance of each feature to the nearest one of a reference.
+    """Compute the distance of each feature to the nearest of a reference.
 
-    For generated images and the training data it tells copies: compare it
-    with that of held-out images.
+    Small distances of generated images to the training data reveal copies:
+    compare them with the distances of held-out images.
 
     Args:
         features: float array of shape `(N, F)`.
         reference: float array of shape `(M, F)`.
 
     Returns:
-        A tuple of a float64 array of shape `(N,)` with the distances, and an
-        int64 array with the numbers of the nearest.
+        A tuple of a float64 array of shape `(N,)`, the distances, and an int64
+        array of the same shape, the indices of the nearest features.
     """
     distances, numbers = [], []
     for _, squares in _squared_distances(features, reference):
@@ -102,7 +116,7 @@ def _radii(features, num_neighbors):
 
 
 def _squared_distances(x, y):
-    """Rows of the matrix of squared distances, some at a time."""
+    """Yield the matrix of squared distances, some rows at a time."""
     norms = np.concatenate([np.square(part).sum(1) for part in _parts(y)])
     start = 0
     for rows in _parts(x):
@@ -113,6 +127,6 @@ def _squared_distances(x, y):
 
 
 def _parts(features):
-    """Some rows at a time, in float64: all of them need much memory."""
+    """Yield some rows at a time in float64, to bound the memory."""
     for start in range(0, len(features), _ROWS):
         yield np.asarray(features[start : start + _ROWS], "float64")

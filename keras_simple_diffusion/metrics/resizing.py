@@ -1,4 +1,7 @@
-"""The two ways in which images are made 299 pixels wide for Inception."""
+"""Resizing of images, by matrices: the same result on every backend.
+
+Bilinear as Inception needs it, bicubic with antialiasing for DINOv2 and CLIP.
+"""
 
 import numpy as np
 from keras import ops
@@ -7,11 +10,11 @@ RESIZINGS = ("original", "pytorch")
 
 
 def bilinear_matrix(size, new_size, resize):
-    """The matrix that resizes one axis.
+    """Compute the matrix of bilinear resizing along one axis.
 
-    `"original"` puts pixel `i` of the result at `i * size / new_size`, as
-    TensorFlow 1 did; `"pytorch"` puts its centre there. Neither smooths what
-    it makes smaller.
+    `"original"` places pixel `i` of the result at `i * size / new_size`, as
+    TensorFlow 1 did; `"pytorch"` aligns the centers of pixels. Neither is
+    antialiased.
 
     Args:
         size: int.
@@ -38,30 +41,27 @@ def bilinear_matrix(size, new_size, resize):
     return matrix
 
 
-def resize_images(images, new_size, resize):
-    """Resize images and scale them as the network was fed.
+def resize_bilinear(images, size, resize):
+    """Resize images to a square by bilinear interpolation.
 
     Args:
         images: tensor of shape `(B, H, W, C)` in [0, 255].
-        new_size: int. Height and width of the result.
+        size: int. Height and width of the result.
         resize: string, `"original"` or `"pytorch"`.
 
     Returns:
-        A float32 tensor of shape `(B, new_size, new_size, C)`.
+        A float32 tensor of shape `(B, size, size, C)` in [0, 255].
     """
-    images = ops.cast(images, "float32")
     _, height, width, _ = images.shape
-    down = ops.convert_to_tensor(bilinear_matrix(height, new_size, resize))
-    across = ops.convert_to_tensor(bilinear_matrix(width, new_size, resize))
-    images = ops.einsum("jw,bhwc->bhjc", across, images)
-    images = ops.einsum("ih,bhjc->bijc", down, images)
-    if resize == "original":
-        return (images - 128.0) / 128.0
-    return images * (2.0 / 255.0) - 1.0
+    return _multiply(
+        images,
+        bilinear_matrix(height, size, resize),
+        bilinear_matrix(width, size, resize),
+    )
 
 
 def cubic_matrix(size, new_size):
-    """The matrix that resizes one axis, smoothing what it makes smaller.
+    """Compute the matrix of antialiased bicubic resizing along one axis.
 
     Args:
         size: int.
@@ -76,7 +76,7 @@ def cubic_matrix(size, new_size):
     scale = size / new_size
     centres = (np.arange(new_size) + 0.5) * scale
     width = max(scale, 1.0)
-    # Pixels beyond the edges are left out, not repeated.
+    # Pixels beyond the edges have no weight.
     distances = (np.arange(size) + 0.5 - centres[:, None]) / width
     matrix = cubic_kernel(distances, -0.5)
     matrix /= matrix.sum(1, keepdims=True)
@@ -84,11 +84,11 @@ def cubic_matrix(size, new_size):
 
 
 def cubic_kernel(distances, a):
-    """The cubic convolution kernel.
+    """Evaluate the cubic convolution kernel.
 
     Args:
         distances: float array, in pixels.
-        a: float. Its slope at a distance of 1.
+        a: float. Slope of the kernel at a distance of 1.
 
     Returns:
         A float array of the same shape.
@@ -100,26 +100,20 @@ def cubic_kernel(distances, a):
 
 
 def resize_cubic(images, size, crop=False):
-    """Resize images to a square.
+    """Resize images to a square by antialiased bicubic interpolation.
 
     Args:
         images: tensor of shape `(B, H, W, C)` in [0, 255].
         size: int. Height and width of the result.
-        crop: bool. Whether the shorter side is resized and the middle of the
-            longer one cut out, or both are resized. Defaults to `False`.
+        crop: bool. `True` resizes the shorter side and crops the longer one at
+            the center; `False` resizes both. Defaults to `False`.
 
     Returns:
         A float32 tensor of shape `(B, size, size, C)` in [0, 255].
     """
-    images = ops.cast(images, "float32")
     sides = images.shape[1:3]
-    down, across = (
-        ops.convert_to_tensor(_side_matrix(side, min(sides), size, crop))
-        for side in sides
-    )
-    images = ops.einsum("jw,bhwc->bhjc", across, images)
-    images = ops.einsum("ih,bhjc->bijc", down, images)
-    return ops.clip(images, 0.0, 255.0)
+    matrices = (_side_matrix(side, min(sides), size, crop) for side in sides)
+    return ops.clip(_multiply(images, *matrices), 0.0, 255.0)
 
 
 def _side_matrix(side, shorter, size, crop):
@@ -128,6 +122,14 @@ def _side_matrix(side, shorter, size, crop):
     length = int(size * side / shorter)
     start = (length - size) // 2
     return cubic_matrix(side, length)[start : start + size]
+
+
+def _multiply(images, down, across):
+    """Multiply both axes of images by the matrices that resize them."""
+    images = ops.cast(images, "float32")
+    across, down = ops.convert_to_tensor(across), ops.convert_to_tensor(down)
+    images = ops.einsum("jw,bhwc->bhjc", across, images)
+    return ops.einsum("ih,bhjc->bijc", down, images)
 
 
 def normalize_images(images, mean, deviation):

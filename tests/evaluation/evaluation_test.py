@@ -1,174 +1,359 @@
-import hashlib
+"""The whole evaluation, through its public function."""
 
+import json
+
+import keras
 import numpy as np
 import pytest
 from PIL import Image
 
 import keras_simple_diffusion as ksd
-from keras_simple_diffusion import evaluation
-from keras_simple_diffusion.evaluation import scores
-from keras_simple_diffusion.evaluation.shards import image_digests
+from keras_simple_diffusion.evaluation.image_sets import Requests
 from keras_simple_diffusion.utils.errors import InputError
 
+evaluate = ksd.evaluation.evaluate
+METRICS = ("fid", "kid", "precision_recall", "nearest")
 
-class Colours:
-    """Features that are cheap: the pixels of a small image."""
 
-    name = "colours"
+class Pixels:
+    """Cheap features: the pixels of the images, and logits of them."""
 
-    def __init__(self):
-        self.count = 0
+    name = "pixels"
+    logits_kernel = np.random.default_rng(0).normal(size=(192, 5))
 
     def __call__(self, images):
-        self.count += len(images)
         return images.reshape(len(images), -1).astype("float32") / 255
 
 
-METRICS = [
-    name
-    for name, network in evaluation.METRICS.items()
-    if network == "inception"
-]
+@pytest.fixture(autouse=True)
+def place(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("KSD_CACHE", str(tmp_path / "cache"))
+    return tmp_path
 
 
-def make_images(count, seed=0):
+@pytest.fixture(scope="module")
+def model():
+    keras.utils.set_random_seed(0)
+    backbone = ksd.models.UViTBackbone(
+        (8, 8, 3), channels=(8, 8), blocks=(1, 1), num_classes=2
+    )
+    return ksd.models.DiffusionModel(backbone, class_names=["a", "b"])
+
+
+def images(count=12, seed=0, size=8):
     rng = np.random.default_rng(seed)
-    return rng.integers(0, 256, (count, 2, 2, 3), "uint8")
+    return rng.integers(0, 256, (count, size, size, 3), "uint8")
 
 
-def test_shards_go_on_where_they_stopped(tmp_path):
-    images, features = make_images(50), Colours()
-
-    def broken(numbers):
-        if numbers[0] >= 24:
-            raise KeyboardInterrupt
-        return images[numbers]
-
-    shards = evaluation.FeatureShards(tmp_path / "colours", 50, 8)
-    with pytest.raises(KeyboardInterrupt):
-        evaluation.fill_shards(broken, [(shards, features)])
-    assert features.count == 24
-    # What is new is computed of all images, the rest is not done again.
-    digests = evaluation.FeatureShards(tmp_path / "sha256", 50, 8)
-    outputs = [(shards, features), (digests, image_digests)]
-    evaluation.fill_shards(lambda numbers: images[numbers], outputs)
-    assert features.count == 50
-    np.testing.assert_array_equal(
-        np.concatenate(list(shards)), Colours()(images)
-    )
-    expected = hashlib.sha256(images[9].tobytes()).hexdigest()
-    assert np.concatenate(list(digests))[9].tobytes().hex() == expected
-    assert shards.statistics().count == 50
-    taken = shards.take(20)
-    assert taken.shape == (20, 12)
-    assert len(np.unique(taken, axis=0)) == 20
-    np.testing.assert_array_equal(taken, shards.take(20))
-
-
-def test_reference_is_computed_once(tmp_path):
-    source = ksd.data.ArraySource(make_images(20))
-    features = Colours()
-    shards, statistics = evaluation.reference_features(
-        source, features, tmp_path
-    )
-    again = evaluation.reference_features(source, features, tmp_path)
-    assert features.count == 20
-    np.testing.assert_array_equal(again[1].mean, statistics.mean)
-    assert len(shards) == 20
-    # Other data, or another network, are another reference.
-    other = ksd.data.ArraySource(make_images(20, seed=1))
-    evaluation.reference_features(other, features, tmp_path)
-    features.name = "others"
-    evaluation.reference_features(source, features, tmp_path)
-    assert features.count == 60
-
-
-@pytest.mark.filterwarnings("ignore:A Fréchet distance of")
-def test_scores_equal_the_metrics(tmp_path):
-    fake, real = make_images(64, 1), make_images(80, 2)
-    source = ksd.data.ArraySource(real)
-    reference = evaluation.reference_features(source, Colours(), tmp_path)
-    shards = evaluation.FeatureShards(tmp_path / "fake", 64, 16)
-    evaluation.fill_shards(lambda numbers: fake[numbers], [(shards, Colours())])
-    scores = evaluation.compare_features(shards, *reference, METRICS)
-    x, y = Colours()(fake), Colours()(real)
-    statistics = ksd.metrics.feature_statistics(fake, Colours())
-    fid = ksd.metrics.frechet_distance(statistics, reference[1])
-    assert scores["fid"] == pytest.approx(fid, rel=1e-9)
-    low, high = scores["fid_interval_95"]
-    assert low < scores["fid"] < high
-    assert scores["fid_infinity"] < scores["fid"]
-    recall = ksd.metrics.precision_recall(x, y)
-    assert (scores["precision"], scores["recall"]) == recall
-    nearest, _ = ksd.metrics.nearest_distances(x, y)
-    assert scores["nearest_distance_smallest"] == nearest.min()
-
-
-def test_copies_are_found_among_all_real_images(tmp_path, monkeypatch):
-    monkeypatch.setattr(scores, "_MAX_POINTS", 10)
-    real = make_images(80)
-    source = ksd.data.ArraySource(real)
-    reference = evaluation.reference_features(source, Colours(), tmp_path)
-    shards = evaluation.FeatureShards(tmp_path / "copies", 40, 16)
-    evaluation.fill_shards(lambda n: real[n], [(shards, Colours())])
-    found = evaluation.compare_features(shards, *reference, ["nearest"])
-    assert found["nearest_distance_median"] < 1e-6
-
-
-def test_a_replaced_image_is_noticed(tmp_path):
-    image = Image.fromarray(make_images(1)[0])
-    image.save(tmp_path / "0.bmp")
-    digest = ksd.data.open_data(tmp_path, 2).content_digest()
-    Image.fromarray(make_images(1, seed=1)[0]).save(tmp_path / "0.bmp")
-    again = ksd.data.open_data(tmp_path, 2)
-    assert again.content_digest() != digest
-
-
-def test_scores_that_need_no_real_images(tmp_path):
-    votes = np.eye(4)[np.arange(40) % 4]
-    shards = evaluation.FeatureShards(tmp_path, 40, 16)
-    evaluation.fill_shards(lambda numbers: votes[numbers], [(shards, np.copy)])
-    labels = list(np.arange(40) % 4)
-    labels[:10] = [3] * 10  # Two of them are read so.
-    scores = evaluation.score_alone(
-        {"classifier": shards}, {}, labels, None, ["class_accuracy"]
-    )
-    assert scores == {"class_accuracy": 32 / 40}
+def write(folder, count=3, seed=0, size=8):
+    folder.mkdir(parents=True, exist_ok=True)
+    for i, image in enumerate(images(count, seed, size)):
+        Image.fromarray(image).save(folder / f"{size}-{i}.png")
 
 
 @pytest.fixture
-def model():
-    backbone = ksd.models.UViTBackbone(
-        (4, 4, 3), channels=(8, 8), blocks=(1, 1), num_classes=2
-    )
-    model = ksd.models.DiffusionModel(backbone)
-    model.compile()
-    return model
+def real(place):
+    for seed, name in enumerate(("train/a", "train/b", "test/a", "test/b")):
+        write(place / "real" / name, seed=seed)
+    return place / "real"
 
 
-def test_quick_distance_keeps_to_its_share(model):
-    rng = np.random.default_rng(0)
-    images = rng.integers(0, 256, (8, 4, 4, 3), "uint8")
-    real = ksd.metrics.feature_statistics(images, Colours())
-    follow = evaluation.QuickFrechet(
-        real, Colours(), num_images=6, share=1e-6, num_steps=2
+def files(place):
+    return {path for path in place.rglob("*") if path.is_file()}
+
+
+def test_a_model_is_measured_against_both_splits(model, real, place):
+    report = evaluate(
+        model, real, METRICS, 10, Pixels(), num_steps=2, num_resamples=5
     )
-    data = {"images": images, "labels": np.arange(8) % 2}
-    history = model.fit(data, epochs=3, verbose=0, callbacks=[follow]).history
-    assert len(history["quick_fid"]) == 1  # The first, which is always done.
-    assert follow.seconds > 0
-    # A budget that is never used up: after each epoch, of today's weights.
-    follow = evaluation.QuickFrechet(
-        real, Colours(), num_images=6, share=1.0, num_steps=2
+    drawn = model.generate(10, [0, 1] * 5, num_steps=2, seed=0)
+    for split, seeds in (("train", (0, 1)), ("test", (2, 3))):
+        target = np.concatenate([images(3, seed) for seed in seeds])
+        x, y = Pixels()(drawn), Pixels()(target)
+        with pytest.warns(UserWarning, match="6 images"):
+            fid = ksd.metrics.frechet_distance(
+                ksd.metrics.feature_statistics(drawn, Pixels()),
+                ksd.metrics.feature_statistics(target, Pixels()),
+            )
+        assert report[f"fid_{split}"] == pytest.approx(fid, rel=1e-6)
+        kid, _ = ksd.metrics.kernel_distance(x, y)
+        assert report[f"kid_{split}"] == pytest.approx(kid, rel=1e-6)
+        recall = ksd.metrics.precision_recall(x, y)[1]
+        assert report[f"recall_{split}"] == recall
+    low, high = report["fid_interval_95_test"]
+    assert low < report["fid_test"] < high
+    assert report.results[0]["fid_test"] == report["fid_test"]
+    assert report.content["results"][0]["class_balance"] == {0: 5, 1: 5}
+    # Nothing is left but the features of the real images, in the cache.
+    assert all(
+        "cache" in str(path) or real in path.parents for path in files(place)
     )
-    follow.began = -1e6
-    history = model.fit(data, epochs=2, verbose=0, callbacks=[follow]).history
-    assert len(history["quick_fid"]) == 2
-    drawn = model.generate(6, [0, 1] * 3, seed=0, num_steps=2)
-    with pytest.warns(UserWarning, match="6 images"):
-        expected = ksd.metrics.frechet_distance(
-            ksd.metrics.feature_statistics(drawn, Colours()), real
+
+
+def test_the_report_is_a_table_of_80_columns(model, real):
+    report = evaluate(
+        model,
+        real,
+        ("fid", "kid", "inception_score"),
+        10,
+        Pixels(),
+        num_steps=2,
+    )
+    text = str(report)
+    assert all(len(line) <= 80 for line in text.splitlines())
+    assert "fewer than 10,000 images" in text
+    (row,) = [line for line in text.splitlines() if line.startswith("fid")]
+    for split in ("train", "test"):
+        low, high = report[f"fid_interval_95_{split}"]
+        fid = report[f"fid_{split}"]
+        assert f"{fid:.4g} ({low:.4g} to {high:.4g})" in row
+    assert f"{report['inception_score']:.4g} ±" in text
+    assert json.loads(report.to_json())["results"][0]["steps"] == 2
+
+
+def test_an_interrupted_evaluation_is_continued(model, real, place):
+    def run(**options):
+        return evaluate(
+            model,
+            real,
+            ("kid", "bits_per_dimension"),
+            70,
+            Pixels(),
+            num_steps=2,
+            batch_size=16,
+            output=place / "report.json",
+            **options,
         )
-    assert history["quick_fid"][-1] == pytest.approx(expected, rel=1e-6)
-    with pytest.raises(InputError, match="share=0"):
-        evaluation.QuickFrechet(real, Colours(), share=0)
+
+    report = run(seed=None)
+    table = (place / "report.md").read_text()
+    assert f"| {report['kid_train']:.4g} ±" in table
+    assert f"{report['bits_per_dimension_test']:.3f} ±" in table
+    assert ksd.evaluation.Report.load(place / "report.json") == report
+    folder = place / "report.features"
+    shards = sorted(folder.rglob("*.npy"))
+    assert len(shards) == 2 * 3 + 2
+    # Each file: lost, cut off, or replaced by numbers that were not computed.
+    for number, path in enumerate(shards):
+        if number % 3 == 0:
+            path.unlink()
+        elif number % 3 == 1:
+            path.write_bytes(path.read_bytes()[:-40])
+        else:
+            np.save(path, np.zeros_like(np.load(path)))
+    with pytest.raises(InputError, match="holds something already"):
+        run()
+    assert dict(run(seed=None, resume=True)) == dict(report)
+    with pytest.raises(InputError, match="begun with seed="):
+        run(seed=1, resume=True)
+    with pytest.raises(InputError, match="begun with num_resamples=20"):
+        run(seed=None, resume=True, num_resamples=5)
+    # Another image of the same name.
+    write(real / "train" / "a", seed=9)
+    with pytest.raises(InputError, match="begun with digests="):
+        run(seed=None, resume=True)
+
+
+def test_features_of_another_evaluation_are_not_taken(place):
+    def run(seed, output):
+        return evaluate(
+            images(9, 5),
+            images(9, 6),
+            ("kid",),
+            4,
+            Pixels(),
+            seed=seed,
+            output=output,
+        )
+
+    run(0, "one.json")
+    other = run(1, "two.json")
+    for name in ("one", "two"):
+        assert len(list((place / f"{name}.features").glob("stored/*/*"))) == 2
+    # Files of the other choice of images, as a copy by hand would leave them.
+    for path in (place / "one.features" / "stored").rglob("*.npy"):
+        target = (
+            place / "two.features" / path.relative_to(place / "one.features")
+        )
+        target.write_bytes(path.read_bytes())
+    again = evaluate(
+        images(9, 5),
+        images(9, 6),
+        ("kid",),
+        4,
+        Pixels(),
+        seed=1,
+        output="two.json",
+        resume=True,
+    )
+    assert dict(again) == dict(other)
+
+
+def test_values_do_not_depend_on_the_batch_size(model, place):
+    real = images(40, 1)
+    metrics = (*METRICS, "inception_score", "density_coverage", "fid_infinity")
+    stored, drawn = [], []
+    for size in (3, 32, 50):
+        stored.append(
+            evaluate(images(40), real, metrics, None, Pixels(), batch_size=size)
+        )
+        drawn.append(
+            evaluate(
+                model,
+                real,
+                ("kid",),
+                40,
+                Pixels(),
+                num_steps=2,
+                batch_size=size,
+            )
+        )
+    for other in stored[1:]:
+        assert dict(other) == pytest.approx(dict(stored[0]), rel=1e-9)
+    for other in drawn[1:]:
+        assert dict(other) == pytest.approx(dict(drawn[0]), rel=1e-2)
+
+
+def test_lists_give_several_results(model, place):
+    report = evaluate(
+        model,
+        {"train": images(8, 1), "test": images(8, 2)},
+        ("fid",),
+        6,
+        Pixels(),
+        num_steps=[2, 3],
+        guidance_scale=[1, 2.0],
+        sampler="ddim",
+        num_resamples=0,
+        output="list.json",
+    )
+    made = [(r.content["steps"], r.content["guidance"]) for r in report.results]
+    assert made == [(2, 1), (2, 2.0), (3, 1), (3, 2.0)]
+    assert len({result["fid_test"] for result in report.results}) == 4
+    with pytest.raises(KeyError, match="4 results"):
+        report["fid_test"]
+    assert (place / "list.png").exists()
+    assert str(report).count("DDIMSampler") == 4
+
+
+def test_images_against_themselves(place):
+    write(place / "drawn", 9)
+    report = evaluate("drawn", "drawn", METRICS, feature_weights=Pixels())
+    assert report["fid_train"] < 1e-6
+    assert report["nearest_distance_median_train"] < 1e-6
+    assert report["precision_train"] == report["recall_train"] == 1.0
+
+
+def test_sizes_are_those_of_each_file(place, real):
+    write(place / "drawn", 6, size=8)
+    write(place / "drawn", 2, size=16)
+    with pytest.raises(InputError, match=r"6 of 8 x 8 .* 2 of 16 x 16"):
+        evaluate("drawn", real, ("kid",), feature_weights=Pixels())
+    # A photograph on its side has the size that it is shown with.
+    tall = Image.fromarray(np.zeros((16, 8, 3), "uint8"))
+    turned = tall.rotate(90, expand=True)
+    exif = turned.getexif()
+    exif[0x0112] = 6
+    (place / "tall").mkdir()
+    for i in range(2):
+        tall.save(place / "tall" / f"{i}.jpg")
+        turned.save(place / "tall" / f"a{i}.jpg", exif=exif)
+
+    def features(images):
+        assert images.shape[1:] == (16, 8, 3)
+        return images.reshape(len(images), -1).astype("float32")
+
+    features.name = "any"
+    evaluate("tall", real, ("kid",), feature_weights=features)
+
+
+def test_text_models_draw_evenly_spaced_captions():
+    words = ["a ship", "an apple", "a tree", "a star"]
+    encoder = ksd.text.TextTransformer(
+        ksd.text.learn_vocabulary(words), 8, 1, 2, 6
+    )
+    backbone = ksd.models.UViTBackbone(
+        (8, 8, 3), (8, 8), (1, 1), context_dim=8, embedding_dim=16
+    )
+    task = ksd.models.TextToImage(backbone, encoder)
+    for count, asked in (2, words[::2]), (6, words + words[:2]):
+        requests = Requests.of(task, count, words)
+        assert requests.captions == asked
+        assert requests.arguments([1]) == {"prompts": asked[1:2]}
+    with pytest.raises(InputError, match="captions"):
+        evaluate(task, images(), ("kid",), feature_weights=Pixels())
+    source = ksd.data.ArraySource(images(4), captions=words)
+    report = evaluate(
+        task, source, ("kid",), 5, feature_weights=Pixels(), num_steps=2
+    )
+    assert np.isfinite(report["kid_test"])
+    with pytest.raises(InputError, match="without text"):
+        evaluate(task, source, ("bits_per_dimension",))
+
+
+def test_the_decay_of_a_run_is_reported(model, place, real):
+    model.save_to_preset(place / "run" / "preset")
+    config = {"recipe": {"ema_decay": 0.99}}
+    (place / "run" / "config.json").write_text(json.dumps(config))
+    report = evaluate("run", real, ("kid",), 4, Pixels(), num_steps=1)
+    weights = report.results[0].content["weights"]
+    assert weights["ema_decay"] == 0.99
+    assert "decay 0.99" in str(report)
+
+
+def test_class_accuracy_is_that_of_the_classifier(model, place):
+    inputs = keras.Input((8, 8, 3))
+    outputs = keras.layers.Dense(2)(keras.layers.Flatten()(inputs))
+    reader = keras.Model(inputs, outputs)
+    reader.save("reader.keras")
+    report = evaluate(
+        model,
+        images(),
+        ("class_accuracy",),
+        10,
+        classifier="reader.keras",
+        num_steps=2,
+    )
+    drawn = model.generate(10, [0, 1] * 5, num_steps=2, seed=0)
+    read = keras.ops.convert_to_numpy(reader(drawn.astype("float32")))
+    expected = np.mean(read.argmax(1) == [0, 1] * 5)
+    assert report["class_accuracy"] == expected
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"metrics": ("beauty",)}, "metrics=.'beauty'"),
+        ({"metrics": ("class_accuracy",)}, "needs a classifier"),
+        ({"metrics": ("clip_score",), "model": images()}, "clip_score|CLIP"),
+        (
+            {"metrics": ("bits_per_dimension",), "model": images()},
+            "needs a model",
+        ),
+        ({"metrics": ("bits_per_dimension",)}, "same classes"),
+        ({"clip": "any"}, "`clip` is not used"),
+        ({"model": images(), "num_images": 99}, "12 images"),
+        ({"model": images(), "sampler": "ddim"}, "Sampling options"),
+        ({"model": images(size=16)}, "must have the size"),
+        ({"model": images().astype("float32")}, "uint8 array"),
+        ({"model": "nowhere"}, "nowhere"),
+        ({"num_steps": 0}, "num_steps"),
+        ({"num_steps": [2, "many"]}, "num_steps"),
+        ({"guidance_scale": float("nan")}, "guidance_scale"),
+        ({"guidance_interval": (3, -3)}, "guidance_interval"),
+        ({"sampler": "magic"}, "magic"),
+        ({"output": "report.txt"}, ".json"),
+        ({"resume": True}, "`output`"),
+        ({"resume": True, "output": "new.json"}, "nothing to resume"),
+    ],
+)
+def test_errors_leave_nothing_behind(model, place, change, message):
+    arguments = {"model": model, "metrics": ("kid",), "num_steps": 2}
+    if "model" in change:
+        arguments.pop("num_steps")
+    arguments |= {"feature_weights": Pixels(), "num_images": 4, **change}
+    arguments.setdefault("output", None if "resume" in change else "r.json")
+    with pytest.raises(InputError, match=message):
+        evaluate(data=images(), **arguments)
+    assert not files(place)
