@@ -23,21 +23,11 @@ def format_table(content):
     """
     blocks = []
     for result in content["results"]:
-        columns, rows = _arrange(result["scores"])
-        lines = [["", *columns], *([name, *rows[name]] for name in rows)]
-        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
         blocks.append(_wrap(_describe(result)))
-        blocks.append(
-            "\n".join(
-                "  ".join(
-                    cell.ljust(width)
-                    for cell, width in zip(line, widths, strict=True)
-                ).rstrip()
-                for line in lines
-            )
-        )
-    blocks += _notes(content)
-    return "\n\n".join(blocks)
+        compared = dict(result["scores"])
+        alone = {"generated": compared.pop("generated")}
+        blocks += [_align(scores) for scores in (compared, alone)]
+    return "\n\n".join(filter(None, blocks + _notes(content)))
 
 
 def write_card(content):
@@ -128,9 +118,14 @@ def _notes(content):
     counts = " and ".join(f"{n:,} {split}" for split, n in references.items())
     shape = " x ".join(map(str, content["image_shape"]))
     notes.append(
-        f"Real images: {counts} images of {content['settings']['data']}, "
+        f"Real images ({content['settings']['data']}): {counts} images, "
         f"{shape}."
     )
+    if content["results"]:
+        notes.append(
+            "(a to b) is a 95 % bootstrap interval, ± a standard deviation "
+            "over subsets of the images."
+        )
     counts = [result["num_images"] for result in content["results"]]
     is_frechet = FRECHET_DISTANCES & set(content["settings"]["metrics"])
     if is_frechet and min([*counts, *references.values()]) < _FEW:
@@ -159,6 +154,17 @@ def _arrange(scores):
         if not name.endswith(_PARTS)
     }
     return columns, rows
+
+
+def _align(scores):
+    """Rows of text with aligned columns."""
+    columns, rows = _arrange(scores)
+    lines = [["", *columns], *([name, *rows[name]] for name in rows)]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return "\n".join(
+        "  ".join(map(str.ljust, line, widths)).rstrip()
+        for line in lines[0 if columns else 1 :]
+    )
 
 
 def _cell(scores, name):

@@ -448,9 +448,7 @@ def _name_of(value):
     """A short description of `model` or `data`, for the report."""
     if isinstance(value, str | pathlib.Path):
         return str(value)
-    if isinstance(value, dict):
-        return {split: _name_of(each) for split, each in value.items()}
-    return type(value).__name__
+    return f"{type(value).__name__} in memory"
 
 
 def _protocol_of(metrics, num_images, resize, sampler, steps, scales):

@@ -266,24 +266,25 @@ def open_references(data, image_shape):
     return sources
 
 
-def drawing_facts(task, name=None):
+def drawing_facts(task, model):
     """Describe the weights that a model draws with.
 
     Args:
         task: a task.
-        name: path of its run, if it has one, or `None`.
+        model: what it was opened from, see `open_subject`.
 
     Returns:
-        A dict of the kind of weights, the decay of their average where it is
-        known, and their digest.
+        A dict of the kind of weights, the decay of their average if it is the
+        model of a run, and their digest.
     """
     facts = {"kind": "average"}
-    folder = pathlib.Path(str(name))
-    if name is not None and (folder / "preset").exists():
-        recipe = json.loads((folder / "config.json").read_text())["recipe"]
-        facts["ema_decay"] = recipe["ema_decay"]
-    with task.averaged_weights():
-        arrays = [native.to_numpy(v.value) for v in task.trainable_variables]
+    if isinstance(model, str | pathlib.Path):
+        folder = pathlib.Path(model)
+        if (folder / "preset").exists():
+            config = json.loads((folder / "config.json").read_text())
+            facts["ema_decay"] = config["recipe"]["ema_decay"]
+    with task.reading_averages(task.trainable_variables) as values:
+        arrays = [native.to_numpy(value) for value in values]
     return {**facts, "sha256": sha256(*arrays)}
 
 

@@ -98,7 +98,7 @@ class Report(collections.abc.Mapping):
         return len(self._scores)
 
     def __repr__(self):
-        return f"<Report of {len(self.results)} results: {self._scores}>"
+        return f"Report(results={self.results}, scores={self._scores})"
 
     def __str__(self):
         return format_table(self.content)

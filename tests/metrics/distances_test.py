@@ -208,15 +208,32 @@ def test_precision_and_recall_equal_brute_force():
     assert 0.0 < precision < 1.0 and 0.0 < recall < 1.0
 
 
-def test_density_and_coverage_equal_brute_force():
+def density_by_loops(fake, real, k):
+    """Equations 5 and 6 of Naeem et al., with balls that are open."""
+    inside = np.zeros((len(real), len(fake)), bool)
+    for i, center in enumerate(real):
+        distances = np.sort(np.linalg.norm(real - center, axis=1))
+        radius = distances[k]  # The first is the distance to itself.
+        inside[i] = np.linalg.norm(fake - center, axis=1) < radius
+    return inside.sum() / (k * len(fake)), inside.any(1).mean()
+
+
+@pytest.mark.parametrize("has_ties", [False, True])
+def test_density_and_coverage_equal_loops(has_ties):
     a, b = sets(300, size=3)
     b = b[:200]
-    distances, radii = brute_force(a, b, 5)
-    inside = distances <= radii
-    expected = inside.sum(1).mean() / 5, inside.any(0).mean()
+    if has_ties:
+        a, b = np.round(a), np.round(b)
+    expected = density_by_loops(a.astype("float64"), b.astype("float64"), 5)
     assert metrics.density_coverage(a, b) == pytest.approx(expected)
     with pytest.raises(InputError, match="num_neighbors"):
         metrics.density_coverage(a, b[:5])
+
+
+@pytest.mark.parametrize("count", [7, 40, 1100])
+def test_a_set_has_density_and_coverage_of_one_against_itself(count):
+    a = np.random.default_rng(0).normal(size=(count, 16)).astype("float32")
+    assert metrics.density_coverage(a, a) == (1.0, 1.0)
 
 
 def test_rows_are_done_some_at_a_time():
