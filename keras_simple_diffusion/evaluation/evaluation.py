@@ -1,6 +1,7 @@
 """Evaluation of a model, or of images, against real images."""
 
 import contextlib
+import dataclasses
 import importlib.metadata
 import itertools
 import math
@@ -23,6 +24,7 @@ from keras_simple_diffusion.evaluation.report import Report
 from keras_simple_diffusion.evaluation.shards import FeatureShards
 from keras_simple_diffusion.evaluation.shards import fill_shards
 from keras_simple_diffusion.evaluation.shards import image_digests
+from keras_simple_diffusion.generation.arguments import SamplingOptions
 from keras_simple_diffusion.metrics.likelihood import bits_per_dimension
 from keras_simple_diffusion.models.text_to_image import TextToImage
 from keras_simple_diffusion.utils.errors import InputError
@@ -155,9 +157,9 @@ def evaluate(
         "clip": clip,
         "classifier": classifier,
     }
-    networks = scores.load_networks(metrics, choices, resize)
+    scores.check_choices(metrics, choices)
 
-    # What is compared, and whether the metrics suit it.
+    # Open both sides, and check that the metrics suit them.
     subject = image_sets.open_subject(model)
     is_stored = isinstance(subject, ImageSource)
     shape = subject.image_shape if is_stored else subject.backbone.image_shape
@@ -168,6 +170,7 @@ def evaluate(
     else:
         _check_model(subject, metrics, sources)
         drawing = image_sets.drawing_facts(subject, model)
+    networks = scores.load_networks(metrics, choices, resize)
 
     with contextlib.ExitStack() as stack:
         if output is None:
@@ -199,11 +202,7 @@ def evaluate(
             },
             resume,
         )
-        wait_for_all()  # No process looks for the settings any more.
-        if is_main_process():
-            write_settings(folder, settings)
         seed = settings["seed"]
-
         if is_stored:
             sets = [image_sets.StoredImages(subject, num_images, seed)]
         else:
@@ -211,19 +210,26 @@ def evaluate(
             requests = image_sets.Requests.of(
                 subject, num_images or _NUM_IMAGES, captions
             )
+            options = SamplingOptions(
+                seed=seed,
+                batch_size=batch_size,
+                sampler=sampler,
+                guidance_interval=guidance_interval,
+            )
             sets = [
                 image_sets.DrawnImages(
                     subject,
                     requests,
-                    *pair,
-                    seed,
-                    batch_size,
+                    dataclasses.replace(
+                        options, num_steps=count, guidance_scale=scale
+                    ),
                     drawing,
-                    guidance_interval=guidance_interval,
-                    sampler=sampler,
                 )
-                for pair in itertools.product(steps, scales)
+                for count, scale in itertools.product(steps, scales)
             ]
+        wait_for_all()  # All processes have looked for stored settings.
+        if is_main_process():
+            write_settings(folder, settings)
         measure = _Measurement(folder, settings, networks, sources, data)
         content = {
             "settings": settings,

@@ -17,6 +17,7 @@ from keras_simple_diffusion.data.loading import open_data
 from keras_simple_diffusion.data.loading import open_splits
 from keras_simple_diffusion.data.sources import ArraySource
 from keras_simple_diffusion.data.sources import ImageSource
+from keras_simple_diffusion.generation.conditions import Conditions
 from keras_simple_diffusion.models.loading import load_model
 from keras_simple_diffusion.models.text_to_image import TextToImage
 from keras_simple_diffusion.utils.errors import InputError
@@ -77,6 +78,11 @@ class Requests:
             ]
         return cls(count, labels, captions=captions)
 
+    @property
+    def are_conditional(self):
+        """Whether the images have labels or prompts."""
+        return self.labels is not None or self.prompts is not None
+
     def arguments(self, numbers=None):
         """Return the arguments of `generate` for some of the images.
 
@@ -100,12 +106,9 @@ class DrawnImages:
     Args:
         task: a `DiffusionModel` or a `TextToImage`.
         requests: `Requests`.
-        num_steps: int or `None` for the model's.
-        guidance_scale: float or `None` for the model's.
-        seed: int.
-        batch_size: int. Images drawn at once.
-        facts: dict of what the model draws with, for the report.
-        **options: further arguments of `generate`.
+        options: `keras_simple_diffusion.generation.arguments.SamplingOptions`,
+            with a seed.
+        weights: dict that describes the weights of the model, for the report.
 
     Attributes:
         name: string, of the folder of their features.
@@ -113,41 +116,36 @@ class DrawnImages:
         requests: `Requests`.
     """
 
-    def __init__(
-        self,
-        task,
-        requests,
-        num_steps,
-        guidance_scale,
-        seed,
-        batch_size,
-        facts,
-        **options,
-    ):
-        if num_steps is None:
-            num_steps = task.num_steps
-        if guidance_scale is None:
-            guidance_scale = task.guidance_scale
-        interval = options.get("guidance_interval")
+    def __init__(self, task, requests, options, weights):
+        # One image is enough to check the options.
+        given = requests.arguments([0]) if requests.are_conditional else {}
+        options = options.resolve(task, Conditions(1, given))
+        interval = options.guidance_interval
         labels = requests.labels
         self.requests = requests
-        self.name = f"steps-{num_steps}-guidance-{guidance_scale}"
+        self.name = (
+            f"steps-{options.num_steps}-guidance-{options.guidance_scale}"
+        )
         self.facts = {
-            "steps": num_steps,
-            "guidance": guidance_scale,
+            "steps": options.num_steps,
+            "guidance": options.guidance_scale,
             "guidance_interval": interval and list(interval),
-            "sampler": type(options.get("sampler") or task.sampler).__name__,
-            "seed": seed,
-            "weights": facts,
+            "sampler": repr(options.sampler),
+            "seed": options.seed,
+            "weights": weights,
             "class_balance": labels and dict(collections.Counter(labels)),
         }
         self._task = task
         self._options = {
-            "num_steps": num_steps,
-            "guidance_scale": guidance_scale,
-            "seed": seed,
-            "batch_size": batch_size,
-            **options,
+            name: getattr(options, name)
+            for name in (
+                "num_steps",
+                "guidance_scale",
+                "guidance_interval",
+                "sampler",
+                "seed",
+                "batch_size",
+            )
         }
 
     def __len__(self):
@@ -192,7 +190,7 @@ class StoredImages:
             )
         self._source = source
         self._chosen = choose(len(source), count, seed)
-        self.facts = {"fingerprint": source.content_digest()}
+        self.facts = {"fingerprint": source.content_digest(), "seed": seed}
 
     def __len__(self):
         return len(self._chosen)

@@ -52,6 +52,27 @@ def check_metrics(metrics):
         )
 
 
+def check_choices(metrics, choices):
+    """Raise an `InputError` for a network that no metric needs, or lacks.
+
+    Args:
+        metrics: list of names, of `METRICS`.
+        choices: see `load_networks`.
+    """
+    needed = {METRICS[name] for name in metrics}
+    for name in ("dinov2", "clip", "classifier"):
+        if choices[name] is not None and name not in needed:
+            raise InputError(
+                f"`{name}` is not used by any of the requested metrics: "
+                f"{', '.join(metrics)}."
+            )
+    if "classifier" in needed and choices["classifier"] is None:
+        raise InputError(
+            "`class_accuracy` needs a classifier: pass `classifier`, a .keras "
+            "file."
+        )
+
+
 def load_networks(metrics, choices, resize):
     """Load the networks that metrics need.
 
@@ -66,13 +87,6 @@ def load_networks(metrics, choices, resize):
         A dict from the names of networks to functions of images.
     """
     needed = sorted({METRICS[name] for name in metrics} - {"model"})
-    for name, choice in choices.items():
-        optional = name != "inception"
-        if optional and choice is not None and name not in needed:
-            raise InputError(
-                f"`{name}` is not used by any of the requested metrics: "
-                f"{', '.join(metrics)}."
-            )
     networks = {n: _load_network(n, choices[n], resize) for n in needed}
     if "inception_score" in metrics:
         if getattr(networks["inception"], "logits_kernel", None) is None:
@@ -90,11 +104,6 @@ def _load_network(name, choice, resize):
     if name == "inception":
         return InceptionFeatures(choice, resize)
     if name == "classifier":
-        if choice is None:
-            raise InputError(
-                "`class_accuracy` needs a classifier: pass `classifier`, a "
-                ".keras file."
-            )
         return ClassifierOutputs(choice)
     kind = DINOFeatures if name == "dinov2" else CLIPFeatures
     return kind() if choice is None else kind(choice)

@@ -59,7 +59,7 @@ def test_options_reach_the_evaluation(place, evaluate, capsys):
     (result,) = report["results"]
     assert result["steps"] == 2 and result["guidance"] == 1.5
     assert result["guidance_interval"] == [-3, 3] and result["seed"] == 3
-    assert result["sampler"] == "DDIMSampler" and result["num_images"] == 6
+    assert result["sampler"] == "DDIMSampler()" and result["num_images"] == 6
     assert f"{result['scores']['test']['kid']:.4g} ±" in text
     assert "The report is report.json" in text
     assert report["references"] == {"train": 6, "test": 6}
@@ -77,7 +77,7 @@ def test_protocol_fills_in_what_is_not_given(place, evaluate, capsys):
     report = json.loads((place / "report.json").read_text())
     (result,) = report["results"]
     assert report["settings"]["protocol"] is None  # It was not followed.
-    assert result["sampler"] == "DDPMSampler" and result["guidance"] == 1
+    assert result["sampler"] == "DDPMSampler()" and result["guidance"] == 1
     assert (result["steps"], result["num_images"]) == (2, 4)
 
 

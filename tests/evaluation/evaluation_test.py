@@ -10,6 +10,7 @@ from PIL import Image
 import keras_simple_diffusion as ksd
 from keras_simple_diffusion.evaluation.image_sets import Requests
 from keras_simple_diffusion.utils.errors import InputError
+from tests.helpers.models import randomize
 
 evaluate = ksd.evaluation.evaluate
 METRICS = ("fid", "kid", "precision_recall", "nearest")
@@ -34,11 +35,12 @@ def place(tmp_path, monkeypatch):
 
 @pytest.fixture(scope="module")
 def model():
-    keras.utils.set_random_seed(0)
     backbone = ksd.models.UViTBackbone(
         (8, 8, 3), channels=(8, 8), blocks=(1, 1), num_classes=2
     )
-    return ksd.models.DiffusionModel(backbone, class_names=["a", "b"])
+    return ksd.models.DiffusionModel(
+        randomize(backbone), class_names=["a", "b"]
+    )
 
 
 def images(count=12, seed=0, size=8):
@@ -209,10 +211,11 @@ def test_values_do_not_depend_on_the_batch_size(model, place):
                 batch_size=size,
             )
         )
-    for other in stored[1:]:
-        assert dict(other) == pytest.approx(dict(stored[0]), rel=1e-9)
-    for other in drawn[1:]:
-        assert dict(other) == pytest.approx(dict(drawn[0]), rel=1e-2)
+    for reports, tolerance in ((stored, 1e-9), (drawn, 1e-2)):
+        first = np.hstack(list(reports[0].values()))
+        for other in reports[1:]:
+            values = np.hstack(list(other.values()))
+            np.testing.assert_allclose(values, first, tolerance, 1e-9)
 
 
 def test_lists_give_several_results(model, place):
@@ -326,7 +329,7 @@ def test_class_accuracy_is_that_of_the_classifier(model, place):
     [
         ({"metrics": ("beauty",)}, "metrics=.'beauty'"),
         ({"metrics": ("class_accuracy",)}, "needs a classifier"),
-        ({"metrics": ("clip_score",), "model": images()}, "clip_score|CLIP"),
+        ({"metrics": ("clip_score",), "model": images()}, "needs a model"),
         (
             {"metrics": ("bits_per_dimension",), "model": images()},
             "needs a model",

@@ -25,5 +25,5 @@ def test_outputs_are_the_models(tmp_path):
     with pytest.raises(InputError, match="b.keras"):
         ksd.metrics.ClassifierOutputs(tmp_path / "b.keras")
     keras.Model(inputs, inputs).save(tmp_path / "c.keras")
-    with pytest.raises(InputError, match="one number a class"):
+    with pytest.raises(InputError, match="one score per class"):
         ksd.metrics.ClassifierOutputs(tmp_path / "c.keras")

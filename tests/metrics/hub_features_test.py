@@ -154,7 +154,7 @@ def test_clip_score_of_known_features():
     # The cosines are 0.6, -1 and 1.
     score = ksd.metrics.clip_score(images, texts)
     assert score == pytest.approx(160.0 / 3.0)
-    with pytest.raises(InputError, match="one prompt an image"):
+    with pytest.raises(InputError, match="one prompt per image"):
         ksd.metrics.clip_score(images, texts[:2])
 
 
