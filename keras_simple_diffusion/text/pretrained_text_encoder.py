@@ -12,40 +12,46 @@ from keras import ops
 from keras_simple_diffusion.text.text_encoder import TextEncoder
 from keras_simple_diffusion.utils.errors import InputError
 
-_BYTES_HASHED = 2**20  # Of each file: weights differ from their start on.
+_BYTES_HASHED = 2**20  # Of each file; different weights differ from the start.
 
 
 @keras.saving.register_keras_serializable("keras_simple_diffusion")
 class PretrainedTextEncoder(TextEncoder):
-    """A frozen text encoder of keras_hub, such as the encoder half of T5.
+    """Frozen text encoder from keras_hub, such as the encoder of T5.
 
-    Its weights stay where they are: a model's preset names it and its
-    revision, and holds the embeddings of the empty text. It is loaded when
-    the first text is tokenized.
+    The preset of a model stores the encoder's name and revision and the
+    embeddings of the empty text, but not the encoder's weights. The encoder is
+    loaded when the first text is tokenized.
 
-    Embeddings are rounded to bfloat16, as
-    `keras_simple_diffusion.data.EmbeddingCache` stores them, so that training
-    from stored ones is the same.
+    Embeddings are rounded to bfloat16, the format of
+    `keras_simple_diffusion.data.EmbeddingCache`, so training from cached
+    embeddings gives the same result.
 
     Args:
         preset: string. A preset of keras_hub, such as `"t5_1.1_xxl"`, a
-            folder, or an `hf://` or `kaggle://` handle. Backbones like T5, BERT
-            and Gemma are understood: from token ids and padding mask to one
-            embedding a token.
-        sequence_length: int. Length that all texts are padded or cut to, in
-            tokens. Defaults to `128`.
-        embedding_dim: int. Defaults to that of the encoder, which is loaded
-            at once then.
-        revision: string. What must be found, see `find_revision`. Defaults to
-            what there is.
-        dtype: dtype policy that the encoder is run in. Defaults to
-            `"float32"`.
+            folder, or an `hf://` or `kaggle://` handle. The backbone must map
+            token ids and a padding mask to one embedding per token, as T5,
+            BERT and Gemma do.
+        sequence_length: int. Number of tokens that all texts are padded or
+            truncated to. Defaults to `128`.
+        embedding_dim: int. Width of the embeddings. Defaults to that of the
+            encoder, which is then loaded immediately.
+        revision: string. Expected revision, see `find_revision`. Defaults to
+            the current one.
+        dtype: dtype policy of the encoder. Defaults to `"float32"`.
         **kwargs: base layer keyword arguments.
 
+    Raises:
+        InputError: if the preset does not exist, has another revision, or has
+            an unsupported backbone.
+
     Example:
-    >>> encoder = keras_simple_diffusion.text.PretrainedTextEncoder(
-    ...     "t5_1.1_xxl", dtype="bfloat16"
-    ... )
+    ```python
+    # The weights are downloaded when the first text is tokenized.
+    encoder = keras_simple_diffusion.text.PretrainedTextEncoder(
+        "t5_1.1_xxl", embedding_dim=4096, dtype="bfloat16"
+    )
+    ```
 
     References:
         - [Raffel et al., 2019](https://arxiv.org/abs/1910.10683)
@@ -63,9 +69,10 @@ class PretrainedTextEncoder(TextEncoder):
         found = find_revision(preset)
         if revision not in (None, found):
             raise InputError(
-                f"The text encoder '{preset}' has changed: the model was "
-                f"trained with revision {revision}. Received: {found}. Bring "
-                "the old one back, or pass it as `text_encoder`."
+                f"The text encoder '{preset}' has changed. Expected the "
+                f"revision that the model was trained with: {revision}. "
+                f"Received: {found}. Restore the old encoder, or pass it as "
+                "`text_encoder`."
             )
         loaded = None
         if embedding_dim is None:
@@ -101,11 +108,11 @@ class PretrainedTextEncoder(TextEncoder):
 
     @property
     def borrowed_variables(self):
-        # The network is no attribute that Keras sees, and would save.
+        # Keras does not track the network, so it is not saved.
         return [] if self._loaded is None else self._loaded.network.variables
 
     def load(self):
-        """Load weights and tokenizer, unless that is done."""
+        """Load the weights and the tokenizer if they are not loaded yet."""
         if self._loaded is None:
             self._loaded = _load(self.preset, self.dtype_policy)
             self._embed_null()
@@ -123,7 +130,7 @@ class PretrainedTextEncoder(TextEncoder):
     def call(self, token_ids, text_mask):
         if self._loaded is None:
             raise InputError(
-                f"The text encoder '{self.preset}' is not loaded yet: call its "
+                f"The text encoder '{self.preset}' is not loaded. Call its "
                 "`load()`, or train from embeddings."
             )
         network = self._loaded.network
@@ -144,12 +151,18 @@ class PretrainedTextEncoder(TextEncoder):
         )
 
     def set_null(self, context, mask):
-        """Set the embeddings of the empty text, where they are stored."""
+        """Set the embeddings of the empty text from cached ones.
+
+        Args:
+            context: float32 array of shape
+                `(1, sequence_length, embedding_dim)`.
+            mask: int32 array of shape `(1, sequence_length)`.
+        """
         self.null_context.assign(context)
         self.null_mask.assign(mask)
 
     def identity(self):
-        """What its embeddings depend on, as a dict of JSON types."""
+        """Return everything that determines the embeddings, as JSON types."""
         return {
             "preset": self.preset,
             "revision": self.revision,
@@ -172,17 +185,17 @@ class PretrainedTextEncoder(TextEncoder):
 
 
 def find_revision(preset):
-    """What tells one state of a preset from another; downloads nothing.
+    """Identify the version of a preset without downloading it.
 
     Args:
         preset: string, see `PretrainedTextEncoder`.
 
     Returns:
-        A string: the handle with its version, or a digest of the folder's
-        files, of the first MiB of each.
+        A string: the handle including its version, or for a folder a digest of
+        the names, sizes and first MiB of its files.
 
     Raises:
-        InputError: if there is no such preset.
+        InputError: if the preset does not exist.
     """
     preset = str(preset)
     if "://" in preset:
@@ -193,8 +206,8 @@ def find_revision(preset):
     folder = pathlib.Path(preset)
     if not folder.is_dir():
         raise InputError(
-            f"The text encoder '{preset}' is not there: it is neither a preset "
-            "of keras_hub nor a folder. Put it back, or pass another place of "
+            f"The text encoder '{preset}' was not found: it is neither a "
+            "preset of keras_hub nor a folder. Restore it, or pass a copy of "
             "it as `text_encoder=PretrainedTextEncoder(...)`."
         )
     digest = hashlib.sha256()
@@ -209,7 +222,7 @@ def find_revision(preset):
 
 @contextlib.contextmanager
 def _quiet():
-    """Context without the warning that T5 gives its layers a mask."""
+    """Suppress the warning that T5 passes a mask to its layers."""
     with warnings.catch_warnings():
         warnings.filterwarnings(
             "ignore", "Layer '.*' .of type T5MultiHeadAttention. was passed"
@@ -235,8 +248,8 @@ def _load(preset, dtype):
     unknown = [name for name in inputs if _input_of(name, 0, 0) is None]
     if unknown or isinstance(outputs, dict):
         raise InputError(
-            "A text encoder must turn token ids and a padding mask into one "
-            f"embedding a token. Received: '{preset}', a "
+            "A text encoder must map token ids and a padding mask to one "
+            f"embedding per token. Received: '{preset}', a "
             f"{type(backbone).__name__} with the inputs {list(backbone.input)}"
         )
     network = keras.Model(inputs, outputs, name="pretrained")

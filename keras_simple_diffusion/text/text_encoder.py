@@ -5,23 +5,24 @@ from keras_simple_diffusion.utils.errors import InputError
 
 
 class TextEncoder(keras.layers.Layer):
-    """Base class of what turns texts into embeddings, one a token.
+    """Base class of text encoders, which return one embedding per token.
 
-    Texts become token ids outside of compiled code, padded or cut to one
-    length, so that no text is a reason to compile anew; `call` turns these
-    into embeddings inside of it.
+    `tokenize` converts texts to token ids of a fixed length outside of compiled
+    code, so new texts never cause a compilation. `call` converts token ids to
+    embeddings inside compiled code.
 
     A subclass defines `split`, `call` and `encode_null`.
 
     Args:
-        sequence_length: int. Length that all texts are padded or cut to, in
-            tokens.
+        sequence_length: int. Number of tokens that all texts are padded or
+            truncated to.
         embedding_dim: int. Width of the embeddings.
         **kwargs: base layer keyword arguments.
 
     Call arguments:
         token_ids: int tensor of shape `(B, sequence_length)`.
-        text_mask: int tensor of the same shape, zero for padding.
+        text_mask: int tensor of the same shape, one for tokens and zero for
+            padding.
 
     Output shape:
         `(B, sequence_length, embedding_dim)`.
@@ -39,39 +40,42 @@ class TextEncoder(keras.layers.Layer):
 
     @property
     def borrowed_variables(self):
-        """Variables that are loaded from elsewhere, not from our preset."""
+        """Variables that are not stored in the preset of a model."""
         return []
 
     def split(self, text):
-        """Split a text into tokens.
+        """Split a text into token ids.
 
         Args:
             text: string.
 
         Returns:
-            A list of at least one int, of any length.
+            A list of ints with at least one element.
         """
         raise NotImplementedError(f"{type(self).__name__} must define this.")
 
     def encode_null(self):
-        """Embeddings of the empty text, which stand for no text at all.
+        """Embed the empty text, the unconditional input of guidance.
 
         Returns:
             A tuple of tensors: embeddings of shape
-            `(1, sequence_length, embedding_dim)`, and mask of shape
+            `(1, sequence_length, embedding_dim)` and the mask of shape
             `(1, sequence_length)`.
         """
         raise NotImplementedError(f"{type(self).__name__} must define this.")
 
     def tokenize(self, texts):
-        """Turn texts into token ids, padded with zeros.
+        """Convert texts to token ids, padded with zeros.
 
         Args:
-            texts: list or array of strings, or of their bytes.
+            texts: list or array of strings or UTF-8 bytes.
 
         Returns:
             A tuple `(token_ids, text_mask)` of int32 arrays of shape
             `(len(texts), sequence_length)`.
+
+        Raises:
+            InputError: if a text is no string.
         """
         shape = (len(texts), self.sequence_length)
         token_ids, text_mask = (
@@ -93,7 +97,7 @@ class TextEncoder(keras.layers.Layer):
 
     @classmethod
     def from_config(cls, config):
-        # The base class would wrap an `InputError` into another error.
+        # The base class would replace an `InputError` by another error.
         dtype = config.get("dtype")
         if isinstance(dtype, dict):
             dtype = keras.dtype_policies.deserialize(dtype)
@@ -101,7 +105,7 @@ class TextEncoder(keras.layers.Layer):
 
 
 def to_string(text):
-    """A text as a string, or an `InputError`."""
+    """Decode a text, or raise an `InputError` for other types."""
     if isinstance(text, bytes):
         return text.decode()
     if not isinstance(text, str):

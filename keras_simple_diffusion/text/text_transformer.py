@@ -11,29 +11,35 @@ from keras_simple_diffusion.utils.errors import InputError
 
 @keras.saving.register_keras_serializable("keras_simple_diffusion")
 class TextTransformer(TextEncoder):
-    """A small text encoder that is trained together with the network.
+    """Small transformer that is trained together with the network.
 
-    Its tokens are words, see `learn_vocabulary`; the vocabulary is part of its
-    configuration and the weights are part of the model's preset, so that
-    nothing else is needed. It suits captions of a few hundred different words;
-    for free text take a `PretrainedTextEncoder`.
+    Its tokens are words (see `learn_vocabulary`). The vocabulary is part of the
+    configuration and the weights are part of the model's preset, so the preset
+    is complete. The encoder is meant for captions with a few hundred different
+    words; for free text use `PretrainedTextEncoder`.
 
     Args:
         vocabulary: list of strings, see `learn_vocabulary`.
         embedding_dim: int. Width of the transformer. Defaults to `256`.
         num_layers: int. Number of transformer layers. Defaults to `2`.
         num_heads: int. Number of attention heads. Defaults to `4`.
-        sequence_length: int. Length that all texts are padded or cut to, in
-            tokens. Defaults to `32`.
+        sequence_length: int. Number of tokens that all texts are padded or
+            truncated to. Defaults to `32`.
         **kwargs: base layer keyword arguments.
+
+    Raises:
+        InputError: if `vocabulary` was not made by `learn_vocabulary`.
 
     Example:
     ```python
     captions = ["a red apple", "a ship"]
     encoder = keras_simple_diffusion.text.TextTransformer(
-        keras_simple_diffusion.text.learn_vocabulary(captions)
+        keras_simple_diffusion.text.learn_vocabulary(captions),
+        embedding_dim=32,
+        num_layers=1,
     )
-    embeddings = encoder(*encoder.tokenize(captions))
+    token_ids, text_mask = encoder.tokenize(captions)
+    embeddings = encoder(token_ids, text_mask)  # Shape (2, 32, 32).
     ```
     """
 
@@ -49,13 +55,14 @@ class TextTransformer(TextEncoder):
         super().__init__(sequence_length, embedding_dim, **kwargs)
         if vocabulary is None or list(vocabulary[:3]) != list(SPECIAL_TOKENS):
             raise InputError(
-                "`vocabulary` must be a list that `learn_vocabulary(texts)` "
-                f"made. Received: {str(vocabulary)[:60]}"
+                "`vocabulary` must be a list returned by "
+                "`learn_vocabulary(texts)`. Received: "
+                f"vocabulary={str(vocabulary)[:60]}"
             )
         self.vocabulary = list(vocabulary)
         self.num_layers = num_layers
         self.num_heads = num_heads
-        self._numbers = {token: i for i, token in enumerate(self.vocabulary)}
+        self._ids = {token: i for i, token in enumerate(self.vocabulary)}
         self.token_embedding = keras_hub.layers.TokenAndPositionEmbedding(
             len(self.vocabulary),
             sequence_length,
@@ -84,9 +91,9 @@ class TextTransformer(TextEncoder):
         self.built = True
 
     def split(self, text):
-        tokens = [self._numbers["[START]"]]
+        tokens = [self._ids["[START]"]]
         for word in split_words(text):
-            tokens += spell(word, self._numbers)
+            tokens += spell(word, self._ids)
         return tokens
 
     def call(self, token_ids, text_mask):
@@ -100,17 +107,19 @@ class TextTransformer(TextEncoder):
         return self(token_ids, text_mask), text_mask
 
     def copy_weights(self, other):
-        """Take the weights of another one, of tokens those that it knows too.
+        """Copy the weights of another encoder.
+
+        Embeddings are copied for the tokens that both vocabularies contain.
 
         Args:
-            other: a `TextTransformer` of the same width, depth and length,
-                with a vocabulary of its own.
+            other: a `TextTransformer` of the same width, depth and sequence
+                length, with any vocabulary.
 
         Returns:
-            A list with the tokens that start anew.
+            A list of the tokens whose embeddings were not copied.
 
         Raises:
-            InputError: if the weights differ in shape; nothing is copied then.
+            InputError: if shapes differ. No weight is copied then.
         """
         tokens = self.token_embedding.token_embedding.embeddings
         pairs = list(zip(self.weights, other.weights, strict=False))
@@ -119,19 +128,20 @@ class TextTransformer(TextEncoder):
             for ours, theirs in pairs
         ):
             raise InputError(
-                "The text encoders must agree in width, depth and length. "
-                f"Received: {_sizes(other)}. The model's: {_sizes(self)}"
+                "Both text encoders must have the same width, depth and "
+                f"sequence length. Expected: {_sizes(self)}. Received: "
+                f"{_sizes(other)}"
             )
         for ours, theirs in pairs:
             if ours is not tokens:
                 ours.assign(ops.copy(ops.convert_to_tensor(theirs)))
-        known = other._numbers
+        known = other._ids
         common = [token for token in self.vocabulary if token in known]
         rows = ops.convert_to_numpy(tokens).copy()
         found = ops.convert_to_numpy(
             other.token_embedding.token_embedding.embeddings
         )
-        rows[[self._numbers[token] for token in common]] = found[
+        rows[[self._ids[token] for token in common]] = found[
             [known[token] for token in common]
         ]
         tokens.assign(rows)

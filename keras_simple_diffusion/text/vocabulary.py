@@ -1,34 +1,39 @@
-"""Words and characters as tokens, in plain Python."""
+"""Word-level tokenization with characters for unknown words."""
 
 import collections
 import re
 
-# Words with their digits, and every other sign alone.
+# A word including digits, or any other single character.
 _WORDS = re.compile(r"\w+|[^\w\s]")
-_INSIDE = "##"  # Before a character that goes on with a word.
+_INSIDE = "##"  # Marks a character that continues a word.
 SPECIAL_TOKENS = ("[PAD]", "[START]", "[UNKNOWN]")
 
 
 def split_words(text):
-    """Lower-case words and signs of a text."""
+    """Split a text into lower-case words and punctuation marks."""
     return _WORDS.findall(text.lower())
 
 
 def learn_vocabulary(texts, size=8192):
-    """The tokens for texts like the given ones.
+    """Choose the tokens of a vocabulary from example texts.
 
-    They are the most frequent words; others are spelled, so that there is a
-    token for each character as well, at the start and inside of a word.
+    The vocabulary consists of special tokens, the single characters (at the
+    start of a word, and within a word with the prefix `##`) and the most
+    frequent words. Words outside the vocabulary are spelled by characters.
 
     Args:
         texts: iterable of strings.
-        size: int. Largest number of tokens. Defaults to `8192`.
+        size: int. Largest number of tokens; characters are always included.
+            Defaults to `8192`.
 
     Returns:
         A list of strings.
 
     Example:
-    >>> keras_simple_diffusion.text.learn_vocabulary(["a cat", "a dog"])
+    >>> texts = ["a cat", "a dog"]
+    >>> tokens = keras_simple_diffusion.text.learn_vocabulary(texts)
+    >>> tokens[:3], tokens[-2:]
+    (['[PAD]', '[START]', '[UNKNOWN]'], ['cat', 'dog'])
     """
     counts = collections.Counter()
     for text in texts:
@@ -40,18 +45,18 @@ def learn_vocabulary(texts, size=8192):
     return [*tokens, *words[: max(size - len(tokens), 0)]]
 
 
-def spell(word, numbers):
-    """Numbers of a word's tokens: the word itself, or its characters.
+def spell(word, ids):
+    """Return the token ids of a word, or of its characters if it is unknown.
 
     Args:
         word: string.
-        numbers: dict from tokens to their numbers.
+        ids: dict from tokens to their ids.
 
     Returns:
         A list of ints.
     """
-    if word in numbers:
-        return [numbers[word]]
-    unknown = numbers["[UNKNOWN]"]
+    if word in ids:
+        return [ids[word]]
+    unknown = ids["[UNKNOWN]"]
     pieces = [word[0], *(_INSIDE + sign for sign in word[1:])]
-    return [numbers.get(piece, unknown) for piece in pieces]
+    return [ids.get(piece, unknown) for piece in pieces]

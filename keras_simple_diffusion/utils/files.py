@@ -18,15 +18,15 @@ _SETTINGS = "settings.json"
 
 @contextlib.contextmanager
 def whole_folder(folder):
-    """Write the files of a folder aside, and move them in when all are whole.
+    """Write files to a temporary folder and move them when all are complete.
 
     Args:
-        folder: path of the folder. Files it already holds stay, unless one of
-            the same name is written.
+        folder: path of the target folder. Existing files are kept unless a file
+            of the same name is written.
 
     Yields:
-        The path of an empty folder to write into. When the context ends
-        without an error its files are moved to `folder`.
+        The path of an empty folder to write to. If the context ends without an
+        error, its files are moved to `folder`.
     """
     folder = pathlib.Path(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -46,14 +46,14 @@ def whole_folder(folder):
 
 @contextlib.contextmanager
 def whole_file(path):
-    """Write a file whole or not at all.
+    """Write a file completely or not at all.
 
     Args:
         path: path of the file.
 
     Yields:
-        The path of a draft beside it, with the same suffix, which replaces
-        `path` when the context ends without an error.
+        The path of a temporary file in the same folder with the same suffix. If
+        the context ends without an error, it replaces `path`.
     """
     path = pathlib.Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)

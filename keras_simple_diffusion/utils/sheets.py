@@ -1,4 +1,4 @@
-"""Sheets of images with captions."""
+"""Contact sheets of images with captions."""
 
 import math
 
@@ -10,19 +10,22 @@ from PIL import ImageFont
 _BACKGROUND = (255, 255, 255)
 _INK = (40, 40, 40)
 _GAP = 4
-_MOST_LINES = 3  # Of a caption.
+_MAX_LINES = 3  # Lines of a caption.
 
 
 def draw_sheet(images, columns=None, captions=None, row_names=None, cell=64):
-    """Lay images out on one sheet, row by row.
+    """Arrange images on one sheet, row by row.
 
     Args:
-        images: `uint8` array of shape `(N, H, W, C)`, with 1 or 3 channels.
-        columns: int. Defaults to about a square sheet.
-        captions: list of `N` strings, one below each image, or `None`.
-        row_names: list of strings, one left of each row, or `None`.
-        cell: int. Smallest height of an image on the sheet; small ones are
-            enlarged by a whole factor, without smoothing. Defaults to `64`.
+        images: `uint8` array of shape `(N, H, W, C)`. Images with 1 channel are
+            shown in grey, with 3 channels in colour; otherwise only the first
+            channel is shown.
+        columns: int. Number of columns. Defaults to that of a square sheet.
+        captions: list of `N` strings, drawn below the images, or `None`.
+        row_names: list of strings, drawn to the left of the rows, or `None`.
+        cell: int. Smallest height of an image on the sheet in pixels. Smaller
+            images are enlarged by an integer factor without smoothing.
+            Defaults to `64`.
 
     Returns:
         A `PIL.Image.Image`.
@@ -65,11 +68,11 @@ def draw_sheet(images, columns=None, captions=None, row_names=None, cell=64):
 
 
 def _wrap(text, font, width):
-    """At most three lines of `text`, the last one cut if need be."""
+    """Break a text into at most three lines and truncate the last one."""
     lines, words = [], text.split()
-    while words and len(lines) < _MOST_LINES:
+    while words and len(lines) < _MAX_LINES:
         line = words.pop(0)
-        last = len(lines) == _MOST_LINES - 1
+        last = len(lines) == _MAX_LINES - 1
         while words and (last or font.getlength(f"{line} {words[0]}") <= width):
             line = f"{line} {words.pop(0)}"
         lines.append(_fit(line, font, width))

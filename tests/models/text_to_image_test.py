@@ -97,7 +97,7 @@ def test_frozen_encoder_stays_as_it_is_and_is_named_in_the_preset(t5, tmp_path):
     assert loaded.text_encoder.borrowed_variables == []
     np.testing.assert_array_equal(loaded.generate(CAPTIONS[:2], seed=3), images)
     shutil.rmtree(t5)
-    with pytest.raises(InputError, match="is not there"):
+    with pytest.raises(InputError, match="was not found"):
         ksd.models.load_model(tmp_path)
 
 

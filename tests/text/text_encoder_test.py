@@ -62,7 +62,7 @@ def test_weights_are_copied_by_token():
 def test_weights_of_another_width_are_not_copied():
     target = TextTransformer(learn_vocabulary(["a"]), 16, 1, 2, 8)
     before = target.get_weights()
-    with pytest.raises(InputError, match="Received: embedding_dim=8.*=16"):
+    with pytest.raises(InputError, match="=16.*Received: embedding_dim=8"):
         target.copy_weights(make_small())
     for ours, theirs in zip(before, target.get_weights(), strict=True):
         np.testing.assert_array_equal(ours, theirs)
