@@ -3,16 +3,16 @@ Title: Class-conditional training and guidance
 Author: the keras_simple_diffusion authors
 Date created: 2026/11/25
 Last modified: 2026/11/25
-Description: Train on digits with their classes, and choose how to guide.
+Description: Train on digits with labels and compare kinds of guidance.
 Accelerator: None
 """
 
 """
 ## Setup
 
-A class-conditional model learns what images of each class look like.
-*Guidance* then makes the drawn images more like their class than the
-training images are, and less varied. This guide trains such a model on
+A class-conditional model learns the distribution of images of each class.
+*Guidance* makes the generated images more typical of their class than the
+training images, and less varied. This guide trains such a model on
 scikit-learn's handwritten digits and measures both effects.
 """
 
@@ -36,11 +36,11 @@ PER_CLASS, NUM_STEPS = (2, 2) if FAST else (16, 24)
 keras.utils.set_random_seed(0)
 
 """
-## Training with labels that are dropped
+## Training with label dropout
 
-Guidance needs two predictions of one network: with the class, and without.
-So in training a tenth of the labels (`label_dropout`) is replaced by the null
-label, which is `num_classes`. The rest is as without classes.
+Guidance needs two predictions of the same network, with and without the class.
+In training, a tenth of the labels (`label_dropout`) is therefore replaced by
+the null label, which is `num_classes`.
 """
 
 images, labels = ksd.data.load_digits(image_size=16, split="train")
@@ -71,7 +71,7 @@ history = model.fit(data, batch_size=64, epochs=EARLY_EPOCHS, verbose=0)
 print(f"loss after {EARLY_EPOCHS} epochs: {history.history['loss'][-1]:.3f}")
 
 """
-The model of this early moment is kept for later: it will be the *weaker model*.
+This early state of the model is saved, for use as the *weaker model* below.
 """
 
 model.save_to_preset("early")
@@ -87,13 +87,13 @@ print(f"loss after {EPOCHS} epochs: {history.history['loss'][-1]:.3f}")
 """
 ## Three measures
 
-- *Accuracy*: a support vector machine that is trained on the real digits reads
-  the drawn ones; the share that it reads as the class asked for.
-- *Spread*: the mean distance between two images of one class, the root mean
-  square difference of grey levels in [0, 1].
-- *White*: the share of pixels of at least 250 of 255.
+- *Accuracy*: the share of generated digits that a support vector machine,
+  trained on real digits, classifies as the requested class.
+- *Spread*: the mean distance between two images of one class (root mean square
+  difference of grey levels in [0, 1]).
+- *White*: the share of pixels with a grey level of at least 250 of 255.
 
-Those of real digits that were held out are the reference.
+Real held-out digits are the reference.
 """
 
 reader = SVC(C=10.0).fit(images.reshape(len(images), -1) / 255, labels)
@@ -119,20 +119,20 @@ measure("real, held out", *ksd.data.load_digits(image_size=16, split="test"))
 """
 ## The guidance scale
 
-A step of the sampler uses two predictions of the noise, one under the class and
-one under the null label, as (eq. 7 of [simple
-diffusion](https://arxiv.org/abs/2301.11093))
+Each sampling step combines two predictions of the noise, one for the class and
+one for the null label (eq. 7 of [simple
+diffusion](https://arxiv.org/abs/2301.11093)):
 
 ```
 (1 + eta) epsilon(z, label) - eta epsilon(z, null)
 ```
 
-`guidance_scale` is the factor `1 + eta`. At 1 nothing is guided, and a step
-evaluates the network once instead of twice. The scale is an argument of the
-compiled program, so another one does not compile anew.
+`guidance_scale` is the factor `1 + eta`. A scale of 1 means no guidance, and
+each step evaluates the network once instead of twice. The scale is an argument
+of the compiled program, so changing it does not cause a compilation.
 
-Every scale gets the same seed, and so starts from the same noise: image `i`
-of one scale belongs to image `i` of the others.
+Every scale uses the same seed and so the same noise: image `i` of one scale
+corresponds to image `i` of the others.
 """
 
 wanted = np.arange(10 * PER_CLASS) % 10
@@ -155,12 +155,12 @@ for scale in (1.0, 1.5, 2.0, 4.0, 8.0):
 """
 ## Guidance at some noise levels only
 
-At high noise guidance decides which of the many digits of a class it will be,
-and so takes spread; at low noise little is left to decide. `guidance_interval`
-keeps it to the log-SNRs in between ([Kynkäänniemi et al.,
-2024](https://arxiv.org/abs/2404.07724)). Steps outside of it evaluate the
-network once. This interval is the less noisy half of the steps, but for the
-last ones.
+At high noise, guidance selects among the many variants of a class and so
+reduces the spread; at low noise, it has little effect. `guidance_interval`
+restricts guidance to the log-SNRs in between ([Kynkäänniemi et al.,
+2024](https://arxiv.org/abs/2404.07724)). Steps outside the interval evaluate
+the network once. The interval here covers the less noisy half of the steps
+except the last ones.
 """
 
 draw("scale 4, interval", guidance_scale=4.0, guidance_interval=(0.0, 5.0))
@@ -168,10 +168,10 @@ draw("scale 4, interval", guidance_scale=4.0, guidance_interval=(0.0, 5.0))
 """
 ## Rescaling
 
-Extrapolation overshoots, so strong guidance saturates pixels.
-`guidance_rescale` scales the guided prediction towards the standard deviation
-of the unguided one ([Lin et al., 2023](https://arxiv.org/abs/2305.08891), sec.
-3.4): not at all with 0, fully with 1.
+Guidance extrapolates, so strong guidance saturates pixels. `guidance_rescale`
+scales the guided prediction towards the standard deviation of the unguided one
+([Lin et al., 2023](https://arxiv.org/abs/2305.08891), sec. 3.4): 0 has no
+effect, and 1 gives the same standard deviation.
 """
 
 draw("scale 4, rescaled", guidance_scale=4.0, guidance_rescale=1.0)
@@ -179,22 +179,23 @@ draw("scale 4, rescaled", guidance_scale=4.0, guidance_rescale=1.0)
 """
 ## A weaker model as guide
 
-*Autoguidance* ([Karras et al., 2024](https://arxiv.org/abs/2406.02507)) leads
-away from what a weaker model predicts for the same class: away from its
-mistakes, instead of from all that belongs to no class. Here it is the model
-after the first epochs. A weaker model has the images' shape and the classes
-of the model and may be smaller. It guides unconditional models too.
+*Autoguidance* ([Karras et al., 2024](https://arxiv.org/abs/2406.02507))
+replaces the unconditional prediction by that of a weaker model for the same
+class, so it moves away from the mistakes of the weaker model. Here this is the
+model after the first epochs. The weaker model must have the same image shape
+and classes, and may be smaller. Autoguidance also works for unconditional
+models.
 """
 
 early = ksd.models.DiffusionModel.from_preset("early")
 draw("scale 2, weaker model", guidance_scale=2.0, guidance_model=early)
 
 """
-## All of it side by side
+## Comparison
 
-What to look for: accuracy rises and spread falls with the scale. Within an
-interval more of the spread stays. Rescaling leaves fewer pixels white. The
-weaker model costs the least spread.
+Accuracy increases and spread decreases with the scale. An interval preserves
+more of the spread. Rescaling reduces the number of white pixels. The weaker
+model reduces the spread least.
 """
 
 header = f"{'':22} accuracy  spread   white"
@@ -214,7 +215,7 @@ axes[0].text(324, -8, header[23:], **text)
 figure.savefig("class_conditional_guidance.png", dpi=100)
 
 """
-`class_conditional_guidance.png` shows two digits of each class by row: real
-ones, and those drawn from the same noise with more and more guidance, beside
-their accuracy, spread and share of white pixels.
+Each row of `class_conditional_guidance.png` shows two digits of each class:
+real digits, then digits generated from the same noise with different guidance,
+with their accuracy, spread and share of white pixels.
 """

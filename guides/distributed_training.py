@@ -8,22 +8,22 @@ Accelerator: None
 """
 
 """
-The networks of the papers need more memory and more arithmetic than one device
-has: the U-ViT for ImageNet has 2.5 billion parameters, which with gradient,
-moments and average are 49 GB, and is trained with 2,048 images a step. This
-guide splits a small one over eight devices in three ways, shows that each
-learns what one device learns, and then says how to start it on a cluster.
+The papers' networks exceed the memory and speed of one device. The U-ViT for
+ImageNet has 2.5 billion parameters, which take 49 GB with gradient, moments and
+average, and is trained with 2,048 images per step. This guide splits a small
+network over eight devices in three ways, shows that each gives the same result
+as one device, and explains how to start training on a cluster.
 
 ## Eight devices on a CPU
 
-JAX divides a CPU into any number of virtual devices. They are no faster, but
-they split and communicate as real ones do. The flag has to be set before JAX is
-imported, so before Keras is. On four or eight real ones run this guide with
-`JAX_PLATFORMS=cuda` or `tpu`, where the flag does nothing.
+JAX can divide a CPU into any number of virtual devices. They are not faster,
+but they split the work and communicate like real devices. The flag must be set
+before JAX, and so before Keras, is imported. On four or eight real devices, run
+this guide with `JAX_PLATFORMS=cuda` or `tpu`; the flag has no effect there.
 
-TensorFlow has virtual devices too, and copies a model to each of them. On
-PyTorch `keras.distribution` does nothing yet (Keras 3.15), so there everything
-below runs on one device.
+TensorFlow also supports virtual devices and copies the model to each of them.
+On PyTorch `keras.distribution` has no effect in Keras 3.15, so everything below
+runs on one device.
 """
 
 import os
@@ -45,7 +45,7 @@ import keras_simple_diffusion as ksd
 FAST = os.environ.get("KSD_GUIDE_FAST") == "1"
 STEPS, SAMPLING_STEPS = (2, 2) if FAST else (600, 32)
 WIDTH, BLOCKS = (8, 1) if FAST else (96, 3)
-BATCH_SIZE = 64  # Of all devices together.
+BATCH_SIZE = 64  # Over all devices.
 
 strategies = ["one device"]
 if keras.config.backend() == "tensorflow":
@@ -66,21 +66,23 @@ if keras.config.backend() != "torch":
 """
 ## The same training, split
 
-A model is made, trained and sampled within the context of
-`ksd.distribution.distribute(strategy)`; nothing else changes.
+Create, train and sample a model within the context
+`ksd.distribution.distribute(strategy)`. Nothing else changes.
 
-- `"data"`: each device has the whole network and an eighth of the batch.
-- `"sharded"`: weights, moments and averages are split as well, and brought
-  together where they are used, layer by layer. It costs communication and no
-  other arithmetic ([ZeRO](https://arxiv.org/abs/1910.02054)).
+- `"data"`: each device holds the whole network and processes an eighth of the
+  batch.
+- `"sharded"`: weights, moments and averages are split as well, and gathered
+  layer by layer where they are used. This adds communication but no arithmetic
+  ([ZeRO](https://arxiv.org/abs/1910.02054)).
 - `"tensor:4"`: four devices share the work on each image
   ([Megatron](https://arxiv.org/abs/1909.08053)), and the batch is split over
-  the two groups. It is for batches smaller than the number of devices.
+  the two groups. This is meant for batches smaller than the number of devices.
 
-The batch size is that of all devices together, and a multiple of their number
-(with `tensor:4`, of the groups). `training_batches` makes batch `s` from the
-seed and `s` alone, whatever reads it; `data_shard` says which part of each
-batch this process has to read: all of it, as long as there is one process.
+The batch size counts the images of all devices and must be a multiple of their
+number (with `tensor:4`, of the number of groups). In `training_batches`, batch
+`s` depends only on the seed and `s`, in every process. `data_shard` returns the
+part of each batch that the current process reads; a single process reads all of
+it.
 """
 
 images, labels = ksd.data.load_digits(16)
@@ -88,7 +90,7 @@ source = ksd.data.ArraySource(images, labels)
 
 
 def train():
-    """Train a new model; returns it and the loss of each step."""
+    """Train a new model and return it with the loss of each step."""
     keras.utils.set_random_seed(0)
     backbone = ksd.models.UViTBackbone(
         (16, 16, 1),
@@ -107,7 +109,7 @@ def train():
     batches = ksd.data.training_batches(
         source, BATCH_SIZE, seed=0, process_index=index, process_count=count
     )
-    # Epochs of one step, whose loss is that of this step alone.
+    # With epochs of one step, the history holds the loss of each step.
     history = model.fit(
         batches, steps_per_epoch=1, epochs=STEPS, shuffle=False, verbose=0
     )
@@ -115,7 +117,7 @@ def train():
 
 
 def layout(model):
-    """Which device holds what of a kernel, and what share each holds."""
+    """Return the device that holds each part of a kernel, and its share."""
     (kernel,) = [
         weight.value
         for weight in model.backbone.weights
@@ -124,16 +126,16 @@ def layout(model):
     devices, share = np.zeros(kernel.shape), 1.0
     for shard in getattr(kernel, "addressable_shards", ()):  # On JAX.
         share = shard.data.size / devices.size
-        if shard.replica_id == 0:  # Of those that hold the same.
+        if shard.replica_id == 0:  # The first replica.
             devices[shard.index] = shard.device.id
     return devices, share
 
 
 """
-First on one device, then on all. Noise, times and dropped labels are drawn for
-the whole batch, as on one device, and gradients are added up before they are
-clipped. So what is left is the order of sums, which rounds differently in the
-last digits, and what the training makes of these.
+Train first on one device, then on all devices. Noise, times and dropped labels
+are drawn for the whole batch, as on one device, and gradients are summed before
+clipping. The only difference is the order of summation, which changes the
+rounding of the last digits; training amplifies these differences.
 """
 
 
@@ -160,10 +162,11 @@ for strategy in strategies:
     )
 
 """
-## Checkpoints know no devices
+## Checkpoints do not depend on devices
 
-A preset is whole whatever wrote it, and so is a checkpoint. What eight devices
-have written here is loaded on one, and draws what they draw.
+Presets and checkpoints contain whole arrays, for any number of devices. The
+preset that was saved on eight devices is loaded on one device here and
+generates the same images.
 """
 
 loaded = ksd.models.load_model("digits")
@@ -183,25 +186,25 @@ keras-simple-diffusion train --data tfds:imagenet2012 \\
   --distribution sharded --output runs/256
 ```
 
-On one machine, with any number of GPUs or TPU cores, that is all: one process
-uses all devices it finds. Several machines run the same command each. On a TPU
-pod
+On one machine, with any number of GPUs or TPU cores, nothing else is needed:
+one process uses all devices. On several machines, run the same command on each.
+On a TPU pod:
 
 ```
 gcloud compute tpus tpu-vm ssh my-pod --worker=all --command \\
   "KERAS_BACKEND=jax keras-simple-diffusion train ... --distribution sharded"
 ```
 
-and under SLURM, one process a GPU,
+Under SLURM, with one process per GPU:
 
 ```
 srun --nodes=2 --ntasks-per-node=8 --gpus-per-node=8 \\
   keras-simple-diffusion train ... --distribution sharded
 ```
 
-JAX finds out by itself how many processes there are and which one this is.
-Anywhere else each is told; the coordinator is process 0, at an address and a
-free port that all can reach:
+Here JAX determines the number of processes and the index of each process
+itself. On other clusters, pass both, and the address and a free port of process
+0, the coordinator:
 
 ```
 keras-simple-diffusion train ... --coordinator 10.0.0.1:1234 \\
@@ -210,23 +213,24 @@ keras-simple-diffusion train ... --coordinator 10.0.0.1:1234 \\
   --num-processes 2 --process-id 1   # on the second
 ```
 
-In a program of your own it is `ksd.distribution.initialize("10.0.0.1:1234", 2,
-0)`, before anything touches a device.
+In your own program, call `ksd.distribution.initialize("10.0.0.1:1234", 2, 0)`
+before anything uses a device.
 
-- `--batch-size` is that of all processes together. Of a batch of 2,048 each of
-  16 processes reads and decodes 128 images, as `data_shard` says above, and
-  `--workers 8` does so in 8 processes of its own.
-- If an even share of the batch is too much for a device, `--accumulate 4`
-  computes it in 4 parts, and `--rematerialize transformer` keeps less of each
-  block in memory and computes it again.
-- Process 0 alone writes files and prints. All must see the same folder.
-- After a failure, or SIGTERM before preemption, `train --resume runs/256` goes
-  on, on as many devices as there are then; the batch must be a multiple of
-  these too. The run knows its other options, but for those of the coordinator.
+- `--batch-size` counts the images of all processes. With a batch size of 2,048,
+  each of 16 processes reads and decodes 128 images; `--workers 8` does this in
+  8 worker processes.
+- If a device's share of the batch does not fit into memory, `--accumulate 4`
+  computes it in 4 parts, and `--rematerialize transformer` recomputes the
+  blocks instead of storing their activations.
+- Only process 0 writes files and prints. All processes must have access to the
+  same folder.
+- After a failure, or SIGTERM before preemption, `train --resume runs/256`
+  continues on any number of devices that divides the batch size. The run stores
+  all options except those of the coordinator.
 
-The library's own tests run all strategies in 2 processes of 2 devices. What was
-measured, and that real TPUs and GPUs are not among it, is in
-`docs/distribution.md`.
+The library's tests run all strategies in 2 processes with 2 devices each.
+`docs/distribution.md` lists what was measured; real TPUs and GPUs were not
+used.
 
 ## The image
 """
@@ -250,7 +254,7 @@ cell.imshow(np.hstack(images[..., 0]), cmap="gray")
 cell.axis("off")
 figure.savefig("distributed_training.png", dpi=80)
 print(
-    "distributed_training.png: the losses of all trainings, which lie on each "
-    "other; the parts of one kernel, coloured by the device that holds them; "
-    f"digits of the model trained with {strategy}."
+    "distributed_training.png: the coinciding losses of all trainings; the "
+    "parts of one kernel, coloured by the device that holds them; digits "
+    f"generated by the model trained with {strategy}."
 )

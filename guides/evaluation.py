@@ -1,5 +1,5 @@
 """
-Title: Evaluation: what FID and the others tell, and what they do not
+Title: Evaluation of generated images
 Author: the keras_simple_diffusion authors
 Date created: 2026/11/25
 Last modified: 2026/11/25
@@ -8,9 +8,10 @@ Accelerator: None
 """
 
 """
-Generated images are compared with real ones by what a network sees in them:
-its features. This guide measures images with known faults, to show which
-metric answers to which, and then a model, in Python and on the command line.
+Generated images are compared with real images by the features that a network
+computes for them. This guide first measures images with known faults, to show
+how each metric responds to each fault. Then it evaluates a model, in Python and
+on the command line.
 """
 
 import os
@@ -42,20 +43,21 @@ keras.utils.set_random_seed(0)
 rng = np.random.default_rng(0)
 train_images, train_labels = ksd.data.load_digits(16, "train")
 test_images, test_labels = ksd.data.load_digits(16, "test")
-# They come writer by writer.
+# The digits are ordered by writer.
 order = rng.permutation(len(train_images))
 train_images, train_labels = train_images[order], train_labels[order]
 
 """
 ## Features
 
-FID is defined with the Inception network of 2015, whose 2,048 features serve to
-tell the thousand classes of ImageNet. `ksd.metrics.InceptionFeatures()` is that
-network; it downloads its weights once, and PyTorch reads them for any backend.
+FID is defined with the Inception network of 2015, which has 2,048 features and
+was trained on the thousand classes of ImageNet.
+`ksd.metrics.InceptionFeatures()` is this network; it downloads its weights
+once, and reads them with PyTorch on any backend.
 
-This guide runs offline, on handwritten digits, so it has features of its own:
-the last hidden layer of a small classifier of `uint8` images. It learns from
-the 360 digits of the test split, so that all others are new to it.
+This guide runs offline on handwritten digits, so it uses other features: the
+last hidden layer of a small classifier of `uint8` images. The classifier is
+trained on the 360 digits of the test split, so all other digits are new to it.
 """
 
 classifier = keras.Sequential(
@@ -84,18 +86,18 @@ embedder = keras.Model(
 
 
 def features(images):
-    """Features of shape `(N, 128)` of `uint8` images."""
+    """Compute features of shape `(N, 128)` of `uint8` images."""
     return embedder.predict(images, batch_size=100, verbose=0)
 
 
 """
-With `features = ksd.metrics.InceptionFeatures()` instead, nothing below changes
-except the numbers. A distance means something only beside others of the same
-features and of as many images.
+With `features = ksd.metrics.InceptionFeatures()` only the numbers below would
+change. Distances can only be compared with distances for the same features and
+the same number of images.
 
-The Fréchet distance needs mean and covariance of the features, which
-`feature_statistics` adds up batch by batch, for any number of images. KID,
-precision and recall compare the features themselves, all with all.
+The Fréchet distance needs the mean and the covariance of the features, which
+`feature_statistics` accumulates batch by batch. KID, precision and recall
+compare all pairs of features.
 """
 
 real, others = train_images[:700], train_images[700:1400]
@@ -104,7 +106,7 @@ real_statistics = ksd.metrics.feature_statistics(real, features)
 
 
 def measure(images):
-    """FID, KID, precision and recall of images."""
+    """Compute FID, KID, precision and recall of images."""
     statistics = ksd.metrics.feature_statistics(images, features)
     fid = ksd.metrics.frechet_distance(statistics, real_statistics)
     found = features(images)
@@ -113,17 +115,16 @@ def measure(images):
 
 
 """
-With fewer than 10,000 images `frechet_distance` warns that it is too large by
-much, which is right and the subject of a later section. Until then, all
-distances are of 300 images.
+With fewer than 10,000 images `frechet_distance` warns of a large bias, which a
+later section explains. Until then, all distances are computed from 300 images.
 """
 
 warnings.filterwarnings("ignore", message="A Fréchet distance")
 
 """
-## Which fault shows in which metric
+## Response of the metrics to faults
 
-Here are real digits that are new to the classifier, made worse in three ways.
+Real digits that are new to the classifier are degraded in three ways.
 """
 
 
@@ -155,19 +156,20 @@ for fault, (spoil, amounts) in faults.items():
         print("{:>20} {:7.2f} {:8.3f} {:10.2f} {:7.2f}".format(amount, *row))
 
 """
-FID and KID rise with every fault and do not tell which it is. Precision is the
-share of the images that lie among real ones, recall the share of real ones
-that lie among the images. Noise and blur lower both. Where classes are
-missing the images are as good as before, and only recall falls.
+FID and KID increase with every fault and do not distinguish the faults.
+Precision is the share of generated images within the manifold of real images;
+recall is the share of real images within the manifold of generated ones. Noise
+and blur reduce both. If classes are missing, the remaining images are as good
+as before, and only recall decreases.
 
 ## FID and the number of images
 
-Means and covariances of few images are off by chance, and the Fréchet
-distance takes this for a difference: with `n` images it is too large by about
-`c / n` ([Chong and Forsyth, 2020](https://arxiv.org/abs/1911.07023)). KID is
-estimated without bias
-([Binkowski et al., 2018](https://arxiv.org/abs/1801.01401)). Here are both of
-slightly blurred digits, more and more of them, in the mean of several choices.
+Means and covariances of few images have random errors, which increase the
+Fréchet distance: with `n` images the bias is about `c / n` ([Chong and Forsyth,
+2020](https://arxiv.org/abs/1911.07023)). The estimate of KID is unbiased
+([Binkowski et al., 2018](https://arxiv.org/abs/1801.01401)). The table shows
+both for an increasing number of slightly blurred digits, averaged over several
+random subsets.
 """
 
 blurred = features(blur(0.6, 700))
@@ -187,9 +189,9 @@ for i, count in enumerate(counts):
     )
 
 """
-So a FID has to come with its number of images; the papers' are of 50,000. The
-bootstrap tells how far chance alone moves it, and a line in `1 / n` how low it
-would come with infinitely many.
+A FID must therefore be reported with its number of images; the papers use
+50,000. The bootstrap estimates its random error, and a linear fit in `1 / n`
+extrapolates it to infinitely many images.
 """
 
 fid = fids[-1].mean()
@@ -201,8 +203,8 @@ print(f"FID of infinitely many: {limit:.2f}")
 """
 ## A model
 
-A small class-conditional model, trained for some minutes on the digits of the
-training split, is measured in the same way, beside real digits.
+A small class-conditional model is trained for a few minutes on the digits of
+the training split, and compared with real digits in the same way.
 """
 
 backbone = ksd.models.UViTBackbone(
@@ -227,8 +229,8 @@ asked = np.arange(NUM_DRAWN) % 10
 drawn = model.generate(labels=asked, seed=0)
 
 """
-Features say nothing about whether an image is of the class that was asked for.
-A classifier does; `ClassifierOutputs` reads any `.keras` file of one.
+Features do not show whether an image belongs to the requested class, but a
+classifier does. `ClassifierOutputs` loads the `.keras` file of any classifier.
 """
 
 classifier.save("classifier.keras")
@@ -237,18 +239,18 @@ compared = {
     "generated": (drawn, asked),
     "real, new": (others[:NUM_DRAWN], train_labels[700 : 700 + NUM_DRAWN]),
 }
-print("                FID      KID  precision  recall  read as asked")
+print("                FID      KID  precision  recall        accuracy")
 for name, (images, labels) in compared.items():
     accuracy = (read(images).argmax(axis=1) == labels).mean()
     row = (*measure(images), accuracy)
     print("{:10} {:8.2f} {:8.3f} {:10.2f} {:7.2f} {:14.3f}".format(name, *row))
 
 """
-Bits per dimension need no features and no drawing: they bound from above how
-many bits a pixel of given images takes under the model
-([Kingma et al., 2021](https://arxiv.org/abs/2107.00630)). That held-out digits
-take hardly more than those of the training says that the model has not learned
-these by heart.
+Bits per dimension need neither features nor generated images. They are an upper
+bound on the code length of given images under the model, in bits per value
+([Kingma et al., 2021](https://arxiv.org/abs/2107.00630)). If held-out digits
+need hardly more bits than training digits, the model has not memorized the
+training set.
 """
 
 splits = {
@@ -267,8 +269,9 @@ for name, (images, labels) in splits.items():
 """
 ## On the command line
 
-`evaluate` draws the images, measures them against each split of the data and
-writes a report with all that it takes to repeat it, seed and digests included:
+`evaluate` generates images, compares them with each split of the data and
+writes a report that contains everything needed to reproduce it, including seed
+and digests:
 
 ```
 keras-simple-diffusion evaluate --model runs/photos --data photos/ \\
@@ -276,9 +279,9 @@ keras-simple-diffusion evaluate --model runs/photos --data photos/ \\
   --output report.json
 ```
 
-These are of Inception; `--feature-weights FILE` names its weights where there
-is no network to download them. Of the metrics without it, here are two.
-`report.md`, for a model card, is written beside the report.
+These metrics use Inception; without network access, pass its weights with
+`--feature-weights FILE`. The command below uses two metrics that do not need
+Inception. It also writes `report.md`, a section of a model card.
 """
 
 model.save_to_preset("digits")
@@ -321,6 +324,6 @@ for cell in (*axes[:, 0], upper):
     cell.legend()
 figure.savefig("evaluation.png", dpi=80)
 print(
-    "evaluation.png: FID, KID, precision and recall of digits with more and "
-    "more noise, blur and missing classes, and of more and more images."
+    "evaluation.png: FID, KID, precision and recall for increasing noise, blur "
+    "and missing classes, and for an increasing number of images."
 )

@@ -8,11 +8,11 @@ Accelerator: None
 """
 
 """
-This guide trains a diffusion model on a folder of images and draws new ones
-with it: first in Python, and at each step with the command line that does the
-same. Its images are scikit-learn's handwritten digits, 16 pixels wide and
-grey, so that a CPU learns to draw them in minutes. Nothing below depends on
-that: take a folder of your own, and set size, channels and network to suit it.
+This guide trains a diffusion model on a folder of images and generates new
+ones. Each step is shown in Python and on the command line. The images are
+scikit-learn's handwritten digits, grey and 16 pixels wide, so training takes
+minutes on a CPU. To use a folder of your own, change the size, the channels and
+the network.
 """
 
 import os
@@ -46,9 +46,9 @@ images/train/1/0000.png
 images/test/0/0009.png
 ```
 
-A `.zip` of such a folder does too, and so do images of any sizes and shapes,
-in colour or grey, as JPEG, PNG, WebP and others. Without folders inside it a
-folder has no classes, and the model is unconditional.
+A `.zip` of such a folder works as well. The images may have any sizes and
+shapes, in colour or grey, as JPEG, PNG, WebP and other formats. If the folder
+has no subfolders, there are no classes and the model is unconditional.
 """
 
 folder = pathlib.Path("images")
@@ -60,18 +60,18 @@ for split in ("train", "test"):
         Image.fromarray(image[..., 0]).save(path)
 
 """
-## Look at it
+## Inspect the data
 
-Before anything is trained, `inspect-data` decodes every image. It tells
-sizes, classes and what cannot be read, and which image size, noise schedule and
-preset suit the images:
+Before training, `inspect-data` decodes every image. It reports sizes, classes
+and unreadable files, and recommends an image size, a noise schedule and a
+preset:
 
 ```
 keras-simple-diffusion inspect-data --data images --output sheet.png
 ```
 
-`sheet.png` shows images as training gets them. Here the same command is run
-from Python.
+`sheet.png` shows images as they are used in training. Here the same command is
+run from Python.
 """
 
 command = "inspect-data --data images --output sheet.png".split()
@@ -80,10 +80,10 @@ subprocess.run(
 )
 
 """
-`open_data` opens the folder for training. No image is read yet: each is
-decoded, cut to the target's shape and resized when it is asked for. (`digits`
-and `tfds:NAME` open scikit-learn's digits and TensorFlow Datasets the same
-way.)
+`open_data` opens the folder for training. It does not read the images; each
+image is decoded, cropped to the target's aspect ratio and resized on access.
+(`digits` and `tfds:NAME` open scikit-learn's digits and TensorFlow Datasets in
+the same way.)
 """
 
 source = ksd.data.open_data("images", image_size=16, num_channels=1)
@@ -92,9 +92,9 @@ print(f"{len(source)} images of {source.image_shape} to train on")
 print(f"classes: {', '.join(source.class_names)}")
 
 """
-`training_batches` makes endless, shuffled batches of it. A batch is a function
-of the seed and its number alone, so a second run sees the same ones. Digits are
-not mirrored; for photographs add `flip=True`.
+`training_batches` returns an endless sequence of shuffled batches. A batch
+depends only on the seed and its number, so a second run sees the same batches.
+Digits must not be mirrored; for photographs add `flip=True`.
 """
 
 batches = ksd.data.training_batches(source, BATCH_SIZE, seed=0)
@@ -104,9 +104,9 @@ batches = ksd.data.training_batches(source, BATCH_SIZE, seed=0)
 
 A U-ViT is a transformer at the lowest resolution, here 8 x 8, below a few
 convolutional blocks at the higher ones ([simple
-diffusion](https://arxiv.org/abs/2301.11093)). `UNetBackbone`, which has
-convolutional blocks at all of them and attention at the lowest, takes these
-arguments too. `num_classes` makes the network class-conditional.
+diffusion](https://arxiv.org/abs/2301.11093)). `UNetBackbone` takes the same
+arguments; it has convolutional blocks at all resolutions and attention at the
+lowest ones. `num_classes` makes the network class-conditional.
 """
 
 backbone = ksd.models.UViTBackbone(
@@ -121,13 +121,13 @@ backbone = ksd.models.UViTBackbone(
 print(f"{backbone.count_params():,} parameters")
 
 """
-The model joins the network with what else there is to know: the names of the
-classes, and how to draw from it by default. Schedule and loss are left at their
-defaults, for images of up to 64 pixels the cosine schedule and the squared
-error in v.
+The model combines the network with a schedule, a loss, the names of the classes
+and the defaults of sampling. Schedule and loss have their default values here:
+for images of up to 64 pixels the cosine schedule, and the squared error in v.
 
-`make_optimizer` is Adam with the paper's settings. Its learning rate, 1e-4, is
-for a network of two billion parameters; a small one learns faster.
+`make_optimizer` returns Adam with the paper's settings. Its learning rate,
+1e-4, is meant for a network with two billion parameters; a small network can
+use a higher one.
 """
 
 model = ksd.models.DiffusionModel(
@@ -143,10 +143,10 @@ model.compile(
 """
 ## Train
 
-`fit` is Keras's own, with callbacks and all. The batches never end, so it is
-told how many make an epoch, and they are shuffled already. Each step draws a
-noise level for each image, adds as much noise, and measures the error of what
-the network predicts.
+`fit` is Keras's own and supports callbacks. The batches are endless and already
+shuffled, so pass `steps_per_epoch` and `shuffle=False`. Each step draws a
+random noise level for each image, adds noise of this level, and computes the
+error of the network's prediction.
 """
 
 model.fit(
@@ -154,10 +154,10 @@ model.fit(
 )
 
 """
-`evaluate` measures the same error on images that were not trained on, with
-the same noise in every call, so models can be compared by it. It uses the
-weights as they are; `generate` and `save_to_preset` use their average over
-about the last tenth of the training.
+`evaluate` computes the same error on held-out images. It uses the same noise in
+every call, so its results can be compared between models. It uses the raw
+weights, whereas `generate` and `save_to_preset` use the average over about the
+last tenth of the training. `averaged_weights` selects the average:
 """
 
 examples = [held_out[index] for index in range(len(held_out))]
@@ -170,10 +170,10 @@ with model.averaged_weights():
 print(f"held-out loss of the averaged weights: {loss:.4f}")
 
 """
-On the command line network and recipe come from a preset (`presets` lists
-them). `uvit_digits_16` is a network like this one with twice the parameters.
-The run's folder holds checkpoints, loss curves and samples, and an interrupted
-run can be resumed:
+On the command line, the network and the recipe come from a preset (`presets`
+lists all presets). `uvit_digits_16` is a network like this one with twice the
+parameters. The run's folder contains checkpoints, loss curves and samples, and
+an interrupted run can be resumed:
 
 ```
 keras-simple-diffusion train --data images --preset uvit_digits_16 \
@@ -181,11 +181,11 @@ keras-simple-diffusion train --data images --preset uvit_digits_16 \
 keras-simple-diffusion train --resume runs/images
 ```
 
-## Draw
+## Generate images
 
-Labels are classes, by number or name. Guidance moves images towards what is
-typical of their class; 1 is none. Image `i` depends on the seed and on `i`
-alone, not on the images it is drawn with.
+Labels are classes, given by number or name. Guidance moves images towards the
+typical appearance of their class; a scale of 1 means no guidance. Image `i`
+depends only on the seed and on `i`, not on the other images of the batch.
 
 ```
 keras-simple-diffusion generate --model runs/images --labels 3,3,8,8 \
@@ -195,15 +195,14 @@ keras-simple-diffusion generate --model runs/images --labels 3,3,8,8 \
 
 labels = np.repeat(np.arange(10), PER_CLASS)
 images = model.generate(labels=labels, seed=0)
-print(f"drawn: {images.shape}, {images.dtype}")
+print(f"generated: {images.shape}, {images.dtype}")
 
 """
-## Keep it
+## Save the model
 
 A preset is a folder with the network, its averaged weights, the schedule, the
-loss, the names of the classes and the defaults of sampling: nothing has to be
-remembered to draw from it. `generate --model digits_preset` draws from it on
-the command line, as from a run.
+loss, the names of the classes and the defaults of sampling, so it is complete.
+On the command line, `generate --model digits_preset` generates images with it.
 """
 
 model.save_to_preset("digits_preset")
@@ -215,8 +214,8 @@ print(f"largest difference of the loaded model's images: {difference}")
 """
 ## The sheet
 
-`getting_started.png` shows the drawn digits, one class a row, every one as it
-came.
+`getting_started.png` shows the generated digits, one class per row, without
+selection.
 """
 
 cells = np.pad(images[..., 0], ((0, 0), (2, 2), (2, 2)))

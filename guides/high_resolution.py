@@ -3,18 +3,18 @@ Title: High resolution
 Author: the keras_simple_diffusion authors
 Date created: 2026/11/25
 Last modified: 2026/11/25
-Description: What large images change: schedule, downsampling, loss, memory.
+Description: Schedule, downsampling, loss and memory for large images.
 Accelerator: GPU
 """
 
 """
 ## Setup
 
-A recipe for 32 pixels fails at 512 for two reasons. Noise that destroys a small
-image leaves a large one recognisable, and nearly all compute and memory go
-into the highest resolution. [simple
-diffusion](https://arxiv.org/abs/2301.11093) answers with a few independent
-choices. This guide goes through them at 128 pixels, tells what each costs, and
+A recipe for 32 pixels fails at 512 pixels for two reasons: noise that destroys
+a small image leaves a large image recognisable, and the highest resolution
+takes nearly all compute and memory. [simple
+diffusion](https://arxiv.org/abs/2301.11093) solves this with a few independent
+techniques. This guide demonstrates them at 128 pixels, shows their costs, and
 trains a small network on crops of two photographs.
 """
 
@@ -41,10 +41,10 @@ keras.utils.set_random_seed(0)
 """
 ## Crops of two photographs
 
-scikit-learn comes with a photograph of a temple and one of a flower. Made 160
-pixels high, each has 75 crops of 128 pixels, eight pixels apart. The photograph
-is the class. So few crops are soon known by heart; they are enough to see a
-network of this size learn 128 pixels within minutes on a CPU.
+scikit-learn contains a photograph of a temple and one of a flower. Resized to a
+height of 160 pixels, each gives 75 crops of 128 pixels at distances of eight
+pixels. The photograph is the class. The network soon memorizes so few crops,
+but they are sufficient to train it at 128 pixels within minutes on a CPU.
 """
 
 SIZE = 128
@@ -61,12 +61,13 @@ print(crops.shape)
 """
 ## A noise schedule for the size
 
-Averaging `s x s` pixels divides the noise by `s` and keeps the signal, so an
-image `s` times as large looks equally noisy only at `s^2` times less SNR (eq.
-4). `ShiftedCosineSchedule` takes this off log-SNR: with `noise_size=32`, 128
-pixels get the noise that the cosine schedule gives to 32. It leaves little time
-for fine detail. `InterpolatedCosineSchedule` moves from one shift at the clean
-end to another at the noisy end (eq. 6), and so covers both.
+Averaging `s x s` pixels divides the noise by `s` and preserves the signal, so
+an image `s` times as large looks equally noisy at an SNR that is `s^2` times
+lower (eq. 4). `ShiftedCosineSchedule` subtracts this factor from the log-SNR:
+with `noise_size=32`, images of 128 pixels get the noise that the cosine
+schedule gives to images of 32 pixels. This leaves little time for fine detail.
+`InterpolatedCosineSchedule` covers both by moving from one shift at the clean
+end to another at the noisy end (eq. 6).
 """
 
 schedules = {
@@ -83,12 +84,12 @@ for name, schedule in schedules.items():
     print(f"{name:24}" + "".join(f"{value:7.2f}" for value in values))
 
 """
-## Where compute and memory go
+## Compute and memory by resolution
 
-A 3x3 convolution of 128 channels on 256 x 256 pixels costs four times as much
-as one of 1024 channels on 16 x 16, keeps 32 times as many numbers for the
-gradient, and has a 64th of the weights (sec. 3.3, Table 1). So blocks belong to
-the low resolutions.
+A 3x3 convolution with 128 channels at 256 x 256 pixels costs four times as much
+as one with 1024 channels at 16 x 16 pixels, stores 32 times as many values for
+the gradient, and has a 64th of the weights (sec. 3.3, Table 1). Most blocks
+should therefore be at the low resolutions.
 """
 
 for size, channels in ((256, 128), (16, 1024)):
@@ -96,17 +97,18 @@ for size, channels in ((256, 128), (16, 1024)):
     print(
         f"{channels} channels at {size} x {size}: "
         f"{kernel / 1e6:.2f} M weights, "
-        f"{size**2 * channels / 1e6:.2f} M numbers in the feature map, "
+        f"{size**2 * channels / 1e6:.2f} M values in the feature map, "
         f"{kernel * size**2 / 1e9:.2f} G multiply-accumulates"
     )
 
 """
 ## Downsampling the input by a wavelet
 
-The 5/3 wavelet of JPEG 2000 splits an image into four bands of half its size:
-one low in both directions, a smaller image, and three of detail. They are
-stacked as channels, and the low one is split again at the second level. Nothing
-is lost, so the inverse at the network's end restores every pixel.
+The 5/3 wavelet of JPEG 2000 splits an image into four bands of half its size: a
+low-pass band, which is a smaller image, and three bands of detail. The bands
+are stacked as channels, and the second level splits the low-pass band again.
+The transform is invertible, so the inverse at the end of the network restores
+every pixel.
 """
 
 image = crops[:1] / 127.5 - 1.0
@@ -117,14 +119,15 @@ error = np.abs(keras.ops.convert_to_numpy(restored) - image).max()
 print(f"largest error, of a range of 2: {error:.1e}")
 
 """
-`downsampling="dwt"` with a factor of 4 puts these two levels at both ends of
-the network, which so begins at 32 pixels. (`"conv"` is a strided convolution
-instead, as in the patches of a vision transformer.) Beside it is a network that
-has convolutional levels for 128 and 64 pixels in its place.
+`downsampling="dwt"` with a factor of 4 places these two levels at both ends of
+the network, whose first level then has 32 pixels. (`"conv"` uses a strided
+convolution instead, like the patches of a vision transformer.) For comparison,
+a second network has convolutional levels at 128 and 64 pixels instead of the
+wavelet.
 
-Parameters hardly tell the two apart. What differs is how many numbers all
-layers together put out for one image; this is what a training step keeps in
-memory.
+Both have nearly the same number of parameters. They differ in the number of
+values that all layers together compute for one image, which determines the
+memory of a training step.
 """
 
 options = {
@@ -151,19 +154,19 @@ for name, network in {"wavelet by 4": backbone, "from 128 px": full}.items():
     numbers = sum(math.prod(x.output.shape[1:]) for x in network.layers)
     print(
         f"{name:14}{network.count_params() / 1e6:6.2f} M parameters, "
-        f"{numbers / 1e6:6.2f} M numbers"
+        f"{numbers / 1e6:6.2f} M values"
     )
 
 """
-Of the paper's network for 512 pixels the wavelet by 4 leaves 77 % of the
-compute and a third of the activations (`docs/costs.md`), and FID gets better,
-from 5.60 to 4.85 (Table 5).
+In the paper's network for 512 pixels, the wavelet with factor 4 reduces the
+compute to 77 % and the activations to a third (`docs/costs.md`), and FID
+improves from 5.60 to 4.85 (Table 5).
 
 ## Dropout at low resolution only
 
-Dropout helps against overfitting, but harms where it is applied to high
-resolutions (sec. 3.5, Table 3). `dropout` acts on levels of at most
-`dropout_max_size` pixels. It has no parameters, and its cost is negligible.
+Dropout reduces overfitting but is harmful at high resolutions (sec. 3.5, Table
+3). `dropout` applies to levels of at most `dropout_max_size` pixels. It has no
+parameters, and its cost is negligible.
 """
 
 blocks = (ksd.layers.ResidualBlock, ksd.layers.TransformerBlock)
@@ -175,19 +178,19 @@ for layer in backbone.layers:
 """
 ## Rematerialisation and mixed precision
 
-Both change neither the parameters nor what the network computes, up to
-rounding:
+Neither technique changes the parameters or, up to rounding, the output of the
+network:
 
-- `rematerialize` names the types of blocks that keep their inputs only, and are
-  computed a second time for the gradient. All of them named, a training step
-  computes a third more. The paper's U-Net for 128 pixels keeps 144 MB an image
+- `rematerialize` lists the types of blocks that store only their inputs and are
+  recomputed for the gradient. If all types are listed, a training step computes
+  a third more. The paper's U-Net for 128 pixels then keeps 144 MB per image
   instead of 1226 (`docs/training.md`).
-- `dtype="mixed_bfloat16"` computes the blocks in 16 bits, which halves their
-  feature maps and suits the matrix units of GPUs and TPUs. Weights stay in
-  float32, and so do the two ends of the network, noise, log-SNR and loss.
+- `dtype="mixed_bfloat16"` computes the blocks in 16 bits, which halves the size
+  of their feature maps and uses the matrix units of GPUs and TPUs. Weights, the
+  two ends of the network, noise, log-SNR and loss remain in float32.
 
-On a CPU they gain nothing, so this guide builds such a network, and trains the
-plain one.
+They have no advantage on a CPU, so this guide only builds such a network, and
+trains the plain one.
 """
 
 lean = ksd.models.UViTBackbone(
@@ -204,9 +207,9 @@ for name in ("input_conv", "transformer_0", "output_conv"):
 ## A loss at several resolutions
 
 Most of the squared error of a large image is in fine detail. The multiscale
-loss (sec. 3.2) adds the error of averaged images, down to `base_size` pixels.
-An error that is the same over 4 x 4 pixels survives the averaging, and counts
-more than one of independent pixels with the same mean square:
+loss (sec. 3.2) adds the errors of averaged images, down to `base_size` pixels.
+An error that is constant over 4 x 4 pixels survives the averaging and has a
+higher weight than an independent error of each pixel with the same mean square:
 """
 
 fine = np.random.default_rng(0).normal(size=(8, SIZE, SIZE, 3))
@@ -217,21 +220,22 @@ for name, error in {"fine": fine, "coarse": coarse}.items():
     print(f"{name:7} mean square {plain:.3f}, multiscale {float(loss):.4f}")
 
 """
-The optimum is the same, since averages are linear, and the cost too small to be
-measured (`docs/presets.md`). The paper found that it helps from 512 pixels on
-(Table 6); here it is on to have the coarse structure within a few minutes.
+The optimum is unchanged because averages are linear, and the cost is too small
+to be measured (`docs/presets.md`). In the paper the loss helps from 512 pixels
+on (Table 6); here it is used to learn the coarse structure within a few
+minutes.
 
 ## Training
 
-All of it together is a U-ViT: few convolutional blocks above a stack of
-transformer blocks, which run on 8 x 8 positions here.
+The complete network is a U-ViT: a few convolutional blocks around a stack of
+transformer blocks, which process 8 x 8 positions here.
 
-`prediction_type="x"` has it predict the clean image. Noise, and so v too, is
-different in each of a position's 48 wavelet coefficients, and all of it would
-have to pass through the network's 96 channels; the images of such a small
-network stay noisy. The error is that of v either way. Of a clean image it is
-weighted by its SNR, which must not get too large: `log_snr_max=4` ends where
-the noise is a seventh of the signal.
+With `prediction_type="x"` the network predicts the clean image. To predict v,
+it would have to pass the independent noise of the 48 wavelet coefficients at
+each position through its 96 channels, and a network as small as this would
+generate noisy images. The loss is the error in v in both cases. For a predicted
+clean image this error has the weight 1 + SNR, so the SNR must be bounded:
+`log_snr_max=4` is the level at which the noise is a seventh of the signal.
 """
 
 model = ksd.models.DiffusionModel(
@@ -252,9 +256,9 @@ batches = ksd.data.training_batches(
 model.fit(batches, steps_per_epoch=STEPS // 2, epochs=2, verbose=2)
 
 """
-## Drawn crops
+## Generated crops
 
-The upper row shows crops of both photographs, the lower one drawn images.
+The upper row shows crops of both photographs, the lower row generated images.
 """
 
 drawn = model.generate(
@@ -265,10 +269,10 @@ sheet = np.vstack([np.hstack(shown), np.hstack(drawn)])
 Image.fromarray(sheet).save("high_resolution.png")
 
 """
-`high_resolution.png` shows both. Ten minutes on two cores give places, shapes
-and colours; the blocks of 4 pixels are what the network begins with, and fade
-with more training. A folder of your own photographs takes the same steps with a
-preset for its size, see `docs/presets.md`:
+`high_resolution.png` shows both rows. After ten minutes on two cores,
+positions, shapes and colours are right. The blocks of 4 pixels come from the
+wavelet with factor 4 and fade with more training. To train on a folder of
+photographs, use a preset for their size (see `docs/presets.md`):
 
 ```
 keras-simple-diffusion train --preset uvit_imagenet_256 --data photos \\

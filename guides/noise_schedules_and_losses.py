@@ -3,16 +3,16 @@ Title: Noise schedules and losses
 Author: the keras_simple_diffusion authors
 Date created: 2026/11/25
 Last modified: 2026/11/25
-Description: Why large images need more noise, and what each loss weighs.
+Description: Why large images need more noise, and how losses weight it.
 Accelerator: None
 """
 
 """
-Two choices decide what a diffusion model spends its training on: how often it
-sees each noise level, which is the schedule, and how much an error counts
-there, which is the loss. This guide plots both and shows on a photograph why
-[simple diffusion](https://arxiv.org/abs/2301.11093) shifts the schedule of
-large images. Nothing is trained.
+Two choices determine which noise levels dominate the training of a diffusion
+model: the schedule determines how often each level occurs, and the loss
+determines the weight of the error at each level. This guide plots both and
+shows with a photograph why [simple diffusion](https://arxiv.org/abs/2301.11093)
+shifts the schedule for large images. It does not train a model.
 """
 
 import os
@@ -37,16 +37,17 @@ DPI = 40 if FAST else 80
 """
 ## Schedules
 
-Images are noised as `z = alpha x + sigma eps` with `alpha^2 + sigma^2 = 1`,
-so one number says how noisy they are: the log-SNR, `log(alpha^2 / sigma^2)`. A
-schedule is this number as a function of time, from 0, clean, to 1, noise:
+Images are noised as `z = alpha x + sigma eps` with `alpha^2 + sigma^2 = 1`, so
+the noise level is described by one number, the log-SNR
+`log(alpha^2 / sigma^2)`. A schedule is the log-SNR as a function of time, from
+0 (clean) to 1 (noise):
 
 - `CosineSchedule`: `-2 log tan(pi t / 2)`, the same for every size,
-- `ShiftedCosineSchedule(image_size, noise_size)`:
-  `2 log(noise_size / image_size)` is added (eq. 5),
-- `InterpolatedCosineSchedule(image_size, noise_size_low, noise_size_high)`:
-  from the shift of the higher noise size at the clean end to that of the lower
-  one at the noisy end (eq. 6).
+- `ShiftedCosineSchedule(image_size, noise_size)`: the cosine schedule plus
+  `2 log(noise_size / image_size)` (eq. 5),
+- `InterpolatedCosineSchedule(image_size, noise_size_low, noise_size_high)`: an
+  interpolation between the shift for the high noise size at the clean end and
+  the shift for the low noise size at the noisy end (eq. 6).
 """
 
 schedules = {"cosine": ksd.schedules.CosineSchedule()}
@@ -63,17 +64,18 @@ for name, schedule in schedules.items():
     print(f"{name:20}", "log-SNR at 0.1, 0.5, 0.9:", values.round(2))
 
 """
-At 64 pixels shift 64 is the cosine itself. It is the default of
-`DiffusionModel` above 64 pixels. The paper's text-to-image models use the
-interpolated schedule, which spreads time over more noise levels. (The paper
-prints eq. 6 with the two ends exchanged, which makes the range narrower;
-exchange the two sizes to have it.)
+At 64 pixels, shift 64 equals the cosine schedule. Above 64 pixels, shift 64 is
+the default of `DiffusionModel`. The paper's text-to-image models use the
+interpolated schedule, which covers a wider range of noise levels. (In the paper
+eq. 6 is printed with the two ends exchanged, which gives a narrower range;
+exchange the two sizes to obtain it.)
 
 ## Why the shift
 
-Look at a large image from afar, or average its blocks of `s x s` pixels. The
-blocks' noises are independent, so their average has a standard deviation of
-`1 / s`, while the content that they share stays:
+Average the blocks of `s x s` pixels of a large image, which resembles a view
+from a distance. The noise of the pixels is independent, so its average has a
+standard deviation of `1 / s`, while the common content of the pixels is
+preserved:
 """
 
 photo = Image.fromarray(load_sample_image("flower.jpg")).convert("L")
@@ -91,10 +93,10 @@ for s in (1, 2, 4, 8):
     print(f"averages of {s} x {s}: noise of {std:.3f}, 1 / s is {1 / s:.3f}")
 
 """
-So averaging multiplies the SNR by `s^2` (eq. 4). Under the cosine schedule an
-image of 256 pixels, looked at as one of 64 pixels, has a quarter of the noise
-that an image of 64 pixels has at the same time, and reaches the noise that the
-small one has at 0.5 much later:
+Averaging therefore multiplies the SNR by `s^2` (eq. 4). Under the cosine
+schedule, an image of 256 pixels that is averaged to 64 pixels has a quarter of
+the noise of an image of 64 pixels at the same time. It reaches the noise level
+that the small image has at time 0.5 much later:
 """
 
 cosine, shifted = schedules["cosine"], schedules["256 px, shift 64"]
@@ -102,22 +104,22 @@ later = float(cosine.time(-2.0 * np.log(4.0)))
 print(f"64 pixels at t = 0.5 are as noisy as 256 at t = {later:.2f}")
 
 """
-That leaves little time for the levels of much noise, at which it is decided
-what the image shows as a whole. Dividing the SNR by `s^2`, which subtracts
-`2 log(s)` from the log-SNR, undoes that. On ImageNet at 256 pixels it takes the
-FID of the paper's U-Net from 7.65 to 3.94 with shift 64, and to 3.76 with shift
-32 (table 2).
+This leaves little time for the high noise levels, which determine the global
+content of the image. Dividing the SNR by `s^2`, which subtracts `2 log(s)` from
+the log-SNR, compensates for this. On ImageNet at 256 pixels it improves the FID
+of the paper's U-Net from 7.65 to 3.94 with shift 64, and to 3.76 with shift 32
+(table 2).
 
-The table has the noise, as a share of the signal, that is left after averaging
-to 64 pixels. With the shift it is that of the small image; given the same
-noise the images are the same, up to rounding and contrast.
+The table shows the noise relative to the signal after averaging to 64 pixels.
+With the shift it equals the noise of the small image. Given the same noise,
+both images are equal up to rounding and contrast.
 """
 
 small, small_noise = average(large), 4 * average(large_noise)
 
 
 def noise_up(images, noise, log_snr):
-    """Noisy images, and the same scaled so that the signal is 1."""
+    """Return noisy images, and the same scaled to a signal of 1."""
     noisy = ksd.ops.diffuse(images, noise, log_snr)
     return noisy, noisy / ksd.ops.alpha_sigma(log_snr)[0]
 
@@ -136,7 +138,7 @@ for t in times:
     ]
     gap = float(ops.max(ops.abs(scaled_more - scaled)))
     print("{:.1f}  {:6.3f}  {:6.3f}  {:15.3f}".format(t, *left), f"{gap:20.0e}")
-    # The averages at the contrast of the small image.
+    # Show the averages at the contrast of the small image.
     alpha, _ = ksd.ops.alpha_sigma(cosine(t))
     columns.append(
         [noisy, plain, alpha * scaled_plain, more, alpha * scaled_more]
@@ -145,29 +147,31 @@ for t in times:
 """
 ## Errors in epsilon, v and x
 
-The network predicts `v = alpha eps - sigma x`. Given `z` each of `v`, the noise
-`eps` and the clean image `x` follows from any other, and so do their errors:
+The network predicts `v = alpha eps - sigma x`. Given `z`, each of `v`, the
+noise `eps` and the clean image `x` can be computed from any other, and the
+errors are related by
 
 `eps_error = alpha v_error`, `x_error = sigma v_error` (up to sign)
 
-`DiffusionLoss(error_type=...)` measures the error in the space it is told,
-whatever the network predicts. The choice is therefore one of weights: a squared
-error in epsilon is one in v times `alpha^2`, and leaves the noisy end out; one
-in x has the weight `sigma^2`, and leaves the clean end out. The paper's text
-and its U-Nets have the error in epsilon, its U-ViT the one in v.
+`DiffusionLoss(error_type=...)` measures the error in the given space,
+independently of what the network predicts. The choice is therefore a choice of
+weights. The squared error in epsilon is the squared error in v times `alpha^2`,
+which vanishes at the noisy end; the squared error in x has the weight
+`sigma^2`, which vanishes at the clean end. The paper's text and its U-Nets use
+the error in epsilon, its U-ViT the error in v.
 
-A `weighting` states the weight on the error in epsilon as a function of
-log-SNR, and is converted to the space of the error:
+A `weighting` is the weight of the error in epsilon as a function of log-SNR. It
+is converted to the space of the error:
 
 - `MinSNRWeighting(gamma)` ([Hang et al.](https://arxiv.org/abs/2303.09556)):
-  `min(1, gamma / SNR)`, which is `min(SNR, gamma)` in x: like the error in
-  epsilon where there is much noise, and in x where there is little,
+  `min(1, gamma / SNR)`, which is `min(SNR, gamma)` in x. It acts like the error
+  in epsilon at high noise, and like the error in x at low noise,
 - `SigmoidWeighting(bias)` ([SiD2](https://arxiv.org/abs/2410.19324)):
   `-1/2 (d log-SNR / dt) sigmoid(bias - log-SNR)`, with biases of 0 at 128
-  pixels, -1 at 256 and -3 at 512: the larger the images, the less the levels
-  of little noise count, and fine detail with them.
+  pixels, -1 at 256 and -3 at 512. For larger images, low noise levels and thus
+  fine detail have less weight.
 
-Each loss is asked for its weight by an error in v of 1:
+The weight of each loss is its value for an error in v of 1:
 """
 
 levels = np.linspace(-10.0, 10.0, 201).astype("float32")
@@ -186,7 +190,7 @@ for bias in (0.0, -1.0, -3.0):
 
 
 def weight(loss, schedule):
-    """Weight of a squared error in v, and the share of time, by log-SNR."""
+    """Return the weight of a squared error in v, and the density of times."""
     slope = schedule.derivative(schedule.time(levels))
     ones = np.ones((len(levels), 1, 1, 1), "float32")
     weights = loss(0 * ones, ones, levels, "v", log_snr_derivative=slope)
@@ -194,12 +198,11 @@ def weight(loss, schedule):
 
 
 """
-Times are drawn uniformly, so a level is seen in proportion to
-`-dt / d log-SNR`. This density times the weight is what counts. For most losses
-it moves with the schedule. The factor in the sigmoid weighting cancels it:
-there the weight is a density over log-SNR itself, as in the evidence lower
-bound, and the schedule only decides how precisely the loss is measured at each
-level.
+Times are drawn uniformly, so the density of a noise level is `-dt / d log-SNR`.
+The effective weight is this density times the weight of the loss. For most
+losses it depends on the schedule. In the sigmoid weighting, the derivative
+cancels the density: the weight is a density over log-SNR, as in the evidence
+lower bound, and the schedule only affects the variance of the loss.
 """
 
 for name, loss in losses.items():
@@ -209,11 +212,12 @@ for name, loss in losses.items():
 """
 ## The multiscale loss
 
-From 512 pixels on the paper also averages the error to all sizes `s` from 32
-upwards and adds up `1 / s` times its mean squares (sec. 3.2). Averaging is
-linear, so the best prediction stays the same. But errors in what is large in
-the image pass the averaging and are counted at each size, and those in detail
-only once. Waves of one wavelength as errors show it:
+From 512 pixels on, the paper also averages the error to all sizes `s` from 32
+upwards and sums its mean squares with the weights `1 / s` (sec. 3.2). Averaging
+is linear, so the optimal prediction does not change. Errors in large structures
+survive the averaging and are counted at each size, whereas errors in fine
+detail are counted only once. Errors that are waves of a single wavelength show
+this:
 """
 
 size = 128 if FAST else 512
@@ -221,14 +225,14 @@ wavelengths = 2 ** np.arange(1, int(np.log2(size)) + 1)
 phases = 2 * np.pi * np.arange(size) / wavelengths[:, None]
 waves = np.stack([np.cos(phases), np.sin(phases)], axis=-1)[:, None]
 waves = np.broadcast_to(waves, (len(waves), size, size, 2)).astype("float32")
-# The mean square of a wave is 1/2, and 1 / size is the smallest weight.
+# The mean square of a wave is 1/2 and the smallest weight is 1 / size.
 scales = ksd.losses.multiscale_mse(waves, base_size=32)
 scales = ops.convert_to_numpy(scales) * 2 * size
 print("weight of waves from 2 pixels to the whole image:", scales.round(1))
 
 """
-In training it is `DiffusionLoss(error_type="epsilon", base_size=32)`. Schedule
-and loss are arguments of the model, and of its preset:
+For training, use `DiffusionLoss(error_type="epsilon", base_size=32)`. Schedule
+and loss are arguments of the model and part of its preset:
 
 ```
 model = ksd.models.DiffusionModel(
@@ -238,7 +242,7 @@ model = ksd.models.DiffusionModel(
 )
 ```
 
-On the command line they come with the preset that is trained.
+On the command line, the preset determines both.
 
 ## The image
 """
@@ -284,7 +288,7 @@ for axis in axes:
     axis.grid(alpha=0.3)
     axis.legend(fontsize="small")
 
-# Noise hardly compresses: few colours keep the file small.
+# Noise hardly compresses; few colours keep the file small.
 buffer = io.BytesIO()
 figure.savefig(buffer, dpi=DPI)
 image = (
@@ -293,7 +297,7 @@ image = (
 image.save("noise_schedules_and_losses.png", optimize=True)
 
 """
-`noise_schedules_and_losses.png` shows on the left that with the shift, and not
-without it, averages of a large image are as noisy as a small image at the
-same time, and on the right schedules, weights and the multiscale loss.
+The left half of `noise_schedules_and_losses.png` shows that averages of a large
+image are as noisy as a small image at the same time only if the schedule is
+shifted. The right half shows schedules, weights and the multiscale loss.
 """

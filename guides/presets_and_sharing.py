@@ -3,18 +3,18 @@ Title: Presets, finetuning at another resolution, and sharing
 Author: the keras_simple_diffusion authors
 Date created: 2026/11/25
 Last modified: 2026/11/25
-Description: Save a model, load it anywhere, enlarge its images, upload it.
+Description: Save, load, finetune and upload a model.
 Accelerator: None
 """
 
 """
-A preset is a folder that holds all that it takes to draw from a model: network,
-weights, noise schedule, loss, class names and the defaults of sampling. The
-classes of this library are `keras_hub` backbones and tasks, so its presets are
-`keras_hub` presets, and go to Kaggle and Hugging Face as those do.
+A preset is a folder that contains a complete model: network, weights, noise
+schedule, loss, class names and the defaults of sampling. The classes of this
+library are `keras_hub` backbones and tasks, so its presets are `keras_hub`
+presets and can be uploaded to Kaggle and Hugging Face.
 
-This guide trains a small model of scikit-learn's digits at 16 pixels, saves and
-loads it, goes on with it at 32 pixels, and says how to share it.
+This guide trains a small model on scikit-learn's digits at 16 pixels, saves and
+loads it, finetunes it at 32 pixels, and explains how to share it.
 """
 
 import os
@@ -35,7 +35,7 @@ import keras_simple_diffusion as ksd
 FAST = os.environ.get("KSD_GUIDE_FAST") == "1"
 EPOCHS, TUNING_EPOCHS = (1, 1) if FAST else (60, 25)
 CHANNELS, BLOCKS = ((32,), (1,)) if FAST else ((32, 96), (1, 3))
-NUM_IMAGES = 64 if FAST else 1792  # Of 1,797: whole batches of 64.
+NUM_IMAGES = 64 if FAST else 1792  # Whole batches of 64, of 1,797 images.
 DRAW = {"labels": range(10), "num_steps": 2 if FAST else 64, "seed": 0}
 
 keras.utils.set_random_seed(0)
@@ -43,17 +43,17 @@ keras.utils.set_random_seed(0)
 """
 ## Built-in configurations
 
-The library has the networks of both papers, and small ones of its own, with
-schedule, loss and training recipe, under these names. `emoji` and `caltech101`
-have weights; the others have to be trained first.
+The library contains presets for the networks of both papers and for small
+networks of its own, with schedule, loss and training recipe. `emoji` and
+`caltech101` have weights; the others must be trained first.
 """
 
 print(", ".join(ksd.models.builtin_presets()))
 
 """
-So `from_preset` takes `load_weights=False` for those, and further arguments
-replace those of the configuration. Here the demo's U-ViT is made smaller. The
-rest of the preset comes with the model, around this network.
+For presets without weights, pass `load_weights=False` to `from_preset`. Further
+arguments override those of the preset. Here the demo's U-ViT is made smaller,
+and the model takes everything else from the preset.
 """
 
 backbone = ksd.models.UViTBackbone.from_preset(
@@ -79,9 +79,9 @@ model.fit(digits, batch_size=64, epochs=EPOCHS, verbose=2)
 """
 ## What a preset holds
 
-`save_to_preset` writes the averaged weights, those that `generate` draws with.
-The raw ones and the state of the optimizer are not in it: to go on with a
-training as if nothing had happened take the checkpoints of a run,
+`save_to_preset` writes the averaged weights, which `generate` also uses. It
+does not write the raw weights and the state of the optimizer. To interrupt and
+resume a training exactly, use the checkpoints of a run:
 `keras-simple-diffusion train --resume`.
 """
 
@@ -92,11 +92,11 @@ for path in sorted(pathlib.Path("digits").iterdir()):
 """
 - `config.json`: the network's class and arguments,
 - `model.weights.h5`: its weights, in several files above 10 GB,
-- `task.json`: everything else, as follows,
+- `task.json`: everything else, see below,
 - `metadata.json`: versions, number of parameters, date.
 
-The built-in ones, and those of the command line, may also have a `recipe.json`
-for `train --preset`: optimizer, batch, steps.
+Built-in presets and those of command-line runs can also contain a `recipe.json`
+for `train --preset`: optimizer, batch size, steps.
 """
 
 config = json.loads(pathlib.Path("digits/task.json").read_text())["config"]
@@ -108,9 +108,9 @@ for name in ("class_names", "num_steps", "guidance_scale", "label_dropout"):
 """
 ## Load it
 
-`from_preset` takes the folder. An image depends on the weights, the seed and
-its number alone, so the loaded model draws the same ones; on another backend
-they may differ by a grey level, for rounding.
+`from_preset` takes the folder. An image depends only on the weights, the seed
+and its number, so the loaded model generates the same images. On another
+backend they may differ by a grey level because of rounding.
 """
 
 loaded = ksd.models.DiffusionModel.from_preset("digits")
@@ -119,9 +119,9 @@ difference = np.abs(images.astype(int) - loaded.generate(**DRAW)).max()
 print(f"largest difference: {difference} of 255 grey levels")
 
 """
-Any argument of the class can be replaced, such as the defaults of sampling.
-`load_model` finds the class by itself, `DiffusionModel` or `TextToImage`, and
-also takes the folder of a run of the command line.
+Any argument of the class can be overridden, such as the defaults of sampling.
+`load_model` selects the class, `DiffusionModel` or `TextToImage`, and also
+accepts the folder of a command-line run.
 """
 
 quick = ksd.models.load_model(
@@ -133,7 +133,7 @@ quick = ksd.models.load_model(
 print(type(quick).__name__, quick.class_names[:3], quick.num_steps)
 
 """
-As importing this library registers its classes, `keras_hub`'s base classes find
+Importing this library registers its classes, so `keras_hub`'s base classes find
 them too.
 """
 
@@ -143,14 +143,15 @@ print(type(network).__name__, network.image_shape)
 """
 ## Another resolution
 
-A network for larger images need not begin from nothing. The paper's U-ViTs
-for ImageNet at 128, 256 and 512 pixels are the same inside: a wavelet transform
-at the input brings all images to 128 pixels. So here: with a wavelet
-transform by 2 the network for 32 pixels has the layers of that for 16.
+A network for larger images can start from the weights of a smaller one. The
+paper's U-ViTs for ImageNet at 128, 256 and 512 pixels have the same inner
+layers, because a wavelet transform at the input reduces all images to 128
+pixels. Here, with a wavelet transform by 2, the network for 32 pixels has the
+same inner layers as the network for 16 pixels.
 
-`transfer_weights` copies every weight whose place and shape agree, names the
-others in a warning and returns their paths. Only the first and the last
-convolution have other channels.
+`transfer_weights` copies every weight whose path and shape agree, lists the
+others in a warning and returns their paths. Here only the first and the last
+convolution have different channels.
 """
 
 large_backbone = ksd.models.UViTBackbone.from_preset(
@@ -161,16 +162,17 @@ large_backbone = ksd.models.UViTBackbone.from_preset(
     downsampling_factor=2,
 )
 fresh = ksd.models.transfer_weights("digits", large_backbone)
-print("These start anew:", ", ".join(fresh))
+print("Not copied:", ", ".join(fresh))
 
 """
-The schedule has to follow: an average of 2 x 2 pixels has half the noise, so at
-the same log-SNR an image of 32 pixels shows more than one of 16 (eq. 4 of the
-[paper](https://arxiv.org/abs/2301.11093)). `noise_size=16` shifts it by as much
-(eq. 5), to the noise that the layers inside are used to.
+The schedule must be adapted as well. An average of 2 x 2 pixels has half the
+noise, so at the same log-SNR an image of 32 pixels is less noisy than one of 16
+pixels (eq. 4 of the [paper](https://arxiv.org/abs/2301.11093)). `noise_size=16`
+shifts the schedule (eq. 5), so that the inner layers see the noise they were
+trained with.
 
-On the command line all of this section is one option,
-`train --preset ... --initialize-from digits`.
+On the command line, `train --preset ... --initialize-from digits` does the
+same.
 """
 
 large = ksd.models.DiffusionModel.from_preset(
@@ -190,10 +192,10 @@ large.save_to_preset("digits_32")
 """
 ## Share it
 
-A model card tells a stranger what the model is for. `evaluate --output
-report.json` writes a part of it, `report.md`, with the metrics and all that it
-takes to repeat them. The digits are under CC BY 4.0, which asks for the name of
-their source.
+A model card describes the purpose and the data of a model.
+`evaluate --output report.json` writes a section for it, `report.md`, with the
+metrics and everything needed to reproduce them. The digits are licensed under
+CC BY 4.0, which requires naming their source.
 """
 
 card = f"""---
@@ -215,8 +217,8 @@ at 16 pixels and {TUNING_EPOCHS} at 32.
 pathlib.Path("digits_32/README.md").write_text(card)
 
 """
-Uploading is `keras_hub`'s. It needs `pip install kagglehub` or
-`huggingface_hub`, and that you are logged in there:
+`keras_hub` uploads presets. It needs `pip install kagglehub` or
+`huggingface_hub`, and you must be logged in to the service:
 
 ```python
 folder = "digits_32"
@@ -224,8 +226,8 @@ keras_hub.upload_preset("kaggle://USER/simple_diffusion/keras/digits", folder)
 keras_hub.upload_preset("hf://USER/digits_32", folder)
 ```
 
-Where a repository at Hugging Face has no card yet, `keras_hub` (0.32) puts one
-of its own in place of the folder's `README.md`. So upload yours first:
+If a Hugging Face repository has no model card, `keras_hub` (0.32) writes its
+own instead of the folder's `README.md`. To avoid this, upload yours first:
 
 ```python
 import huggingface_hub
@@ -238,8 +240,8 @@ huggingface_hub.upload_file(
 )
 ```
 
-Whoever has this library then loads it by that handle, in Python and on the
-command line:
+Other users can then load the model by its handle, in Python and on the command
+line:
 
 ```
 keras-simple-diffusion generate --model hf://USER/digits_32 --labels three,eight
@@ -261,6 +263,6 @@ for row, (name, drawn) in zip(axes, rows.items(), strict=True):
     row[0].set_ylabel(name, rotation=0, ha="right", va="center")
 figure.savefig("presets_and_sharing.png", dpi=100)
 print(
-    "presets_and_sharing.png: the digits of the 16 px model, those of the same "
-    "weights at 32 px, and those after finetuning there."
+    "presets_and_sharing.png: digits of the model at 16 px, of the transferred "
+    "weights at 32 px, and after finetuning at 32 px."
 )

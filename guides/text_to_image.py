@@ -3,18 +3,18 @@ Title: Text to image
 Author: the keras_simple_diffusion authors
 Date created: 2026/11/25
 Last modified: 2026/11/25
-Description: Train a model of captions, and draw combinations it has not seen.
+Description: Train on captions and generate unseen combinations of words.
 Accelerator: None
 """
 
 """
 ## Setup
 
-A model of texts attends to the embeddings of a caption where a model of classes
-takes a number (sec. 3.6 of [simple
-diffusion](https://arxiv.org/abs/2301.11093)). What that gains over classes is
-*composition*: words that were learnt in different captions can be put together.
-This guide measures it, on coloured digits.
+A class-conditional model takes the number of a class; a text-to-image model
+attends to the embeddings of a caption (sec. 3.6 of [simple
+diffusion](https://arxiv.org/abs/2301.11093)). The advantage of texts is
+*composition*: words that were learned from different captions can be combined.
+This guide measures composition on coloured digits.
 """
 
 import os
@@ -41,10 +41,10 @@ keras.utils.set_random_seed(0)
 
 scikit-learn's digits are painted in one of six colours on black or grey, with
 captions such as "a red seven on black". Ten of the sixty combinations of colour
-and digit are held out: no image of a red zero is ever trained on, but red
-digits are, and zeros.
+and digit are held out. For example, the training set contains red digits and
+zeros, but no red zero.
 
-A fifth of the captions leaves the colour out, so that it can be left open.
+A fifth of the captions omits the colour, so that prompts can omit it as well.
 """
 
 COLOURS = ("red", "yellow", "green", "cyan", "blue", "magenta")
@@ -57,7 +57,7 @@ def is_held_out(colour, digit):
 
 
 def paint(ink, colour, background):
-    """Ink of shape (16, 16, 1) in [0, 1] as an image."""
+    """Colour a digit of shape (16, 16, 1) with values in [0, 1]."""
     colour = hsv_to_rgb((colour / 6, 0.9, 0.9))
     return np.uint8(255 * (ink * colour + (1 - ink) * 0.3 * background))
 
@@ -76,8 +76,8 @@ for ink, digit in zip(scans / 255, scanned, strict=True):
             continue
         background = rng.integers(2)
         images.append(paint(ink, colour, background))
-        told = None if rng.random() < 0.2 else colour
-        captions.append(caption(told, digit, background))
+        named = None if rng.random() < 0.2 else colour
+        captions.append(caption(named, digit, background))
 images = np.stack(images)
 if FAST:
     images, captions = images[:128], captions[:128]
@@ -87,17 +87,16 @@ print(captions[:5])
 """
 ## The model
 
-`learn_vocabulary` makes a token of every word, and `TextTransformer` is a small
-encoder over them that is trained along with the network and saved with it.
-`context_dim` tells the network that it gets texts: its transformer blocks
-attend to the tokens.
+`learn_vocabulary` makes a token for every word. `TextTransformer` is a small
+encoder that is trained and saved together with the network. `context_dim` makes
+the network text-conditional: its transformer blocks attend to the tokens.
 
-Texts are padded to `sequence_length`, so that all have one compiled program.
+Texts are padded to `sequence_length`, so one compiled program serves all texts.
 
-Colour and background can be seen through much noise, in three channels and many
-pixels at once. `noise_size=4` adds noise (eq. 5), so that more of the training
-is at the levels where the caption has to tell the digit. Muon suits a network
-whose weights are mostly matrices (`docs/training.md`).
+Colour and background extend over three channels and many pixels, so they are
+visible even at high noise. `noise_size=4` adds noise (eq. 5), so that more of
+the training takes place at levels where only the caption determines the digit.
+Muon suits a network whose weights are mostly matrices (`docs/training.md`).
 """
 
 encoder = ksd.text.TextTransformer(
@@ -127,8 +126,8 @@ model.compile(
 )
 
 """
-In training a tenth of the captions (`caption_dropout`) is replaced by the empty
-one, which guidance needs as unconditional half.
+In training, a tenth of the captions (`caption_dropout`) is replaced by the
+empty text, which guidance uses for its unconditional prediction.
 """
 
 model.fit(
@@ -139,10 +138,11 @@ model.fit(
 )
 
 """
-## Drawing all sixty combinations
+## Generating all sixty combinations
 
-A prompt is drawn as an image; `guidance_scale` says how strongly to follow it
-(the guide on class-conditional models measures what it does).
+`generate` returns one image for each prompt. `guidance_scale` determines how
+closely the images follow the prompts; the guide on class-conditional models
+measures its effect.
 """
 
 wanted = [
@@ -159,17 +159,17 @@ images = model.generate(
 )
 
 """
-Two simple measures tell whether a prompt was followed. The *hue* of the strokes
-is compared with those of the six colours. The *digit* is read by a support
-vector machine that is trained on the real, grey digits, from how far each pixel
-is from the background.
+Two simple measures show whether a prompt was followed. The *hue* of the strokes
+is compared with those of the six colours. The *digit* is classified by a
+support vector machine, which is trained on the real grey digits and is given
+the distance of each pixel from the background.
 """
 
 reader = SVC(C=10.0).fit(scans.reshape(len(scans), -1) / 255, scanned)
 
 
 def read(images):
-    """Numbers of the colour, digit and background of each image."""
+    """Recognize the colour, digit and background of each image."""
     images = images / 255.0
     ground = np.median(images[:, :, [0, -1]], axis=(1, 2))
     ink = np.abs(images - ground[:, None, None]).max(axis=-1)
@@ -205,9 +205,9 @@ for name, rows in {
 """
 ## Negative prompts
 
-`negative_prompts` take the place of the empty text in guidance, which then
-leads away from them. "a seven on black" leaves the colour open; with "a red
-seven on black" as negative prompt it should be anything but red.
+`negative_prompts` replace the empty text, so guidance moves away from them. The
+prompt "a seven on black" does not specify the colour; with the negative prompt
+"a red seven on black" the colour should not be red.
 """
 
 count = 12 * REPEATS
@@ -227,10 +227,10 @@ Most become cyan, the colour farthest from red.
 
 ## Pretrained encoders
 
-`TextTransformer` knows the words of its training captions and nothing else.
-For free text take an encoder that was trained on much of it, such as the
-encoder half of T5, which the paper uses. keras_hub downloads its weights at
-first use, so this part of the guide is not executed:
+`TextTransformer` knows only the words of its training captions. For free text
+use an encoder that was pretrained on a large corpus, such as the encoder of T5,
+which the paper uses. keras_hub downloads its weights at first use, so this part
+of the guide is not executed:
 
 ```python
 encoder = ksd.text.PretrainedTextEncoder("t5_1.1_small", sequence_length=64)
@@ -240,20 +240,21 @@ backbone = ksd.models.UViTBackbone(
 model = ksd.models.TextToImage(backbone, encoder)
 ```
 
-The encoder is frozen, and not in the model's preset: the preset has its name,
-its revision and the embeddings of the empty text.
+The encoder is frozen and is not part of the model's preset, which stores the
+encoder's name, its revision and the embeddings of the empty text.
 
-Being frozen, it gives a caption the same embeddings in every step. They can be
-made once. On the command line this embeds the captions of a folder of images
-with the encoder of a preset (T5-XXL and 128 tokens for `uvit_text_256`),
+Because the encoder is frozen, the embeddings of a caption never change and can
+be precomputed. On the command line, `embed` computes the embeddings for a
+folder of images with the encoder of a preset (T5-XXL and 128 tokens for
+`uvit_text_256`),
 
 ```
 keras-simple-diffusion embed --data photos --preset uvit_text_256 --output cache
 ```
 
-and `train --preset uvit_text_256` takes them with `--embeddings cache`. In a
-loop of your own they are read from that folder, and take the place of the
-captions, for a network with the `context_dim` of that encoder:
+and `train --preset uvit_text_256 --embeddings cache` uses them. In your own
+code, read them from the folder and pass them instead of the captions, to a
+network with the `context_dim` of the encoder:
 
 ```python
 cache = ksd.data.EmbeddingCache("cache")
@@ -284,6 +285,6 @@ for panel, (colour, digit) in zip(axes.ravel(), np.ndindex(6, 10), strict=True):
 figure.savefig("text_to_image.png", dpi=80)
 
 """
-`text_to_image.png` shows the first image drawn of each combination; those in
-an orange frame were held out of the training.
+`text_to_image.png` shows the first generated image of each combination. The
+combinations with an orange frame were held out of the training.
 """

@@ -3,15 +3,15 @@ Title: Writing a sampler
 Author: the keras_simple_diffusion authors
 Date created: 2026/11/25
 Last modified: 2026/11/25
-Description: A sampler of one's own, checked against an exact solution.
+Description: Implement a sampler and check it against an exact solution.
 Accelerator: None
 """
 
 """
-A sampler turns noise into images: it goes down a grid of noise levels and
-asks the network at each for the clean image. In this library it is a class
-with one method. This guide writes a second-order sampler, measures its order on
-data for which the exact answer is known, and draws digits with it.
+A sampler turns noise into images: it steps through a grid of decreasing noise
+levels and evaluates the network at each level. In this library a sampler is a
+class with one method. This guide implements a second-order sampler, measures
+its order on data with a known exact solution, and generates digits with it.
 """
 
 import os
@@ -33,11 +33,11 @@ CHANNELS, BLOCKS = ((16,), (1,)) if FAST else ((32, 96), (1, 3))
 SAMPLING_STEPS = (4,) if FAST else (4, 8, 16, 64)
 
 """
-## What a sampler is given
+## The interface of a sampler
 
-The levels are log-SNRs, from the noisy to the clean end of a schedule.
-`spacing` says how they lie between: evenly in time, as in the papers, or in
-log-SNR, or EDM's way.
+Noise levels are log-SNRs, from the noisy to the clean end of a schedule.
+`spacing` determines their distribution: uniform in time, as in the papers,
+uniform in log-SNR, or as in EDM.
 """
 
 schedule = ksd.schedules.CosineSchedule(log_snr_min=-8.0, log_snr_max=8.0)
@@ -46,53 +46,54 @@ for spacing in ("time", "log_snr", "power"):
     print(f"{spacing:8}", ops.convert_to_numpy(grid).round(1))
 
 """
-`Sampler.sample(denoise, noise, grid)` walks the grid. For each step it calls
+`Sampler.sample(denoise, noise, grid)` steps through the grid. For each step it
+calls
 
 ```
-step(denoise, at, draw_noise) -> (noisy_images, clean_images)
+step(denoise, at, draw_noise) -> (noisy_images, clean_images[, memory])
 ```
 
-- `denoise(noisy_images, log_snr)` is the predicted clean image. Guidance and
-  clipping are part of it, so a sampler has nothing to do with them.
-- `at` is where the walk is: `noisy_images`, `log_snr`, `next_log_snr`; what the
-  step before predicted and at which level, `previous_clean_images` and
-  `previous_log_snr`; and `is_first`, `is_last`, `num_steps`.
-- `draw_noise()` is fresh noise, for samplers that add any.
+- `denoise(noisy_images, log_snr)` returns the predicted clean images. It
+  includes guidance and clipping.
+- `at` is the state of sampling: `noisy_images`, `log_snr`, `next_log_snr`,
+  `is_first`, `is_last` and `num_steps`; `level(-1)`, the previous noise level;
+  and `memory`, the third value that the previous step returned.
+- `draw_noise()` returns fresh noise, for stochastic samplers.
 
-It returns the images at the next level and the clean images that were
-predicted on the way. The loop is compiled with the network, and `step` is
-traced once for all steps. So `is_first` may be a tensor, to be used with
-`ops.where` instead of `if`, and nothing may be kept on `self`: what a step has
-to remember comes in `at`.
+`step` returns the images at the next level, the predicted clean images and, if
+the method needs one, a memory. `initial_memory` makes the memory for the first
+step. The loop is compiled together with the network, and `step` is traced once
+for all steps. `is_first` may therefore be a tensor, so use `ops.where` instead
+of `if`, and store nothing on `self`.
 
 ## The method
 
 Without fresh noise a sampler solves the probability flow, an ordinary
-differential equation. Let `l` be half the log-SNR, so that
-`alpha / sigma = exp(l)`, and `x(l)` the predicted clean image along the way.
-Going from `l` to `l + h` the noisy image changes to
+differential equation. Let `l` be half the log-SNR, so that `alpha / sigma =
+exp(l)`, and let `x(l)` be the predicted clean image along the solution. A step
+from `l` to `l + h` changes the noisy image to
 
 ```
 z_next = (sigma_next / sigma) z + sigma_next * integral of exp(l) x(l) dl
 ```
 
-([Lu et al., 2022](https://arxiv.org/abs/2211.01095), proposition 4.1). All that
-is unknown is how `x` changes within the step. Constant, it can be taken out of
-the integral, and the last term is `alpha_next (1 - exp(-h)) x`: that is DDIM.
-The two-step Adams-Bashforth method draws a line through this prediction and the
-one before, and integrates that:
+([Lu et al., 2022](https://arxiv.org/abs/2211.01095), proposition 4.1). Only the
+change of `x` within the step is unknown. If `x` is assumed constant, the last
+term is `alpha_next (1 - exp(-h)) x`, which gives DDIM. The two-step
+Adams-Bashforth method extrapolates linearly from this prediction and the
+previous one, and integrates the line:
 
 ```
 last term = alpha_next ((1 - exp(-h)) x + (h - 1 + exp(-h)) slope)
 slope = (x - previous_x) / (l - previous_l)
 ```
 
-It costs one network evaluation a step. (DPM-Solver++ has `h (1 - exp(-h)) / 2`
-in place of `h - 1 + exp(-h)`; the two agree as `h` becomes small.) In the first
-step there is no line yet, and with the schedules' usual ends at log-SNRs of -15
-and 15 the last one is so long that a line would lead astray. Both are steps of
-DDIM. The error of one such step falls with the square of `h` too, so the order
-stays two.
+It takes one network evaluation per step. (DPM-Solver++ uses `h (1 - exp(-h)) /
+2` instead of `h - 1 + exp(-h)`; both agree for small `h`.) The first step has
+no previous prediction. With the usual ends of schedules, log-SNRs of -15 and
+15, the last step is too long for an extrapolation. Both therefore use DDIM. The
+error of one such step also decreases with the square of `h`, so the method
+remains of second order.
 """
 
 
@@ -103,6 +104,9 @@ class AdamsBashforthSampler(ksd.samplers.Sampler):
     def __init__(self, order=2):
         self.order = order
 
+    def initial_memory(self, noise):
+        return ops.zeros_like(noise)
+
     def step(self, denoise, at, draw_noise):
         clean = denoise(at.noisy_images, at.log_snr)
         h = 0.5 * (at.next_log_snr - at.log_snr)
@@ -111,37 +115,36 @@ class AdamsBashforthSampler(ksd.samplers.Sampler):
         integral = -ops.expm1(-h) * clean
         if self.order == 2:
             is_end = ops.logical_or(at.is_first, at.is_last)
-            before = 0.5 * (at.log_snr - at.previous_log_snr)
-            # In the first step `before` is 0, which must not be divided by.
+            before = 0.5 * (at.log_snr - at.level(-1))
+            # Avoid a division by zero in the first step.
             before = ops.where(is_end, 1.0, before)
-            slope = (clean - at.previous_clean_images) / before
+            slope = (clean - at.memory) / before
             slope = ops.where(is_end, 0.0, slope)
             integral = integral + (h + ops.expm1(-h)) * slope
         noisy = next_sigma / sigma * at.noisy_images + next_alpha * integral
-        return noisy, clean
-
-    def get_config(self):
-        return {"order": self.order}
+        return noisy, clean, clean
 
 
 """
-`order` is a plain Python value and a part of `get_config`: it is fixed when the
-program is compiled, and samplers that are configured alike share one.
+The memory is the predicted clean image. `order` is stored under the name of its
+argument, so the configuration of the sampler follows from it. Samplers with
+equal configurations share one compiled program.
 
 ## The check
 
-A sampler with a mistake often still draws images, only somewhat worse ones. A
-case with a known answer tells. Let the pixels of the data be independent normal
-numbers of mean `m` and standard deviation `s`. Noisy ones at a level are normal
-too, of mean `alpha m` and variance `v = alpha^2 s^2 + sigma^2`, and the ideal
-network predicts
+A sampler with an error often still generates images, only slightly worse ones.
+A case with a known solution reveals errors. Let the pixels of the data be
+independent and normally distributed with mean `m` and standard deviation `s`.
+At each noise level, noisy pixels are then normal with mean `alpha m` and
+variance `v = alpha^2 s^2 + sigma^2`, and the ideal network predicts
 
 ```
 E[x | z] = m + (alpha s^2 / v) (z - alpha m)
 ```
 
-The flow carries each normal distribution to the next one, so it keeps how many
-standard deviations a pixel is away from the mean.
+The flow maps each of these normal distributions to the next one. It preserves
+the distance of a pixel from the mean in units of the standard deviation, which
+gives the exact solution.
 """
 
 MEAN, STD = 0.3, 0.4
@@ -165,9 +168,9 @@ ratio = ops.sqrt(last_variance / first_variance)
 exact = last_mean + ratio * (noise - first_mean)
 
 """
-Halving the step must divide the error by two for a method of first order, and
-by four for one of second order. The error's slope against the number of steps,
-both in logarithms, is the order.
+Halving the step size divides the error by two for a method of first order, and
+by four for a method of second order. The order is the slope of the error
+against the number of steps in a logarithmic plot.
 """
 
 samplers = {
@@ -197,9 +200,9 @@ print(f"order 1 differs from DDIM by {difference:.0e}")
 """
 ## Digits
 
-A network is not ideal, and its clean images are clipped to the range of grey
-levels, so the last check is to draw with one. It is the one of the guide to
-getting started.
+A real network is not ideal, and its clean images are clipped to the range of
+grey levels. The last check therefore generates images with the network of the
+guide "Getting started".
 """
 
 images, labels = ksd.data.load_digits(image_size=16, split="train")
@@ -223,10 +226,9 @@ batches = ksd.data.training_batches(
 model.fit(batches, steps_per_epoch=STEPS, shuffle=False, verbose=2)
 
 """
-`generate` has the sampler of `compile`, or takes one as an argument. Its
-program is compiled for a sampler and a number of steps. Without fresh noise
-every number of steps starts from the same noise and approaches the same
-images.
+`generate` uses the sampler of `compile` or its argument `sampler`. One program
+is compiled per sampler and number of steps. Without fresh noise, all numbers of
+steps start from the same noise and converge to the same images.
 """
 
 digits = [
@@ -240,9 +242,9 @@ for count, each in zip(SAMPLING_STEPS, digits, strict=True):
     print(f"{count} steps: {gap:.1f} grey levels from {SAMPLING_STEPS[-1]}")
 
 """
-The sampler is a part of the model's preset: that is what `get_config` and
-`register_keras_serializable` are for. A program that loads the preset must have
-defined the class.
+The sampler is part of the model's preset. This requires
+`register_keras_serializable`, and a program that loads the preset must define
+the class.
 """
 
 model.save_to_preset("adams_bashforth_digits")
@@ -274,8 +276,8 @@ right.set_yticks(20 * np.arange(len(digits)) + 9.5, SAMPLING_STEPS)
 figure.savefig("writing_a_sampler.png", dpi=80)
 
 """
-`writing_a_sampler.png` shows that the error of the sampler of this guide falls
-with the square of the number of steps, as for Heun, which costs two evaluations
-a step, and DPM-Solver++, which is more accurate here, and beside it digits
-drawn with it.
+The left half of `writing_a_sampler.png` shows that the error of the sampler
+decreases with the square of the number of steps. The same holds for Heun, which
+takes two evaluations per step, and for DPM-Solver++, which is more accurate
+here. The right half shows digits generated with the sampler of this guide.
 """
