@@ -62,7 +62,7 @@ def training_batches(
     Example:
     >>> digits = keras_simple_diffusion.data.open_data("digits", 16)
     >>> batches = keras_simple_diffusion.data.training_batches(digits, 64)
-    >>> model.fit(batches, steps_per_epoch=100, epochs=10)
+    >>> history = model.fit(batches, steps_per_epoch=2, epochs=1)
     """
     if batch_size % process_count:
         raise InputError(

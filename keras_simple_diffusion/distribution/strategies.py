@@ -23,7 +23,10 @@ class FullySharded(keras.distribution.DataParallel):
     ```python
     distribution = keras_simple_diffusion.distribution.FullySharded()
     with distribution.scope():
-        model = keras_simple_diffusion.models.DiffusionModel(...)
+        backbone = keras_simple_diffusion.models.UViTBackbone(
+            (16, 16, 1), channels=(16,), blocks=(1,)
+        )
+        model = keras_simple_diffusion.models.DiffusionModel(backbone)
     ```
 
     References:
@@ -68,9 +71,13 @@ def distribute(strategy, backbone=None):
 
     Example:
     ```python
+    images, _ = keras_simple_diffusion.data.load_digits(image_size=16)
     with keras_simple_diffusion.distribution.distribute("sharded"):
+        backbone = keras_simple_diffusion.models.UViTBackbone(
+            (16, 16, 1), channels=(16,), blocks=(1,)
+        )
         model = keras_simple_diffusion.models.DiffusionModel(backbone)
-        model.fit(dataset)
+        model.fit(images[:64], batch_size=32)
     ```
     """
     name, group_size = _parse(strategy)

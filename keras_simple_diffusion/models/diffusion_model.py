@@ -54,12 +54,14 @@ class DiffusionModel(DiffusionTask):
     ```python
     images, labels = keras_simple_diffusion.data.load_digits(image_size=16)
     backbone = keras_simple_diffusion.models.UViTBackbone(
-        image_shape=(16, 16, 1), channels=(32, 128), blocks=(2, 4),
-        num_classes=10, embedding_dim=128,
+        image_shape=(16, 16, 1),
+        channels=(16, 32),
+        blocks=(1, 2),
+        num_classes=10,
     )
     model = keras_simple_diffusion.models.DiffusionModel(backbone)
-    model.fit({"images": images, "labels": labels}, batch_size=64, epochs=20)
-    images = model.generate(labels=[0, 1, 2], num_steps=64)
+    model.fit({"images": images, "labels": labels}, batch_size=256, epochs=1)
+    images = model.generate(labels=[0, 1, 2], num_steps=16)
     ```
 
     References:
@@ -152,7 +154,11 @@ class DiffusionModel(DiffusionTask):
             with `return_steps`.
 
         Example:
-        >>> model.generate(labels=[3] * 16, num_steps=64, guidance_scale=2.0)
+        >>> images = model.generate(
+        ...     labels=[3] * 16, num_steps=16, guidance_scale=2.0
+        ... )
+        >>> images.shape, images.dtype
+        ((16, 16, 16, 1), dtype('uint8'))
         """
         return self.draw(self.conditions_for(num_images, labels), options)
 

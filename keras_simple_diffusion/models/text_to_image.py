@@ -52,8 +52,10 @@ class TextToImage(DiffusionTask):
         embedding_dim=64,
     )
     backbone = keras_simple_diffusion.models.UViTBackbone(
-        image_shape=(16, 16, 3), channels=(32, 64), blocks=(1, 2),
-        embedding_dim=64, context_dim=64,
+        image_shape=(16, 16, 3),
+        channels=(16, 32),
+        blocks=(1, 2),
+        context_dim=64,
     )
     model = keras_simple_diffusion.models.TextToImage(backbone, encoder)
     images = np.zeros((2, 16, 16, 3), "uint8")
@@ -171,7 +173,11 @@ class TextToImage(DiffusionTask):
             a single prompt; a tuple with `return_steps`.
 
         Example:
-        >>> model.generate(["a red apple", "a ship"], guidance_scale=4.0)
+        >>> images = text_model.generate(
+        ...     ["a red apple", "a ship"], num_steps=16, guidance_scale=4.0
+        ... )
+        >>> images.shape, images.dtype
+        ((2, 16, 16, 1), dtype('uint8'))
         """
         conditions = self.conditions_for(
             None, prompts, negative_prompts, portrait

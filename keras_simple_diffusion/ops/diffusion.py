@@ -66,6 +66,8 @@ def alpha_sigma(log_snr):
 
     Example:
     >>> alpha, sigma = keras_simple_diffusion.ops.alpha_sigma(0.0)
+    >>> round(float(alpha), 4), round(float(sigma), 4)
+    (0.7071, 0.7071)
 
     References:
         - [Hoogeboom et al., 2023](https://arxiv.org/abs/2301.11093), section 2

@@ -40,7 +40,10 @@ def dwt2(images, levels=1):
         their pixels stacked to channels.
 
     Example:
+    >>> images = keras.random.normal((4, 32, 32, 3))
     >>> coefficients = keras_simple_diffusion.ops.dwt2(images, levels=2)
+    >>> tuple(coefficients.shape)
+    (4, 8, 8, 48)
 
     References:
         - [Hoogeboom et al., 2023](https://arxiv.org/abs/2301.11093),

@@ -27,7 +27,10 @@ class WatchedOptimizer(OptimizerWrapper):
     ```python
     model.compile(keras.optimizers.Adam(1e-4), watch=True)
     model.fit(data)
-    model.watched_optimizer.report()
+    watched = keras_simple_diffusion.optimizers.find_optimizer(
+        model.optimizer, keras_simple_diffusion.optimizers.WatchedOptimizer
+    )
+    watched.report()
     ```
     """
 

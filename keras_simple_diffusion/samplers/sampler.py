@@ -83,13 +83,17 @@ class Sampler(Configurable):
 
     Example:
     ```python
-    class Euler(ksd.samplers.Sampler):
+    alpha_sigma = keras_simple_diffusion.ops.alpha_sigma
+
+    class Euler(keras_simple_diffusion.samplers.Sampler):
         def step(self, denoise, at, draw_noise):
             clean = denoise(at.noisy_images, at.log_snr)
-            alpha, sigma = ksd.ops.alpha_sigma(at.log_snr)
+            alpha, sigma = alpha_sigma(at.log_snr)
             noise = (at.noisy_images - alpha * clean) / sigma
-            alpha, sigma = ksd.ops.alpha_sigma(at.next_log_snr)
+            alpha, sigma = alpha_sigma(at.next_log_snr)
             return alpha * clean + sigma * noise, clean
+
+    images = model.generate(labels=[3], sampler=Euler())
     ```
     """
 
@@ -241,7 +245,9 @@ def log_snr_grid(schedule, num_steps, spacing="time"):
 
     Example:
     >>> schedule = keras_simple_diffusion.schedules.CosineSchedule()
-    >>> keras_simple_diffusion.samplers.log_snr_grid(schedule, 2)  # -15, 0, 15
+    >>> grid = keras_simple_diffusion.samplers.log_snr_grid(schedule, 2)
+    >>> [round(float(log_snr), 3) for log_snr in grid]
+    [-15.0, 0.0, 15.0]
 
     References:
         - [Karras et al., 2022](https://arxiv.org/abs/2206.00364), eq. 5

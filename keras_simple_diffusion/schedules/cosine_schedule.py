@@ -34,7 +34,8 @@ class CosineSchedule(NoiseSchedule):
 
     Example:
     >>> schedule = keras_simple_diffusion.schedules.CosineSchedule()
-    >>> schedule([0.0, 0.5, 1.0])  # 15, 0, -15
+    >>> [round(float(log_snr), 3) for log_snr in schedule([0.0, 0.5, 1.0])]
+    [15.0, 0.0, -15.0]
 
     References:
         - [Hoogeboom et al., 2023](https://arxiv.org/abs/2301.11093),
