@@ -1,4 +1,4 @@
-"""The figures of `contest.py` that are committed, and what moved since."""
+"""Committed figures of `contest.py`, and comparison with new ones."""
 
 import json
 import pathlib
@@ -9,32 +9,32 @@ NOISE = 0.05  # Of a ratio of medians, from run to run.
 
 
 def key_of(line):
-    """What was measured, as a tuple."""
+    """Return the setting of a line as a tuple."""
     return (*(line[name] for name in SETTING), is_compiled(line))
 
 
 def is_compiled(line):
-    """Whether contenders that PyTorch compiles are among those of a line."""
+    """Test if a line has contenders that are compiled by PyTorch."""
     return any(name.endswith("compiled") for name in line["rows"])
 
 
 def load(path):
-    """The last line of each setting of a file of JSON lines, by setting."""
+    """Read the last line of each setting from a file of JSON lines."""
     lines = map(json.loads, pathlib.Path(path).read_text().splitlines())
     return {key_of(line): line for line in lines}
 
 
 def moves(line, committed):
-    """How ratios to the base differ from committed ones.
+    """Compare the ratios to the base with committed ones.
 
     Args:
-        line: dict, what `contest.py` found.
+        line: dict, a result of `contest.py`.
         committed: dict, a line of the same setting.
 
     Returns:
-        A list of `(name, then, now, has_moved)`. A ratio has moved where both
-        ratios of medians are outside of the other's quartiles, widened by the
-        noise between runs.
+        A list of `(name, then, now, has_moved)`. A ratio has moved if each
+        ratio of medians is outside the other's quartiles, widened by the noise
+        between runs.
     """
     found = []
     for name, row in line["rows"].items():
@@ -53,7 +53,7 @@ def _is_outside(ratio, quartiles):
 
 
 def tell(line, path):
-    """Print what moved beyond the noise since the committed figures."""
+    """Print changes from the committed figures that exceed the noise."""
     committed = load(path).get(key_of(line))
     if committed is None:
         print(f"{path} has no figures of this setting")

@@ -1,13 +1,13 @@
-"""Training steps, forward passes and sampling: ours beside others', in turn.
+"""Compare the speed of training steps, forward passes and sampling.
 
     python benchmarks/contest.py --task train --output docs/performance.jsonl
 
-Each contender is a process of its own; they take turns, and ratios are those
-of median times. They are the library on each backend, the same network written
-by hand (`twins/`, which get the library's weights and must give its output),
-and other projects where they are installed (see `contenders/`). The rate is
-also told per operation, and as a share of what matrix products reach in the
-same process. One JSON line is appended to the output.
+Each contender runs in its own process; they take turns, and ratios are those of
+median times. The contenders are the library on each backend, the same network
+written by hand (`twins/`, which use the library's weights and must give the
+same output), and other projects if they are installed (see `contenders/`). The
+rate is also given in operations per second and as a share of the rate of matrix
+products in the same process. One JSON line is appended to the output.
 """
 
 import argparse

@@ -1,12 +1,12 @@
-"""Images a second of the data pipeline, beside what training consumes.
+"""Compare the speed of the data pipeline with that of training.
 
     KERAS_BACKEND=jax python benchmarks/data_pipeline.py --data images.zip
 
 The pipeline alone (read, decode, crop, resize, flip, stack) and training steps
 on images in memory are measured in turn in one process, and their medians
-compared. Then training is fed by the pipeline, and the share of time that it
-waits for images is told. At last the memory of this process is read while
-20,000 images go through the pipeline.
+compared. Then the model is trained from the pipeline, and the share of time
+spent waiting for images is printed. Finally the memory of this process is
+measured while 20,000 images pass through the pipeline.
 """
 
 import argparse

@@ -1,11 +1,11 @@
-"""How good are generated digits? Read, and compared with real ones.
+"""Measure the quality of generated digits against real ones.
 
     python benchmarks/digits_quality.py --model runs/demo
 
-A support vector machine trained on the real training digits reads the
-generated ones. The distance to the nearest training image tells copies from
-new digits, the spread within a class tells variety from collapse; both stand
-beside those of real held-out digits.
+A support vector machine trained on the real training digits classifies the
+generated ones. The distance to the nearest training image detects copies, and
+the spread within a class detects collapse. Both are compared with those of real
+held-out digits.
 """
 
 import argparse

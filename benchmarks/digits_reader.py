@@ -1,4 +1,4 @@
-"""What tells good generated digits from bad ones."""
+"""Measures of the quality of generated digits."""
 
 import itertools
 
@@ -44,7 +44,7 @@ class DigitsReader:
         self.classifier = SVC(C=10.0).fit(self.train, labels)
 
     def read(self, images):
-        """The digits that the classifier reads."""
+        """Classify digits."""
         return self.classifier.predict(self._flat(images))
 
     def to_keras(self):
@@ -81,7 +81,7 @@ class DigitsReader:
         return model
 
     def measure(self, images, labels):
-        """How generated digits compare with real ones held out of training.
+        """Compare generated digits with real held-out ones.
 
         Args:
             images: `uint8` array of shape `(N, size, size, 1)`.

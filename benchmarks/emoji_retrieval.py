@@ -1,4 +1,4 @@
-"""Does a text-to-image model draw what it is asked? Nearest real images.
+"""Measure how often the nearest real emoji matches the prompt.
 
     python benchmarks/emoji_retrieval.py --model emoji --images emoji \
         --network efficientnet_lite0_imagenet_fp16.npz --output docs
@@ -51,7 +51,7 @@ def read_split(folder, size):
 
 
 class Spaces:
-    """What images are compared in."""
+    """Spaces in which images are compared: pixels and features."""
 
     def __init__(self, path):
         _, self.network = efficientnet_lite0.efficientnet_lite0(path)

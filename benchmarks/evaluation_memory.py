@@ -1,11 +1,11 @@
-"""Memory of an evaluation, of few images and of many.
+"""Measure the memory of an evaluation with few and with many images.
 
     KERAS_BACKEND=tensorflow python benchmarks/evaluation_memory.py \
         --images imagenette_64.zip --weights inception2015_fid_fp32.npz
 
-Images of the training split, repeated where they are not enough, are
-measured against those of the other split, in a process for each number of
-images and each choice of metrics. The peak of its memory is told.
+Images of the training split, repeated as needed, are compared with those of the
+other split, in a separate process for each number of images and each choice of
+metrics. The peak of its memory is printed.
 """
 
 import argparse

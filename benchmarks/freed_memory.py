@@ -1,4 +1,4 @@
-"""What it gains on a CPU that `malloc` keeps freed tensors, on TensorFlow.
+"""Measure the gain on a CPU if `malloc` keeps freed tensors, on TensorFlow.
 
     python benchmarks/freed_memory.py
 

@@ -1,4 +1,4 @@
-"""How the time of a training step grows, beside the arithmetic.
+"""Measure how the time of a training step grows with the arithmetic.
 
     KERAS_BACKEND=jax python benchmarks/growth.py --output docs
 

@@ -91,7 +91,7 @@ def compositions(names, captions, num_others, seed=0):
 
 
 def is_composed(caption):
-    """Whether a caption names a skin tone or a colour."""
+    """Test if a caption names a skin tone or a colour."""
     return bool(_parts(caption)[1])
 
 

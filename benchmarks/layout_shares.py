@@ -1,4 +1,4 @@
-"""How much of each built-in configuration one device holds.
+"""Compute the share of each built-in configuration that one device holds.
 
     python benchmarks/layout_shares.py      # prints a table, for the docs
 

@@ -1,4 +1,4 @@
-"""What a process finds out about its own device: memory and its best speed."""
+"""Peak memory and peak speed of the device of this process."""
 
 import resource
 import time

@@ -1,4 +1,4 @@
-"""How the metrics answer to what is wrong with images.
+"""Measure how the metrics respond to faults of images.
 
     KERAS_BACKEND=tensorflow python benchmarks/metric_sensitivity.py \
         --images imagenette_64.zip --weights inception2015_fid_fp32.npz \

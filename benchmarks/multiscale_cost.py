@@ -1,4 +1,4 @@
-"""What the multiscale loss adds to a training step.
+"""Measure the time that the multiscale loss adds to a training step.
 
     KERAS_BACKEND=torch python benchmarks/multiscale_cost.py
 

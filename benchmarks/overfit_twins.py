@@ -149,7 +149,7 @@ class Denoiser(keras.Model):
 
 
 def denoise(backbone, images, conditions, log_snr):
-    """What the backbone makes of images with noise of one level."""
+    """Denoise images with noise of one level by the backbone."""
     noise = np.random.default_rng(1).normal(size=images.shape)
     levels = np.full(len(images), log_snr, "float32")
     noisy = ksd.ops.diffuse(images, noise.astype("float32"), levels)

@@ -1,21 +1,21 @@
-"""Who draws better images after the same minutes on the same machine?
+"""Compare projects after the same minutes of training on one machine.
 
     OMP_NUM_THREADS=1 KERAS_BACKEND=torch python benchmarks/race.py \
         --data ../shared/data --work runs/race --minutes 60 \
         --evaluate-on tensorflow
 
-Each racer (`racers/`) trains on the same photographs of faces
-(`photographs.py`) at 64 pixels, in a process of its own. Its clock is its
-processor time, which of one thread on a free core is the wall clock's; drawing
-does not count. At each mark it draws images, of which the library's
-`evaluate` gives FID and KID against training and held-out photographs. First
-every racer tries three learning rates for some minutes, and keeps the one with
-the best FID. Where all three still draw noise by then, FID chooses blindly:
-`--rate` runs the whole race with another one, and the better run counts.
+Each racer (`racers/`) trains in its own process on the same photographs of
+faces (`photographs.py`) at 64 pixels. Its clock is its processor time, which
+equals the wall-clock time of one thread on a free core; sampling does not
+count. At each mark it generates images, and the library's `evaluate` measures
+FID and KID against training and held-out photographs. First every racer tries
+three learning rates for a few minutes and keeps the one with the best FID. If
+all three still generate noise, this choice is arbitrary: `--rate` runs the
+whole race with another rate, and the better run counts.
 
-What is finished is a line of `docs/race.jsonl`; call again to go on: a racer
-takes about 50 minutes of a core, drawing and `evaluate` included.
-`race_report.py` makes the table and the curves.
+Each result is a line of `docs/race.jsonl`; a later call continues with the
+missing ones. A racer takes about 50 minutes on one core, including sampling and
+`evaluate`. `race_report.py` writes the table and the curves.
 """
 
 import argparse
@@ -74,13 +74,13 @@ def main():
 
 
 def choose_rate(name, args, end):
-    """The learning rate with the best FID after some minutes."""
+    """Choose the learning rate with the best FID after a few minutes."""
     scores = [compete(name, r, PILOT, args, end) for r in RACERS[name]]
     return RACERS[name][int(np.argmin(scores))]
 
 
 def compete(name, rate, marks, args, end):
-    """Let a racer run, unless it has; returns its last FID."""
+    """Run a racer unless it is finished, and return its last FID."""
     done = finished(args.output, name, rate, marks)
     if not done:
         if time.monotonic() > end:
@@ -92,7 +92,7 @@ def compete(name, rate, marks, args, end):
 
 
 def finished(output, name, rate, marks):
-    """The line of a racer's run, or `None`."""
+    """Return the line of a finished run, or `None`."""
     lines = output.read_text().splitlines() if output.exists() else []
     for line in map(json.loads, lines):
         minutes = tuple(mark["minutes"] for mark in line["marks"])

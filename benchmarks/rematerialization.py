@@ -1,10 +1,10 @@
-"""What is kept for the gradient, with blocks that are computed again.
+"""Measure the memory kept for the gradient with rematerialisation.
 
     KERAS_BACKEND=jax python benchmarks/rematerialization.py
 
-Nothing is trained: JAX is asked for the shapes of what the backward pass takes
-from the forward pass, and XLA for the memory that a compiled training step
-needs beside weights, optimizer and batch.
+Nothing is trained: JAX reports the shapes of the tensors that the forward pass
+keeps for the backward pass, and XLA the memory that a compiled training step
+needs in addition to weights, optimizer and batch.
 """
 
 import argparse

@@ -54,7 +54,7 @@ def _schedule(size, noise_size):
 
 
 def _ablation(**network):
-    """Of tables 3 and 4, whose schedule has a noise size of 64."""
+    """Make a variant of tables 3 and 4, whose noise size is 64."""
     return Variant(
         "unet_imagenet_128", network, {"schedule": Shifted(128, noise_size=64)}
     )

@@ -1,4 +1,4 @@
-"""What sampling costs beyond the network's evaluations.
+"""Measure the time of sampling beyond that of the network.
 
     KERAS_BACKEND=jax python benchmarks/sampler_cost.py
 

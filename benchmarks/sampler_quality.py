@@ -32,7 +32,7 @@ INTERVALS = {"everywhere": None, "log-SNR in [-4, 2]": (-4.0, 2.0)}
 
 
 def points():
-    """What to draw: name of the curve, its x, arguments of `generate`."""
+    """List the points: curve, position on the axis, arguments of `generate`."""
     for name, sampler in SAMPLERS.items():
         per_step = 2 if name == "Heun" else 1
         for count in EVALUATIONS:

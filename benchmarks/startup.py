@@ -1,4 +1,4 @@
-"""What a fresh process pays before anything is learned: imports, first calls.
+"""Measure the time of imports and first calls in a new process.
 
     python benchmarks/startup.py --output docs/performance_startup.jsonl
 

@@ -1,4 +1,4 @@
-"""How much less random the loss of a batch is with stratified times.
+"""Measure the variance of the loss of a batch with stratified times.
 
     KERAS_BACKEND=torch python benchmarks/stratified_times.py
 

@@ -1,4 +1,4 @@
-"""Contenders in processes of their own that take turns, so that noise is fair.
+"""Contenders that take turns in separate processes, with equal noise.
 
 A script calls `serve` in a worker and `take_turns` in the process that the
 user starts. While one works the others sleep.

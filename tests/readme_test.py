@@ -1,4 +1,4 @@
-"""What the README shows runs as it is written there, trained more shortly."""
+"""The README's example runs as written, with a shorter training."""
 
 import os
 import pathlib

@@ -1,6 +1,6 @@
-"""What takes part in `contest.py`: one file a project.
+"""Contenders of `contest.py`: one file per project.
 
-Each has `make(setting)`, which returns a function that does the task
+Each file defines `make(setting)`, which returns a function that runs the task
 `setting.repeats` times, and a dict of facts.
 """
 
@@ -15,7 +15,7 @@ STEPS = 32  # Of sampling.
 
 @dataclasses.dataclass(frozen=True)
 class Setting:
-    """What is to be done.
+    """Task of a contender.
 
     Args:
         task: string, `"train"`, `"forward"` or `"sample"`.
@@ -23,7 +23,8 @@ class Setting:
         batch_size: int.
         repeats: int. Steps, forward passes or batches drawn in one turn.
         dtype: string. Dtype policy.
-        compiled: bool. Whether to compile where a framework need not.
+        compiled: bool. Whether to compile in frameworks where this is
+            optional.
         guidance: float. Guidance of sampling, 1 for none.
     """
 
@@ -36,14 +37,14 @@ class Setting:
     guidance: float = 1.0
 
     def images(self):
-        """A batch of `uint8` images and of labels."""
+        """Make a batch of `uint8` images and labels."""
         rng = np.random.default_rng(0)
         shape = (self.batch_size, *self.network["image_shape"])
         images = rng.integers(0, 256, shape, "uint8")
         return images, np.arange(self.batch_size, dtype="int32") % NUM_CLASSES
 
     def noise(self):
-        """A batch of noisy images and their log-SNRs."""
+        """Make a batch of noisy images and their log-SNRs."""
         rng = np.random.default_rng(1)
         shape = (self.batch_size, *self.network["image_shape"])
         noise = rng.normal(size=shape).astype("float32")

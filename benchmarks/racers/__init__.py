@@ -1,11 +1,13 @@
-"""Who takes part in `race.py`: one file a project.
+"""Racers of `race.py`: one file per project.
 
-Each has `make(images, learning_rate, seed)`, which returns an object with
+Each file defines `make(images, learning_rate, seed)`, which returns an object
+with
 
 - `facts`, a dict of its settings;
-- `train(seconds)`, which goes on training for so many seconds of processor
-  time, and returns the images it has trained on;
-- `draw(count, seed)`, which returns `uint8` images `(count, H, W, 3)`, drawn
+- `train(seconds)`, which continues training for this number of seconds of
+  processor time, and returns the number of images it has trained on;
+- `draw(count, seed)`, which returns `uint8` images `(count, H, W, 3)`,
+  generated
   with averaged weights.
 """
 

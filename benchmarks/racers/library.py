@@ -26,7 +26,7 @@ _BATCH = 50  # Images drawn at once.
 
 
 class UntilTime(keras.callbacks.Callback):
-    """Stop when so much processor time has been used."""
+    """Stops when a limit of processor time is reached."""
 
     def __init__(self, seconds):
         super().__init__()
@@ -79,7 +79,7 @@ class Racer:
 
 
 def facts_of(racer, network):
-    """What the report says of a racer's settings."""
+    """Collect the settings of a racer for the report."""
     backbone, recipe = racer.model.backbone, racer.recipe
     return {
         "version": importlib.metadata.version("keras-simple-diffusion"),

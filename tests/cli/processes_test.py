@@ -1,4 +1,4 @@
-"""What only a process of its own can show, and each on one backend."""
+"""Behaviour that needs a separate process, each on one backend."""
 
 import csv
 import os

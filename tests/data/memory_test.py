@@ -1,4 +1,4 @@
-"""Where the memory of freed tensors goes."""
+"""Memory of freed tensors."""
 
 import ctypes
 import subprocess
@@ -17,7 +17,7 @@ FIELDS = (
 
 
 class MallocInfo(ctypes.Structure):
-    """What glibc's `mallinfo2` returns."""
+    """Result of glibc's `mallinfo2`."""
 
     _fields_ = [(name, ctypes.c_size_t) for name in FIELDS]
 
@@ -30,7 +30,7 @@ class Forward(keras.Model):
 
 
 def is_mapped(num_bytes):
-    """Whether a block of that size is pages of its own, given back at once."""
+    """Test if a block of this size has its own pages, which are freed at once."""
     libc = ctypes.CDLL(None)
     libc.malloc.restype = ctypes.c_void_p
     libc.mallinfo2.restype = MallocInfo

@@ -36,7 +36,7 @@ def fresh_noise(i):
 
 
 def ours(sampler):
-    """What each step starts from, and the end."""
+    """Collect the images before each step, and the result."""
     x, noisy, _ = sampler.sample(
         denoise, NOISE, grid(), seed=SEED, return_steps=True
     )
