@@ -1,4 +1,4 @@
-"""Which images a folder or zip holds, with their classes and captions."""
+"""Lists of the images in a folder or zip, with classes and captions."""
 
 import collections
 import csv

@@ -1,4 +1,4 @@
-"""What images a source holds, and what suits them."""
+"""Statistics of the images of a source, and suitable settings."""
 
 import collections
 import concurrent.futures

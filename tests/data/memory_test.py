@@ -30,7 +30,7 @@ class Forward(keras.Model):
 
 
 def is_mapped(num_bytes):
-    """Test if a block of this size has its own pages, which are freed at once."""
+    """Test if a block of this size has its own pages, freed at once."""
     libc = ctypes.CDLL(None)
     libc.malloc.restype = ctypes.c_void_p
     libc.mallinfo2.restype = MallocInfo
