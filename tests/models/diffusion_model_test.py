@@ -8,40 +8,14 @@ from keras_simple_diffusion.generation.denoising import Denoiser
 from keras_simple_diffusion.generation.denoising import Guidance
 from keras_simple_diffusion.generation.denoising import Network
 from keras_simple_diffusion.generation.programs import ProgramCache
-
-
-# One transformer block: what is compiled here is compiled in a second or two.
-def make_backbone(num_classes=3, **kwargs):
-    arguments = {
-        "image_shape": (4, 4, 1),
-        "channels": (16,),
-        "blocks": (1,),
-        "num_heads": 2,
-        "embedding_dim": 16,
-        "num_classes": num_classes,
-    }
-    return ksd.models.UViTBackbone(**{**arguments, **kwargs})
-
-
-def make_model(num_classes=3, learning_rate=2e-3, ema_decay=0.9, **kwargs):
-    model = ksd.models.DiffusionModel(
-        make_backbone(num_classes, **kwargs.pop("backbone", {})), **kwargs
-    )
-    model.compile(keras.optimizers.Adam(learning_rate), ema_decay=ema_decay)
-    return model
-
-
-def make_data(count=32, num_classes=3):
-    rng = np.random.default_rng(0)
-    images = rng.integers(0, 256, (count, 4, 4, 1), "uint8")
-    data = {"images": images}
-    if num_classes:
-        data["labels"] = np.arange(count, dtype="int32") % num_classes
-    return data
+from tests.helpers.models import make_backbone
+from tests.helpers.models import make_data
+from tests.helpers.models import make_model
+from tests.helpers.models import values_of
 
 
 def weights_of(model):
-    return [ops.convert_to_numpy(w).copy() for w in model.backbone.weights]
+    return values_of(model.backbone.weights)
 
 
 def assert_equal_weights(a, b, **tolerance):
@@ -294,27 +268,26 @@ def test_the_average_survives_fit_and_compile():
 # === Sampling ===
 
 
-def trained(**kwargs):
-    model = make_model(**kwargs)
-    num_classes = model.backbone.num_classes
-    model.fit(
-        make_data(num_classes=num_classes), batch_size=8, epochs=4, verbose=0
-    )
+@pytest.fixture(scope="module")
+def trained():
+    """A trained model that tests only draw from."""
+    model = make_model()
+    model.fit(make_data(), batch_size=8, epochs=4, verbose=0)
     return model
 
 
-def test_generate_returns_images():
-    model = trained()
+def test_generate_returns_images(trained):
+    model = trained
     images = model.generate(labels=[0, 1, 2], num_steps=4, seed=1)
     assert images.shape == (3, 4, 4, 1) and images.dtype == "uint8"
     assert model.generate(2, [0, 3], num_steps=1).shape == (2, 4, 4, 1)
-    unconditional = trained(num_classes=None)
+    unconditional = make_model(num_classes=None)
     assert unconditional.generate(3, num_steps=2).shape == (3, 4, 4, 1)
     assert unconditional.generate(num_steps=2).shape == (1, 4, 4, 1)
 
 
-def test_a_image_depends_on_seed_and_index_alone():
-    model = trained()
+def test_a_image_depends_on_seed_and_index_alone(trained):
+    model = trained
     arguments = {"num_steps": 8, "guidance_scale": 1.5, "seed": 7}
     labels = [0, 1, 2, 0, 1]
     together = model.generate(labels=labels, **arguments).astype(int)
@@ -328,9 +301,9 @@ def test_a_image_depends_on_seed_and_index_alone():
     assert np.abs(together - other).mean() > 3
 
 
-def test_steps_guidance_labels_and_seed_are_arguments():
+def test_steps_guidance_labels_and_seed_are_arguments(trained):
     # Changing them gives what a freshly compiled model gives.
-    model = trained()
+    model = trained
     for arguments in (
         {"num_steps": 8, "labels": [0, 1], "seed": 0, "guidance_scale": 1.0},
         {"num_steps": 3, "labels": [2, 1], "seed": 4, "guidance_scale": 3.0},
@@ -343,7 +316,7 @@ def test_steps_guidance_labels_and_seed_are_arguments():
 
 
 def test_values_do_not_retrace(monkeypatch):
-    model = trained()
+    model = make_model()
     traces = []
     step = model.sampler.step
     monkeypatch.setattr(
@@ -362,8 +335,8 @@ def test_values_do_not_retrace(monkeypatch):
         assert len(traces) > before
 
 
-def test_guidance_extrapolates():
-    model = trained()
+def test_guidance_extrapolates(trained):
+    model = trained
     backbone = model.backbone
     rng = np.random.default_rng(0)
     z = ops.convert_to_tensor(rng.normal(size=(2, 4, 4, 1)), dtype="float32")
@@ -396,15 +369,15 @@ def test_guidance_extrapolates():
     )
 
 
-def test_noise_can_be_given():
-    model = trained()
-    model.compile(sampler=ksd.samplers.DDIMSampler())
+def test_noise_can_be_given(trained):
+    model = trained
+    arguments = {**GENERATE, "sampler": ksd.samplers.DDIMSampler()}
     noise = np.random.default_rng(0).normal(size=(4, 4, 4, 1))
     noise = noise.astype("float32")
-    a = model.generate(**{**GENERATE, "seed": 1}, noise=noise)
-    b = model.generate(**{**GENERATE, "seed": 2}, noise=noise)
+    a = model.generate(**{**arguments, "seed": 1}, noise=noise)
+    b = model.generate(**{**arguments, "seed": 2}, noise=noise)
     np.testing.assert_array_equal(a, b)
-    c = model.generate(**GENERATE, noise=noise[::-1].copy())
+    c = model.generate(**arguments, noise=noise[::-1].copy())
     assert not np.array_equal(a, c)
 
 
