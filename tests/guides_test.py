@@ -16,12 +16,11 @@ BACKENDS = ["jax", "tensorflow", "torch"]
 
 
 def _cases():
-    """Each guide on one backend; on the others too among the slow tests."""
-    here = BACKENDS.index(keras.config.backend())
+    """Each guide on one backend, in turn."""
     for number, path in enumerate(GUIDES):
-        slow = number % len(BACKENDS) != here
-        marks = [pytest.mark.large] if slow else []
-        yield pytest.param(path, id=path.stem, marks=marks)
+        backend = BACKENDS[number % len(BACKENDS)]
+        mark = pytest.mark.any_backend(on=backend)
+        yield pytest.param(path, id=path.stem, marks=mark)
 
 
 @pytest.mark.parametrize("path", list(_cases()))
@@ -45,6 +44,7 @@ def test_guide_runs(path, tmp_path):
         assert np.asarray(image.convert("L")).std() > 1.0
 
 
+@pytest.mark.any_backend
 @pytest.mark.parametrize("path", GUIDES, ids=[path.stem for path in GUIDES])
 def test_guide_has_a_header_and_its_image(path):
     text = path.read_text()

@@ -126,6 +126,7 @@ def test_first_order_solver_is_ddim():
     np.testing.assert_allclose(to_numpy(a), to_numpy(b), atol=2e-5)
 
 
+@pytest.mark.any_backend  # A property of the formulas, over many steps.
 @pytest.mark.parametrize(
     "sampler",
     [
