@@ -35,7 +35,7 @@ from ablation_cells import CELLS
 from ablation_cells import SAMPLING_STEPS
 
 import keras_simple_diffusion as ksd
-from keras_simple_diffusion.backend.choice import device_name
+from keras_simple_diffusion.backend.native import device_name
 from keras_simple_diffusion.models.cost import count_macs
 from keras_simple_diffusion.training.settings import Recipe
 from keras_simple_diffusion.utils.sheets import draw_sheet

@@ -1,3 +1,5 @@
+"""Choice of the Keras backend, read before Keras is imported."""
+
 import importlib.util
 import json
 import os
@@ -9,7 +11,7 @@ BACKENDS = ("jax", "tensorflow", "torch")
 
 
 def configured_backend():
-    """The backend that Keras uses or will use, read without importing it."""
+    """Return the name of the backend that Keras uses or will use."""
     name = os.environ.get("KERAS_BACKEND")
     home = pathlib.Path(os.environ.get("KERAS_HOME", "~/.keras")).expanduser()
     file = home / "keras.json"
@@ -19,7 +21,7 @@ def configured_backend():
 
 
 def check_backend():
-    """Raise an `InputError` unless Keras has a backend that works here."""
+    """Raise an `InputError` unless the backend is supported and installed."""
     name = configured_backend()
     if name not in BACKENDS:
         raise InputError(
@@ -34,33 +36,3 @@ def check_backend():
             f"keras-simple-diffusion[{name}]`, or set KERAS_BACKEND to one "
             f"that is: {', '.join(installed) or 'none'}."
         )
-
-
-def runs_eagerly():
-    """Whether operations run one by one, not as a compiled program."""
-    if configured_backend() != "torch":
-        return False
-    import torch
-
-    return not torch.compiler.is_compiling()
-
-
-def device_name():
-    """What the backend computes on, such as `"cpu"` or a GPU's name."""
-    name = configured_backend()
-    if name == "jax":
-        import jax
-
-        devices = jax.devices()
-        kind = devices[0].device_kind
-        return kind if len(devices) == 1 else f"{len(devices)} x {kind}"
-    if name == "tensorflow":
-        import tensorflow as tf
-
-        gpus = tf.config.list_physical_devices("GPU")
-        return f"{len(gpus)} GPU" if gpus else "cpu"
-    import torch
-
-    if torch.cuda.is_available():
-        return torch.cuda.get_device_name()
-    return "cpu"

@@ -1,10 +1,25 @@
-"""Running the graph of a functional model."""
+"""How functions and layers are run: compiled, one by one, or twice."""
 
 import collections
 
 import keras
 from keras import ops
 from keras import tree
+
+from keras_simple_diffusion.backend import keras_internals
+
+
+def operations_run_one_by_one():
+    """Tell if each operation runs by itself, not as part of a program.
+
+    Then memory is freed when Python forgets a tensor, layers cost time
+    in Python at every step, and fused kernels help.
+    """
+    if keras.config.backend() != "torch":
+        return False
+    import torch
+
+    return not torch.compiler.is_compiling()
 
 
 def compile_function(function, variables, jit_compile):
@@ -65,27 +80,32 @@ def current_values(variables):
     return [ops.convert_to_tensor(variable) for variable in variables]
 
 
-def run_graph(model, inputs, operation_fn):
-    """Run a functional model and let go of what no later layer needs.
+class ReleasesActivations(keras_internals.OwnGraphRun):
+    """Mixin for functional models that free activations early.
 
-    Keras keeps the output of every layer until the last has run. Where layers
-    run one by one, as on PyTorch, that is memory, and time: each output comes
-    from fresh pages instead of the ones just freed.
+    Keras keeps the output of every layer until the last one has run. Where
+    operations run one by one, that costs memory, and time: each output gets
+    fresh pages instead of those just freed.
+    """
+
+    def run_layers(self, inputs, operation_fn):
+        if operations_run_one_by_one():
+            return run_graph(self, inputs, operation_fn)
+        return super().run_layers(inputs, operation_fn)
+
+
+def run_graph(model, inputs, operation_fn):
+    """Run a functional model, freeing each activation after its last use.
 
     Args:
         model: a functional `keras.Model`.
         inputs: its inputs, nested as it expects them.
-        operation_fn: function of a layer that returns what to call.
+        operation_fn: function of a layer that returns the function to call.
 
     Returns:
         The outputs, nested as the model returns them.
     """
-    nodes = [
-        node
-        for _, nodes in sorted(model._nodes_by_depth.items(), reverse=True)
-        for node in nodes
-        if node.operation and not node.is_input
-    ]
+    nodes = keras_internals.graph_nodes(model)
     uses = collections.Counter(id(x) for x in model.outputs)
     for node in nodes:
         uses.update({id(x) for x in node.input_tensors})
@@ -105,17 +125,20 @@ def run_graph(model, inputs, operation_fn):
             if not uses[name]:
                 del tensors[name]
     outputs = [tensors[id(x)] for x in model.outputs]
-    return tree.pack_sequence_as(model._outputs_struct, outputs)
+    return tree.pack_sequence_as(
+        keras_internals.output_structure(model), outputs
+    )
 
 
 def inner(layer):
-    """What to call for a layer inside of another one of the same dtype policy.
+    """Return `layer.call` where `Layer.__call__` may be skipped.
 
-    What Keras does around a layer's `call`, checks of its inputs above all,
-    was done for the outer layer. On PyTorch it is done at every step and takes
-    0.1 ms, often longer than the layer itself. In mixed precision it casts the
-    weights, also where a rematerialised block is computed once more outside of
-    the outer layer's call, and so it stays.
+    Within the `call` of an outer layer of the same dtype policy, the checks
+    and conversions of `Layer.__call__` are done already. On PyTorch they cost
+    0.1 ms a layer at every step, often more than the layer itself. In mixed
+    precision `Layer.__call__` also casts the weights, and it counts while a
+    rematerialized block is computed again outside of the outer layer's call;
+    so there, and in quantized layers, it is kept.
 
     Args:
         layer: a built `keras.layers.Layer`.
@@ -130,10 +153,10 @@ def inner(layer):
 
 
 def rematerialize(function, *tensors):
-    """Call a function, and call it again when its gradient is needed.
+    """Call a function without keeping its intermediate results.
 
-    What the function computes on the way is not kept for the gradient. It
-    must give the same both times, so it must not draw random numbers.
+    The function is called again for its gradient. It must compute the same
+    both times, so it must not draw random numbers.
 
     Args:
         function: function of tensors, or `None`s, that returns a tensor and
@@ -143,11 +166,11 @@ def rematerialize(function, *tensors):
     Returns:
         The tensor that `function` returns.
     """
-    # TensorFlow takes nothing but tensors here.
-    present = [tensor is not None for tensor in tensors]
+    # TensorFlow accepts nothing but tensors as arguments.
+    is_tensor = [tensor is not None for tensor in tensors]
 
-    def call(*given):
-        given = iter(given)
-        return function(*(next(given) if has else None for has in present))
+    def call(*present):
+        present = iter(present)
+        return function(*(next(present) if is_ else None for is_ in is_tensor))
 
     return keras.remat(call)(*(x for x in tensors if x is not None))

@@ -1,7 +1,7 @@
-"""What PyTorch has as one kernel; JAX and TensorFlow fuse it themselves.
+"""Operations with a fused PyTorch kernel; JAX and TensorFlow fuse by compiling.
 
-Without a compiler each operation reads and writes all of its tensors. Keras
-adds biases in a pass of their own on PyTorch, copies the input of a
+Without a compiler each operation reads and writes all of its tensors. On
+PyTorch Keras adds biases in a separate pass, copies the input of a
 convolution twice to change its layout, and updates weights and averages in
 ten passes.
 """
@@ -9,13 +9,16 @@ ten passes.
 import keras
 from keras import ops
 
+from keras_simple_diffusion.backend import keras_internals
+from keras_simple_diffusion.backend.compilation import operations_run_one_by_one
+
 
 def _is_torch():
     return keras.config.backend() == "torch"
 
 
 def dense(x, kernel, bias):
-    """`x kernel + bias`.
+    """Compute `x kernel + bias`.
 
     Args:
         x: float tensor of shape `(..., C)`.
@@ -34,7 +37,7 @@ def dense(x, kernel, bias):
 
 
 def convolve(x, kernel, bias, stride):
-    """Convolution of feature maps, padded with zeros to `stride` times less.
+    """Convolve feature maps, padded with zeros so that strides divide them.
 
     Args:
         x: float tensor of shape `(B, H, W, C)`.
@@ -62,7 +65,7 @@ def convolve(x, kernel, bias, stride):
 
 
 def scale_and_shift(x, scale, shift):
-    """`x (1 + scale) + shift`.
+    """Compute `x (1 + scale) + shift`.
 
     Args:
         x: float tensor.
@@ -80,14 +83,14 @@ def scale_and_shift(x, scale, shift):
 
 
 def attend(queries, keys, values, mask=None):
-    """Attention of several heads, with the softmax in float32.
+    """Compute multi-head attention, with the softmax in float32.
 
     Args:
-        queries: float tensor of shape `(B, heads, N, d)`, scaled already.
+        queries: float tensor of shape `(B, heads, N, d)`, already scaled.
         keys: float tensor of shape `(B, heads, M, d)`.
         values: float tensor of shape `(B, heads, M, d)`.
-        mask: optional bool tensor of shape `(B, M)`, `False` for keys that
-            nothing may attend to. Where all are masked the result is zero.
+        mask: optional bool tensor of shape `(B, M)`, `False` for masked keys.
+            Where all keys are masked the result is zero.
 
     Returns:
         A tensor shaped like `queries`.
@@ -112,7 +115,7 @@ def _attend_torch(queries, keys, values, mask):
 
     if mask is None:
         return scaled_dot_product_attention(queries, keys, values, scale=1.0)
-    # Finite, so that nothing is undefined where all are masked.
+    # Finite, so that a softmax over masked keys only is defined.
     lowest = torch.finfo(queries.dtype).min / 2
     bias = torch.where(mask, 0.0, lowest).to(queries.dtype)
     h = scaled_dot_product_attention(queries, keys, values, bias, scale=1.0)
@@ -120,12 +123,12 @@ def _attend_torch(queries, keys, values, mask):
 
 
 def move_towards(variable, target, share):
-    """Move a variable by a share of the way to a tensor.
+    """Interpolate a variable towards a tensor, in place.
 
     Args:
         variable: a `keras.Variable`, not trained by gradients.
         target: float tensor of its shape and dtype.
-        share: float scalar tensor, in `[0, 1]`.
+        share: float scalar tensor in `[0, 1]`; 1 copies the target.
     """
     if _is_torch():
         variable.value.detach().lerp_(target.detach(), share)
@@ -133,8 +136,13 @@ def move_towards(variable, target, share):
         variable.assign(variable + share * (target - variable))
 
 
+def has_fused_adam():
+    """Tell if `update_by_adam` is available, and faster than Keras's Adam."""
+    return operations_run_one_by_one()
+
+
 def update_by_adam(weights, grads, moments, squares, rate, betas, epsilon):
-    """Adam's update of all weights, on PyTorch only.
+    """Update all weights by Adam in one kernel, where `has_fused_adam()`.
 
     `m = b1 m + (1 - b1) g; s = b2 s + (1 - b2) g^2; w -= rate m / (sqrt(s) +
     epsilon)`.
@@ -144,20 +152,16 @@ def update_by_adam(weights, grads, moments, squares, rate, betas, epsilon):
         grads: list of tensors.
         moments: list of `keras.Variable`s, `m`.
         squares: list of `keras.Variable`s, `s`.
-        rate: float scalar tensor, the learning rate with the correction of
-            the first steps' bias.
+        rate: float scalar tensor, the learning rate times the correction of
+            the moments' bias.
         betas: tuple of two floats.
         epsilon: float.
     """
-    import torch
-
     weights, moments, squares = (
         [variable.value.detach() for variable in variables]
         for variables in (weights, moments, squares)
     )
-    # PyTorch is told of so late a step that it corrects nothing.
-    late = torch.full((), 1e9, device=rate.device)
-    torch._fused_adam_(
+    keras_internals.torch_fused_adam(
         weights,
         [
             grad.detach().to(weight.dtype).contiguous()
@@ -165,13 +169,8 @@ def update_by_adam(weights, grads, moments, squares, rate, betas, epsilon):
         ],
         moments,
         squares,
-        [],
-        [late] * len(weights),
-        lr=rate.detach().float(),
+        rate.detach().float(),
         beta1=betas[0],
         beta2=betas[1],
-        weight_decay=0.0,
         eps=epsilon,
-        amsgrad=False,
-        maximize=False,
     )

@@ -1,44 +1,43 @@
-"""What has to be asked of the backend itself, not of Keras."""
-
-import importlib.util
+"""Questions to the backend itself: its devices, processes and strategies."""
 
 import keras
 import numpy as np
 from keras import ops
 
+from keras_simple_diffusion.backend import keras_internals
 from keras_simple_diffusion.utils.errors import InputError
 
+# === Devices and processes ===
 
-def keras_distributes():
-    """Whether `keras.distribution` does anything on this backend."""
+
+def backend_name():
+    """Return the name of the backend, `"jax"`, `"tensorflow"` or `"torch"`."""
+    return keras.config.backend()
+
+
+def device_name():
+    """Name the device that computes, such as `"cpu"` or a GPU's name."""
     backend = keras.config.backend()
-    if backend == "torch":
-        # Not in Keras 3.15.
-        name = "keras.src.backend.torch.distribution_lib"
-        return importlib.util.find_spec(name) is not None
-    return backend == "jax"
-
-
-def process_index():
-    """Number of this process among those that train together."""
-    if keras.config.backend() == "jax":
+    if backend == "jax":
         import jax
 
-        return jax.process_index()
-    return 0
+        devices = jax.devices()
+        kind = devices[0].device_kind
+        return kind if len(devices) == 1 else f"{len(devices)} x {kind}"
+    if backend == "tensorflow":
+        import tensorflow as tf
 
+        gpus = tf.config.list_physical_devices("GPU")
+        return f"{len(gpus)} GPU" if gpus else "cpu"
+    import torch
 
-def num_processes():
-    """Number of the processes that train together."""
-    if keras.config.backend() == "jax":
-        import jax
-
-        return jax.process_count()
-    return 1
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    return "cpu"
 
 
 def num_devices():
-    """Number of devices, of all processes, that a distribution works on."""
+    """Return the number of devices of a distribution, over all processes."""
     if keras.config.backend() == "jax":
         import jax
 
@@ -50,8 +49,41 @@ def num_devices():
     return 1
 
 
+def keras_distributes():
+    """Tell if `keras.distribution` has an effect on this backend."""
+    if keras.config.backend() == "torch":
+        return keras_internals.torch_distributes()
+    return keras.config.backend() == "jax"
+
+
+def joins_processes():
+    """Tell if several processes can train one model together."""
+    return keras.config.backend() == "jax"
+
+
+def process_index():
+    """Return the index of this process among those that train together."""
+    if keras.config.backend() == "jax":
+        import jax
+
+        return jax.process_index()
+    return 0
+
+
+def num_processes():
+    """Return the number of processes that train together."""
+    if keras.config.backend() == "jax":
+        import jax
+
+        return jax.process_count()
+    return 1
+
+
+# === Arrays ===
+
+
 def to_numpy(tensor):
-    """A tensor as a NumPy array, whole even if other processes hold parts."""
+    """Convert a tensor to NumPy, whole even if other processes hold parts."""
     if keras.config.backend() == "jax":
         import jax
         from jax.experimental import multihost_utils
@@ -63,12 +95,12 @@ def to_numpy(tensor):
                 multihost_utils.process_allgather(tensor, tiled=True)
             )
     if keras.config.backend() == "tensorflow":
-        return tensor.numpy()  # Of a variable with copies, one of them.
+        return tensor.numpy()  # The first copy of a mirrored variable.
     return ops.convert_to_numpy(tensor)
 
 
 def from_main_process(array):
-    """The value that a small array has in the main process."""
+    """Return the value of a small array in the main process."""
     if keras.config.backend() == "jax":
         import jax
         from jax.experimental import multihost_utils
@@ -78,11 +110,29 @@ def from_main_process(array):
     return array
 
 
+# === Strategies of TensorFlow, which copy a model to each device ===
+
+
+def uses_mirrored_strategy():
+    """Tell if TensorFlow's strategies take the place of Keras's."""
+    return keras.config.backend() == "tensorflow"
+
+
+def mirrored_scope():
+    """Return the scope of a strategy that copies a model to each device."""
+    import tensorflow as tf
+
+    devices = tf.config.list_logical_devices("GPU")
+    devices = devices or tf.config.list_logical_devices("CPU")
+    names = [device.name for device in devices]
+    return tf.distribute.MirroredStrategy(names).scope()
+
+
 def replica():
-    """Number of this copy of the model in a TensorFlow strategy, and of all.
+    """Return the index of this copy of the model, and the number of copies.
 
     Returns:
-        A tuple `(index, count)`, `(0, 1)` outside of such a strategy.
+        A tuple `(index, count)`, `(0, 1)` outside of a TensorFlow strategy.
     """
     if keras.config.backend() == "tensorflow":
         import tensorflow as tf
@@ -95,21 +145,21 @@ def replica():
 
 
 def whole_gradients(gradients):
-    """Gradients of the whole batch, given those of this copy's part.
+    """Compute gradients of the whole batch from those of this copy's part.
 
     Args:
         gradients: list of tensors or `None`s.
 
     Returns:
-        On TensorFlow a list of dense tensors or `None`s, added up over the
+        On TensorFlow a list of dense tensors or `None`s, summed over the
         copies of the model; otherwise `gradients`, which are whole.
     """
     if keras.config.backend() != "tensorflow":
         return gradients
     import tensorflow as tf
 
-    # Those of labels are sparse. Keras would clip them by the norm of the
-    # single terms rather than of their sums.
+    # Gradients of embeddings are sparse: Keras would clip them by the norm of
+    # their terms, not of the sums of these.
     known = [tf.convert_to_tensor(g) for g in gradients if g is not None]
     if replica()[1] > 1:
         context = tf.distribute.get_replica_context()
@@ -119,18 +169,18 @@ def whole_gradients(gradients):
 
 
 def clip_as_one(optimizer, gradients):
-    """Clip the gradients of a whole batch, if Keras would clip its parts.
+    """Clip the gradients of a whole batch where Keras would clip its parts.
 
-    In a TensorFlow strategy Keras adds up the gradients of the copies of a
-    model only after it has clipped each by its own norm.
+    In a TensorFlow strategy Keras clips the gradients of each copy of a model
+    by their own norm before it sums them.
 
     Args:
-        optimizer: the `keras.optimizers.Optimizer` that says how to clip.
+        optimizer: the `keras.optimizers.Optimizer` whose settings are used.
         gradients: list of tensors or `None`s, see `whole_gradients`.
 
     Returns:
-        What to give to the optimizer: in such a strategy, an equal share of
-        the clipped gradients for each copy, which leaves nothing to clip;
+        Gradients for the optimizer. In such a strategy each copy gets an
+        equal share of the clipped gradients, which leaves nothing to clip;
         otherwise `gradients`.
 
     Raises:
@@ -143,19 +193,9 @@ def clip_as_one(optimizer, gradients):
     steps = getattr(optimizer, "gradient_accumulation_steps", None)
     if steps:
         raise InputError(
-            "Gradients are not accumulated on several devices of TensorFlow. "
-            f"Received: gradient_accumulation_steps={steps}. Set the "
-            "environment variable KERAS_BACKEND=jax, or leave it out."
+            "Gradients cannot be accumulated on several devices on "
+            f"TensorFlow. Received: gradient_accumulation_steps={steps}. Set "
+            "the environment variable KERAS_BACKEND=jax, or remove it."
         )
-    clipped = optimizer._clip_gradients(gradients)
+    clipped = keras_internals.clip_gradients(optimizer, gradients)
     return [None if g is None else g / count for g in clipped]
-
-
-def mirrored_scope():
-    """Scope of a TensorFlow strategy that copies a model to each device."""
-    import tensorflow as tf
-
-    devices = tf.config.list_logical_devices("GPU")
-    devices = devices or tf.config.list_logical_devices("CPU")
-    names = [device.name for device in devices]
-    return tf.distribute.MirroredStrategy(names).scope()

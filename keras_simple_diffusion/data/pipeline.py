@@ -9,10 +9,10 @@ import sys
 import time
 
 import grain
-import keras
 import numpy as np
-from absl import flags
 
+from keras_simple_diffusion.backend.keras_internals import is_killed_worker
+from keras_simple_diffusion.backend.keras_internals import prepare_grain_workers
 from keras_simple_diffusion.backend.memory import reuse_freed_memory
 from keras_simple_diffusion.data.sources import stack
 from keras_simple_diffusion.utils.errors import InputError
@@ -78,8 +78,7 @@ def training_batches(
         grain.ReadOptions(num_threads=1, prefetch_buffer_size=_BATCHES_AHEAD)
     )
     if num_workers:
-        if not flags.FLAGS.is_parsed():
-            flags.FLAGS.mark_as_parsed()  # Grain reads its own flags.
+        prepare_grain_workers()
         batches = batches.mp_prefetch(
             grain.MultiprocessingOptions(
                 num_workers, per_worker_buffer_size=_BATCHES_AHEAD
@@ -103,11 +102,12 @@ class Batches(grain.IterDataset):
 
     def __init__(self, batches):
         super().__init__(batches)
+        self._batches = batches
         self.seconds_waited = 0.0
         self.error = None
 
     def __iter__(self):
-        return _BatchIterator(iter(self._parent), self)
+        return _BatchIterator(iter(self._batches), self)
 
     @contextlib.contextmanager
     def errors_as_raised(self):
@@ -126,16 +126,16 @@ class Batches(grain.IterDataset):
 class _BatchIterator(grain.DatasetIterator):
     def __init__(self, batches, owner):
         super().__init__(batches)
+        self._batches = batches
         self._owner = owner
 
     def __next__(self):
         started = time.perf_counter()
-        if keras.config.backend() == "tensorflow":
-            reuse_freed_memory()  # Keras has made a dataset of these batches.
+        reuse_freed_memory()  # Keras has made a dataset of these batches.
         try:
-            return next(self._parent)
+            return next(self._batches)
         except Exception as error:
-            if str(error).startswith("Worker process was terminated"):
+            if is_killed_worker(error):
                 error = InputError(
                     "A process that reads images was killed, perhaps for "
                     "lack of memory. Use fewer workers, and resume from the "
@@ -148,10 +148,10 @@ class _BatchIterator(grain.DatasetIterator):
             self._owner.seconds_waited += time.perf_counter() - started
 
     def get_state(self):
-        return self._parent.get_state()
+        return self._batches.get_state()
 
     def set_state(self, state):
-        self._parent.set_state(state)
+        self._batches.set_state(state)
 
 
 class _Orders:

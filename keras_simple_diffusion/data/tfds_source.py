@@ -8,6 +8,9 @@ import struct
 
 import numpy as np
 
+from keras_simple_diffusion.backend.keras_internals import (
+    dataset_not_found_error,
+)
 from keras_simple_diffusion.data.encoded_source import EncodedSource
 from keras_simple_diffusion.data.splits import MissingSplitError
 from keras_simple_diffusion.data.splits import matching_splits
@@ -120,7 +123,7 @@ def _prepared_builder(name):
 
     try:
         builder = tfds.builder(name)
-    except tfds.core.registered.DatasetNotFoundError as error:
+    except dataset_not_found_error() as error:
         base = name.split("/")[0].split(":")[0]
         close = difflib.get_close_matches(base, tfds.list_builders(), n=3)
         hint = f"Did you mean {' or '.join(close)}? " if close else ""

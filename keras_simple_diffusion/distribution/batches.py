@@ -1,3 +1,5 @@
+"""Batches that are split over devices and processes."""
+
 import functools
 
 import keras
@@ -9,13 +11,13 @@ from keras_simple_diffusion.utils.errors import InputError
 
 
 def num_batch_parts():
-    """Number of parts that a batch is split into, 1 without distribution."""
+    """Return the number of parts of a batch, 1 without a distribution."""
     distribution = keras.distribution.distribution()
     return 1 if distribution is None else distribution.num_model_replicas
 
 
 def check_batch_size(batch_size):
-    """Raise an `InputError` unless a batch can be split evenly."""
+    """Raise an `InputError` unless a batch of that size can be split evenly."""
     parts = num_batch_parts()
     if batch_size % parts:
         below = batch_size - batch_size % parts
@@ -27,10 +29,10 @@ def check_batch_size(batch_size):
 
 
 def data_shard():
-    """Which share of every batch this process has to provide.
+    """Return the share of every batch that this process provides.
 
     Share `i` of `n` is the `i`-th of `n` contiguous parts of the whole batch.
-    Processes whose devices hold parts of the same copy of the network have
+    Processes whose devices hold parts of the same copy of the network provide
     the same share.
 
     Returns:
@@ -44,17 +46,17 @@ def data_shard():
 
 
 def own_share(arrays, batch_size):
-    """This process's share of arrays that all processes evaluate together.
+    """Select this process's rows of arrays that all processes evaluate.
 
     Args:
-        arrays: dict of arrays with as many rows each, the same in every
-            process.
-        batch_size: int, a multiple of the parts that a batch is split into.
+        arrays: dict of arrays of equal length, the same in every process.
+        batch_size: int. Rows in a whole batch, a multiple of
+            `num_batch_parts()`.
 
     Returns:
-        A tuple of the dict of this process's rows of each batch, and the
-        number of its rows in a batch. Rows at the end that cannot be split
-        evenly are left out.
+        A tuple of the dict of this process's rows of all batches, and the
+        number of its rows in a batch. The last rows are dropped if they cannot
+        be split evenly.
     """
     index, count = data_shard()
     num_rows = len(next(iter(arrays.values())))
@@ -69,14 +71,14 @@ def own_share(arrays, batch_size):
 
 
 def split_batch(array):
-    """Bring a whole batch to the devices, split along its first axis.
+    """Split a whole batch over the devices, along its first axis.
 
     Args:
         array: NumPy array, the same in every process; or, within a compiled
             function, a tensor.
 
     Returns:
-        A tensor. Without a distribution it is on one device.
+        A tensor; on one device without a distribution.
     """
     distribution = keras.distribution.distribution()
     if distribution is None:
@@ -86,18 +88,18 @@ def split_batch(array):
 
 
 def whole_size(size):
-    """Size of the whole batch, given that of the part at hand.
+    """Return the size of the whole batch from that of this copy's part.
 
-    JAX has the whole batch in view. Each copy of the model in a TensorFlow
-    strategy has a part, and all have the same random state: they draw for the
-    whole batch and take their `own_part`, as if there were one copy.
+    JAX sees the whole batch. In a TensorFlow strategy each copy of the model
+    sees a part, and all copies have the same random state: they draw random
+    numbers for the whole batch and use their `own_part`, as one copy would.
     """
     _, count = native.replica()
     return size * count
 
 
 def own_part(whole):
-    """This copy's part of a tensor for the whole batch, see `whole_size`."""
+    """Return this copy's part of a tensor of the whole batch."""
     index, count = native.replica()
     if count == 1:
         return whole

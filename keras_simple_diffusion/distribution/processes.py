@@ -1,27 +1,30 @@
+"""Several processes that train one model together."""
+
 import contextlib
 
 import keras
 import numpy as np
 
 from keras_simple_diffusion.backend import native
+from keras_simple_diffusion.backend.keras_internals import replace_value
 from keras_simple_diffusion.utils.errors import InputError
 
 
 def initialize(coordinator=None, num_processes=None, process_id=None):
-    """Join the processes that train together, one or more a machine.
+    """Connect the processes that train together, on one or more machines.
 
-    It comes before anything that touches a device. Without arguments the
-    processes are detected on TPU pods and under SLURM; where there is no
-    cluster it changes nothing.
+    Call it before anything that uses a device. Without arguments the processes
+    of TPU pods and of SLURM are detected; without a cluster nothing happens.
 
     Args:
-        coordinator: string. `"host:port"` of process 0, which all can reach.
+        coordinator: string. `"host:port"` of process 0, which all processes
+            can reach.
         num_processes: int. Number of processes.
-        process_id: int. Number of this one, from 0.
+        process_id: int. Index of this process, counted from 0.
 
     Raises:
-        InputError: if some of the three are missing, or the backend is not
-            JAX.
+        InputError: if only some of the three are given, they do not fit
+            together, or the backend is not JAX.
 
     Example:
     ```python
@@ -33,49 +36,50 @@ def initialize(coordinator=None, num_processes=None, process_id=None):
     is_given = [value is not None for value in given]
     if any(is_given) and not all(is_given):
         raise InputError(
-            "`coordinator`, `num_processes` and `process_id` are given all or "
-            f"none. Received: coordinator={coordinator}, "
+            "`coordinator`, `num_processes` and `process_id` must be given "
+            f"together, or none. Received: coordinator={coordinator}, "
             f"num_processes={num_processes}, process_id={process_id}"
         )
-    if keras.config.backend() != "jax":
+    if not native.joins_processes():
         if any(is_given):
             raise InputError(
-                "Several processes train together on JAX only. Received: "
-                f"coordinator={coordinator} on {keras.config.backend()}. Set "
+                "Several processes can train together on JAX only. Received: "
+                f"coordinator={coordinator} on {native.backend_name()}. Set "
                 "the environment variable KERAS_BACKEND=jax."
             )
         return
     if any(is_given):
         if ":" not in coordinator or not 0 <= process_id < num_processes:
             raise InputError(
-                "`coordinator` is 'host:port', and `process_id` is less than "
-                f"`num_processes`. Received: coordinator={coordinator}, "
+                "`coordinator` must be 'host:port', and `process_id` must be "
+                "between 0 and `num_processes` - 1. Received: "
+                f"coordinator={coordinator}, "
                 f"num_processes={num_processes}, process_id={process_id}"
             )
         keras.distribution.initialize(*given)
         return
-    # JAX raises a ValueError where it finds no cluster.
+    # JAX raises a ValueError if it detects no cluster.
     with contextlib.suppress(ValueError):
         keras.distribution.initialize()
 
 
 def is_main_process():
-    """Whether this process is the one that writes files and prints."""
+    """Tell if this process is the one that writes files and prints."""
     return native.process_index() == 0
 
 
 def wait_for_all():
-    """Return when all processes have come here."""
+    """Wait until all processes have reached this call."""
     native.from_main_process(np.zeros((), "int32"))
 
 
 def to_numpy(variable):
-    """A variable or tensor as a whole NumPy array, in every process.
+    """Convert a variable or tensor to a whole NumPy array, in every process.
 
     All processes must call it, in the same order.
 
     Args:
-        variable: a `keras.Variable` or a tensor, perhaps split over devices
+        variable: a `keras.Variable` or a tensor; it may be split over devices
             of several processes.
 
     Returns:
@@ -86,20 +90,17 @@ def to_numpy(variable):
 
 @contextlib.contextmanager
 def gathered(variables):
-    """Context in which every process holds variables whole, to save them.
+    """Hold variables whole in every process while in this context.
 
-    All processes must enter it; what is inside may be done by one alone. The
-    arrays are NumPy's and need no memory of a device.
+    Saving needs it. All processes must enter the context; inside of it one
+    alone may save. The arrays are NumPy's and use no device memory.
 
     Args:
         variables: list of `keras.Variable`s.
     """
-    split = [variable.value for variable in variables]
-    for variable in variables:
-        # Assigning would split it again.
-        variable._value = to_numpy(variable)
+    split = [replace_value(v, to_numpy(v)) for v in variables]
     try:
         yield
     finally:
         for variable, value in zip(variables, split, strict=True):
-            variable._value = value
+            replace_value(variable, value)

@@ -1,20 +1,21 @@
+"""Strategies that split batches, weights or the work on an image."""
+
 import contextlib
 
 import keras
 
 from keras_simple_diffusion.backend import native
+from keras_simple_diffusion.backend.keras_internals import layout_of
 from keras_simple_diffusion.utils.errors import InputError
-
-_STRATEGIES = "'data', 'sharded' or 'tensor:N'"
 
 
 class FullySharded(keras.distribution.DataParallel):
-    """Data parallelism in which the weights are split as well.
+    """Data parallelism with weights that are split over the devices, too.
 
-    Every weight of two or more dimensions is split over all devices along its
-    largest dimension that they divide, and with it the optimizer's moments and
-    the average of the weights. The compiler brings the parts together where
-    they are used. What no dimension allows to split is copied.
+    Every weight of two or more dimensions is split along its largest dimension
+    that the number of devices divides, together with the optimizer's moments
+    and the averages of the weights. The compiler gathers the parts where they
+    are used. All other weights are copied to every device.
 
     Args:
         **kwargs: `keras.distribution.DataParallel` arguments.
@@ -35,7 +36,7 @@ class FullySharded(keras.distribution.DataParallel):
 
     def get_variable_layout(self, variable):
         layout = super().get_variable_layout(variable)
-        if getattr(variable, "_layout", None) is not None:
+        if layout_of(variable) is not None:
             return layout
         shape = variable.shape
         count = self.num_model_replicas
@@ -49,25 +50,27 @@ class FullySharded(keras.distribution.DataParallel):
 
 @contextlib.contextmanager
 def distribute(strategy, backbone=None):
-    """Context in which a model is made, trained and sampled on all devices.
+    """Build, train and sample models on all devices while in this context.
 
     Args:
         strategy: string.
             - `"data"`: every device has the whole network and a part of the
               batch.
             - `"sharded"`: the weights, the optimizer's moments and the
-              average are split over the devices too, see `FullySharded`.
+              averages are split over the devices, too; see `FullySharded`.
             - `"tensor:N"`: groups of `N` devices share the work on each
-              image; the batch is split over the groups. `N` divides the
-              number of devices, and should divide that of attention heads.
+              image, and the batch is split over the groups. `N` must divide
+              the number of devices, and should divide the number of attention
+              heads.
         backbone: class of the network, for `"tensor:N"`. Its
             `get_layout_map` says how the weights are split.
 
     Yields:
-        On JAX the `keras.distribution.Distribution`.
+        The `keras.distribution.Distribution` on JAX, the
+        `tf.distribute.Strategy` on TensorFlow.
 
     Raises:
-        InputError: if there is no such strategy, or not on this backend.
+        InputError: if `strategy` is unknown, or not available on this backend.
 
     Example:
     ```python
@@ -81,10 +84,10 @@ def distribute(strategy, backbone=None):
     ```
     """
     name, group_size = _parse(strategy)
-    if keras.config.backend() == "tensorflow":
+    if native.uses_mirrored_strategy():
         if name != "data":
             raise InputError(
-                "On TensorFlow the only strategy is 'data'. Received: "
+                "On TensorFlow `strategy` must be 'data'. Received: "
                 f"'{strategy}'. Set the environment variable KERAS_BACKEND=jax "
                 "for the others."
             )
@@ -94,11 +97,11 @@ def distribute(strategy, backbone=None):
     if not native.keras_distributes():
         raise InputError(
             f"Keras {keras.__version__} does not distribute on "
-            f"{keras.config.backend()}. Received: '{strategy}'. Set the "
+            f"{native.backend_name()}. Received: '{strategy}'. Set the "
             "environment variable KERAS_BACKEND=jax."
         )
     if name == "data":
-        # Each process reads its own part of the data, see `data_shard`.
+        # Each process reads its own share of the data, see `data_shard`.
         distribution = keras.distribution.DataParallel(auto_shard_dataset=False)
     elif name == "sharded":
         distribution = FullySharded(auto_shard_dataset=False)
@@ -114,7 +117,7 @@ def check_distribution():
     if is_set and not native.keras_distributes():
         raise InputError(
             "`keras.distribution` has no effect on "
-            f"{keras.config.backend()} with Keras {keras.__version__}. Remove "
+            f"{native.backend_name()} with Keras {keras.__version__}. Remove "
             "the distribution, or set the environment variable "
             "KERAS_BACKEND=jax."
         )
@@ -125,7 +128,8 @@ def _parse(strategy):
     is_tensor = name == "tensor" and size.isdecimal() and int(size) > 0
     if strategy not in ("data", "sharded") and not is_tensor:
         raise InputError(
-            f"The strategies are {_STRATEGIES}. Received: '{strategy}'"
+            "`strategy` must be 'data', 'sharded' or 'tensor:N' with a number "
+            f"N of devices. Received: '{strategy}'"
         )
     return name, int(size) if is_tensor else None
 
@@ -134,8 +138,8 @@ def _tensor_parallel(group_size, backbone):
     devices = keras.distribution.list_devices()
     if len(devices) % group_size:
         raise InputError(
-            f"Groups of {group_size} devices cannot be made of {len(devices)}. "
-            f"Received: 'tensor:{group_size}'"
+            "'tensor:N' needs a number N that divides the number of devices, "
+            f"{len(devices)}. Received: 'tensor:{group_size}'"
         )
     mesh = keras.distribution.DeviceMesh(
         (len(devices) // group_size, group_size), ("batch", "model"), devices

@@ -9,11 +9,11 @@ import numbers
 import pathlib
 import tempfile
 
-import keras
 import numpy as np
 
 from keras_simple_diffusion import samplers
-from keras_simple_diffusion.backend.choice import device_name
+from keras_simple_diffusion.backend.native import backend_name
+from keras_simple_diffusion.backend.native import device_name
 from keras_simple_diffusion.data.sources import ImageSource
 from keras_simple_diffusion.distribution.processes import is_main_process
 from keras_simple_diffusion.distribution.processes import wait_for_all
@@ -474,5 +474,5 @@ def _protocol_of(metrics, num_images, resize, sampler, steps, scales):
 
 
 def _versions():
-    names = ("keras-simple-diffusion", "keras", keras.config.backend(), "numpy")
+    names = ("keras-simple-diffusion", "keras", backend_name(), "numpy")
     return {name: importlib.metadata.version(name) for name in names}

@@ -4,17 +4,14 @@ from keras import layers
 
 from keras_simple_diffusion.backend.fused import convolve
 from keras_simple_diffusion.backend.fused import dense
+from keras_simple_diffusion.backend.keras_internals import QuantizableSubclass
 
 
-class Dense(layers.Dense):
+class Dense(QuantizableSubclass, layers.Dense):
     """`keras.layers.Dense` with a bias."""
 
     def call(self, inputs, training=None):
         return self.activation(dense(inputs, self.kernel, self.bias))
-
-    def quantize(self, mode=None, type_check=True, config=None):
-        # Keras means this check for layers that compute something else.
-        super().quantize(mode, type_check=False, config=config)
 
 
 class Conv2D(layers.Conv2D):

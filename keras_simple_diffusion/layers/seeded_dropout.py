@@ -1,17 +1,6 @@
 import keras
 
-
-class _DrawnSeed(keras.random.SeedGenerator):
-    """A seed that was drawn already, in the place of a generator."""
-
-    def __init__(self, seed):
-        # There is no state, so the base class is not initialised. With an
-        # initial seed PyTorch draws from it, not from a generator of its own.
-        self.seed = seed
-        self._initial_seed = seed
-
-    def next(self, ordered=True):
-        return self.seed
+from keras_simple_diffusion.backend.keras_internals import FixedSeed
 
 
 @keras.saving.register_keras_serializable("keras_simple_diffusion")
@@ -75,7 +64,7 @@ class SeededDropout(keras.layers.Layer):
         """
         if seed is None:
             return x
-        return keras.random.dropout(x, self.rate, seed=_DrawnSeed(seed))
+        return keras.random.dropout(x, self.rate, seed=FixedSeed(seed))
 
     def compute_output_shape(self, x_shape):
         return x_shape

@@ -2,8 +2,7 @@ import keras
 import keras_hub
 from keras import layers
 
-from keras_simple_diffusion.backend.choice import runs_eagerly
-from keras_simple_diffusion.backend.compilation import run_graph
+from keras_simple_diffusion.backend.compilation import ReleasesActivations
 from keras_simple_diffusion.layers.conditioning import Conditioning
 from keras_simple_diffusion.layers.fused_layers import Conv2D
 from keras_simple_diffusion.layers.resampling import InverseWaveletTransform2D
@@ -30,7 +29,7 @@ _LAYOUTS = {
 }
 
 
-class DiffusionBackbone(keras_hub.models.Backbone):
+class DiffusionBackbone(ReleasesActivations, keras_hub.models.Backbone):
     """Base class of the networks that predict the velocity of noisy images.
 
     A backbone is a functional model from a dictionary of inputs to one tensor
@@ -121,13 +120,6 @@ class DiffusionBackbone(keras_hub.models.Backbone):
         super().__init__(inputs=inputs, outputs=outputs, dtype=policy, **kwargs)
         # Inputs stay float32: each layer casts to its own precision.
         self.autocast = False
-
-    def _run_through_graph(
-        self, inputs, operation_fn=lambda op: op, call_fn=None
-    ):
-        if call_fn is None and runs_eagerly():
-            return run_graph(self, inputs, operation_fn)
-        return super()._run_through_graph(inputs, operation_fn, call_fn)
 
     def build_levels(self, x, conditions):
         """The network between the first and the last convolution.

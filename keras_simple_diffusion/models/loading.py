@@ -1,9 +1,9 @@
 """Models by the name of their preset, of whatever class they are."""
 
 import keras
-from keras_hub.src.utils.preset_utils import check_file_exists
-from keras_hub.src.utils.preset_utils import load_json
 
+from keras_simple_diffusion.backend.keras_internals import check_file_exists
+from keras_simple_diffusion.backend.keras_internals import load_json
 from keras_simple_diffusion.models.diffusion_model import DiffusionModel
 from keras_simple_diffusion.utils.presets import resolve_preset
 

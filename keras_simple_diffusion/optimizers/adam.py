@@ -1,54 +1,40 @@
-"""Optimizers whose weight decay leaves all but the kernels alone."""
+"""Adam, AdamW and Muon of Keras; weight decay applies to kernels only."""
 
 import keras
 from keras import ops
 
-from keras_simple_diffusion.backend.choice import runs_eagerly
+from keras_simple_diffusion.backend.fused import has_fused_adam
 from keras_simple_diffusion.backend.fused import update_by_adam
+from keras_simple_diffusion.backend.keras_internals import OwnUpdateStep
+from keras_simple_diffusion.backend.keras_internals import adam_moments
 
 
-class FusedUpdate:
-    """Mixin for Adam and AdamW: one kernel where operations run one by one."""
+class _FusedUpdate(OwnUpdateStep):
+    """Mixin for Adam and AdamW: one kernel updates all weights on PyTorch."""
 
-    def _backend_update_step(self, grads, trainable_variables, learning_rate):
-        if not runs_eagerly() or self.amsgrad:
-            super()._backend_update_step(
-                grads, trainable_variables, learning_rate
-            )
+    def update_all(self, gradients, variables, learning_rate):
+        if not has_fused_adam() or self.amsgrad:
+            super().update_all(gradients, variables, learning_rate)
             return
-        indices = [self._get_variable_index(v) for v in trainable_variables]
+        # The kernel does not correct the bias of the moments.
         step = ops.cast(self.iterations + 1, "float32")
         rate = ops.cast(learning_rate, "float32")
         rate = rate * ops.sqrt(1.0 - self.beta_2**step)
         update_by_adam(
-            trainable_variables,
-            grads,
-            [self._momentums[i] for i in indices],
-            [self._velocities[i] for i in indices],
+            variables,
+            gradients,
+            *adam_moments(self, variables),
             rate / (1.0 - self.beta_1**step),
             (self.beta_1, self.beta_2),
             self.epsilon,
         )
 
 
-@keras.saving.register_keras_serializable("keras_simple_diffusion")
-class Adam(FusedUpdate, keras.optimizers.Adam):
-    """`keras.optimizers.Adam`, whose update on PyTorch is one kernel.
-
-    Args:
-        *args: as for `keras.optimizers.Adam`.
-        **kwargs: as for `keras.optimizers.Adam`.
-
-    References:
-        - [Kingma and Ba, 2014](https://arxiv.org/abs/1412.6980)
-    """
-
-
 class _KernelDecay:
-    """Mixin that keeps norms, biases and embeddings from decaying.
+    """Mixin that excludes norms, biases and embeddings from weight decay.
 
-    Keras would forget `exclude_from_weight_decay` when it loads an optimizer,
-    so it is a matter of the class.
+    Keras does not save `exclude_from_weight_decay` with an optimizer, so the
+    class itself calls it.
     """
 
     def build(self, variables):
@@ -65,14 +51,30 @@ class _KernelDecay:
 
 
 @keras.saving.register_keras_serializable("keras_simple_diffusion")
-class AdamW(_KernelDecay, FusedUpdate, keras.optimizers.AdamW):
+class Adam(_FusedUpdate, keras.optimizers.Adam):
+    """`keras.optimizers.Adam` with a fused update on PyTorch.
+
+    Args:
+        *args: as for `keras.optimizers.Adam`.
+        **kwargs: as for `keras.optimizers.Adam`.
+
+    References:
+        - [Kingma and Ba, 2014](https://arxiv.org/abs/1412.6980)
+    """
+
+
+@keras.saving.register_keras_serializable("keras_simple_diffusion")
+class AdamW(_KernelDecay, _FusedUpdate, keras.optimizers.AdamW):
     """`keras.optimizers.AdamW` with weight decay of the kernels only.
 
-    Norms, biases and embeddings do not decay.
+    Norms, biases and embeddings do not decay. On PyTorch the update is fused.
 
     Args:
         *args: as for `keras.optimizers.AdamW`.
         **kwargs: as for `keras.optimizers.AdamW`.
+
+    References:
+        - [Loshchilov and Hutter, 2017](https://arxiv.org/abs/1711.05101)
     """
 
 
@@ -80,8 +82,8 @@ class AdamW(_KernelDecay, FusedUpdate, keras.optimizers.AdamW):
 class Muon(_KernelDecay, keras.optimizers.Muon):
     """`keras.optimizers.Muon` with weight decay of the kernels only.
 
-    Muon makes the steps of matrices: the dense layers of transformer blocks
-    and conditioning. All else, convolutions among it, gets those of AdamW.
+    Muon updates matrices: the dense layers of transformer blocks and of the
+    conditioning. AdamW updates everything else, convolutions included.
 
     Args:
         *args: as for `keras.optimizers.Muon`.

@@ -1,3 +1,5 @@
+"""Making optimizers: the paper's settings, and the wrappers of training."""
+
 import keras
 from keras import ops
 
@@ -23,28 +25,36 @@ def make_optimizer(
     clip_norm=1.0,
     gradient_accumulation_steps=None,
 ):
-    """Make one of the optimizers that training offers.
+    """Make an optimizer with the settings of simple diffusion.
 
     The paths of its variables are the same in every process.
 
     Args:
-        name: string. `"adam"`, `"adamw"`, or `"muon"`, see
-            `keras_simple_diffusion.optimizers.Muon`. Defaults to `"adam"`.
-        learning_rate: float, after the warm-up. Defaults to `1e-4`.
-        warmup_steps: int. Updates of linear warm-up. Defaults to `0`.
-        beta_1: float. First-moment decay of Adam. Defaults to `0.9`.
-        beta_2: float. Second-moment decay of Adam. Defaults to `0.99`.
+        name: string. `"adam"`, `"adamw"` or `"muon"`. Defaults to `"adam"`.
+        learning_rate: float. Learning rate after the warm-up. Defaults to
+            `1e-4`.
+        warmup_steps: int. Number of updates of linear warm-up. Defaults to
+            `0`.
+        beta_1: float in `[0, 1)`. Decay of Adam's first moment. Defaults to
+            `0.9`.
+        beta_2: float in `[0, 1)`. Decay of Adam's second moment. Defaults to
+            `0.99`.
         epsilon: float. Adam's epsilon. Defaults to `1e-12`.
-        weight_decay: float. Share of a kernel that an update takes away,
-            times the learning rate; for `"adamw"` and `"muon"`. Defaults to
-            `0.0`.
+        weight_decay: float. An update multiplies kernels by `1 - learning_rate
+            * weight_decay`; for `"adamw"` and `"muon"`. Defaults to `0.0`.
         clip_norm: float or `None`. Largest norm of the whole gradient.
             Defaults to `1.0`.
-        gradient_accumulation_steps: int or `None`. Micro-batches an update.
-            Defaults to `None`.
+        gradient_accumulation_steps: int or `None`. Number of micro-batches an
+            update. Defaults to `None`.
 
     Returns:
         A `keras.optimizers.Optimizer`.
+
+    Raises:
+        InputError: if `name` is unknown, or `weight_decay` is given for Adam.
+
+    References:
+        - [Hoogeboom et al., 2023](https://arxiv.org/abs/2301.11093)
     """
     if gradient_accumulation_steps == 1:
         gradient_accumulation_steps = None
@@ -72,23 +82,23 @@ def make_optimizer(
         )
     if name != "adam":
         raise InputError(
-            f"The optimizers are 'adam', 'adamw' and 'muon'. Received: {name!r}"
+            f"`name` must be 'adam', 'adamw' or 'muon'. Received: name={name!r}"
         )
     if weight_decay:
         raise InputError(
-            "'adam' has no weight decay; 'adamw' and 'muon' have. Received: "
-            f"weight_decay={weight_decay}"
+            "'adam' has no weight decay. Received: "
+            f"weight_decay={weight_decay}. Use 'adamw' or 'muon'."
         )
     return Adam(**arguments, **betas)
 
 
 @keras.saving.register_keras_serializable("keras_simple_diffusion")
 class WarmUp(keras.optimizers.schedules.LearningRateSchedule):
-    """Learning rate that rises linearly to its value and stays there.
+    """Learning rate that rises linearly and then stays constant.
 
     Args:
-        learning_rate: float. The final value.
-        warmup_steps: int. Number of steps until it is reached.
+        learning_rate: float. The final learning rate.
+        warmup_steps: int. Number of steps after which it is reached.
     """
 
     def __init__(self, learning_rate, warmup_steps):
@@ -107,15 +117,18 @@ class WarmUp(keras.optimizers.schedules.LearningRateSchedule):
 
 
 def wrap_optimizer(optimizer, decay=None, watch=False, scale_loss=False):
-    """Add what is watched, averages of the weights, and loss scaling.
+    """Wrap an optimizer with monitoring, weight averaging and loss scaling.
 
-    Loss scaling comes outermost: steps that it skips reach nothing else.
+    Wrappers that the optimizer already has are kept. Loss scaling is the
+    outermost: the others do not see the steps that it skips.
 
     Args:
-        optimizer: a `keras.optimizers.Optimizer`, wrapped already or not.
-        decay: see `AveragedOptimizer`, or `None` for no average.
-        watch: bool. Whether there is a `WatchedOptimizer`.
-        scale_loss: bool. Whether the loss must be scaled.
+        optimizer: a `keras.optimizers.Optimizer`.
+        decay: see `AveragedOptimizer`, or `None` for no average. Defaults to
+            `None`.
+        watch: bool. Whether to add a `WatchedOptimizer`. Defaults to `False`.
+        scale_loss: bool. Whether to add a
+            `keras.optimizers.LossScaleOptimizer`. Defaults to `False`.
 
     Returns:
         A `keras.optimizers.Optimizer`.

@@ -1,3 +1,5 @@
+"""Profiles of weight averages: the share of each past update."""
+
 import keras
 import numpy as np
 from keras import ops
@@ -26,10 +28,10 @@ class AverageProfile(Configurable):
         """Compute the share of the newest weights in the average.
 
         Args:
-            count: float32 tensor, the number of this update, from 1 on.
+            count: float32 tensor, the number of this update, counted from 1.
 
         Returns:
-            A float32 tensor.
+            A float32 tensor in `(0, 1]`.
         """
         raise NotImplementedError(f"{type(self).__name__} must define this.")
 
@@ -49,11 +51,11 @@ class AverageProfile(Configurable):
 class ExponentialProfile(AverageProfile):
     """Exponential moving average with a warm-up.
 
-    `1 - gain(n) = min(decay, (n - 1) / (n + 9))`: while `n` is small the
+    `1 - gain(n) = min(decay, (n - 1) / (n + 9))`: during the warm-up the
     average covers about the last tenth of the training so far.
 
     Args:
-        decay: float. The decay once warmed up, in `[0, 1)`. Defaults to
+        decay: float in `[0, 1)`. The decay after the warm-up. Defaults to
             `0.9999`, the paper's.
     """
 
@@ -66,12 +68,12 @@ class ExponentialProfile(AverageProfile):
     def log_retention(self, count):
         count = np.asarray(count, "float64")
         if self.decay == 0.0:
-            # Only the newest weights; one update ago weighs nothing.
+            # The average is the newest weights; older ones have no share.
             return np.where(count == 0, np.inf, -1e9 * count)
-        # The last update whose decay is that of the warm-up.
+        # The last update of the warm-up.
         warm = np.floor((1.0 + 9.0 * self.decay) / (1.0 - self.decay))
         early = np.minimum(count, warm)
-        # Of the product of (j - 1) / (j + 9) ten factors remain.
+        # The product of (j - 1) / (j + 9) telescopes to ten factors.
         with np.errstate(divide="ignore"):
             logs = [np.log(i + 1.0) - np.log(early + i) for i in range(10)]
         return sum(logs) + (count - early) * np.log(self.decay)
@@ -79,10 +81,10 @@ class ExponentialProfile(AverageProfile):
 
 @keras.saving.register_keras_serializable("keras_simple_diffusion")
 class PowerProfile(AverageProfile):
-    """Average that covers the same share of the training at any time.
+    """Average over a fixed fraction of the training so far, at any time.
 
-    Updates 1 to `k` weigh `(k / n)^(gamma + 1)` in the average after update
-    `n`, so `1 - gain(n) = (1 - 1 / n)^(gamma + 1)`.
+    The shares of updates 1 to `k` in the average after update `n` sum to
+    `(k / n)^(gamma + 1)`, so `1 - gain(n) = (1 - 1 / n)^(gamma + 1)`.
 
     At time `u = k / n` the density of the weights is
     `(gamma + 1) u^gamma`, with mean `(gamma + 1) / (gamma + 2)` and variance
@@ -91,9 +93,12 @@ class PowerProfile(AverageProfile):
     training, whatever its length.
 
     Args:
-        relative_width: float in `(0, 0.288]`; the largest, one over the
-            square root of 12, weighs all updates the same. Defaults to
+        relative_width: float in `(0, 0.288]`. The largest, one over the
+            square root of 12, gives all updates equal shares. Defaults to
             `0.05`.
+
+    References:
+        - [Karras et al., 2023](https://arxiv.org/abs/2312.02696), section 3
     """
 
     def __init__(self, relative_width=0.05):
@@ -103,15 +108,15 @@ class PowerProfile(AverageProfile):
 
     @property
     def gamma(self):
-        """Exponent of the density, at least 0."""
+        """The exponent of the density, at least 0."""
         # With m = gamma + 2 and the variance v, m^3 + m^2 - m / v + 1 / v = 0,
-        # whose largest root is the one with gamma >= 0.
+        # whose largest root has gamma >= 0.
         precision = self.relative_width**-2.0
         roots = np.roots([1.0, 1.0, -precision, precision])
         return max(float(roots.real.max()) - 2.0, 0.0)
 
     def gain(self, count):
-        # 1 - (1 - 1 / n)^(gamma + 1) would lose its digits in float32.
+        # In float32, 1 - (1 - 1 / n)^(gamma + 1) would cancel for large n.
         return -ops.expm1((self.gamma + 1.0) * ops.log1p(-1.0 / count))
 
     def log_retention(self, count):
@@ -120,7 +125,7 @@ class PowerProfile(AverageProfile):
 
 
 def to_profiles(decay):
-    """Profiles of what `ema_decay` was given.
+    """Convert the argument `ema_decay` to profiles.
 
     Args:
         decay: float, the decay of an `ExponentialProfile`; an
@@ -128,6 +133,9 @@ def to_profiles(decay):
 
     Returns:
         A tuple of different `AverageProfile`s.
+
+    Raises:
+        InputError: if the list is empty or has equal profiles.
     """
     if not isinstance(decay, (list, tuple)):
         decay = [decay]
@@ -137,7 +145,7 @@ def to_profiles(decay):
     )
     if not profiles or len(set(profiles)) != len(profiles):
         raise InputError(
-            "The averages of the weights must be at least one, and different "
-            f"from each other. Received: {list(decay)}"
+            "`ema_decay` must be one or more averages that are different from "
+            f"each other. Received: ema_decay={list(decay)}"
         )
     return profiles

@@ -1,34 +1,36 @@
-"""Averages that were never tracked, from snapshots of those that were.
+"""Reconstruction of weight averages that were not tracked during training.
 
-A run that keeps snapshots of a few averages at a few times can have any other
-average of its weights afterwards. All of them are sums over the weights after
-each update, with known shares. So the shares of the wanted average are
-approximated by a combination of the snapshots' shares, in least squares, and
-the same combination of the snapshots' arrays approximates the average.
+A run that keeps snapshots of a few averages at a few times allows other
+averages of its weights to be computed afterwards. Every average is a sum over
+the weights after each update, with known shares. The shares of the target are
+approximated by a linear combination of the snapshots' shares, in least squares,
+and the same combination of the snapshots' arrays approximates the target.
 
-What is said of a snapshot here is a pair of an `AverageProfile` and the number
-of updates that it has seen.
+An average is described here by a pair of an `AverageProfile` and the number of
+updates that it covers.
+
+References:
+    - [Karras et al., 2023](https://arxiv.org/abs/2312.02696), section 3.2
 """
 
 import numpy as np
 
-# Directions in which the snapshots' shares, scaled to length one, differ by
-# less than this part of the largest squared are left out: rounding of the
-# arrays would be blown up along them.
+# Relative eigenvalue cutoff of the pseudo-inverse. Smaller eigenvalues would
+# amplify rounding errors of the stored arrays.
 _CUTOFF = 1e-12
 
-# So many updates are held in memory at a time.
+# Number of updates whose shares are held in memory at a time.
 _BLOCK = 1 << 17
 
 
 def shares(profile, first, last, num_updates):
-    """Shares of the weights after updates `first` to `last` in an average.
+    """Compute the shares of updates `first` to `last` in an average.
 
     Args:
         profile: an `AverageProfile`.
         first: int, at least 1.
         last: int, at most `num_updates`.
-        num_updates: int. Number of updates that the average has seen.
+        num_updates: int. Number of updates that the average covers.
 
     Returns:
         A float64 NumPy array.
@@ -39,26 +41,27 @@ def shares(profile, first, last, num_updates):
 
 
 def coefficients(snapshots, target):
-    """Find the combination of snapshots that is nearest to another average.
+    """Find the linear combination of snapshots nearest to another average.
 
-    The coefficients sum to one, so that weights which never moved stay exact.
+    The coefficients sum to one, so that constant weights are exact.
 
     Args:
         snapshots: list of pairs of an `AverageProfile` and a number of
             updates.
-        target: such a pair, the average that is wanted.
+        target: such a pair, the average to reconstruct.
 
     Returns:
         A tuple of a float64 NumPy array, one coefficient a snapshot, and the
-        distance of the combined shares from the wanted ones, relative to the
-        length of these. Where it is near 1 the average cannot be had: it is
-        shorter than those that were tracked, or of a time too far from them.
+        relative distance of the combined shares from the target's. A value
+        near 1 means that the target cannot be reconstructed, because it is
+        narrower than all tracked profiles or too far from every snapshot.
     """
     gram = _gram_matrix([*snapshots, target])
     lengths = np.sqrt(np.diag(gram))
     gram = gram / np.outer(lengths, lengths)
     wanted, gram = gram[:-1, -1], gram[:-1, :-1]
-    # Scaled coefficients sum to one if their product with `ones` is one.
+    # The coefficients sum to one if `scaled @ ones` is one: a particular
+    # solution, and least squares in the directions that keep it.
     ones = lengths[-1] / lengths[:-1]
     start = ones / (ones @ ones)
     free = np.eye(len(ones)) - np.outer(start, ones)
@@ -69,11 +72,11 @@ def coefficients(snapshots, target):
 
 
 def combine(arrays, coefficients):
-    """Combine the arrays of snapshots.
+    """Compute a linear combination of the arrays of snapshots.
 
     Args:
-        arrays: iterable of dicts from names to arrays, one a snapshot. Of an
-            iterator one snapshot is in memory at a time.
+        arrays: iterable of dicts from names to arrays, one a snapshot. Only
+            one snapshot of an iterator is held in memory.
         coefficients: array, one coefficient a snapshot.
 
     Returns:
@@ -90,7 +93,7 @@ def combine(arrays, coefficients):
 
 
 def _gram_matrix(averages):
-    """Inner products of the shares of averages."""
+    """Compute the inner products of the shares of averages."""
     profiles = list(dict.fromkeys(profile for profile, _ in averages))
     kinds = [profiles.index(profile) for profile, _ in averages]
     counts = np.array([count for _, count in averages])
@@ -99,8 +102,8 @@ def _gram_matrix(averages):
     gram = np.empty((len(averages), len(averages)))
     for i in range(len(averages)):
         for j in range(i + 1):
-            # Up to the earlier time the later one's shares are what they were
-            # then, times what is retained since.
+            # Later updates only scale the shares of earlier ones, by the
+            # retention since then.
             early, late = (i, j) if counts[i] <= counts[j] else (j, i)
             log = logs[kinds[late]]
             retained = np.exp(log[late] - log[early])
@@ -110,7 +113,7 @@ def _gram_matrix(averages):
 
 
 def _running_products(profiles, counts):
-    """Inner products of profiles at the same time, for each of the times."""
+    """Compute the inner products of profiles at equal times, block by block."""
     ends = np.arange(_BLOCK, counts.max(), _BLOCK)
     products, total, start = {}, 0.0, 0
     for end in sorted({*counts.tolist(), *ends.tolist()}):

@@ -1,23 +1,23 @@
 import keras
 from keras import ops
 
+from keras_simple_diffusion.backend.keras_internals import trained_variables
 from keras_simple_diffusion.optimizers.wrapper import OptimizerWrapper
 
 
 @keras.saving.register_keras_serializable("keras_simple_diffusion")
 class WatchedOptimizer(OptimizerWrapper):
-    """Optimizer that notes the size of gradients and weights.
+    """Optimizer that records the norms of gradients and weights.
 
-    It wraps another optimizer and writes three scalars in each compiled step,
-    for whoever wants to read them, without waiting for the device:
+    It wraps another optimizer and updates three scalars inside each compiled
+    step, without waiting for the device:
 
-    - `gradient_norm`, of the whole gradient of the last step, before
-      clipping; of the last micro-batch under gradient accumulation,
-    - `parameter_norm`, of all trained weights after the last step,
-    - `first_bad_step`, the number, from 0 on, of the first step whose
-      gradients were not all finite, and -1 as long as they are. A loss that
-      is not finite has such gradients. Steps that loss scaling skips never
-      get here and do not count.
+    - `gradient_norm`: the norm of the whole gradient of the last step before
+      clipping; with gradient accumulation, of the last micro-batch.
+    - `parameter_norm`: the norm of all trained weights after the last step.
+    - `first_bad_step`: the index of the first step with a gradient that is
+      not finite, and -1 before. A loss that is not finite has such gradients.
+      Steps that loss scaling skips are not counted.
 
     Args:
         inner_optimizer: the `keras.optimizers.Optimizer` that makes the steps.
@@ -55,8 +55,8 @@ class WatchedOptimizer(OptimizerWrapper):
     def observe(self, grads, is_update):
         grads = [grad for grad in grads if grad is not None]
         self.gradient_norm.assign(global_norm(grads))
-        self.parameter_norm.assign(global_norm(self._trainable_variables))
-        # Not from the norm: finite numbers may overflow in it.
+        self.parameter_norm.assign(global_norm(trained_variables(self)))
+        # The norm does not tell: it may overflow although all are finite.
         finite = [ops.all(ops.isfinite(grad)) for grad in grads]
         is_bad = ops.logical_not(ops.all(ops.stack(finite)))
         step = ops.convert_to_tensor(self.num_steps)
@@ -66,10 +66,10 @@ class WatchedOptimizer(OptimizerWrapper):
         self.num_steps.assign(step + 1)
 
     def report(self):
-        """Read what was noted, waiting for the device.
+        """Read the three scalars, waiting for the device.
 
         Returns:
-            A dict of Python numbers with the names of the three scalars.
+            A dict from their names to Python numbers.
         """
         return {
             "gradient_norm": float(ops.convert_to_numpy(self.gradient_norm)),
@@ -79,7 +79,7 @@ class WatchedOptimizer(OptimizerWrapper):
 
 
 def global_norm(tensors):
-    """Euclidean norm of all elements of all tensors, in float32.
+    """Compute the Euclidean norm over all tensors, in float32.
 
     Args:
         tensors: list of float tensors.

@@ -1,3 +1,5 @@
+"""Optimizers around optimizers: the base class, and finding one of a kind."""
+
 import keras
 from keras import ops
 
@@ -6,17 +8,18 @@ from keras_simple_diffusion.backend.native import whole_gradients
 
 
 class OptimizerWrapper(keras.optimizers.Optimizer):
-    """Base class of optimizers that watch the steps of another optimizer.
+    """Base class of optimizers that observe the steps of another optimizer.
 
-    A wrapper never changes the gradients or the weights. It adds variables of
-    its own in `build`, before it calls `super().build`, and updates them in
-    `observe`, right after each step of the inner optimizer and so inside the
-    compiled training step.
+    A wrapper changes neither gradients nor weights. A subclass adds variables
+    in `build`, with `add_own_variable` before `super().build`, and updates
+    them in `observe`, right after each step of the inner optimizer and inside
+    the compiled training step.
 
     Args:
-        inner_optimizer: the `keras.optimizers.Optimizer` that makes the steps.
-        name: string. It begins the paths of the variables, so that it should
-            be the same in every process.
+        inner_optimizer: the `keras.optimizers.Optimizer` that updates the
+            weights.
+        name: string. Prefix of the paths of the variables, which should be
+            the same in every process.
     """
 
     def __init__(self, inner_optimizer, name):
@@ -34,8 +37,8 @@ class OptimizerWrapper(keras.optimizers.Optimizer):
 
         Args:
             grads: list of gradients of the whole batch, or `None`s.
-            is_update: bool tensor. Whether the step changed the weights,
-                which gradient accumulation does in its last micro-batch only.
+            is_update: bool tensor. Whether the step changed the weights; with
+                gradient accumulation only every last micro-batch does.
         """
         raise NotImplementedError(f"{type(self).__name__} must define this.")
 
@@ -51,14 +54,14 @@ class OptimizerWrapper(keras.optimizers.Optimizer):
     def add_own_variable(
         self, shape, dtype, name, initializer="zeros", layout=None
     ):
-        """Add a variable that holds the same on every device.
+        """Add a variable with the same value on every device.
 
         Args:
             shape: tuple of ints.
             dtype: string.
             name: string.
-            initializer: initializer of the value. Defaults to `"zeros"`.
-            layout: optional layout of a variable split over devices.
+            initializer: Keras initializer. Defaults to `"zeros"`.
+            layout: layout that splits the variable over devices, or `None`.
 
         Returns:
             A `keras.Variable`.
@@ -92,14 +95,14 @@ class OptimizerWrapper(keras.optimizers.Optimizer):
         return self.inner_optimizer.scale_loss(loss)
 
     def save_own_variables(self, store):
-        # Keras saves the inner optimizer by itself.
+        # Keras saves the inner optimizer separately.
         for i, variable in enumerate(super().variables):
             store[str(i)] = variable.numpy()
 
     def load_own_variables(self, store):
         variables = super().variables
         if len(store.keys()) != len(variables):
-            # Saved before the first step: there is nothing to load yet.
+            # It was saved before the first step, without variables.
             return
         for i, variable in enumerate(variables):
             variable.assign(store[str(i)])
@@ -122,7 +125,7 @@ class OptimizerWrapper(keras.optimizers.Optimizer):
 
 
 def unwrap(optimizer):
-    """List an optimizer and those that it wraps, outermost first.
+    """List an optimizer and its inner optimizers, outermost first.
 
     Args:
         optimizer: a `keras.optimizers.Optimizer` or `None`.
@@ -138,13 +141,14 @@ def unwrap(optimizer):
 
 
 def find_optimizer(optimizer, kind):
-    """Find the optimizer of a kind among an optimizer and those it wraps.
+    """Find an optimizer of a class among an optimizer and its inner ones.
 
     Args:
-        optimizer: a `keras.optimizers.Optimizer`.
-        kind: class.
+        optimizer: a `keras.optimizers.Optimizer` or `None`.
+        kind: class, such as
+            `keras_simple_diffusion.optimizers.AveragedOptimizer`.
 
     Returns:
-        An optimizer, or `None` if there is none of that kind.
+        The outermost optimizer of that class, or `None`.
     """
     return next((o for o in unwrap(optimizer) if isinstance(o, kind)), None)

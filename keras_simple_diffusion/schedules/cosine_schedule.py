@@ -49,13 +49,13 @@ class CosineSchedule(NoiseSchedule):
         # pi / 2 the complement keeps more digits.
         self._start = math.atan(math.exp(-0.5 * self.log_snr_max))
         self._end = math.atan(math.exp(0.5 * self.log_snr_min))
-        self._range = math.pi / 2 - self._start - self._end
+        self.angle_range = math.pi / 2 - self._start - self._end
 
     def _sines(self, t):
         """Compute sine and cosine of the angle, both accurate near zero."""
         return (
-            ops.sin(self._start + t * self._range),
-            ops.sin(self._end + (1.0 - t) * self._range),
+            ops.sin(self._start + t * self.angle_range),
+            ops.sin(self._end + (1.0 - t) * self.angle_range),
         )
 
     def __call__(self, t):
@@ -73,8 +73,8 @@ class CosineSchedule(NoiseSchedule):
         from_end = ops.arctan(ops.exp(0.5 * log_snr)) - self._end
         t = ops.where(
             log_snr > 0.0,
-            from_start / self._range,
-            1.0 - from_end / self._range,
+            from_start / self.angle_range,
+            1.0 - from_end / self.angle_range,
         )
         t = ops.where(log_snr >= self.log_snr_max, 0.0, t)
         t = ops.where(log_snr <= self.log_snr_min, 1.0, t)
@@ -82,4 +82,4 @@ class CosineSchedule(NoiseSchedule):
 
     def derivative(self, t):
         sine, cosine = self._sines(to_float32(t))
-        return -2.0 * self._range / (sine * cosine)
+        return -2.0 * self.angle_range / (sine * cosine)

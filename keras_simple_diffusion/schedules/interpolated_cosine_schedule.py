@@ -90,7 +90,7 @@ class InterpolatedCosineSchedule(NoiseSchedule):
         self._shift = high
         self._slope = low - high
         # The cosine is flattest in the middle, with slope -4 range.
-        steepest_slope = 4.0 * self._cosine._range
+        steepest_slope = 4.0 * self._cosine.angle_range
         if self._slope >= steepest_slope:
             raise InputError(
                 "With these sizes log-SNR would not decrease along time. "

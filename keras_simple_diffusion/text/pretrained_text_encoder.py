@@ -9,6 +9,7 @@ import keras_hub
 import numpy as np
 from keras import ops
 
+from keras_simple_diffusion.backend.keras_internals import builtin_handle
 from keras_simple_diffusion.text.text_encoder import TextEncoder
 from keras_simple_diffusion.utils.errors import InputError
 
@@ -200,9 +201,9 @@ def find_revision(preset):
     preset = str(preset)
     if "://" in preset:
         return preset
-    known = keras_hub.models.Backbone.presets
-    if preset in known:
-        return known[preset]["kaggle_handle"]
+    handle = builtin_handle(preset)
+    if handle is not None:
+        return handle
     folder = pathlib.Path(preset)
     if not folder.is_dir():
         raise InputError(

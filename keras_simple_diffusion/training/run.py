@@ -5,7 +5,8 @@ import platform
 
 import keras
 
-from keras_simple_diffusion.backend.choice import device_name
+from keras_simple_diffusion.backend.native import backend_name
+from keras_simple_diffusion.backend.native import device_name
 from keras_simple_diffusion.backend.native import num_devices
 from keras_simple_diffusion.data.pipeline import training_batches
 from keras_simple_diffusion.data.sources import keep_decoded
@@ -196,7 +197,7 @@ class _Run:
             f"{len(self.source)} images of {shape}, "
             f"{len(self.source.class_names or [])} classes; "
             f"{model.backbone.count_params():,} parameters; "
-            f"{keras.config.backend()} on {device_name()}"
+            f"{backend_name()} on {device_name()}"
         )
         restoring = self._begin()
         self._fit([*self._callbacks(), restoring])
@@ -249,7 +250,7 @@ class _Run:
             "versions": {
                 "keras_simple_diffusion": __version__,
                 "keras": keras.__version__,
-                "backend": keras.config.backend(),
+                "backend": backend_name(),
                 "python": platform.python_version(),
             },
         }

@@ -248,7 +248,7 @@ def test_unknown_strategies():
 
 @ON_JAX
 def test_groups_that_do_not_fit():
-    with pytest.raises(InputError, match="Groups of 3 devices .* 8"):
+    with pytest.raises(InputError, match="divides .* devices, 8"):
         with distribution.distribute("tensor:3", ksd.models.UViTBackbone):
             pass
 
