@@ -1,0 +1,1 @@
+"""Everything that depends on the backend, or on private names of libraries."""

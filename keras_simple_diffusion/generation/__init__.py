@@ -1,0 +1,1 @@
+"""Drawing of images: arguments, conditions, denoisers, compiled programs."""

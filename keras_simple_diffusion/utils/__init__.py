@@ -1,0 +1,1 @@
+"""Errors, files, configurations and presets; nothing that computes."""
