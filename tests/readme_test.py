@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-pytestmark = pytest.mark.any_backend(on="tensorflow")  # The fastest here.
+pytestmark = pytest.mark.any_backend
 
 README = pathlib.Path(__file__).resolve().parent.parent / "README.md"
 
