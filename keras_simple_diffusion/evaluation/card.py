@@ -89,7 +89,7 @@ def draw_scores(results, path):
 
 
 def _describe(result):
-    """How one set of images was made."""
+    """Describe how one set of images was made."""
     if "steps" not in result:
         return f"{result['num_images']:,} stored images"
     interval = result["guidance_interval"]
@@ -108,7 +108,7 @@ def _describe(result):
 
 
 def _notes(content):
-    """Paragraphs below the scores."""
+    """Write the paragraphs below the scores."""
     notes, references = [], content["references"]
     for split, bits in content.get("bits_per_dimension", {}).items():
         notes.append(
@@ -157,7 +157,7 @@ def _arrange(scores):
 
 
 def _align(scores):
-    """Rows of text with aligned columns."""
+    """Format scores as rows of text with aligned columns."""
     columns, rows = _arrange(scores)
     lines = [["", *columns], *([name, *rows[name]] for name in rows)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]

@@ -9,9 +9,8 @@ import numbers
 import pathlib
 import tempfile
 
-import numpy as np
-
 from keras_simple_diffusion import samplers
+from keras_simple_diffusion.backend import native
 from keras_simple_diffusion.backend.native import backend_name
 from keras_simple_diffusion.backend.native import device_name
 from keras_simple_diffusion.data.sources import ImageSource
@@ -19,17 +18,12 @@ from keras_simple_diffusion.distribution.processes import is_main_process
 from keras_simple_diffusion.distribution.processes import wait_for_all
 from keras_simple_diffusion.evaluation import image_sets
 from keras_simple_diffusion.evaluation import scores
-from keras_simple_diffusion.evaluation.reference import reference_features
+from keras_simple_diffusion.evaluation.measurement import Measurement
 from keras_simple_diffusion.evaluation.report import Report
-from keras_simple_diffusion.evaluation.shards import FeatureShards
-from keras_simple_diffusion.evaluation.shards import fill_shards
-from keras_simple_diffusion.evaluation.shards import image_digests
 from keras_simple_diffusion.generation.arguments import SamplingOptions
-from keras_simple_diffusion.metrics.likelihood import bits_per_dimension
 from keras_simple_diffusion.models.text_to_image import TextToImage
 from keras_simple_diffusion.utils.errors import InputError
 from keras_simple_diffusion.utils.files import begin_or_resume
-from keras_simple_diffusion.utils.files import sha256
 from keras_simple_diffusion.utils.files import write_settings
 
 # Arguments that published figures were measured with.
@@ -44,9 +38,6 @@ PROTOCOLS = {
     },
 }
 _NUM_IMAGES = 10_000
-# Networks see at least this many images per file of features, so that small
-# batches of the model do not become small batches of theirs.
-_FEATURE_BATCH = 32
 
 
 def evaluate(
@@ -146,8 +137,17 @@ def evaluate(
         )
     if resume and output is None:
         raise InputError("`resume` needs the `output` of the evaluation.")
-    metrics = list(metrics)
+    if output is None and native.num_processes() > 1:
+        raise InputError(
+            "Several processes share the features in a folder beside "
+            "`output`. Received: output=None"
+        )
+    if num_images is not None and num_images < 4:
+        raise InputError(
+            f"`num_images` must be at least 4. Received: {num_images}"
+        )
     scores.check_metrics(metrics)
+    metrics = list(metrics)
     steps = _as_list("num_steps", num_steps, _is_steps)
     scales = _as_list("guidance_scale", guidance_scale, _is_scale)
     sampler = samplers.get(sampler)
@@ -230,7 +230,7 @@ def evaluate(
         wait_for_all()  # All processes have looked for stored settings.
         if is_main_process():
             write_settings(folder, settings)
-        measure = _Measurement(folder, settings, networks, sources, data)
+        measure = Measurement(folder, settings, networks, sources, data)
         content = {
             "settings": settings,
             "image_shape": list(shape),
@@ -248,128 +248,6 @@ def evaluate(
     return report
 
 
-class _Measurement:
-    """Computes features in the folder of an evaluation, and their scores.
-
-    Args:
-        folder: path.
-        settings: dict, the content of `settings.json`.
-        networks: dict from names to functions of images.
-        sources: dict from splits to `ImageSource`s of real images.
-        data: the argument of `evaluate`.
-    """
-
-    def __init__(self, folder, settings, networks, sources, data):
-        self.folder = pathlib.Path(folder)
-        self.settings = settings
-        self.networks = networks
-        self.sources = sources
-        # Only data that can be found again by name are worth a shared cache.
-        is_named = isinstance(data, str | pathlib.Path)
-        cache = None if is_named else self.folder
-        self.references = {
-            split: {
-                name: reference_features(
-                    source, networks[name], cache, f"{split}, {name}"
-                )
-                for name in scores.compared_networks(settings["metrics"])
-            }
-            for split, source in sources.items()
-        }
-
-    def images(self, images):
-        """Compute the features of one set of images, and all scores.
-
-        Args:
-            images: `DrawnImages` or `StoredImages`.
-
-        Returns:
-            A dict, a result of the report.
-        """
-        settings, metrics = self.settings, self.settings["metrics"]
-        drawn = {
-            name: self._shards(images.name, name, len(images), images.facts)
-            for name in [*self.networks, "sha256"]
-        }
-        functions = {**self.networks, "sha256": image_digests}
-        fill_shards(
-            images.read,
-            [(drawn[name], functions[name]) for name in drawn],
-            images.name,
-        )
-        found = {split: {} for split in self.references}
-        for split, reference in self.references.items():
-            for name, (shards, statistics) in reference.items():
-                found[split] |= scores.compare_features(
-                    drawn[name],
-                    shards,
-                    statistics,
-                    [m for m in metrics if scores.METRICS[m] == name],
-                    settings["num_resamples"],
-                )
-        text_features, requests = None, images.requests
-        if "clip_score" in metrics:
-            text_features = self.networks["clip"].embed_text(requests.captions)
-        found["generated"] = scores.score_alone(
-            drawn, self.networks, requests.labels, text_features, metrics
-        )
-        return {
-            **images.facts,
-            "num_images": len(images),
-            "images_sha256": sha256(*drawn["sha256"]),
-            "scores": found,
-        }
-
-    def likelihood(self, task, split):
-        """Compute bits per dimension of real images.
-
-        Args:
-            task: a `DiffusionModel`.
-            split: string.
-
-        Returns:
-            A dict of the mean, its standard error and the number of images.
-        """
-        settings, source = self.settings, self.sources[split]
-        count = min(len(source), settings["num_images"] or len(source))
-        chosen = image_sets.choose(len(source), count, settings["seed"])
-        facts = [settings["weights"], settings["seed"], len(source)]
-        shards = self._shards(f"bits-{split}", "", count, facts)
-
-        def bits(numbers):
-            examples = [source[int(chosen[i])] for i in numbers]
-            labels = None
-            if task.backbone.num_classes is not None:
-                labels = [int(example["labels"]) for example in examples]
-            bound = bits_per_dimension(
-                task,
-                np.stack([example["images"] for example in examples]),
-                labels,
-                seed=settings["seed"],
-                batch_size=settings["batch_size"],
-                indices=numbers,
-            )
-            return bound.bits[:, None]
-
-        fill_shards(list, [(shards, bits)], f"bits, {split}")
-        values = np.concatenate(list(shards))
-        return {
-            "mean": float(values.mean()),
-            "standard_error": float(values.std(ddof=1) / np.sqrt(count)),
-            "count": count,
-        }
-
-    def _shards(self, folder, name, count, facts):
-        """Shards that belong to these images, real and drawn, and network."""
-        batch_size, digests = (
-            self.settings[key] for key in ("batch_size", "digests")
-        )
-        size = -(-_FEATURE_BATCH // batch_size) * batch_size
-        network = self.settings["networks"].get(name, name)
-        key = sha256(repr((facts, digests, network, count)))
-        return FeatureShards(self.folder / folder / name, count, size, key)
-
-
 _EXPECTED = {
     "num_steps": "an integer of at least 1, or a list of such",
     "guidance_scale": "a finite number, or a list of such",
@@ -377,7 +255,7 @@ _EXPECTED = {
 
 
 def _as_list(name, values, is_valid):
-    """A list of a number or several, or of `None`."""
+    """Check a number, several or `None`, and return a list."""
     if values is None:
         return [None]
     if not isinstance(values, list | tuple):
@@ -440,7 +318,9 @@ def _check_model(task, metrics, sources):
             "`bits_per_dimension` needs a model without text. Remove it from "
             "the metrics."
         )
-    for split, source in sources.items() if num_classes is not None else ():
+    if num_classes is None:
+        return
+    for split, source in sources.items():
         names = source.class_names
         if names is None or names != (task.class_names or names):
             raise InputError(
@@ -451,14 +331,14 @@ def _check_model(task, metrics, sources):
 
 
 def _name_of(value):
-    """A short description of `model` or `data`, for the report."""
+    """Describe `model` or `data` in a few words, for the report."""
     if isinstance(value, str | pathlib.Path):
         return str(value)
     return f"{type(value).__name__} in memory"
 
 
 def _protocol_of(metrics, num_images, resize, sampler, steps, scales):
-    """Name of the protocol that the arguments follow, or `None`."""
+    """Return the name of the protocol that the arguments follow, or `None`."""
     for name, protocol in PROTOCOLS.items():
         expected = (
             list(protocol["metrics"]),

@@ -80,7 +80,7 @@ class Requests:
 
     @property
     def are_conditional(self):
-        """Whether the images have labels or prompts."""
+        """`True` if the images have labels or prompts."""
         return self.labels is not None or self.prompts is not None
 
     def arguments(self, numbers=None):
@@ -287,7 +287,7 @@ def drawing_facts(task, model):
 
 
 def _array_source(images, name):
-    """A source of an array of images."""
+    """Check an array of images, and return a source of them."""
     images = np.asarray(images)
     if images.dtype != "uint8" or images.ndim != 4 or not len(images):
         raise InputError(
@@ -299,7 +299,7 @@ def _array_source(images, name):
 
 
 def _common_size(path):
-    """Height and width that all images of a folder or zip have."""
+    """Return the height and width that all images of a folder or zip have."""
     listing = list_images(path)
     names = collections.defaultdict(list)
     for name in listing.names:

@@ -126,7 +126,7 @@ class Report(collections.abc.Mapping):
 
 
 def _flatten(scores):
-    """Scores named after metric and split: `fid_test`."""
+    """Name scores after metric and split, such as `fid_test`."""
     return {
         name if split == "generated" else f"{name}_{split}": value
         for split, values in scores.items()

@@ -173,7 +173,7 @@ def _compare_points(x, y, metrics):
 
 
 def _nearest(features, reference):
-    """Distance of each feature to the nearest of all real images."""
+    """Compute the distance of each feature to the nearest real image."""
     nearest = np.full(len(features), np.inf)
     for batch in reference:
         distances, _ = nearest_distances(features, batch)

@@ -328,6 +328,8 @@ def test_class_accuracy_is_that_of_the_classifier(model, place):
     "change, message",
     [
         ({"metrics": ("beauty",)}, "metrics=.'beauty'"),
+        ({"metrics": "kid"}, "metrics='kid'"),
+        ({"num_images": 3}, "at least 4"),
         ({"metrics": ("class_accuracy",)}, "needs a classifier"),
         ({"metrics": ("clip_score",), "model": images()}, "needs a model"),
         (
