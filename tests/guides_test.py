@@ -46,8 +46,5 @@ def test_guide_runs(path, tmp_path):
 
 @pytest.mark.any_backend
 @pytest.mark.parametrize("path", GUIDES, ids=[path.stem for path in GUIDES])
-def test_guide_has_a_header_and_its_image(path):
-    text = path.read_text()
-    for field in ("Title", "Author", "Date created", "Description"):
-        assert f"\n{field}: " in text
+def test_image_of_a_guide_is_there(path):
     assert path.with_suffix(".png").exists()

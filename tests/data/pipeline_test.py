@@ -45,6 +45,7 @@ def wide(tmp_path, encode, image):
     return ksd.data.open_data(folder, 8, crop="random")
 
 
+@pytest.mark.any_backend
 def test_every_epoch_has_every_image_in_another_order(numbered):
     batches = take(5, numbered, 4)
     assert batches[0]["images"].shape == (4, 4, 4, 1)
@@ -64,6 +65,7 @@ def test_every_epoch_has_every_image_in_another_order(numbered):
     assert np.bincount(joined(large, "labels")).tolist() == [5] * 10
 
 
+@pytest.mark.any_backend
 def test_flips(numbered):
     images = joined(take(60, numbered, 10, flip=True), "images")
     flipped = images[:, 0, 0, 0] >= 100
@@ -72,6 +74,7 @@ def test_flips(numbered):
     assert len({tuple(row) for row in flipped.reshape(60, 10)}) > 50
 
 
+@pytest.mark.any_backend
 def test_portraits_are_mirrored_as_they_stand(tmp_path, encode, image):
     portrait = image(0, (20, 12, 3))
     (tmp_path / "1.png").write_bytes(encode(portrait))
@@ -86,6 +89,7 @@ def test_portraits_are_mirrored_as_they_stand(tmp_path, encode, image):
     }
 
 
+@pytest.mark.any_backend
 def test_any_batch_at_once(numbered, wide):
     for source in (numbered, wide):
         batches = take(12, source, 6, flip=True, seed=3)
@@ -97,6 +101,7 @@ def test_any_batch_at_once(numbered, wide):
     assert last["images"].shape == (6, 4, 4, 1)
 
 
+@pytest.mark.any_backend
 def test_shares_of_processes_make_the_batch(wide):
     whole = take(4, wide, 12, flip=True)
     for count in (2, 3, 4):
@@ -119,6 +124,7 @@ def test_shares_of_processes_make_the_batch(wide):
         ksd.data.training_batches(wide, 10, process_count=4)
 
 
+@pytest.mark.any_backend
 def test_keys(tmp_path, write_images):
     write_images(tmp_path, "1.png", "2.png")
     lines = [f'{{"file_name": "{i}.png", "text": "no. {i}"}}' for i in (1, 2)]
@@ -129,6 +135,7 @@ def test_keys(tmp_path, write_images):
     assert sorted(batch["captions"]) == ["no. 1", "no. 2"]
 
 
+@pytest.mark.any_backend
 def test_waiting_is_measured(numbered):
     batches = ksd.data.training_batches(numbered, 4)
     assert batches.seconds_waited == 0
@@ -140,12 +147,7 @@ def test_waiting_is_measured(numbered):
     assert batches.seconds_waited > first
 
 
-backend_does_not_matter = pytest.mark.skipif(
-    keras.config.backend() != "jax", reason="once is enough, it is slow"
-)
-
-
-@backend_does_not_matter
+@pytest.mark.any_backend
 def test_worker_processes_give_the_same_batches(wide):
     expected = take(5, wide, 4, flip=True, start_step=2)
     batches = iter(

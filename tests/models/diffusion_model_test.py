@@ -12,6 +12,7 @@ from tests.helpers.models import make_backbone
 from tests.helpers.models import make_data
 from tests.helpers.models import make_model
 from tests.helpers.models import values_of
+from tests.helpers.task import run_task_test
 
 
 def weights_of(model):
@@ -384,7 +385,7 @@ def test_noise_can_be_given(trained):
 # === Saving ===
 
 
-def test_fit_twice_save_load_generate(tmp_path):
+def test_task(tmp_path):
     model = make_model(
         class_names=["a", "b", "c"],
         schedule=ksd.schedules.ShiftedCosineSchedule(4, 8),
@@ -394,31 +395,7 @@ def test_fit_twice_save_load_generate(tmp_path):
         guidance_scale=1.5,
         label_dropout=0.3,
     )
-    for _ in range(2):
-        model.fit(make_data(), batch_size=8, epochs=2, verbose=0)
-    images = model.generate(labels=["a", "c", 3], seed=3)
-    model.save_to_preset(tmp_path / "preset")
-    copy = ksd.models.DiffusionModel.from_preset(tmp_path / "preset")
-    assert copy.get_config() == model.get_config()
-    np.testing.assert_array_equal(
-        copy.generate(labels=["a", "c", 3], seed=3), images
-    )
-    # Raw weights, average and optimizer are in the Keras file.
-    model.save(tmp_path / "model.keras")
-    whole = keras.models.load_model(tmp_path / "model.keras")
-    assert_equal_weights(weights_of(whole), weights_of(model), atol=0)
-    np.testing.assert_array_equal(
-        whole.generate(labels=["a", "c", 3], seed=3), images
-    )
-    # Both go on training.
-    copy.fit(make_data(), batch_size=8, verbose=0)
-    whole.fit(make_data(), batch_size=8, verbose=0)
-    assert int(ops.convert_to_numpy(whole.optimizer.num_averaged)) == 20
-    # Overrides of what the preset says.
-    other = ksd.models.DiffusionModel.from_preset(
-        tmp_path / "preset", guidance_scale=1.0
-    )
-    assert other.guidance_scale == 1.0
+    run_task_test(model, make_data(), {"labels": ["a", "c", 3]}, tmp_path)
 
 
 def test_a_backbone_preset_gives_a_model_with_defaults(tmp_path):

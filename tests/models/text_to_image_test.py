@@ -10,11 +10,9 @@ from keras import ops
 import keras_simple_diffusion as ksd
 from keras_simple_diffusion.generation.arguments import SamplingOptions
 from keras_simple_diffusion.utils.errors import InputError
+from tests.helpers.task import run_task_test
 
 CAPTIONS = ["a red apple", "a ship", "a green apple", ""] * 2
-ON_TORCH = pytest.mark.skipif(
-    keras.config.backend() != "torch", reason="runs on torch"
-)
 
 
 def make_encoder(dim=8, sequence_length=6):
@@ -67,18 +65,10 @@ def has_changed(variables, before):
 # === Training, images, presets ===
 
 
-def test_small_encoder_trains_along_and_is_part_of_the_preset(tmp_path):
-    model = make_model()
-    weights = model.text_encoder.trainable_variables
-    before = values_of(weights)
-    model.fit(make_data(), batch_size=4, epochs=2, verbose=0)
-    assert np.mean(has_changed(weights, before)) > 0.8
-    images = model.generate(CAPTIONS[:2], seed=3)
-    assert images.shape == (2, 4, 4, 1) and images.dtype == "uint8"
-    model.save_to_preset(tmp_path)
-    loaded = ksd.models.load_model(tmp_path)
-    assert type(loaded) is ksd.models.TextToImage
-    np.testing.assert_array_equal(loaded.generate(CAPTIONS[:2], seed=3), images)
+def test_task_with_an_encoder_that_trains_along(tmp_path):
+    run_task_test(
+        make_model(), make_data(), {"prompts": CAPTIONS[:2]}, tmp_path
+    )
 
 
 def test_frozen_encoder_stays_as_it_is_and_is_named_in_the_preset(t5, tmp_path):
@@ -298,7 +288,7 @@ def test_portrait_images_are_turned(monkeypatch):
 # === Errors ===
 
 
-@ON_TORCH
+@pytest.mark.any_backend
 @pytest.mark.parametrize(
     "changes, message",
     [
@@ -316,7 +306,7 @@ def test_data_that_do_not_fit(changes, message):
         make_model().fit({**make_data(), **changes}, verbose=0)
 
 
-@ON_TORCH
+@pytest.mark.any_backend
 @pytest.mark.parametrize(
     "arguments, message",
     [
@@ -332,7 +322,7 @@ def test_prompts_that_cannot_be_drawn(arguments, message):
         make_model().generate(**arguments)
 
 
-@ON_TORCH
+@pytest.mark.any_backend
 def test_parts_that_do_not_fit():
     network = ksd.models.UViTBackbone((4, 4, 1), (8,), (1,), embedding_dim=8)
     with pytest.raises(InputError, match="context_dim=None"):

@@ -5,7 +5,6 @@ import json
 import os
 import signal
 
-import keras
 import numpy as np
 import pytest
 from keras import ops
@@ -21,10 +20,6 @@ from keras_simple_diffusion.training.lifecycle import Interruption
 from keras_simple_diffusion.utils.errors import InputError
 
 STEPS = 8
-# What does not depend on the backend runs where there is nothing to compile.
-on_torch = pytest.mark.skipif(
-    keras.config.backend() != "torch", reason="runs on torch"
-)
 # Columns of the history that are measured with a clock.
 CLOCKED = ("seconds", "images_per_second", "waiting")
 BACKBONES = {
@@ -98,11 +93,7 @@ def last_arrays(run):
 def history(run):
     with (run / "history.csv").open(newline="") as file:
         return [
-            {
-                k: v
-                for k, v in row.items()
-                if k not in ("seconds", "images_per_second", "waiting")
-            }
+            {k: v for k, v in row.items() if k not in CLOCKED}
             for row in csv.DictReader(file)
         ]
 
@@ -151,7 +142,7 @@ def test_a_unet_too(photos, tmp_path, terminate):
     assert_equal_runs(tmp_path / "straight", tmp_path / "cut")
 
 
-@on_torch
+@pytest.mark.any_backend
 def test_a_second_signal_and_ctrl_c(preset, tmp_path, terminate, photos):
     terminate(2, signal.SIGINT)
     before = signal.getsignal(signal.SIGINT)
@@ -161,7 +152,7 @@ def test_a_second_signal_and_ctrl_c(preset, tmp_path, terminate, photos):
     assert signal.getsignal(signal.SIGINT) is before
 
 
-@on_torch
+@pytest.mark.any_backend
 def test_a_damaged_checkpoint_costs_only_the_steps_after_it(
     preset, photos, straight, tmp_path
 ):
@@ -175,14 +166,14 @@ def test_a_damaged_checkpoint_costs_only_the_steps_after_it(
     assert_equal_runs(straight, run)
 
 
-@on_torch
+@pytest.mark.any_backend
 def test_a_finished_run_can_be_made_longer(preset, photos, straight, tmp_path):
     train_run(photos, tmp_path / "run", preset, steps=5)
     resume_run(tmp_path / "run", steps=STEPS)
     assert_equal_runs(straight, tmp_path / "run")
 
 
-@on_torch
+@pytest.mark.any_backend
 def test_a_full_disk_does_not_stop_the_training(
     preset, tmp_path, monkeypatch, images
 ):
@@ -251,7 +242,7 @@ def test_times_of_an_earlier_step_are_those_it_drew(preset):
     )
 
 
-@on_torch
+@pytest.mark.any_backend
 def test_snapshots_make_other_averages(preset, photos, tmp_path):
     run = tmp_path / "run"
     trained = train_run(
@@ -276,8 +267,7 @@ def test_snapshots_make_other_averages(preset, photos, tmp_path):
         reconstruct(preset, ksd.optimizers.PowerProfile(0.1))
 
 
-@on_torch
-@on_torch
+@pytest.mark.any_backend
 def test_a_quick_distance_is_in_the_history(
     preset, photos, tmp_path, shared_data, monkeypatch
 ):

@@ -4,7 +4,6 @@ import json
 import shutil
 import sys
 
-import keras
 import numpy as np
 import pytest
 from PIL import Image
@@ -21,9 +20,6 @@ from keras_simple_diffusion.training.embedding import embed_data
 from keras_simple_diffusion.utils.errors import InputError
 
 # What does not depend on the backend runs where there is nothing to compile.
-ON_TORCH = pytest.mark.skipif(
-    keras.config.backend() != "torch", reason="runs on torch"
-)
 
 
 def write_preset(folder, **network):
@@ -84,7 +80,7 @@ def arrays_of(run):
         return {name: arrays[name] for name in arrays.keys()}
 
 
-@ON_TORCH
+@pytest.mark.any_backend
 def test_captioned_folder_resumes_as_if_nothing_had_happened(
     preset, captioned, tmp_path
 ):
@@ -116,7 +112,7 @@ def test_captioned_folder_trains_and_draws_prompts(
         assert image.width > 128
 
 
-@ON_TORCH
+@pytest.mark.any_backend
 def test_a_run_starts_from_network_and_words_of_another(
     preset, captioned, tmp_path
 ):
@@ -142,7 +138,7 @@ def test_a_run_starts_from_network_and_words_of_another(
     assert difference.max() <= 1
 
 
-@ON_TORCH
+@pytest.mark.any_backend
 def test_batches_hold_captions_that_are_a_function_of_the_step(captioned):
     source = ksd.data.open_data(captioned, 8)
     keys = ("images", "captions")
@@ -161,7 +157,7 @@ def test_batches_hold_captions_that_are_a_function_of_the_step(captioned):
     assert len(source.captions()) == 16
 
 
-@ON_TORCH
+@pytest.mark.any_backend
 def test_portrait_images_are_turned_and_told(captioned, tmp_path):
     # The shape of 384 x 640, 32 times smaller.
     preset = write_preset(
@@ -173,7 +169,7 @@ def test_portrait_images_are_turned_and_told(captioned, tmp_path):
     assert (tmp_path / "run" / "samples.png").exists()
 
 
-@ON_TORCH
+@pytest.mark.any_backend
 def test_real_captions_train(shared_data, preset, tmp_path):
     data = shared_data / "coco_mini_captions_256.zip"
     model = train_run(data, tmp_path / "run", preset, steps=2)
@@ -182,7 +178,7 @@ def test_real_captions_train(shared_data, preset, tmp_path):
     assert "val_loss" in history
 
 
-@ON_TORCH
+@pytest.mark.any_backend
 def test_data_without_captions(preset, tmp_path):
     with pytest.raises(InputError, match="metadata.jsonl"):
         train_run("digits", tmp_path / "run", preset)
@@ -190,7 +186,7 @@ def test_data_without_captions(preset, tmp_path):
         ksd.models.DiffusionModel.from_preset(preset, load_weights=True)
 
 
-@ON_TORCH
+@pytest.mark.any_backend
 @pytest.mark.parametrize(
     "options, message",
     [
@@ -235,7 +231,7 @@ def losses(run):
     return [float(line.split(",")[2]) for line in lines[1:]]
 
 
-@ON_TORCH
+@pytest.mark.any_backend
 def test_training_from_embeddings_and_on_the_fly_is_equal(
     frozen_preset, captioned, tmp_path, monkeypatch
 ):
@@ -272,7 +268,7 @@ def test_training_from_embeddings_and_on_the_fly_is_equal(
     )
 
 
-@ON_TORCH
+@pytest.mark.any_backend
 def test_stored_embeddings_are_those_of_the_encoder(t5, captioned, tmp_path):
     encoder = ksd.text.PretrainedTextEncoder(t5, 8)
     texts = ["a ship", "a red apple on a table", ""]
@@ -293,7 +289,7 @@ def test_stored_embeddings_are_those_of_the_encoder(t5, captioned, tmp_path):
         ksd.data.EmbeddingCache.create(tmp_path / "cache", {}, texts)
 
 
-@ON_TORCH
+@pytest.mark.any_backend
 def test_embeddings_that_do_not_fit(
     preset, frozen_preset, t5, captioned, tmp_path
 ):
