@@ -40,10 +40,12 @@ class QuickFrechet(keras.callbacks.Callback):
 
     Example:
     ```python
-    features = keras_simple_diffusion.metrics.InceptionFeatures()
+    # `features` may be `keras_simple_diffusion.metrics.InceptionFeatures()`.
     real = keras_simple_diffusion.metrics.feature_statistics(images, features)
-    follow = keras_simple_diffusion.evaluation.QuickFrechet(real, features)
-    model.fit(images, callbacks=[follow])
+    quick = keras_simple_diffusion.evaluation.QuickFrechet(
+        real, features, num_images=20
+    )
+    model.fit(data, callbacks=[quick])
     ```
     """
 

@@ -20,9 +20,6 @@ class Result(collections.abc.Mapping):
 
     Attributes:
         content: the same dict.
-
-    Example:
-    >>> result["fid_test"], result["fid_interval_95_test"]
     """
 
     def __init__(self, content):
@@ -59,9 +56,16 @@ class Report(collections.abc.Mapping):
             scale, in the order given.
 
     Example:
-    >>> report = keras_simple_diffusion.evaluation.evaluate(model, "digits")
+    >>> report = keras_simple_diffusion.evaluation.evaluate(
+    ...     model,
+    ...     images,
+    ...     metrics=["class_accuracy"],
+    ...     num_images=20,
+    ...     classifier="classifier.keras",
+    ... )
     >>> print(report)
-    >>> report["fid_test"]
+    >>> report["class_accuracy"] == report.results[0]["class_accuracy"]
+    True
     """
 
     def __init__(self, content):

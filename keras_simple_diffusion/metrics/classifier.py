@@ -34,8 +34,10 @@ class ClassifierOutputs(ImageFeatures):
         A float32 array of shape `(N, size)`.
 
     Example:
-    >>> outputs = keras_simple_diffusion.metrics.ClassifierOutputs("a.keras")
-    >>> (outputs(images).argmax(axis=1) == labels).mean()
+    >>> outputs = keras_simple_diffusion.metrics.ClassifierOutputs(
+    ...     "classifier.keras"
+    ... )
+    >>> accuracy = (outputs(images).argmax(axis=1) == labels).mean()
     """
 
     def __init__(self, model, batch_size=32):

@@ -100,10 +100,12 @@ def feature_statistics(images, features):
         `FeatureStatistics`.
 
     Example:
-    >>> features = keras_simple_diffusion.metrics.InceptionFeatures()
-    >>> a = keras_simple_diffusion.metrics.feature_statistics(real, features)
-    >>> b = keras_simple_diffusion.metrics.feature_statistics(fake, features)
-    >>> keras_simple_diffusion.metrics.frechet_distance(a, b)
+    >>> # `features` may be an `InceptionFeatures`.
+    >>> statistics = keras_simple_diffusion.metrics.feature_statistics(
+    ...     images, features
+    ... )
+    >>> statistics.count
+    16
     """
     if isinstance(images, np.ndarray):
         images = [images]
@@ -154,8 +156,12 @@ class FrechetReference:
         statistics: `FeatureStatistics`.
 
     Example:
-    >>> target = keras_simple_diffusion.metrics.FrechetReference(statistics)
-    >>> target.distance(other_statistics)
+    >>> real = keras_simple_diffusion.metrics.feature_statistics(
+    ...     images, features
+    ... )
+    >>> reference = keras_simple_diffusion.metrics.FrechetReference(real)
+    >>> round(abs(reference.distance(real)), 3)
+    0.0
     """
 
     def __init__(self, statistics):
