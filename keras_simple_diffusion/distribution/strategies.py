@@ -135,6 +135,11 @@ def _parse(strategy):
 
 
 def _tensor_parallel(group_size, backbone):
+    if not hasattr(backbone, "get_layout_map"):
+        raise InputError(
+            "'tensor:N' needs the class of the network, whose `get_layout_map` "
+            f"splits the weights. Received: backbone={backbone}"
+        )
     devices = keras.distribution.list_devices()
     if len(devices) % group_size:
         raise InputError(

@@ -12,6 +12,7 @@ from keras_simple_diffusion.optimizers.averaged_optimizer import (
 from keras_simple_diffusion.optimizers.watched_optimizer import WatchedOptimizer
 from keras_simple_diffusion.optimizers.wrapper import unwrap
 from keras_simple_diffusion.utils.errors import InputError
+from keras_simple_diffusion.utils.errors import check_number
 
 
 def make_optimizer(
@@ -51,11 +52,21 @@ def make_optimizer(
         A `keras.optimizers.Optimizer`.
 
     Raises:
-        InputError: if `name` is unknown, or `weight_decay` is given for Adam.
+        InputError: if `name` is unknown, a number is out of range, or
+            `weight_decay` is given for Adam.
 
     References:
         - [Hoogeboom et al., 2023](https://arxiv.org/abs/2301.11093)
     """
+    check_number("warmup_steps", warmup_steps, at_least=0, whole=True)
+    check_number("weight_decay", weight_decay, at_least=0)
+    if gradient_accumulation_steps is not None:
+        check_number(
+            "gradient_accumulation_steps",
+            gradient_accumulation_steps,
+            at_least=1,
+            whole=True,
+        )
     if gradient_accumulation_steps == 1:
         gradient_accumulation_steps = None
     if warmup_steps:
@@ -102,8 +113,12 @@ class WarmUp(keras.optimizers.schedules.LearningRateSchedule):
     """
 
     def __init__(self, learning_rate, warmup_steps):
-        self.learning_rate = learning_rate
-        self.warmup_steps = warmup_steps
+        self.learning_rate = check_number(
+            "learning_rate", learning_rate, at_least=0
+        )
+        self.warmup_steps = check_number(
+            "warmup_steps", warmup_steps, at_least=1, whole=True
+        )
 
     def __call__(self, step):
         step = ops.cast(step, "float32") + 1.0

@@ -248,6 +248,9 @@ def test_unknown_strategies():
 
 @ON_JAX
 def test_groups_that_do_not_fit():
+    with pytest.raises(InputError, match="backbone=None"):
+        with distribution.distribute("tensor:2"):
+            pass
     with pytest.raises(InputError, match="divides .* devices, 8"):
         with distribution.distribute("tensor:3", ksd.models.UViTBackbone):
             pass

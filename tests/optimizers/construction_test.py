@@ -112,3 +112,13 @@ def test_bad_arguments():
         make_optimizer("sgd")
     with pytest.raises(ksd.utils.errors.InputError, match="weight_decay=0.1"):
         make_optimizer("adam", weight_decay=0.1)
+    for name, value in (
+        ("warmup_steps", -1),
+        ("warmup_steps", 1.5),
+        ("weight_decay", -0.1),
+        ("gradient_accumulation_steps", 0),
+    ):
+        with pytest.raises(ksd.InputError, match=f"{name}={value}"):
+            make_optimizer("adamw", **{name: value})
+    with pytest.raises(ksd.InputError, match="warmup_steps=0"):
+        ksd.optimizers.WarmUp(1e-3, 0)
