@@ -276,7 +276,10 @@ class OwnTrainingSteps:
         kept = {}
         if any(variable._value is None for variable in variables):
             for name, values in (self._jax_state or {}).items():
-                owners = getattr(self, name, None) or self.optimizer.variables
+                if name == "optimizer_variables":
+                    owners = self.optimizer.variables
+                else:
+                    owners = getattr(self, name)
                 kept.update(zip(map(id, owners), values, strict=True))
         return [
             keras.ops.convert_to_tensor(kept.get(id(variable), variable))
