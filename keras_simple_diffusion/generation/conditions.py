@@ -158,6 +158,9 @@ def choose_labels(task, labels, num_images=None):
     Returns:
         A tuple of the number of images and the list of labels, `None` for an
         unconditional model.
+
+    Raises:
+        InputError: if the model has no such classes.
     """
     num_classes = task.backbone.num_classes
     chosen = None
@@ -166,6 +169,7 @@ def choose_labels(task, labels, num_images=None):
         chosen = [_find_label(part, names) for part in _split(labels, names)]
     elif num_classes is not None:
         chosen = list(range(num_classes))
+    find_labels(chosen, num_classes, task.class_names)  # It checks them.
     if num_images is None:
         num_images = 16 if chosen is None else len(chosen)
     if chosen is not None:

@@ -33,7 +33,7 @@ def test_bad_generate_arguments(trained, error_of, tmp_path):
     error = error_of("generate", *model, "--output", "images.gif")
     assert "file, or a folder. Received: --output images.gif" in error
     error = error_of("generate", *model, "--resume")
-    assert "goes on filling a folder" in error
+    assert "continues to fill a folder" in error
     error = error_of("generate", *model, "--resume", "--output", "new")
     assert "nothing to resume" in error
     error = error_of("generate", *model, "--guidance-interval", "3")
