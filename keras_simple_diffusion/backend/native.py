@@ -199,3 +199,12 @@ def clip_as_one(optimizer, gradients):
         )
     clipped = keras_internals.clip_gradients(optimizer, gradients)
     return [None if g is None else g / count for g in clipped]
+
+
+def reads_tensorflow_datasets(data):
+    """Tell if data are a `tf.data.Dataset` that TensorFlow itself reads."""
+    if keras.config.backend() != "tensorflow":
+        return False
+    import tensorflow as tf
+
+    return isinstance(data, tf.data.Dataset)

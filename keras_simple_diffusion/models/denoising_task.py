@@ -1,5 +1,6 @@
 import contextlib
 import dataclasses
+import warnings
 from typing import Any
 
 import keras
@@ -19,6 +20,7 @@ from keras_simple_diffusion.distribution.strategies import check_distribution
 from keras_simple_diffusion.generation.denoising import Network
 from keras_simple_diffusion.generation.programs import ProgramCache
 from keras_simple_diffusion.losses.level_loss import LevelLoss
+from keras_simple_diffusion.models import fit_data
 from keras_simple_diffusion.models.setting_warnings import warn_unusual
 from keras_simple_diffusion.models.step_lock import StepLock
 from keras_simple_diffusion.ops.diffusion import check_prediction_type
@@ -189,73 +191,113 @@ class DenoisingTask(keras_internals.OwnTrainingSteps, keras_hub.models.Task):
     # `keras_hub` maps its preprocessing over a dataset of single examples;
     # without it Keras feeds arrays and every kind of dataset directly.
 
-    def fit(self, x=None, *args, validation_data=None, **kwargs):
+    def fit(
+        self,
+        x=None,
+        y=None,
+        batch_size=None,
+        epochs=1,
+        verbose="auto",
+        callbacks=None,
+        validation_split=0.0,
+        validation_data=None,
+        shuffle=True,
+        class_weight=None,
+        sample_weight=None,
+        **kwargs,
+    ):
         """Train, see `keras.Model.fit`.
 
         Args:
             x: dict with `"images"` and, for a class-conditional model,
                 `"labels"`, or the images alone; for text, `"captions"`:
                 arrays, or a `tf.data` or Grain dataset, a
-                `keras.utils.PyDataset` or a torch `DataLoader` of such
-                batches, the last one of tuples `(x,)`. Images are `uint8` in
-                `[0, 255]`, or float in `[-1, 1]`, of shape `(N, H, W, C)`;
-                labels are integers and captions strings of shape `(N,)`.
-            *args: further arguments of `keras.Model.fit`.
+                `keras.utils.PyDataset`, a torch `DataLoader` or another
+                iterable of such batches. Images are `uint8` in `[0, 255]`, or
+                float in `[-1, 1]`, of shape `(N, H, W, C)`; labels are
+                integers and captions strings of shape `(N,)`.
+            y: not supported, labels and captions are part of `x`.
+            batch_size: see `keras.Model.fit`.
+            epochs: see `keras.Model.fit`.
+            verbose: see `keras.Model.fit`.
+            callbacks: see `keras.Model.fit`.
+            validation_split: see `keras.Model.fit`.
             validation_data: like `x`.
-            **kwargs: further arguments of `keras.Model.fit`.
+            shuffle: see `keras.Model.fit`. Datasets are never shuffled.
+            class_weight: not supported.
+            sample_weight: not supported.
+            **kwargs: `initial_epoch`, `steps_per_epoch`, `validation_steps`,
+                `validation_batch_size` and `validation_freq` of
+                `keras.Model.fit`.
 
         Returns:
             A `keras.callbacks.History`.
+
+        Raises:
+            InputError: if the data do not fit the model.
         """
+        fit_data.refuse(
+            y=y, class_weight=class_weight, sample_weight=sample_weight
+        )
         self._build_optimizer()
+        x = self.prepare_data(x)
         if not isinstance(x, (dict, keras.utils.PyDataset)) and not hasattr(
             x, "shape"
         ):
-            kwargs["shuffle"] = False  # Datasets have shuffled already.
+            shuffle = False  # Datasets have shuffled already.
         with self.step_lock.training():
             return keras.Model.fit(
                 self,
-                self.prepare_data(x),
-                *args,
+                x,
+                batch_size=batch_size,
+                epochs=epochs,
+                verbose=verbose,
+                callbacks=callbacks,
+                validation_split=validation_split,
                 validation_data=self.prepare_data(validation_data),
+                shuffle=shuffle,
                 **kwargs,
             )
 
-    def evaluate(self, x=None, *args, **kwargs):
+    def evaluate(self, x=None, y=None, sample_weight=None, **kwargs):
         """Measure the loss, with the same noise in every call.
 
         Args:
             x: see `fit`.
-            *args: further arguments of `keras.Model.evaluate`.
+            y: not supported.
+            sample_weight: not supported.
             **kwargs: further arguments of `keras.Model.evaluate`.
 
         Returns:
             The result of `keras.Model.evaluate`.
+
+        Raises:
+            InputError: if the data do not fit the model.
         """
+        fit_data.refuse(y=y, sample_weight=sample_weight)
+        x = self.prepare_data(x)
         self.evaluation_seed_generator.state.assign([_EVALUATION_SEED, 0])
         with self.step_lock.training():
             try:
-                return keras.Model.evaluate(
-                    self, self.prepare_data(x), *args, **kwargs
-                )
+                return keras.Model.evaluate(self, x, **kwargs)
             except BaseException:
                 self.recover_values()
                 raise
 
-    def train_on_batch(self, x, *args, **kwargs):
+    def train_on_batch(self, x, **kwargs):
         """Train on one batch, see `fit` and `keras.Model.train_on_batch`."""
+        fit_data.refuse(**_weights_in(kwargs))
         self._build_optimizer()
+        x = self.prepare_data(x)
         with self.step_lock.training(), self.step_lock:
-            return keras.Model.train_on_batch(
-                self, self.prepare_data(x), *args, **kwargs
-            )
+            return keras.Model.train_on_batch(self, x, **kwargs)
 
-    def test_on_batch(self, x, *args, **kwargs):
+    def test_on_batch(self, x, **kwargs):
         """Measure the loss of one batch, see `keras.Model.test_on_batch`."""
+        fit_data.refuse(**_weights_in(kwargs))
+        x = self.prepare_data(x)
         with self.step_lock.training(), self.step_lock:
-            return keras.Model.test_on_batch(
-                self, self.prepare_data(x), *args, **kwargs
-            )
+            return keras.Model.test_on_batch(self, x, **kwargs)
 
     def predict(self, *args, **kwargs):
         """Raise an error: images are drawn by `generate`."""
@@ -274,6 +316,38 @@ class DenoisingTask(keras_internals.OwnTrainingSteps, keras_hub.models.Task):
             "with `model.backbone.export(...)`, within "
             "`model.averaged_weights()` for the averaged weights."
         )
+
+    # Files and lists of weights hold no averages: those that there are belong
+    # to other weights.
+
+    def load_weights(self, filepath, **kwargs):
+        """Load weights without their averages, see `keras.Model`.
+
+        `generate` then uses the weights themselves, with a warning. Presets
+        and `.keras` files hold the averages.
+        """
+        super().load_weights(filepath, **kwargs)
+        self._forget_averages(always_warn=True)
+
+    def set_weights(self, weights):
+        """Set the weights, and forget averages, see `keras.Model`."""
+        super().set_weights(weights)
+        self._forget_averages()
+
+    def _forget_averages(self, always_warn=False):
+        optimizer = self._averaged_optimizer()
+        if optimizer is None:
+            return
+        has_averages = optimizer.has_averages()
+        if has_averages:
+            optimizer.forget()
+        if has_averages or always_warn:
+            warnings.warn(
+                "The new weights come without averages. `generate` uses these "
+                "weights until training has averaged them anew. Presets and "
+                "`.keras` files hold the averages.",
+                stacklevel=3,
+            )
 
     def _build_optimizer(self):
         # Or TensorFlow would make its variables while it traces the training
@@ -512,3 +586,8 @@ class DenoisingTask(keras_internals.OwnTrainingSteps, keras_hub.models.Task):
             "stratified": self.stratified,
             "name": self.name,
         }
+
+
+def _weights_in(kwargs):
+    names = ("y", "sample_weight", "class_weight")
+    return {name: kwargs.get(name) for name in names}

@@ -118,8 +118,9 @@ class DiffusionModel(DiffusionTask):
     # === Data ===
 
     def prepare_data(self, x):
-        fit_data.check_arrays(x, self.backbone)
-        return x
+        return fit_data.check(
+            x, lambda batch: fit_data.check_labelled(batch, self.backbone)
+        )
 
     def split_inputs(self, inputs):
         return fit_data.split_inputs(inputs, self.backbone)

@@ -1,11 +1,143 @@
-"""What `fit` and `evaluate` accept, and the errors when it does not fit."""
+"""Data on the way into `fit` and `evaluate`: checks and conversion.
+
+Values can be checked only outside of compiled code. Arrays are checked as a
+whole, of a dataset the first batch.
+"""
+
+import itertools
+import warnings
 
 import grain
 import keras
 import numpy as np
 
+from keras_simple_diffusion.backend.native import reads_tensorflow_datasets
 from keras_simple_diffusion.generation.conditions import check_labels
 from keras_simple_diffusion.utils.errors import InputError
+
+# Conditions of images with captions: as texts, as tokens or as embeddings.
+_TEXT_KINDS = (
+    {"captions"},
+    {"token_ids", "text_mask"},
+    {"context", "context_mask"},
+)
+
+
+class UnusualDataWarning(UserWarning):
+    """Data whose values are valid and hardly meant."""
+
+
+def check(data, check_batch):
+    """Check data for `fit`.
+
+    Args:
+        data: dict of arrays, images alone, or a dataset of such batches:
+            `tf.data`, Grain, `keras.utils.PyDataset`, a torch `DataLoader` or
+            another iterable.
+        check_batch: function of a batch that returns it, checked.
+
+    Returns:
+        Data that Keras accepts.
+
+    Raises:
+        InputError: if the data do not fit the model.
+    """
+    if data is None or _is_checked(data):
+        return data
+    if _is_arrays(data):
+        return check_batch(data)
+    if isinstance(data, keras.utils.PyDataset):
+        _in_tuple(check_batch)(data[0])
+        return data
+    first, data = _peek(data)
+    _in_tuple(check_batch)(first)
+    if isinstance(
+        data, (grain.IterDataset, grain.MapDataset)
+    ) or reads_tensorflow_datasets(data):
+        return data
+    # Keras takes no dict of a DataLoader.
+    return _converted(data, _in_tuple(lambda batch: batch))
+
+
+def convert(data, convert_batch):
+    """Check data for `fit`, and convert each batch.
+
+    Args:
+        data: see `check`.
+        convert_batch: function of a batch that returns one for the model.
+
+    Returns:
+        Arrays, or a dataset that Keras accepts.
+
+    Raises:
+        InputError: if the data do not fit the model.
+    """
+    if data is None or isinstance(data, (_PyDataset, _Dataset)):
+        return data
+    if _is_arrays(data):
+        _check_first_images(data)
+        return convert_batch(data)
+    convert_batch = _in_tuple(convert_batch)
+    if isinstance(data, keras.utils.PyDataset):
+        first = data[0]
+        _check_first_images(first)
+        convert_batch(first)
+        return _PyDataset(data, convert_batch)
+    first, data = _peek(data)
+    _check_first_images(first)
+    convert_batch(first)  # It loads the encoder before Keras compiles.
+    return _converted(data, convert_batch)
+
+
+def refuse(**arguments):
+    """Raise an `InputError` for arguments of Keras that have no meaning here.
+
+    Args:
+        **arguments: arguments of `keras.Model.fit`, `None` if not given.
+    """
+    for name, value in arguments.items():
+        if value is not None:
+            raise InputError(
+                f"`{name}` is not supported. Labels and captions are part of "
+                "`x`, a dict such as {'images': images, 'labels': labels}, and "
+                "all images weigh the same. Received: "
+                f"{name} of type {type(value).__name__}"
+            )
+
+
+# === Images and labels ===
+
+
+def check_labelled(inputs, backbone):
+    """Check images with labels, a batch or all of them.
+
+    Args:
+        inputs: dict with `"images"` and, for a class-conditional backbone,
+            `"labels"`, or the images alone.
+        backbone: a `DiffusionBackbone`.
+
+    Returns:
+        `inputs`, lists of labels as arrays.
+
+    Raises:
+        InputError: if images or labels do not fit the backbone.
+    """
+    if isinstance(inputs, dict):
+        check_keys(inputs)
+        if isinstance(inputs.get("labels"), (list, tuple)):
+            inputs = {**inputs, "labels": np.asarray(inputs["labels"])}
+    images, conditions = split_inputs(inputs, backbone)
+    check_images(_to_numpy(images))
+    if "labels" in conditions:
+        labels = _to_numpy(conditions["labels"])
+        if len(labels) != len(images):
+            raise InputError(
+                "There must be one label an image. Received: "
+                f"{len(images)} images and {len(labels)} labels"
+            )
+        check_labels(labels, backbone.num_classes)
+        _warn_of_labels_from_one(labels, backbone.num_classes)
+    return inputs
 
 
 def split_inputs(inputs, backbone):
@@ -25,7 +157,7 @@ def split_inputs(inputs, backbone):
     """
     if not isinstance(inputs, dict):
         inputs = {"images": inputs}
-    _check_keys(inputs)
+    check_keys(inputs)
     images, labels = inputs["images"], inputs.get("labels")
     check_shape(images, backbone)
     if backbone.num_classes is None and labels is not None:
@@ -47,6 +179,16 @@ def split_inputs(inputs, backbone):
     return images, {} if labels is None else {"labels": labels}
 
 
+def check_keys(inputs):
+    """Raise an `InputError` unless a dict has images, and labels at most."""
+    if "images" not in inputs or not set(inputs) <= {"images", "labels"}:
+        raise InputError(
+            "Training data must be images, or a dict with 'images' and, for a "
+            "class-conditional model, 'labels'. Received: a dict with "
+            f"{sorted(inputs)}"
+        )
+
+
 def check_shape(images, backbone):
     """Raise an `InputError` unless a batch has the network's shape."""
     if tuple(images.shape[1:]) != backbone.image_shape:
@@ -58,120 +200,70 @@ def check_shape(images, backbone):
         )
 
 
-def check_arrays(inputs, backbone):
-    """Check values that can only be read outside of a compiled step.
+def check_images(images):
+    """Check the range of images, `uint8` or floating point.
 
     Args:
-        inputs: what `fit` received as `x`. Only NumPy arrays are looked at.
-        backbone: a `DiffusionBackbone`.
+        images: array of shape `(N, H, W, C)`.
 
     Raises:
-        InputError: if images or labels are out of range.
+        InputError: if there are none, or they are out of range.
     """
-    if isinstance(inputs, dict):
-        _check_keys(inputs)
-        if isinstance(inputs.get("labels"), (list, tuple)):
-            inputs = {**inputs, "labels": np.asarray(inputs["labels"])}
-    else:
-        inputs = {"images": inputs}
-    if not all(isinstance(leaf, np.ndarray) for leaf in inputs.values()):
-        return
-    images, conditions = split_inputs(inputs, backbone)
-    labels = conditions.get("labels")
-    if labels is not None:
-        if len(labels) != len(images):
-            raise InputError(
-                "There must be one label an image. Received: "
-                f"{len(images)} images and {len(labels)} labels"
-            )
-        check_labels(labels, backbone.num_classes)
-    check_images(images)
-
-
-def check_images(images):
-    """Raise an `InputError` unless a NumPy array has values of images."""
     if not len(images):
-        return
+        raise _no_images()
     low, high = float(images.min()), float(images.max())
-    limits = (0, 255)
-    if np.issubdtype(images.dtype, np.floating):
-        limits = (-1.001, 1.001)
-    if not (limits[0] <= low and high <= limits[1]):
+    is_float = np.issubdtype(images.dtype, np.floating)
+    limits = (-1.001, 1.001) if is_float else (0, 255)
+    if images.dtype == "bool" or not (limits[0] <= low and high <= limits[1]):
         raise InputError(
             "Images must be uint8 in [0, 255], or float in [-1, 1]. "
             f"Received: {images.dtype} in [{low:.4g}, {high:.4g}]. Divide "
             "by 127.5 and subtract 1, or pass uint8."
         )
-
-
-def _check_keys(inputs):
-    if "images" not in inputs or not set(inputs) <= {"images", "labels"}:
-        raise InputError(
-            "Training data must be images, or a dict with 'images' and, for a "
-            "class-conditional model, 'labels'. Received: a dict with "
-            f"{sorted(inputs)}"
+    if low >= 0.0 and 0.0 < high <= 1.0:
+        warnings.warn(
+            f"The images are {images.dtype} in [0, 1], which is a half of the "
+            "expected range [-1, 1] of floats, or nearly black as uint8 in "
+            "[0, 255]. Pass 2 * images - 1 if they are in [0, 1].",
+            UnusualDataWarning,
+            stacklevel=2,
         )
 
 
-# What belongs to the images, as captions, as tokens or as embeddings.
-_KINDS = (
-    {"captions"},
-    {"token_ids", "text_mask"},
-    {"context", "context_mask"},
-)
+def _warn_of_labels_from_one(labels, num_classes):
+    if num_classes in labels and 0 not in labels and len(labels) > num_classes:
+        warnings.warn(
+            f"No label is 0 and some are {num_classes}, which stands for no "
+            f"class. Labels of {num_classes} classes count from 0: subtract 1 "
+            "if these count from 1.",
+            UnusualDataWarning,
+            stacklevel=2,
+        )
 
 
-def with_tokens(data, encoder, portrait_flag):
-    """Data for `fit` with token ids in the place of captions.
+# === Captions ===
+
+
+def tokenize_batch(batch, encoder, portrait_flag):
+    """Replace the captions of a batch by token ids.
 
     Args:
-        data: dict of arrays, or any iterable of batches that Keras takes.
+        batch: dict with `"images"` and `"captions"`, or what can take the
+            place of captions; and `"portrait"` with `portrait_flag`.
         encoder: a `TextEncoder`.
         portrait_flag: bool. Whether the network takes a portrait flag.
 
     Returns:
-        Data of the same kind, or a Grain dataset of batches.
+        A dict.
+
+    Raises:
+        InputError: if the batch is not of that kind.
     """
-
-    def convert(batch):
-        return _convert(batch, encoder, portrait_flag)
-
-    if data is None:
-        return None
-    if isinstance(data, dict):
-        converted = convert(data)
-        if isinstance(data["images"], np.ndarray):
-            check_images(data["images"])
-        return converted
-    # The first batch is converted at once: so the encoder is loaded, if it is
-    # needed, before Keras compiles a step.
-    if isinstance(data, keras.utils.PyDataset):
-        convert(data[0])
-        return _ConvertedPyDataset(data, convert)
-    if isinstance(data, (tuple, np.ndarray)) or not hasattr(data, "__iter__"):
-        raise _wrong_data(f"a {type(data).__name__}")
-    batches = iter(data)
-    first = convert(next(batches))
-    if batches is data:  # A generator, which can be read once.
-        return _generate(first, batches, convert)
-    return _ConvertedBatches(data, convert)
-
-
-def _generate(first, batches, convert):
-    yield first
-    for batch in batches:
-        yield convert(batch)
-
-
-def _convert(batch, encoder, portrait_flag):
-    if isinstance(batch, (tuple, list)):
-        first, *rest = batch
-        return (_convert(first, encoder, portrait_flag), *rest)
     if not isinstance(batch, dict):
         raise _wrong_data(f"a {type(batch).__name__}")
     batch = dict(batch)
     kind = set(batch) - {"images", "portrait"}
-    if "images" not in batch or kind not in _KINDS:
+    if "images" not in batch or kind not in _TEXT_KINDS:
         raise _wrong_data(f"a dict with {sorted(batch)}")
     if ("portrait" in batch) != portrait_flag:
         raise InputError(
@@ -207,29 +299,105 @@ def _wrong_data(received):
     )
 
 
-def _to_array(value):
-    """A tensor of any backend as an array that belongs to nobody else."""
-    if isinstance(value, np.ndarray):
-        return value
-    return np.array(np.asarray(value))
+def _no_images():
+    return InputError(
+        "The data are empty: there are no images. Received: 0 images."
+    )
 
 
-class _ConvertedPyDataset(keras.utils.PyDataset):
-    def __init__(self, dataset, convert):
+# === Kinds of data ===
+
+
+def _is_checked(data):
+    """Tell if data need no check: those of this library's own pipeline."""
+    return isinstance(data, _Dataset) or getattr(data, "is_checked", False)
+
+
+def _is_arrays(data):
+    if isinstance(data, tuple):
+        raise InputError(
+            "The data must be images, or a dict with 'images' and their labels "
+            "or captions, not a tuple. Received: a tuple of "
+            f"{len(data)}. Pass {{'images': images, 'labels': labels}}."
+        )
+    return isinstance(data, dict) or hasattr(data, "shape")
+
+
+def _peek(data):
+    """Return the first batch of a dataset, and the whole dataset again."""
+    if not hasattr(data, "__iter__"):
+        raise InputError(
+            "The data must be arrays or a dataset of batches. Received: a "
+            f"{type(data).__name__}"
+        )
+    batches = iter(data)
+    first = next(batches, None)
+    if first is None:
+        raise _no_images()
+    if batches is data:  # A generator, which can be read once.
+        data = itertools.chain([first], batches)
+    return first, data
+
+
+def _in_tuple(function):
+    """Let a function of a batch take a tuple `(batch,)` as well."""
+
+    def call(batch):
+        if not isinstance(batch, (tuple, list)):
+            return function(batch)
+        first, *rest = batch
+        if any(each is not None for each in rest):
+            raise InputError(
+                "Batches must be images, or dicts with 'images' and their "
+                "labels or captions, not tuples. Received: a tuple of "
+                f"{len(batch)}. Map them to {{'images': x, 'labels': y}}."
+            )
+        return function(first)
+
+    return call
+
+
+def _check_first_images(batch):
+    def check_values(batch):
+        if isinstance(batch, dict) and "images" in batch:
+            check_images(_to_numpy(batch["images"]))
+
+    _in_tuple(check_values)(batch)
+
+
+def _to_numpy(value):
+    return value if isinstance(value, np.ndarray) else np.asarray(value)
+
+
+def _to_own_array(value):
+    """Convert a tensor of any backend to an array that nobody else owns."""
+    return (
+        value if isinstance(value, np.ndarray) else np.array(_to_numpy(value))
+    )
+
+
+def _converted(data, convert_batch):
+    if iter(data) is data:
+        return ((each,) for each in _Iterator(data, convert_batch))
+    return _Dataset(data, convert_batch)
+
+
+class _PyDataset(keras.utils.PyDataset):
+    def __init__(self, dataset, convert_batch):
         super().__init__(
             dataset.workers,
             dataset.use_multiprocessing,
             dataset.max_queue_size,
         )
         self._dataset = dataset
-        self._convert = convert
+        self._convert_batch = convert_batch
 
     @property
     def num_batches(self):
         return self._dataset.num_batches
 
     def __getitem__(self, index):
-        return self._convert(self._dataset[index])
+        return self._convert_batch(self._dataset[index])
 
     def on_epoch_begin(self):
         self._dataset.on_epoch_begin()
@@ -238,28 +406,27 @@ class _ConvertedPyDataset(keras.utils.PyDataset):
         self._dataset.on_epoch_end()
 
 
-class _ConvertedBatches(grain.IterDataset):
+class _Dataset(grain.IterDataset):
     """Batches of any kind, read from the beginning in each epoch."""
 
-    def __init__(self, batches, convert):
+    def __init__(self, batches, convert_batch):
         super().__init__()
         self._batches = batches
-        self._convert = convert
+        self._convert_batch = convert_batch
 
     def __iter__(self):
-        return _ConvertedIterator(iter(self._batches), self._convert)
+        return _Iterator(iter(self._batches), self._convert_batch)
 
 
-class _ConvertedIterator(grain.DatasetIterator):
-    def __init__(self, iterator, convert):
+class _Iterator(grain.DatasetIterator):
+    def __init__(self, iterator, convert_batch):
         super().__init__()
         self._iterator = iterator
-        self._convert = convert
+        self._convert_batch = convert_batch
 
     def __next__(self):
-        return keras.tree.map_structure(
-            _to_array, self._convert(next(self._iterator))
-        )
+        batch = self._convert_batch(next(self._iterator))
+        return keras.tree.map_structure(_to_own_array, batch)
 
     def get_state(self):
         raise NotImplementedError("The batches may be of any kind.")

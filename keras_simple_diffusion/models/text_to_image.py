@@ -12,7 +12,6 @@ from keras_simple_diffusion.generation.arguments import with_sampling_options
 from keras_simple_diffusion.generation.conditions import Conditions
 from keras_simple_diffusion.models import fit_data
 from keras_simple_diffusion.models.diffusion_task import DiffusionTask
-from keras_simple_diffusion.models.fit_data import with_tokens
 from keras_simple_diffusion.ops.diffusion import expand_like
 from keras_simple_diffusion.text.text_encoder import TextEncoder
 from keras_simple_diffusion.utils.errors import InputError
@@ -122,7 +121,12 @@ class TextToImage(DiffusionTask):
     # === Data ===
 
     def prepare_data(self, x):
-        return with_tokens(x, self.text_encoder, self.backbone.portrait_flag)
+        def tokenize(batch):
+            return fit_data.tokenize_batch(
+                batch, self.text_encoder, self.backbone.portrait_flag
+            )
+
+        return fit_data.convert(x, tokenize)
 
     def split_inputs(self, inputs):
         conditions = dict(inputs)

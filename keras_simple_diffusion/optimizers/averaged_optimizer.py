@@ -86,6 +86,10 @@ class AveragedOptimizer(OptimizerWrapper):
         """Whether there has been an update, and so an average."""
         return self.built and int(ops.convert_to_numpy(self.num_averaged)) > 0
 
+    def forget(self):
+        """Start all averages anew with the next update."""
+        self.num_averaged.assign(0)
+
     def averages_by_path(self, profile=0):
         """The variables that hold an average.
 
