@@ -89,7 +89,7 @@ def test_a_bad_image_is_found_in_its_step():
         on_train_batch_end=lambda batch, logs: losses.append(logs["loss"])
     )
     batches = ((images[start : start + 8],) for start in (0, 16, 8, 24))
-    model.fit(batches, callbacks=[note], verbose=0)
+    model.fit(batches, steps_per_epoch=4, callbacks=[note], verbose=0)
     assert np.isfinite(losses[1]) and np.isnan(losses[2])
     assert watched(model).report()["first_bad_step"] == 2
 

@@ -175,7 +175,7 @@ def test_a_finished_run_can_be_made_longer(preset, photos, straight, tmp_path):
 
 @pytest.mark.any_backend
 def test_a_full_disk_does_not_stop_the_training(
-    preset, tmp_path, monkeypatch, images
+    preset, tmp_path, monkeypatch, photos
 ):
     calls = []
     save = Checkpoints.save
