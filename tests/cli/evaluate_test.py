@@ -12,6 +12,8 @@ from PIL import Image
 import keras_simple_diffusion as ksd
 from keras_simple_diffusion import cli
 
+pytestmark = pytest.mark.any_backend
+
 
 @pytest.fixture
 def place(tmp_path, monkeypatch):

@@ -93,6 +93,7 @@ def test_a_model_is_measured_against_both_splits(model, real, place):
     )
 
 
+@pytest.mark.any_backend
 def test_the_report_is_a_table_of_80_columns(model, real):
     report = evaluate(
         model,
@@ -157,6 +158,7 @@ def test_an_interrupted_evaluation_is_continued(model, real, place):
         run(seed=None, resume=True)
 
 
+@pytest.mark.any_backend
 def test_features_of_another_evaluation_are_not_taken(place):
     def run(seed, output):
         return evaluate(
@@ -218,6 +220,7 @@ def test_values_do_not_depend_on_the_batch_size(model, place):
             np.testing.assert_allclose(values, first, tolerance, 1e-9)
 
 
+@pytest.mark.any_backend
 def test_lists_give_several_results(model, place):
     report = evaluate(
         model,
@@ -240,6 +243,7 @@ def test_lists_give_several_results(model, place):
     assert str(report).count("DDIMSampler") == 4
 
 
+@pytest.mark.any_backend
 def test_images_against_themselves(place):
     write(place / "drawn", 9)
     report = evaluate("drawn", "drawn", METRICS, feature_weights=Pixels())
@@ -248,6 +252,7 @@ def test_images_against_themselves(place):
     assert report["precision_train"] == report["recall_train"] == 1.0
 
 
+@pytest.mark.any_backend
 def test_sizes_are_those_of_each_file(place, real):
     write(place / "drawn", 6, size=8)
     write(place / "drawn", 2, size=16)
@@ -295,6 +300,7 @@ def test_text_models_draw_evenly_spaced_captions():
         evaluate(task, source, ("bits_per_dimension",))
 
 
+@pytest.mark.any_backend
 def test_the_decay_of_a_run_is_reported(model, place, real):
     model.save_to_preset(place / "run" / "preset")
     config = {"recipe": {"ema_decay": 0.99}}
@@ -324,6 +330,7 @@ def test_class_accuracy_is_that_of_the_classifier(model, place):
     assert report["class_accuracy"] == expected
 
 
+@pytest.mark.any_backend
 @pytest.mark.parametrize(
     "change, message",
     [

@@ -36,6 +36,7 @@ def make_images(count, seed=0):
     return rng.integers(0, 256, (count, 2, 2, 3), "uint8")
 
 
+@pytest.mark.any_backend
 def test_shards_go_on_where_they_stopped(tmp_path):
     images, features = make_images(50), Colours()
 
@@ -65,6 +66,7 @@ def test_shards_go_on_where_they_stopped(tmp_path):
     np.testing.assert_array_equal(taken, shards.take(20))
 
 
+@pytest.mark.any_backend
 def test_reference_is_computed_once(tmp_path):
     source = ksd.data.ArraySource(make_images(20))
     features = Colours()
@@ -83,6 +85,7 @@ def test_reference_is_computed_once(tmp_path):
     assert features.count == 60
 
 
+@pytest.mark.any_backend
 @pytest.mark.filterwarnings("ignore:A Fréchet distance of")
 def test_scores_equal_the_metrics(tmp_path):
     fake, real = make_images(64, 1), make_images(80, 2)
@@ -104,6 +107,7 @@ def test_scores_equal_the_metrics(tmp_path):
     assert scores["nearest_distance_smallest"] == nearest.min()
 
 
+@pytest.mark.any_backend
 def test_copies_are_found_among_all_real_images(tmp_path, monkeypatch):
     monkeypatch.setattr(scores, "_MAX_POINTS", 10)
     real = make_images(80)
@@ -115,6 +119,7 @@ def test_copies_are_found_among_all_real_images(tmp_path, monkeypatch):
     assert found["nearest_distance_median"] < 1e-6
 
 
+@pytest.mark.any_backend
 def test_a_replaced_image_is_noticed(tmp_path):
     image = Image.fromarray(make_images(1)[0])
     image.save(tmp_path / "0.bmp")
@@ -124,6 +129,7 @@ def test_a_replaced_image_is_noticed(tmp_path):
     assert again.content_digest() != digest
 
 
+@pytest.mark.any_backend
 def test_scores_that_need_no_real_images(tmp_path):
     votes = np.eye(4)[np.arange(40) % 4]
     shards = evaluation.FeatureShards(tmp_path, 40, 16)
