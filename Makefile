@@ -18,7 +18,7 @@ DEMO_STAMP := $(VENV)/demo-$(KERAS_BACKEND).stamp
 
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: demo test test-large bench-quick lint format clean
+.PHONY: demo test test-large test-newest bench-quick lint format clean
 
 demo: $(DEMO_STAMP)
 	rm -rf runs/demo
@@ -32,6 +32,13 @@ test: lint $(addprefix test-,$(BACKENDS))
 
 test-%: $(VENV)/tests.stamp
 	KERAS_BACKEND=$* $(PYTHON) -m pytest -q -n 2 --dist loadfile \
+	  $(PYTEST_ARGUMENTS)
+
+# The newest Python, JAX and NumPy that passed; tests of PyTorch are skipped.
+PYTHON_NEWEST ?= python3.12
+NEWEST := .venv-newest
+test-newest: $(NEWEST)/tests.stamp
+	KERAS_BACKEND=jax $(NEWEST)/bin/python -m pytest -q -n 2 --dist loadfile \
 	  $(PYTEST_ARGUMENTS)
 
 test-large: PYTEST_ARGUMENTS += --run-large
@@ -68,5 +75,12 @@ $(VENV)/tests.stamp: $(VENV)/bin/python pyproject.toml constraints.txt
 	  -e ".[jax,tensorflow,torch,dev]"
 	touch $@
 
+$(NEWEST)/tests.stamp: pyproject.toml constraints-newest.txt
+	$(PYTHON_NEWEST) -m venv $(NEWEST)
+	$(NEWEST)/bin/python -m pip install -q --upgrade pip
+	$(NEWEST)/bin/python -m pip install -q -c constraints-newest.txt \
+	  -e ".[jax,tests]"
+	touch $@
+
 clean:
-	rm -rf $(VENV) runs
+	rm -rf $(VENV) $(NEWEST) runs

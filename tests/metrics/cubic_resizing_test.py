@@ -1,11 +1,12 @@
 import numpy as np
 import pytest
-import torch
 from keras import ops
 from PIL import Image
 
 from keras_simple_diffusion.metrics.dino import position_matrix
 from keras_simple_diffusion.metrics.resizing import resize_cubic
+
+torch = pytest.importorskip("torch")
 
 
 def pillow(image, width, height):

@@ -4,12 +4,13 @@ import keras
 import keras_hub
 import numpy as np
 import pytest
-import torch
 from keras import ops
 from PIL import Image
 
 import keras_simple_diffusion as ksd
 from keras_simple_diffusion.utils.errors import InputError
+
+torch = pytest.importorskip("torch")
 
 WORDS = ["red</w>", "r", "e", "d</w>", "re", "b", "b</w>"]
 SPECIAL = ["<|startoftext|>", "<|endoftext|>"]

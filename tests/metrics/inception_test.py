@@ -1,13 +1,14 @@
 import keras
 import numpy as np
 import pytest
-import torch
 
 import keras_simple_diffusion as ksd
 from keras_simple_diffusion.metrics import inception_weights
 from keras_simple_diffusion.metrics.resizing import bilinear_matrix
 from keras_simple_diffusion.utils.errors import InputError
-from tests.reference import torch_inception
+
+torch = pytest.importorskip("torch")
+from tests.reference import torch_inception  # noqa: E402
 
 WEIGHTS = "inception2015_fid_fp32.npz"
 
