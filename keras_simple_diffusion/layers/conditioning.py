@@ -6,41 +6,53 @@ from keras import ops
 from keras_simple_diffusion.backend.compilation import inner
 from keras_simple_diffusion.backend.fused import scale_and_shift
 from keras_simple_diffusion.layers.fused_layers import Dense
+from keras_simple_diffusion.layers.protocol import COPIED
+from keras_simple_diffusion.layers.protocol import SPLIT_INPUTS
+from keras_simple_diffusion.layers.protocol import SPLIT_OUTPUTS
+from keras_simple_diffusion.layers.protocol import dense_product
+from keras_simple_diffusion.utils.checks import check_integer
+from keras_simple_diffusion.utils.errors import InputError
 
-# The linear embedding of the authors' earlier code spreads 30 units of log-SNR
-# over 1000 time steps of the sinusoidal embedding.
+# As in the authors' earlier code, 30 units of log-SNR correspond to the 1000
+# time steps of the usual sinusoidal embedding.
 _SCALE = 1000.0 / 30.0
 _MAX_PERIOD = 10000.0
 
 
 @keras.saving.register_keras_serializable("keras_simple_diffusion")
 class Conditioning(keras.layers.Layer):
-    """Embedding of the noise level and of the class or text, for every block.
+    """Embedding of all conditions, from which every block is modulated.
 
-    Sinusoidal features of log-SNR and a two-layer perceptron, plus a learned
-    vector a class, plus the mean of the text's embeddings, projected, plus a
-    learned vector for each orientation of the image; activated once here so
-    that a block only projects it. It is computed in float32 whatever the dtype
-    policy: log-SNR spans a range in which half precision cannot tell
-    neighbouring noise levels apart.
+    ```
+    sinusoid = [sin(f log_snr), cos(f log_snr)]     # frequencies f
+    h = dense(silu(dense(sinusoid)))
+    h = h + label_vector                            # if there are classes
+    h = h + dense(norm(mean(context)))              # if there is text
+    h = h + orientation_vector                      # if portrait is given
+    silu(h)
+    ```
+
+    The activation is applied once here, so that a block only projects the
+    embedding. All is computed in float32 whatever the dtype policy, because
+    half precision would round neighbouring noise levels to the same number.
 
     Args:
-        embedding_dim: int. Width of the embedding, even.
-        num_classes: int or `None`. Number of classes; label `num_classes` is
-            the null label, which stands for no class. `None` for a network
+        embedding_dim: int. Width of the embedding, an even number.
+        num_classes: int or `None`. Number of classes. The label `num_classes`
+            is the null label, which stands for no class. `None` for a network
             without classes. Defaults to `None`.
         **kwargs: base layer keyword arguments.
 
     Call arguments:
         log_snr: float tensor of shape `(B,)`.
-        labels: int tensor of shape `(B,)`, in `[0, num_classes]`, if there
-            are classes.
+        labels: int tensor of shape `(B,)` in `[0, num_classes]`, only with
+            `num_classes`.
         context: optional float tensor of shape `(B, L, D)`, the text
             embeddings.
         context_mask: optional int or bool tensor of shape `(B, L)`, zero for
             padding.
-        portrait: optional int tensor of shape `(B,)`, 1 for an image turned
-            from portrait to landscape.
+        portrait: optional int tensor of shape `(B,)`, 1 for a portrait image
+            that was rotated to landscape.
 
     Output shape:
         `(B, embedding_dim)`, float32.
@@ -50,22 +62,31 @@ class Conditioning(keras.layers.Layer):
           section 3.6 and appendix
     """
 
+    weight_layouts = {
+        "hidden/kernel": SPLIT_OUTPUTS,
+        "output/kernel": SPLIT_INPUTS,
+        "context/kernel": SPLIT_OUTPUTS,
+        "label/embeddings": COPIED,
+        "portrait/embeddings": COPIED,
+    }
+
     def __init__(self, embedding_dim, num_classes=None, **kwargs):
         super().__init__(**{**kwargs, "dtype": "float32"})
-        if embedding_dim % 2:
-            raise ValueError(
+        self.embedding_dim = check_integer("embedding_dim", embedding_dim)
+        if self.embedding_dim % 2:
+            raise InputError(
                 "`embedding_dim` must be even. Received: "
                 f"embedding_dim={embedding_dim}"
             )
-        self.embedding_dim = embedding_dim
-        self.num_classes = num_classes
-        self.hidden_dense = keras.layers.Dense(
-            embedding_dim, activation="silu", dtype="float32", name="hidden"
+        self.num_classes = check_integer(
+            "num_classes", num_classes, optional=True
         )
+        self.hidden_dense = self._dense("hidden", activation="silu")
         self.output_dense = self._dense("output")
         self.label_embedding = None
         if num_classes is not None:
             self.label_embedding = self._vectors(num_classes + 1, "label")
+        self.context_dense = None
 
     def build(
         self,
@@ -115,14 +136,17 @@ class Conditioning(keras.layers.Layer):
             embedding = embedding + self.portrait_embedding(portrait)
         return ops.silu(embedding)
 
-    def _dense(self, name):
+    def _dense(self, name, activation=None):
         return keras.layers.Dense(
-            self.embedding_dim, dtype="float32", name=name
+            self.embedding_dim,
+            activation=activation,
+            dtype="float32",
+            name=name,
         )
 
     def _vectors(self, count, name):
-        # Of about the size of the noise level's, so that the class is heard
-        # from the first step on.
+        # As large as the embedding of the noise level, so that the class has
+        # an effect from the first training step.
         return keras.layers.Embedding(
             count,
             self.embedding_dim,
@@ -141,22 +165,26 @@ class Conditioning(keras.layers.Layer):
     def compute_output_shape(self, log_snr_shape, **other_shapes):
         return (log_snr_shape[0], self.embedding_dim)
 
+    def matrix_products(self, x_shape, context_length):
+        dense_layers = [self.hidden_dense, self.output_dense]
+        if self.context_dense is not None:
+            dense_layers.append(self.context_dense)
+        return [dense_product(dense, (None, None)) for dense in dense_layers]
+
     def get_config(self):
-        config = super().get_config()
-        config.update(
-            {
-                "embedding_dim": self.embedding_dim,
-                "num_classes": self.num_classes,
-            }
-        )
-        return config
+        return {
+            **super().get_config(),
+            "embedding_dim": self.embedding_dim,
+            "num_classes": self.num_classes,
+        }
 
 
 @keras.saving.register_keras_serializable("keras_simple_diffusion")
 class FeatureModulation(keras.layers.Layer):
-    """Feature-wise scale and shift from the conditioning (FiLM).
+    """Feature-wise linear modulation (FiLM) by the conditioning.
 
-    `x (1 + scale) + shift`, where one dense layer makes both vectors.
+    `x (1 + scale) + shift`, where one dense layer computes both vectors from
+    the embedding.
 
     Args:
         **kwargs: base layer keyword arguments.
@@ -166,8 +194,13 @@ class FeatureModulation(keras.layers.Layer):
         embedding: float tensor of shape `(B, E)`.
 
     Output shape:
-        That of `x`.
+        The shape of `x`.
+
+    References:
+        - [Perez et al., 2017](https://arxiv.org/abs/1709.07871)
     """
+
+    weight_layouts = {"projection/kernel": SPLIT_OUTPUTS}
 
     def build(self, x_shape, embedding_shape):
         self.projection = Dense(
@@ -183,3 +216,6 @@ class FeatureModulation(keras.layers.Layer):
 
     def compute_output_shape(self, x_shape, embedding_shape):
         return x_shape
+
+    def matrix_products(self, x_shape, context_length):
+        return [dense_product(self.projection, (None, None))]

@@ -8,7 +8,11 @@ from keras_simple_diffusion.backend.compilation import inner
 from keras_simple_diffusion.backend.compilation import rematerialize
 from keras_simple_diffusion.layers.conditioning import FeatureModulation
 from keras_simple_diffusion.layers.fused_layers import Conv2D
+from keras_simple_diffusion.layers.protocol import SPLIT_INPUTS
+from keras_simple_diffusion.layers.protocol import SPLIT_OUTPUTS
+from keras_simple_diffusion.layers.protocol import convolution_product
 from keras_simple_diffusion.layers.seeded_dropout import SeededDropout
+from keras_simple_diffusion.utils.checks import check_rate
 
 
 @keras.saving.register_keras_serializable("keras_simple_diffusion")
@@ -23,34 +27,40 @@ class ResidualBlock(layers.Layer):
     x + zero_conv(dropout(silu(h)))
     ```
 
-    The skip of the U-Net is added, not concatenated, and has a norm of its
-    own. The last convolution starts at zero, so that the block starts as the
-    identity. The norms are RMS norms over channels; the paper does not name
-    its kind.
+    The skip of the U-Net is added, not concatenated, and has its own norm.
+    The last convolution is initialized with zeros, so that the block starts
+    as the identity. Norms are RMS norms over channels; the paper does not
+    specify them.
 
     Args:
         dropout: float. Dropout rate before the last convolution. Defaults to
             `0.0`.
-        rematerialize: bool. Whether the block is computed a second time for
-            the gradient instead of kept in memory. Defaults to `False`.
+        rematerialize: bool. Whether to recompute the block in the backward
+            pass instead of storing its activations. Defaults to `False`.
         **kwargs: base layer keyword arguments.
 
     Call arguments:
         x: float tensor of shape `(B, H, W, C)`.
         embedding: float tensor of shape `(B, E)`, see
             `keras_simple_diffusion.layers.Conditioning`.
-        skip: optional float tensor shaped like `x`.
+        skip: optional float tensor of the shape of `x`.
 
     Output shape:
-        That of `x`.
+        The shape of `x`.
 
     References:
         - [Hoogeboom et al., 2023](https://arxiv.org/abs/2301.11093), appendix
     """
 
+    weight_layouts = {
+        **FeatureModulation.weight_layouts,
+        "conv_in/kernel": (None, None, *SPLIT_OUTPUTS),
+        "conv_out/kernel": (None, None, *SPLIT_INPUTS),
+    }
+
     def __init__(self, dropout=0.0, rematerialize=False, **kwargs):
         super().__init__(**kwargs)
-        self.dropout_rate = dropout
+        self.dropout_rate = check_rate("dropout", dropout)
         self.rematerialize = rematerialize
         dtype = self.dtype_policy
         self.norm_in = layers.RMSNormalization(dtype=dtype, name="norm_in")
@@ -99,6 +109,13 @@ class ResidualBlock(layers.Layer):
 
     def compute_output_shape(self, x_shape, embedding_shape, skip_shape=None):
         return x_shape
+
+    def matrix_products(self, x_shape, context_length):
+        return [
+            convolution_product(self.conv_in, x_shape),
+            *self.modulation.matrix_products(x_shape, context_length),
+            convolution_product(self.conv_out, x_shape),
+        ]
 
     def get_config(self):
         return {

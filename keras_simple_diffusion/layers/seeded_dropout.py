@@ -1,66 +1,67 @@
 import keras
 
 from keras_simple_diffusion.backend.keras_internals import FixedSeed
+from keras_simple_diffusion.utils.checks import check_rate
 
 
 @keras.saving.register_keras_serializable("keras_simple_diffusion")
 class SeededDropout(keras.layers.Layer):
     """Dropout whose mask is a function of a state that can be saved.
 
-    `keras.layers.Dropout` without a seed draws from a random number generator
-    of PyTorch's own there, so that a run that was interrupted could not go on
-    as if nothing had happened. Here the mask follows from the layer's
-    `SeedGenerator`, a variable with a fixed path, on every backend.
+    The mask depends only on the state of the layer's `SeedGenerator`, a
+    variable with a fixed path, on every backend, so that a resumed run draws
+    the masks of an uninterrupted one. On PyTorch `keras.layers.Dropout`
+    without a seed draws from PyTorch's own generator instead.
 
-    The seed can also be drawn on its own. A rematerialised block is computed
-    twice and must see the same mask both times, so it draws the seed outside
-    of what is computed again.
+    `draw_seed` and `drop` are the two halves of `call`. A rematerialized block
+    is computed twice and must drop the same features both times, so it draws
+    the seed once, outside of the recomputed part.
 
     Args:
-        rate: float. Share of the features that is dropped, in `[0, 1)`.
+        rate: float. Fraction of the features to drop, in `[0, 1)`.
         **kwargs: base layer keyword arguments.
 
     Call arguments:
         x: float tensor.
 
     Output shape:
-        That of `x`.
+        The shape of `x`.
     """
 
     def __init__(self, rate, **kwargs):
         super().__init__(**kwargs)
-        self.rate = rate
+        self.rate = check_rate("rate", rate)
 
     def build(self, x_shape):
         if self.rate > 0.0:
-            # Made here, within the layer's path.
+            # In `build`, so that the variable is named after the layer.
             self.seed_generator = keras.random.SeedGenerator(name="seed")
 
     def call(self, x, training=None):
         return self.drop(x, self.draw_seed(training))
 
     def draw_seed(self, training):
-        """Draw the seed of one mask.
+        """Draw the seed of a mask, and advance the state.
 
         Args:
             training: bool or `None`.
 
         Returns:
-            An int tensor of shape `(2,)`, or `None` where nothing is dropped.
+            An int tensor of shape `(2,)`, or `None` if nothing is dropped.
         """
         if not training or self.rate == 0.0:
             return None
         return self.seed_generator.next()
 
     def drop(self, x, seed):
-        """Drop the features that a seed picks.
+        """Apply the mask of a seed.
 
         Args:
             x: float tensor.
-            seed: what `draw_seed` returned.
+            seed: result of `draw_seed`.
 
         Returns:
-            A tensor shaped like `x`.
+            A tensor of the shape of `x`.
         """
         if seed is None:
             return x

@@ -10,26 +10,32 @@ from keras_simple_diffusion.layers.attention import CrossAttention
 from keras_simple_diffusion.layers.attention import SelfAttention
 from keras_simple_diffusion.layers.conditioning import FeatureModulation
 from keras_simple_diffusion.layers.fused_layers import Dense
+from keras_simple_diffusion.layers.protocol import COPIED
+from keras_simple_diffusion.layers.protocol import SPLIT_INPUTS
+from keras_simple_diffusion.layers.protocol import SPLIT_OUTPUTS
+from keras_simple_diffusion.layers.protocol import dense_product
 from keras_simple_diffusion.layers.seeded_dropout import SeededDropout
+from keras_simple_diffusion.utils.checks import check_choice
+from keras_simple_diffusion.utils.checks import check_rate
 
 
 @keras.saving.register_keras_serializable("keras_simple_diffusion")
 class TransformerBlock(layers.Layer):
-    """Transformer block of the U-ViT, perceptron first.
+    """Transformer block of the U-ViT: perceptron, then attention.
 
     ```
     h = norm(x)
-    h = (h + norm(skip)) / sqrt(2)                  # where there is a skip
-    h = silu(dense(h))                              # 4 C wide
+    h = (h + norm(skip)) / sqrt(2)                  # if there is a skip
+    h = silu(dense(h))                              # 4 C channels
     h = h * (1 + scale) + shift                     # from the embedding
     x = x + zero_dense(dropout(h))
     x = self_attention(x)                           # residual
-    x = cross_attention(x, context)                 # where there is text
+    x = cross_attention(x, context)                 # if there is text
     ```
 
     The conditioning enters the perceptron only. With `modulation="norm"` it
-    acts on the normalised input, `C` wide, which takes a quarter of the
-    weights.
+    acts on the `C` channels of the normalized input, which takes a quarter of
+    the weights.
 
     Args:
         num_heads: int. Number of attention heads; must divide the channels.
@@ -37,27 +43,35 @@ class TransformerBlock(layers.Layer):
         modulation: string. Where scale and shift are applied: `"hidden"`, on
             the hidden layer (simple diffusion), or `"norm"`, before it
             (SiD2). Defaults to `"hidden"`.
-        rematerialize: bool. Whether the block is computed a second time for
-            the gradient instead of kept in memory. Defaults to `False`.
+        rematerialize: bool. Whether to recompute the block in the backward
+            pass instead of storing its activations. Defaults to `False`.
         **kwargs: base layer keyword arguments.
 
     Call arguments:
         x: float tensor of shape `(B, H, W, C)`.
         embedding: float tensor of shape `(B, E)`, see
             `keras_simple_diffusion.layers.Conditioning`.
-        skip: optional float tensor shaped like `x`.
+        skip: optional float tensor of the shape of `x`.
         context: optional float tensor of shape `(B, L, D)`, see
             `keras_simple_diffusion.layers.CrossAttention`.
         context_mask: optional int or bool tensor of shape `(B, L)`, zero for
             padding.
 
     Output shape:
-        That of `x`.
+        The shape of `x`.
 
     References:
         - [Hoogeboom et al., 2023](https://arxiv.org/abs/2301.11093),
           section 3.6 and appendix
     """
+
+    weight_layouts = {
+        **FeatureModulation.weight_layouts,
+        **SelfAttention.weight_layouts,
+        **CrossAttention.weight_layouts,
+        "hidden/kernel": SPLIT_OUTPUTS,
+        "output/kernel": SPLIT_INPUTS,
+    }
 
     def __init__(
         self,
@@ -68,20 +82,18 @@ class TransformerBlock(layers.Layer):
         **kwargs,
     ):
         super().__init__(**kwargs)
-        if modulation not in ("hidden", "norm"):
-            raise ValueError(
-                "`modulation` must be 'hidden' or 'norm'. Received: "
-                f"modulation={modulation!r}"
-            )
         self.num_heads = num_heads
-        self.dropout_rate = dropout
-        self.modulated = modulation
+        self.dropout_rate = check_rate("dropout", dropout)
+        self.modulated = check_choice(
+            "modulation", modulation, ("hidden", "norm")
+        )
         self.rematerialize = rematerialize
         dtype = self.dtype_policy
         self.norm = layers.RMSNormalization(dtype=dtype, name="norm")
         self.modulation = FeatureModulation(dtype=dtype, name="modulation")
         self.dropout = SeededDropout(dropout, dtype=dtype, name="dropout")
         self.attention = SelfAttention(num_heads, dtype=dtype, name="attention")
+        self.cross_attention = None
 
     def build(
         self,
@@ -169,6 +181,20 @@ class TransformerBlock(layers.Layer):
     ):
         return x_shape
 
+    def matrix_products(self, x_shape, context_length):
+        hidden_shape = (*x_shape[:-1], 4 * x_shape[-1])
+        products = [
+            *self.modulation.matrix_products(x_shape, context_length),
+            dense_product(self.hidden_dense, x_shape),
+            dense_product(self.output_dense, hidden_shape),
+            *self.attention.matrix_products(x_shape, context_length),
+        ]
+        if self.cross_attention is not None:
+            products += self.cross_attention.matrix_products(
+                x_shape, context_length
+            )
+        return products
+
     def get_config(self):
         return {
             **super().get_config(),
@@ -181,7 +207,7 @@ class TransformerBlock(layers.Layer):
 
 @keras.saving.register_keras_serializable("keras_simple_diffusion")
 class PositionEmbedding2D(keras.layers.Layer):
-    """Learned vector for every pixel of a feature map, added to it.
+    """Addition of a learned vector for each pixel of a feature map.
 
     Args:
         **kwargs: base layer keyword arguments.
@@ -190,8 +216,10 @@ class PositionEmbedding2D(keras.layers.Layer):
         `(B, H, W, C)`, with fixed `H`, `W` and `C`.
 
     Output shape:
-        That of the input.
+        The shape of the input.
     """
+
+    weight_layouts = {"embedding": COPIED}
 
     def build(self, x_shape):
         self.embedding = self.add_weight(
@@ -202,3 +230,9 @@ class PositionEmbedding2D(keras.layers.Layer):
 
     def call(self, x):
         return x + self.embedding
+
+    def compute_output_shape(self, x_shape):
+        return x_shape
+
+    def matrix_products(self, x_shape, context_length):
+        return []

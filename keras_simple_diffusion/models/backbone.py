@@ -1,70 +1,106 @@
+import collections
+import re
+
 import keras
 import keras_hub
-from keras import layers
 
 from keras_simple_diffusion.backend.compilation import ReleasesActivations
 from keras_simple_diffusion.layers.conditioning import Conditioning
-from keras_simple_diffusion.layers.fused_layers import Conv2D
-from keras_simple_diffusion.layers.resampling import InverseWaveletTransform2D
-from keras_simple_diffusion.layers.resampling import WaveletTransform2D
-from keras_simple_diffusion.layers.residual_block import ResidualBlock
-from keras_simple_diffusion.layers.transformer_block import TransformerBlock
+from keras_simple_diffusion.layers.protocol import check_layouts
+from keras_simple_diffusion.layers.protocol import merge_layouts
+from keras_simple_diffusion.utils.checks import check_integer
+from keras_simple_diffusion.utils.checks import check_integers
 from keras_simple_diffusion.utils.errors import InputError
 from keras_simple_diffusion.utils.presets import resolve_preset
 
-# What `rematerialize` may name; attention is that outside of a transformer.
+# The types of blocks that `rematerialize` may name.
 _BLOCK_TYPES = ("residual", "attention", "transformer")
-
-# How weights are split over the axes (data, model) of a device mesh. The
-# first of two layers is split by its outputs and the second by its inputs, so
-# that what is between them needs no exchange (Megatron).
-_LAYOUTS = {
-    ".*/(hidden|context|query|key_value|qkv|projection|dense)/kernel": (
-        "data",
-        "model",
-    ),
-    ".*/output/kernel": ("model", "data"),
-    ".*/conv_in/kernel": (None, None, "data", "model"),
-    ".*/conv_out/kernel": (None, None, "model", "data"),
-}
 
 
 class DiffusionBackbone(ReleasesActivations, keras_hub.models.Backbone):
-    """Base class of the networks that predict the velocity of noisy images.
+    """Base class of all networks that denoise images.
 
     A backbone is a functional model from a dictionary of inputs to one tensor
-    shaped like the images. It knows nothing of schedules and losses. This
-    class holds what the networks share: inputs, conditioning, first and last
-    convolution. Subclasses define the levels in between.
+    of the shape of the images, the prediction. It knows nothing of schedules
+    and losses. This class defines the inputs and their embedding, presets, and
+    the layout of the weights over devices.
+
+    A subclass defines `build_network` and `get_config`, and names in
+    `layer_types` the classes of its layers. Layers of its own follow
+    `keras_simple_diffusion.layers.protocol`, so that the cost of the network
+    can be counted and its weights be split over devices.
+
+    Args:
+        image_shape: tuple of ints, `(height, width, channels)`.
+        num_classes: int or `None`. Number of classes, `None` for a network
+            without classes. Defaults to `None`.
+        embedding_dim: int. Width of the embedding of the conditions, an even
+            number. Defaults to `1024`.
+        context_dim: int or `None`. Width of the text embeddings, `None` for a
+            network without text. Defaults to `None`.
+        portrait_flag: bool. Whether an input tells portrait images, rotated to
+            landscape, from landscape images. Defaults to `False`.
+        rematerialize: tuple of strings. Types of blocks, among `"residual"`,
+            `"attention"` and `"transformer"`, that are recomputed in the
+            backward pass instead of storing their activations. Defaults to
+            `()`.
+        dtype: dtype policy of the blocks, `self.block_dtype`. The ends of a
+            network and the conditioning are float32.
+        **kwargs: base `keras_hub.models.Backbone` arguments.
 
     Call arguments:
         inputs: dict with the fixed names
             - `"noisy_images"`: float tensor of shape `(B, H, W, C)`,
             - `"log_snr"`: float tensor of shape `(B,)`,
-            - `"labels"`: int tensor of shape `(B,)`, only if `num_classes` is
-              set; `num_classes` is the null label,
+            - `"labels"`: int tensor of shape `(B,)`, only with `num_classes`;
+              `num_classes` is the null label,
             - `"context"` and `"context_mask"`: float tensor of shape
               `(B, L, context_dim)` and int tensor of shape `(B, L)`, zero for
-              padding; only if `context_dim` is set,
+              padding; only with `context_dim`,
             - `"portrait"`: int tensor of shape `(B,)`, 1 for a portrait image
-              that lies on its side; only if `portrait_flag` is set.
+              that was rotated to landscape; only with `portrait_flag`.
 
     Output shape:
         `(B, H, W, C)`, float32.
+
+    Example:
+    ```python
+    @keras.saving.register_keras_serializable("my_package")
+    class PlainBackbone(keras_simple_diffusion.models.DiffusionBackbone):
+        layer_types = (
+            *keras_simple_diffusion.models.DiffusionBackbone.layer_types,
+            keras_simple_diffusion.layers.TransformerBlock,
+        )
+
+        def __init__(self, image_shape, num_blocks, **kwargs):
+            self.num_blocks = num_blocks
+            super().__init__(image_shape, **kwargs)
+
+        def build_network(self, images, conditions):
+            x = keras.layers.Conv2D(64, 4, strides=4, dtype="float32")(images)
+            for i in range(self.num_blocks):
+                x = keras_simple_diffusion.layers.TransformerBlock(
+                    4, dtype=self.block_dtype, name=f"block_{i}"
+                )(x, **conditions)
+            return keras.layers.Conv2DTranspose(
+                self.image_shape[-1], 4, strides=4, dtype="float32"
+            )(x)
+
+        def get_config(self):
+            return {**super().get_config(), "num_blocks": self.num_blocks}
+    ```
     """
+
+    # Classes of layers with `weight_layouts` that the network may have.
+    layer_types = (Conditioning,)
+    # Whether `context_dim` may be given.
+    supports_text = True
 
     def __init__(
         self,
         image_shape,
-        channels,
-        blocks,
-        num_heads,
-        dropout,
-        dropout_max_size,
-        num_classes,
-        embedding_dim,
-        downsampling,
-        downsampling_factor,
+        num_classes=None,
+        embedding_dim=1024,
         context_dim=None,
         portrait_flag=False,
         rematerialize=(),
@@ -72,246 +108,92 @@ class DiffusionBackbone(ReleasesActivations, keras_hub.models.Backbone):
         **kwargs,
     ):
         # === Config ===
-        self.image_shape = tuple(image_shape)
-        self.channels = tuple(channels)
-        self.blocks = tuple(blocks)
-        self.num_heads = num_heads
-        self.dropout = dropout
-        if isinstance(dropout, (tuple, list)):
-            self.dropout = tuple(dropout)
-        self.dropout_max_size = dropout_max_size
-        self.num_classes = num_classes
-        self.embedding_dim = embedding_dim
-        self.downsampling = downsampling
-        self.downsampling_factor = downsampling_factor
-        self.context_dim = context_dim
-        self.portrait_flag = portrait_flag
-        self.rematerialize = tuple(rematerialize)
-        self._check_config()
-        policy = keras.dtype_policies.get(dtype or keras.config.dtype_policy())
-        self._block_dtype = policy
+        self.image_shape = _check_image_shape(image_shape)
+        self.num_classes = check_integer(
+            "num_classes", num_classes, optional=True
+        )
+        self.embedding_dim = check_integer("embedding_dim", embedding_dim)
+        self.context_dim = check_integer(
+            "context_dim", context_dim, optional=True
+        )
+        if context_dim is not None and not self.supports_text:
+            raise InputError(
+                f"{type(self).__name__} does not support text. Received: "
+                f"context_dim={context_dim}. Use another network, such as "
+                "UViTBackbone."
+            )
+        self.portrait_flag = bool(portrait_flag)
+        self.rematerialize = _check_block_types(rematerialize)
+        self.block_dtype = keras.dtype_policies.get(
+            dtype or keras.config.dtype_policy()
+        )
 
-        # === Functional Model ===
+        # === Functional model ===
+        inputs = self._make_inputs()
+        embedding = Conditioning(
+            self.embedding_dim, self.num_classes, name="conditioning"
+        )(**{k: x for k, x in inputs.items() if k != "noisy_images"})
+        text = {
+            k: x for k, x in inputs.items() if k in ("context", "context_mask")
+        }
+        outputs = self.build_network(
+            inputs["noisy_images"], {"embedding": embedding, **text}
+        )
+        super().__init__(
+            inputs=inputs, outputs=outputs, dtype=self.block_dtype, **kwargs
+        )
+        # Inputs stay float32: each layer casts to its own precision.
+        self.autocast = False
+        if isinstance(
+            keras.distribution.distribution(), keras.distribution.ModelParallel
+        ):
+            check_layouts(self.layers, self.layer_types)
+
+    def _make_inputs(self):
         inputs = {
             "noisy_images": keras.Input(self.image_shape, name="noisy_images"),
             "log_snr": keras.Input((), name="log_snr"),
         }
-        if num_classes is not None:
+        if self.num_classes is not None:
             inputs["labels"] = keras.Input((), dtype="int32", name="labels")
-        conditions = {}
-        if context_dim is not None:
-            conditions["context"] = keras.Input(
-                (None, context_dim), name="context"
+        if self.context_dim is not None:
+            inputs["context"] = keras.Input(
+                (None, self.context_dim), name="context"
             )
-            conditions["context_mask"] = keras.Input(
+            inputs["context_mask"] = keras.Input(
                 (None,), dtype="int32", name="context_mask"
             )
-            inputs.update(conditions)
-        if portrait_flag:
+        if self.portrait_flag:
             inputs["portrait"] = keras.Input((), dtype="int32", name="portrait")
-        conditions["embedding"] = Conditioning(
-            embedding_dim, num_classes, name="conditioning"
-        )(**{k: v for k, v in inputs.items() if k != "noisy_images"})
-        x = self._encode(inputs["noisy_images"])
-        x = self.build_levels(x, conditions)
-        x = layers.RMSNormalization(dtype=policy, name="output_norm")(x)
-        x = layers.Activation("silu", dtype=policy, name="output_silu")(x)
-        outputs = self._decode(x)
-        super().__init__(inputs=inputs, outputs=outputs, dtype=policy, **kwargs)
-        # Inputs stay float32: each layer casts to its own precision.
-        self.autocast = False
+        return inputs
 
-    def build_levels(self, x, conditions):
-        """The network between the first and the last convolution.
+    def build_network(self, images, conditions):
+        """Apply the layers of the network to symbolic tensors.
+
+        The constructor calls it once, when all arguments are set.
 
         Args:
-            x: symbolic tensor of shape `(B, H, W, channels[0])`.
+            images: symbolic tensor of shape `(B, H, W, C)`, the noisy images.
             conditions: dict of symbolic tensors, `"embedding"` of shape
                 `(B, embedding_dim)` and, with `context_dim`, `"context"` and
                 `"context_mask"`.
 
         Returns:
-            A symbolic tensor shaped like `x`.
+            A float32 symbolic tensor of the shape of `images`.
         """
-        raise NotImplementedError(f"{type(self).__name__} must define this.")
-
-    # The two ends work in float32: half precision would round away the noise
-    # of nearly clean images, and banding would show in the output.
-
-    def _encode(self, images):
-        if self.downsampling == "conv":
-            return self._end_conv(
-                self.channels[0],
-                "input_conv",
-                kernel_size=self.downsampling_factor,
-                strides=self.downsampling_factor,
-            )(images)
-        if self.downsampling == "dwt":
-            images = WaveletTransform2D(self._wavelet_levels, name="dwt")(
-                images
-            )
-        return self._end_conv(self.channels[0], "input_conv")(images)
-
-    def _decode(self, x):
-        channels = self.image_shape[-1]
-        if self.downsampling == "conv":
-            return layers.Conv2DTranspose(
-                channels,
-                self.downsampling_factor,
-                strides=self.downsampling_factor,
-                data_format="channels_last",
-                kernel_initializer="zeros",
-                dtype="float32",
-                name="output_conv",
-            )(x)
-        if self.downsampling == "dwt":
-            channels *= self.downsampling_factor**2
-        x = self._end_conv(channels, "output_conv", kernel_initializer="zeros")(
-            x
-        )
-        if self.downsampling == "dwt":
-            x = InverseWaveletTransform2D(self._wavelet_levels, name="idwt")(x)
-        return x
-
-    def _end_conv(self, channels, name, kernel_size=3, **kwargs):
-        return Conv2D(
-            channels,
-            kernel_size,
-            dtype="float32",
-            name=name,
-            **kwargs,
+        raise NotImplementedError(
+            f"{type(self).__name__} must define `build_network`."
         )
 
-    @property
-    def _wavelet_levels(self):
-        return self.downsampling_factor.bit_length() - 1
-
-    def residual_block(self, level, x, conditions, name, skip=None):
-        """Apply a new `ResidualBlock`."""
-        block = ResidualBlock(
-            dropout=self._dropout_at(level, x),
-            rematerialize="residual" in self.rematerialize,
-            dtype=self._block_dtype,
-            name=name,
-        )
-        return block(x, conditions["embedding"], skip=skip)
-
-    def transformer_block(
-        self, level, x, conditions, name, skip=None, modulation="hidden"
-    ):
-        """Apply a new `TransformerBlock`."""
-        block = TransformerBlock(
-            self.num_heads,
-            dropout=self._dropout_at(level, x),
-            modulation=modulation,
-            rematerialize="transformer" in self.rematerialize,
-            dtype=self._block_dtype,
-            name=name,
-        )
-        return block(x, skip=skip, **conditions)
-
-    @staticmethod
-    def level_indices(name, levels, num_levels):
-        """Indices of levels as a set, with the negative ones resolved."""
-        if any(not -num_levels <= level < num_levels for level in levels):
-            raise InputError(
-                f"`{name}` must index the {num_levels} levels of `channels`. "
-                f"Received: {name}={tuple(levels)}"
-            )
-        return {level % num_levels for level in levels}
-
-    def _dropout_at(self, level, x):
-        if isinstance(self.dropout, tuple):
-            return self.dropout[level]
-        size = min(x.shape[1:3])
-        return self.dropout if size <= self.dropout_max_size else 0.0
-
-    def _check_config(self):
-        if len(self.image_shape) != 3 or not all(
-            isinstance(size, int) and size > 0 for size in self.image_shape
-        ):
-            raise InputError(
-                "`image_shape` must be (height, width, channels), all positive "
-                f"integers. Received: image_shape={self.image_shape}"
-            )
-        for name in (
-            "channels",
-            "num_heads",
-            "num_classes",
-            "embedding_dim",
-            "context_dim",
-        ):
-            value = getattr(self, name)
-            numbers = value if isinstance(value, tuple) else (value,)
-            if value is None and name in ("num_classes", "context_dim"):
-                continue
-            if not numbers or not all(number >= 1 for number in numbers):
-                raise InputError(
-                    f"`{name}` must be positive. Received: {name}={value}"
-                )
-        if len(self.channels) != len(self.blocks) or min(self.blocks) < 0:
-            raise InputError(
-                "`channels` and `blocks` need one entry a level each. Received:"
-                f" channels={self.channels}, blocks={self.blocks}"
-            )
-        if self.downsampling not in (None, "dwt", "conv"):
-            raise InputError(
-                "`downsampling` must be None, 'dwt' or 'conv'. Received: "
-                f"downsampling={self.downsampling!r}"
-            )
-        if self.downsampling_factor not in (2, 4, 8):
-            raise InputError(
-                "`downsampling_factor` must be 2, 4 or 8. Received: "
-                f"downsampling_factor={self.downsampling_factor}"
-            )
-        factor = self.total_downsampling
-        height, width, _ = self.image_shape
-        if height % factor or width % factor:
-            fitting = [
-                max(round(side / factor), 1) * factor
-                for side in (height, width)
-            ]
-            raise InputError(
-                f"{len(self.channels)} levels need images whose sides are "
-                f"multiples of {factor}, such as {fitting[0]}x{fitting[1]}. "
-                f"Received: image_shape={self.image_shape}"
-            )
-        unknown = set(self.rematerialize) - set(_BLOCK_TYPES)
-        if unknown:
-            raise InputError(
-                f"`rematerialize` names types of blocks among {_BLOCK_TYPES}. "
-                f"Received: rematerialize={self.rematerialize}"
-            )
-        rates = self.dropout
-        if not isinstance(rates, tuple):
-            rates = (rates,) * len(self.channels)
-        if len(rates) != len(self.channels) or not all(
-            0.0 <= rate < 1.0 for rate in rates
-        ):
-            raise InputError(
-                "`dropout` must be in [0, 1), or a tuple of such rates, one a "
-                f"level. Received: dropout={self.dropout}"
-            )
-
-    @property
-    def total_downsampling(self):
-        """Size of the images over that of the lowest level."""
-        factor = 1 if self.downsampling is None else self.downsampling_factor
-        return factor * 2 ** (len(self.channels) - 1)
 
     def get_config(self):
         return {
             **super().get_config(),
             "image_shape": self.image_shape,
-            "channels": self.channels,
-            "blocks": self.blocks,
-            "num_heads": self.num_heads,
-            "dropout": self.dropout,
-            "dropout_max_size": self.dropout_max_size,
             "num_classes": self.num_classes,
             "embedding_dim": self.embedding_dim,
-            "downsampling": self.downsampling,
-            "downsampling_factor": self.downsampling_factor,
+            "context_dim": self.context_dim,
+            "portrait_flag": self.portrait_flag,
             "rematerialize": self.rematerialize,
         }
 
@@ -322,18 +204,18 @@ class DiffusionBackbone(ReleasesActivations, keras_hub.models.Backbone):
         model_parallel_dim_name="model",
         data_parallel_dim_name="batch",
     ):
-        """How to split the weights over devices, for tensor parallelism.
+        """Return the layout of the weights over devices for tensor parallelism.
 
         Groups of devices along the model axis share the work on each image.
-        Along the data axis each kernel is split as well, in its other
-        dimension, to save memory. What no rule names is copied: it is little.
+        Along the data axis the other dimension of each kernel is split as
+        well, which saves memory. Small weights are copied to every device.
 
         Args:
             device_mesh: a `keras.distribution.DeviceMesh`.
-            model_parallel_dim_name: string. Its axis along which devices
-                share the work on an image. Defaults to `"model"`.
-            data_parallel_dim_name: string. Its axis along which the batch is
-                split. Defaults to `"batch"`.
+            model_parallel_dim_name: string. The axis of the mesh along which
+                devices share the work on an image. Defaults to `"model"`.
+            data_parallel_dim_name: string. The axis of the mesh along which
+                the batch is split. Defaults to `"batch"`.
 
         Returns:
             A `keras.distribution.LayoutMap`.
@@ -354,9 +236,15 @@ class DiffusionBackbone(ReleasesActivations, keras_hub.models.Backbone):
             "model": model_parallel_dim_name,
             None: None,
         }
+        endings = collections.defaultdict(list)
+        for ending, axes in merge_layouts(cls.layer_types).items():
+            if axes is not None:
+                endings[axes].append(re.escape(ending))
         layout_map = keras.distribution.LayoutMap(device_mesh)
-        for paths, axes in _LAYOUTS.items():
-            layout_map[paths] = tuple(names[axis] for axis in axes)
+        for axes, found in endings.items():
+            layout_map[f".*/({'|'.join(found)})"] = tuple(
+                names[axis] for axis in axes
+            )
         return layout_map
 
     @classmethod
@@ -377,3 +265,25 @@ class DiffusionBackbone(ReleasesActivations, keras_hub.models.Backbone):
         # The base class fails at presets in mixed precision without it.
         kwargs["dtype"] = kwargs.get("dtype") or keras.config.dtype_policy()
         return super().from_preset(preset, load_weights, **kwargs)
+
+
+def _check_image_shape(image_shape):
+    sides = check_integers("image_shape", image_shape)
+    if len(sides) != 3:
+        raise InputError(
+            "`image_shape` must be (height, width, channels). Received: "
+            f"image_shape={image_shape}"
+        )
+    return sides
+
+
+def _check_block_types(rematerialize):
+    valid = isinstance(rematerialize, (tuple, list)) and all(
+        name in _BLOCK_TYPES for name in rematerialize
+    )
+    if not valid:
+        raise InputError(
+            "`rematerialize` must be a tuple of types of blocks among "
+            f"{_BLOCK_TYPES}. Received: rematerialize={rematerialize!r}"
+        )
+    return tuple(rematerialize)

@@ -1,4 +1,4 @@
-"""Start a network from the weights of another one, at another resolution."""
+"""Initialization of a network from the weights of a similar one."""
 
 import math
 import warnings
@@ -13,25 +13,24 @@ _MAX_NAMED = 8
 
 
 def transfer_weights(source, target):
-    """Copy every weight whose place and shape agree.
+    """Copy the weights that have the same path and shape in both networks.
 
-    A network for larger images, or for half the patch, has the layers of
-    the one that it starts from; only the first and last convolution and the
-    position embeddings may differ. What is not copied is named in a warning
-    and keeps the values that it has.
+    A network for another resolution or patch size has the same layers; only
+    its first and last convolution and its position embeddings may differ. The
+    weights that are not copied keep their values, and a warning names them.
 
     Args:
-        source: a trained `keras_simple_diffusion.models.DiffusionModel`, of
-            which the averaged weights are taken, or a backbone, or the preset
-            or run folder that it is loaded from.
+        source: a trained `keras_simple_diffusion.models.DiffusionModel`, whose
+            averaged weights are copied, or a backbone, or the preset or run
+            folder to load the backbone from.
         target: a `keras_simple_diffusion.models.DiffusionBackbone`.
 
     Returns:
-        A list with the paths of the target's weights that were not copied.
+        A list with the paths of the weights of `target` that were not copied.
 
     Raises:
-        InputError: if less than 90 % of the target's parameters can be
-            copied; the target then stays as it is.
+        InputError: if less than 90 % of the parameters of `target` can be
+            copied; `target` is then unchanged.
 
     Example:
     ```python
@@ -55,20 +54,21 @@ def transfer_weights(source, target):
         else:
             fresh.append(weight)
     copied = sum(math.prod(weight.shape) for _, weight in pairs)
-    share = copied / target.count_params()
+    total = target.count_params()
     names = _name(fresh)
-    if share < _MIN_SHARE:
+    if copied < _MIN_SHARE * total:
         raise InputError(
-            f"Only {share:.1%} of the parameters agree in place and shape; at "
-            f"least {_MIN_SHARE:.0%} must. Not found: {names}. Take networks "
-            "with the same channels, blocks and heads."
+            f"Only {copied:,} of {total:,} parameters have the same path and "
+            f"shape in both networks; at least {_MIN_SHARE:.0%} must. Not "
+            f"found: {names}. Use networks with the same channels, blocks and "
+            "heads."
         )
     for found, weight in pairs:
         weight.assign(ops.copy(ops.convert_to_tensor(found)))
     if fresh:
         warnings.warn(
-            f"{share:.2%} of the parameters were copied. These start anew: "
-            f"{names}.",
+            f"{copied:,} of {total:,} parameters were copied. The others keep "
+            f"their values: {names}.",
             stacklevel=2,
         )
     return [weight.path for weight in fresh]

@@ -41,11 +41,7 @@ class _KernelDecay:
         if self.built:
             return
         self.exclude_from_weight_decay(
-            [
-                variable
-                for variable in variables
-                if len(variable.shape) < 2 or "embedding" in variable.path
-            ]
+            [variable for variable in variables if variable.name != "kernel"]
         )
         super().build(variables)
 

@@ -1,4 +1,4 @@
-"""Starting from the weights of a network for another resolution."""
+"""Initialization from the weights of a network for another resolution."""
 
 import numpy as np
 import pytest
@@ -38,7 +38,7 @@ def values_of(backbone):
                 "output_conv/bias",
             },
         ),
-        # Half the patch: the lowest level has four times the tokens.
+        # Half the patch size: four times the tokens at the lowest level.
         (
             make(16, downsampling="conv", downsampling_factor=4),
             make(16, downsampling="conv", downsampling_factor=2, seed=1),
@@ -56,6 +56,10 @@ def test_what_agrees_is_copied_and_the_rest_is_named(source, target, fresh):
     with pytest.warns(UserWarning, match="input_conv/kernel") as record:
         assert set(transfer_weights(source, target)) == fresh
     assert len(record) == 1 and record[0].filename == __file__
+    total = target.count_params()
+    copied = total - sum(before[path].size for path in fresh)
+    text = f"{copied:,} of {total:,} parameters were copied"
+    assert text in str(record[0].message)
     for path, value in values_of(target).items():
         expected = before if path in fresh else trained
         np.testing.assert_array_equal(value, expected[path])
@@ -87,7 +91,7 @@ def test_from_a_trained_model_the_averages_are_taken():
 )
 def test_too_little_in_common_is_an_error(target):
     before = values_of(target)
-    with pytest.raises(ValueError, match=r"Only \d.*90% must. Not found: "):
+    with pytest.raises(ValueError, match=r"Only [\d,]+ of .*90% must. Not f"):
         transfer_weights(make(8), target)
     for path, value in values_of(target).items():
         np.testing.assert_array_equal(value, before[path])
