@@ -1,3 +1,5 @@
+import inspect
+
 from keras import layers
 
 from keras_simple_diffusion.layers.attention import SelfAttention
@@ -17,36 +19,36 @@ from keras_simple_diffusion.utils.checks import is_rate
 from keras_simple_diffusion.utils.errors import InputError
 
 _FIRST_ARGUMENTS = """\
-        image_shape: tuple of ints, `(height, width, channels)`. Height and
-            width must be multiples of `2 ** (len(channels) - 1)`, times the
-            `downsampling_factor` if there is downsampling.
-        channels: tuple of ints. Number of channels of each level, highest
-            resolution first.
+    image_shape: tuple of ints, `(height, width, channels)`. Height and
+        width must be multiples of `2 ** (len(channels) - 1)`, times the
+        `downsampling_factor` if there is downsampling.
+    channels: tuple of ints. Number of channels of each level, highest
+        resolution first.
 """
 _LAST_ARGUMENTS = """\
-        num_heads: int. Number of attention heads. Defaults to `4`.
-        dropout: float, or tuple of floats, one for each level. Dropout rate
-            in the blocks. Defaults to `0.0`.
-        dropout_max_size: int. If `dropout` is one number, it applies to levels
-            whose shorter side is at most this. Defaults to `16`.
-        num_classes: int or `None`. Number of classes, `None` for a network
-            without classes. Defaults to `None`.
-        embedding_dim: int. Width of the embedding of the conditions, an even
-            number. Defaults to `1024`.
-        downsampling: string or `None`. Change of resolution before the first
-            and after the last level: `"dwt"`, the 5/3 wavelet transform,
-            `"conv"`, convolutions with the factor as size and stride, or
-            `None`. Defaults to `None`.
-        downsampling_factor: int. 2, 4 or 8. Defaults to `2`.
-        portrait_flag: bool. Whether an input tells portrait images, rotated to
-            landscape, from landscape images. Defaults to `False`.
-        rematerialize: tuple of strings. Types of blocks, among `"residual"`,
-            `"attention"` and `"transformer"`, that are recomputed in the
-            backward pass instead of storing their activations. Defaults to
-            `()`.
-        dtype: dtype policy of the blocks. The first and last convolution and
-            the conditioning are float32.
-        **kwargs: base `keras_hub.models.Backbone` arguments.
+    num_heads: int. Number of attention heads. Defaults to `4`.
+    dropout: float, or tuple of floats, one for each level. Dropout rate
+        in the blocks. Defaults to `0.0`.
+    dropout_max_size: int. If `dropout` is one number, it applies to levels
+        whose shorter side is at most this. Defaults to `16`.
+    num_classes: int or `None`. Number of classes, `None` for a network
+        without classes. Defaults to `None`.
+    embedding_dim: int. Width of the embedding of the conditions, an even
+        number. Defaults to `1024`.
+    downsampling: string or `None`. Change of resolution before the first
+        and after the last level: `"dwt"`, the 5/3 wavelet transform,
+        `"conv"`, convolutions with the factor as size and stride, or
+        `None`. Defaults to `None`.
+    downsampling_factor: int. 2, 4 or 8. Defaults to `2`.
+    portrait_flag: bool. Whether an input tells portrait images, rotated to
+        landscape, from landscape images. Defaults to `False`.
+    rematerialize: tuple of strings. Types of blocks, among `"residual"`,
+        `"attention"` and `"transformer"`, that are recomputed in the
+        backward pass instead of storing their activations. Defaults to
+        `()`.
+    dtype: dtype policy of the blocks. The first and last convolution and
+        the conditioning are float32.
+    **kwargs: base `keras_hub.models.Backbone` arguments.
 """
 
 
@@ -56,9 +58,11 @@ def document_arguments(cls):
     `{first_arguments}` and `{last_arguments}` stand for them.
     """
     if cls.__doc__:  # There is none under `python -OO`.
-        cls.__doc__ = cls.__doc__.replace(
-            "{first_arguments}\n", _FIRST_ARGUMENTS
-        ).replace("{last_arguments}\n", _LAST_ARGUMENTS)
+        cls.__doc__ = (
+            inspect.cleandoc(cls.__doc__)
+            .replace("    {first_arguments}\n", _FIRST_ARGUMENTS)
+            .replace("    {last_arguments}\n", _LAST_ARGUMENTS)
+        )
     return cls
 
 
@@ -66,16 +70,16 @@ def document_arguments(cls):
 class MultiLevelBackbone(DiffusionBackbone):
     """Base class of the networks with levels of falling resolution.
 
-        Each level halves the resolution of the one above. This class defines the
-        first and last layers and makes the layers of the levels; a subclass
-        connects them in `build_levels`.
+    Each level halves the resolution of the one above. This class defines the
+    first and last layers and makes the layers of the levels; a subclass
+    connects them in `build_levels`.
 
-        Args:
-    {first_arguments}
-            blocks: tuple of ints. Number of blocks of each level.
-            context_dim: int or `None`. Width of the text embeddings, `None` for a
-                network without text. Defaults to `None`.
-    {last_arguments}
+    Args:
+        {first_arguments}
+        blocks: tuple of ints. Number of blocks of each level.
+        context_dim: int or `None`. Width of the text embeddings, `None` for a
+            network without text. Defaults to `None`.
+        {last_arguments}
     """
 
     layer_types = (

@@ -11,49 +11,49 @@ from keras_simple_diffusion.utils.errors import InputError
 class ResidualUViTBackbone(MultiLevelBackbone):
     """Residual U-ViT of SiD2: one residual connection per level, no skips.
 
-        A level passes its feature map down, and adds the change that the levels
-        below made to it:
+    A level passes its feature map down, and adds the change that the levels
+    below made to it:
 
-        ```
-        h = blocks_down(x)
-        d = downsample(h)
-        x = blocks_up(upsample(lower_levels(d) - d) + h)
-        ```
+    ```
+    h = blocks_down(x)
+    d = downsample(h)
+    x = blocks_up(upsample(lower_levels(d) - d) + h)
+    ```
 
-        Only `h` is kept on the way down, which saves the memory of the U-Net's
-        skips, and the network is initialized as the identity. Since blocks on the
-        ways down and up are not paired, their numbers may differ. The transformer
-        blocks modulate their normalized input, not the four times wider hidden
-        layer, which fits the model size that the paper's costs imply.
+    Only `h` is kept on the way down, which saves the memory of the U-Net's
+    skips, and the network is initialized as the identity. Since blocks on the
+    ways down and up are not paired, their numbers may differ. The transformer
+    blocks modulate their normalized input, not the four times wider hidden
+    layer, which fits the model size that the paper's costs imply.
 
-        Args:
-    {first_arguments}
-            blocks: tuple of ints. Number of blocks of each level on the way down;
-                the last is the number of blocks of the lowest level.
-            up_blocks: tuple of ints or `None`. Number of blocks on the way up of
-                each level but the lowest. Defaults to those on the way down.
-            transformer_levels: tuple of ints. Indices into `channels` of the
-                levels of transformer blocks; the others are convolutional.
-                Defaults to `(-1,)`.
-            context_dim: int or `None`. Width of the text embeddings that every
-                transformer block attends to; `None` for a network without text.
-                Defaults to `None`.
-    {last_arguments}
+    Args:
+        {first_arguments}
+        blocks: tuple of ints. Number of blocks of each level on the way down;
+            the last is the number of blocks of the lowest level.
+        up_blocks: tuple of ints or `None`. Number of blocks on the way up of
+            each level but the lowest. Defaults to those on the way down.
+        transformer_levels: tuple of ints. Indices into `channels` of the
+            levels of transformer blocks; the others are convolutional.
+            Defaults to `(-1,)`.
+        context_dim: int or `None`. Width of the text embeddings that every
+            transformer block attends to; `None` for a network without text.
+            Defaults to `None`.
+        {last_arguments}
 
-        Example:
-        ```python
-        backbone = keras_simple_diffusion.models.ResidualUViTBackbone(
-            image_shape=(64, 64, 3), channels=(32, 64, 256), blocks=(2, 2, 6),
-            up_blocks=(3, 3),
-        )
-        prediction = backbone({
-            "noisy_images": keras.random.normal((4, 64, 64, 3)),
-            "log_snr": np.zeros(4, "float32"),
-        })
-        ```
+    Example:
+    ```python
+    backbone = keras_simple_diffusion.models.ResidualUViTBackbone(
+        image_shape=(64, 64, 3), channels=(32, 64, 256), blocks=(2, 2, 6),
+        up_blocks=(3, 3),
+    )
+    prediction = backbone({
+        "noisy_images": keras.random.normal((4, 64, 64, 3)),
+        "log_snr": np.zeros(4, "float32"),
+    })
+    ```
 
-        References:
-            - [Hoogeboom et al., 2024](https://arxiv.org/abs/2410.19324)
+    References:
+        - [Hoogeboom et al., 2024](https://arxiv.org/abs/2410.19324)
     """
 
     def __init__(

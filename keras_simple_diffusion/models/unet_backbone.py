@@ -10,36 +10,36 @@ from keras_simple_diffusion.utils.checks import check_integers
 class UNetBackbone(MultiLevelBackbone):
     """U-Net of simple diffusion.
 
-        A level of `n` blocks has `n` on the way down and `n + 1` on the way up,
-        which take as skips the outputs of the `n` blocks and of the layer before
-        them. Levels with attention have a self-attention layer after each block.
-        In the middle come a block, an attention layer and a block. It does not
-        support text.
+    A level of `n` blocks has `n` on the way down and `n + 1` on the way up,
+    which take as skips the outputs of the `n` blocks and of the layer before
+    them. Levels with attention have a self-attention layer after each block.
+    In the middle come a block, an attention layer and a block. It does not
+    support text.
 
-        Args:
-    {first_arguments}
-            blocks: tuple of ints. Number of blocks of each level, counted on the
-                way down.
-            attention_levels: tuple of ints. Indices into `channels` of the levels
-                with self-attention; negative ones count from the lowest. Defaults
-                to `(-1,)`.
-    {last_arguments}
+    Args:
+        {first_arguments}
+        blocks: tuple of ints. Number of blocks of each level, counted on the
+            way down.
+        attention_levels: tuple of ints. Indices into `channels` of the levels
+            with self-attention; negative ones count from the lowest. Defaults
+            to `(-1,)`.
+        {last_arguments}
 
-        Example:
-        ```python
-        backbone = keras_simple_diffusion.models.UNetBackbone(
-            image_shape=(64, 64, 3), channels=(64, 128, 256), blocks=(2, 2, 4),
-            num_classes=10,
-        )
-        prediction = backbone({
-            "noisy_images": keras.random.normal((4, 64, 64, 3)),
-            "log_snr": np.zeros(4, "float32"),
-            "labels": np.arange(4, dtype="int32"),
-        })
-        ```
+    Example:
+    ```python
+    backbone = keras_simple_diffusion.models.UNetBackbone(
+        image_shape=(64, 64, 3), channels=(64, 128, 256), blocks=(2, 2, 4),
+        num_classes=10,
+    )
+    prediction = backbone({
+        "noisy_images": keras.random.normal((4, 64, 64, 3)),
+        "log_snr": np.zeros(4, "float32"),
+        "labels": np.arange(4, dtype="int32"),
+    })
+    ```
 
-        References:
-            - [Hoogeboom et al., 2023](https://arxiv.org/abs/2301.11093)
+    References:
+        - [Hoogeboom et al., 2023](https://arxiv.org/abs/2301.11093)
     """
 
     supports_text = False

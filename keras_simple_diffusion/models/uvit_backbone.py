@@ -11,37 +11,37 @@ from keras_simple_diffusion.utils.errors import InputError
 class UViTBackbone(MultiLevelBackbone):
     """U-ViT of simple diffusion: a transformer below a small U-Net.
 
-        The lowest level is a stack of transformer blocks without skips, which
-        takes nearly all of the compute. The levels above are those of a U-Net:
-        `n` residual blocks on the way down, `n + 1` with a skip each on the way
-        up. For text the level above the lowest may have transformer blocks as
-        well, `n` and `n + 1` of them, with the same skips.
+    The lowest level is a stack of transformer blocks without skips, which
+    takes nearly all of the compute. The levels above are those of a U-Net:
+    `n` residual blocks on the way down, `n + 1` with a skip each on the way
+    up. For text the level above the lowest may have transformer blocks as
+    well, `n` and `n + 1` of them, with the same skips.
 
-        Args:
-    {first_arguments}
-            blocks: tuple of ints. Number of blocks of each level, counted on the
-                way down; the last is the number of transformer blocks.
-            transformer_levels: tuple of ints. Indices into `channels` of the
-                levels of transformer blocks, the lowest among them; the others
-                are convolutional. Defaults to `(-1,)`.
-            context_dim: int or `None`. Width of the text embeddings that every
-                transformer block attends to; `None` for a network without text.
-                Defaults to `None`.
-    {last_arguments}
+    Args:
+        {first_arguments}
+        blocks: tuple of ints. Number of blocks of each level, counted on the
+            way down; the last is the number of transformer blocks.
+        transformer_levels: tuple of ints. Indices into `channels` of the
+            levels of transformer blocks, the lowest among them; the others
+            are convolutional. Defaults to `(-1,)`.
+        context_dim: int or `None`. Width of the text embeddings that every
+            transformer block attends to; `None` for a network without text.
+            Defaults to `None`.
+        {last_arguments}
 
-        Example:
-        ```python
-        backbone = keras_simple_diffusion.models.UViTBackbone(
-            image_shape=(64, 64, 3), channels=(32, 64, 256), blocks=(2, 2, 6),
-        )
-        prediction = backbone({
-            "noisy_images": keras.random.normal((4, 64, 64, 3)),
-            "log_snr": np.zeros(4, "float32"),
-        })
-        ```
+    Example:
+    ```python
+    backbone = keras_simple_diffusion.models.UViTBackbone(
+        image_shape=(64, 64, 3), channels=(32, 64, 256), blocks=(2, 2, 6),
+    )
+    prediction = backbone({
+        "noisy_images": keras.random.normal((4, 64, 64, 3)),
+        "log_snr": np.zeros(4, "float32"),
+    })
+    ```
 
-        References:
-            - [Hoogeboom et al., 2023](https://arxiv.org/abs/2301.11093)
+    References:
+        - [Hoogeboom et al., 2023](https://arxiv.org/abs/2301.11093)
     """
 
     def __init__(

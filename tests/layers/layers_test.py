@@ -192,11 +192,27 @@ def test_serialization(make):
     assert copy.get_config() == layer.get_config()
 
 
-def test_bad_arguments():
-    with pytest.raises(ValueError, match="num_heads=3"):
-        layers.SelfAttention(3)(X)
-    with pytest.raises(ValueError, match="embedding_dim=7"):
-        layers.Conditioning(7)
+@pytest.mark.parametrize(
+    "make, message",
+    [
+        (lambda: layers.SelfAttention(3)(X), "num_heads=3"),
+        (lambda: layers.CrossAttention("4"), "num_heads='4'"),
+        (lambda: layers.TransformerBlock(0), "num_heads=0"),
+        (lambda: layers.TransformerBlock(4, dropout=1.0), "dropout=1.0"),
+        (lambda: layers.TransformerBlock(4, modulation="in"), "'hidden', 'n"),
+        (lambda: layers.ResidualBlock(dropout=None), "dropout=None"),
+        (lambda: layers.SeededDropout("half"), "rate='half'"),
+        (lambda: layers.Conditioning(7), "embedding_dim=7"),
+        (lambda: layers.Conditioning(8.0), "embedding_dim=8.0"),
+        (lambda: layers.Conditioning(8, 0), "num_classes=0"),
+        (lambda: layers.Downsample2D((4, 4)), r"channels=\(4, 4\)"),
+        (lambda: layers.Upsample2D(-1), "channels=-1"),
+        (lambda: layers.WaveletTransform2D(1.5), "levels=1.5"),
+    ],
+)
+def test_bad_arguments(make, message):
+    with pytest.raises(ksd.utils.errors.InputError, match=message):
+        make()
 
 
 def test_dropout_masks_follow_from_the_saved_state():
