@@ -33,15 +33,20 @@ class _FusedUpdate(OwnUpdateStep):
 class _KernelDecay:
     """Mixin that excludes norms, biases and embeddings from weight decay.
 
-    Keras does not save `exclude_from_weight_decay` with an optimizer, so the
-    class itself calls it.
+    A layer marks an embedding by the name of the weight, which contains
+    "embedding". Keras does not save `exclude_from_weight_decay` with an
+    optimizer, so the class itself calls it.
     """
 
     def build(self, variables):
         if self.built:
             return
         self.exclude_from_weight_decay(
-            [variable for variable in variables if variable.name != "kernel"]
+            [
+                variable
+                for variable in variables
+                if len(variable.shape) < 2 or "embedding" in variable.name
+            ]
         )
         super().build(variables)
 
