@@ -185,7 +185,6 @@ class DiffusionBackbone(ReleasesActivations, keras_hub.models.Backbone):
             f"{type(self).__name__} must define `build_network`."
         )
 
-
     def get_config(self):
         return {
             **super().get_config(),
