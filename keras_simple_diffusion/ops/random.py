@@ -1,14 +1,14 @@
 """Counter-based random numbers: the same on every backend and in any batch.
 
-A draw is a pure function of a key. The key of an image is derived from the
-seed and the image's index, the key of a sampling step from that and the
-step, so an image's noise never depends on the batch it is drawn in, on the
-device, or on how often something else was drawn before. Threefry-2x32 with
-20 rounds (Salmon et al., 2011, "Parallel random numbers: as easy as 1, 2, 3")
-makes the bits, the Box-Muller transform makes them normal.
+Random numbers are a pure function of a key and a stream. The key of an image is
+derived from the seed and the image's index, and the sampling step selects the
+stream. So the noise of an image does not depend on its batch, on the device, or
+on earlier draws. Threefry-2x32 with 20 rounds (Salmon et al., 2011, "Parallel
+random numbers: as easy as 1, 2, 3") makes the bits; the Box-Muller transform
+maps them to normal numbers.
 
-Words are int32 tensors, whose addition wraps on the three backends; none of
-them offers the full unsigned arithmetic.
+Words are int32 tensors, because no backend offers complete unsigned arithmetic.
+Their addition wraps around on all three.
 """
 
 import math
@@ -20,8 +20,8 @@ from keras import ops
 _ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
 _PARITY = 0x1BD11BDA
 
-# Normal numbers are drawn in blocks, so that where an element falls in the
-# processor's vectors does not depend on the batch.
+# Normal numbers are drawn in blocks of this size, so that vector instructions
+# round an element the same way in every batch.
 _BLOCK = 64
 
 
@@ -33,11 +33,11 @@ def _rotate_left(word, distance):
 
 
 def threefry2x32(key, counter):
-    """Threefry-2x32 with 20 rounds.
+    """Compute Threefry-2x32 with 20 rounds.
 
     Args:
         key: pair of int32 tensors.
-        counter: pair of int32 tensors that broadcast against the key's.
+        counter: pair of int32 tensors that broadcast against the key.
 
     Returns:
         A pair of int32 tensors of random bits.
@@ -58,10 +58,10 @@ def seed_to_key(seed):
     """Split a seed into the two int32 words of a key.
 
     Args:
-        seed: int, of which the lowest 64 bits count.
+        seed: int. Only the lowest 64 bits are used.
 
     Returns:
-        A NumPy-compatible list of two Python ints in the int32 range.
+        A list of two ints in the int32 range.
     """
     seed = operator.index(seed)
     words = [seed & 0xFFFFFFFF, (seed >> 32) & 0xFFFFFFFF]
@@ -69,11 +69,11 @@ def seed_to_key(seed):
 
 
 def image_keys(key, indices):
-    """Derive one key for each image.
+    """Derive the key of each image.
 
     Args:
         key: int32 tensor of shape `(2,)`, see `seed_to_key`.
-        indices: int32 tensor of shape `(B,)`, the images' indices.
+        indices: int32 tensor of shape `(B,)`, the indices of the images.
 
     Returns:
         A pair of int32 tensors of shape `(B,)`.
@@ -83,11 +83,11 @@ def image_keys(key, indices):
 
 
 def normal(keys, stream, shape):
-    """Standard normal numbers, one independent image a key.
+    """Draw standard normal numbers, an independent image for each key.
 
     Args:
         keys: pair of int32 tensors of shape `(B,)`.
-        stream: int or int32 scalar tensor. Draws with the same keys and
+        stream: int or int32 scalar tensor. Draws with equal keys and
             different streams are independent.
         shape: tuple of ints, the shape of one image.
 
@@ -108,12 +108,12 @@ def normal(keys, stream, shape):
 
 
 def uniform(keys, stream, shape):
-    """Numbers uniform on `[0, 1)`, one independent image a key.
+    """Draw numbers uniform on `[0, 1)`, an independent image for each key.
 
     Args:
         keys: pair of int32 tensors of shape `(B,)`.
-        stream: int or int32 scalar tensor, see `normal`. It must not be one
-            that normal numbers are drawn from.
+        stream: int or int32 scalar tensor, see `normal`. Use each stream
+            for either normal or uniform numbers.
         shape: tuple of ints, the shape of one image.
 
     Returns:
@@ -126,7 +126,7 @@ def uniform(keys, stream, shape):
 
 
 def _draw_words(keys, stream, count):
-    """A pair of int32 tensors of random bits, of shape `(B, count)`."""
+    """Draw random bits, a pair of int32 tensors of shape `(B, count)`."""
     positions = ops.expand_dims(ops.arange(count, dtype="int32"), 0)
     keys = tuple(ops.expand_dims(word, 1) for word in keys)
     stream = ops.cast(stream, "int32") + ops.zeros_like(positions)

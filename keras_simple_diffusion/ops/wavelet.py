@@ -1,23 +1,25 @@
 """The 5/3 wavelet of JPEG 2000, by linear lifting without rounding.
 
-One level takes neighbouring samples apart and predicts the odd from the even
-ones, with the borders mirrored (whole-sample symmetric):
+One level splits a signal into even and odd samples and predicts the odd samples
+from the even ones, with mirrored borders (whole-sample symmetric):
 
 ```
 high[i] = odd[i] - (even[i] + even[i + 1]) / 2
 low[i] = even[i] + (high[i - 1] + high[i]) / 4
 ```
 
-then scales both bands so that their analysis filters have unit norm. White
-noise so has variance 1 in every band of the first level, and the network sees
-inputs of comparable variance at every noise level; a constant image has the
-low band `(64 / 46) x` in two dimensions. PyWavelets' `bior2.2` is the same
-transform with `sqrt(2)` and `1 / sqrt(2)` as the scales.
+Both bands are then scaled so that their analysis filters have unit norm. White
+noise therefore has variance 1 in every band of the first level, and the inputs
+of the network have comparable variance at every noise level. The low band of a
+constant image `x` is `(64 / 46) x` in two dimensions. PyWavelets' `bior2.2` is
+the same transform with the scales `sqrt(2)` and `1 / sqrt(2)`.
 """
 
 import math
 
 from keras import ops
+
+from keras_simple_diffusion.utils.errors import InputError
 
 # One over the norms of (-1, 2, 6, 2, -1) / 8 and (-1, 2, -1) / 2.
 LOW_SCALE = 8.0 / math.sqrt(46.0)
@@ -25,19 +27,23 @@ HIGH_SCALE = math.sqrt(2.0 / 3.0)
 
 
 def dwt2(images, levels=1):
-    """5/3 wavelet transform of images, stacked to channels.
+    """Compute the 5/3 wavelet transform of images, with bands as channels.
 
     Args:
         images: float tensor of shape `(B, H, W, C)`; `H` and `W` must be
             multiples of `2 ** levels`.
-        levels: int. How often the low band is split again. Defaults to `1`.
+        levels: int, at least 0. Number of levels: each one splits the low
+            band of the previous level. Defaults to `1`.
 
     Returns:
         A float32 tensor of shape `(B, H / 2^levels, W / 2^levels,
         C * 4^levels)`. The first `4 C` channels are the bands low-low,
         low-high, high-low and high-high (vertical direction first) of the
-        last level; the three high bands of the levels before follow, with
-        their pixels stacked to channels.
+        last level. The three high bands of the earlier levels follow, with
+        blocks of pixels moved to channels.
+
+    Raises:
+        InputError: if a side is not a multiple of `2 ** levels`.
 
     Example:
     >>> images = keras.random.normal((4, 32, 32, 3))
@@ -53,7 +59,7 @@ def dwt2(images, levels=1):
     images = ops.cast(ops.convert_to_tensor(images), "float32")
     height, width, channels = images.shape[1:]
     if height % 2**levels or width % 2**levels:
-        raise ValueError(
+        raise InputError(
             f"`dwt2` with levels={levels} needs sides that are multiples of "
             f"{2**levels}. Received: images of shape {tuple(images.shape)}"
         )
@@ -69,7 +75,7 @@ def dwt2(images, levels=1):
 
 
 def idwt2(coefficients, levels=1):
-    """Inverse of `dwt2`.
+    """Compute the inverse of `dwt2`.
 
     Args:
         coefficients: float tensor of shape `(B, H, W, C * 4^levels)`.
@@ -77,11 +83,14 @@ def idwt2(coefficients, levels=1):
 
     Returns:
         A float32 tensor of shape `(B, H * 2^levels, W * 2^levels, C)`.
+
+    Raises:
+        InputError: if the channels are not a multiple of `4 ** levels`.
     """
     coefficients = ops.cast(ops.convert_to_tensor(coefficients), "float32")
     total = coefficients.shape[-1]
     if total % 4**levels:
-        raise ValueError(
+        raise InputError(
             f"`idwt2` with levels={levels} needs channels that are a multiple "
             f"of {4**levels}. Received: coefficients of shape "
             f"{tuple(coefficients.shape)}"
@@ -126,7 +135,7 @@ def _every_second(x, axis):
 
 
 def _shift(x, axis, by):
-    """Move by one sample; the border repeats, which mirrors the signal."""
+    """Shift by one sample and repeat the border, which mirrors the signal."""
     size = x.shape[axis]
     index = [slice(None)] * len(x.shape)
     border, inner = list(index), list(index)

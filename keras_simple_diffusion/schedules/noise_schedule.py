@@ -29,16 +29,16 @@ class NoiseSchedule(Configurable):
             self.limit = limit
 
         def __call__(self, t):
-            t = ops.convert_to_tensor(t, "float32")
+            t = keras.ops.convert_to_tensor(t, "float32")
             return self.limit * (1.0 - 2.0 * t)
 
         def time(self, log_snr):
-            log_snr = ops.convert_to_tensor(log_snr, "float32")
+            log_snr = keras.ops.convert_to_tensor(log_snr, "float32")
             return 0.5 - 0.5 * log_snr / self.limit
 
         def derivative(self, t):
-            t = ops.convert_to_tensor(t, "float32")
-            return ops.full_like(t, -2.0 * self.limit)
+            t = keras.ops.convert_to_tensor(t, "float32")
+            return keras.ops.full_like(t, -2.0 * self.limit)
     ```
     """
 

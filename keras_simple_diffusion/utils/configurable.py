@@ -163,7 +163,12 @@ def _parse_arguments(identifier, text, signature):
         call = ast.parse(f"f({text})", mode="eval").body
         if not isinstance(call, ast.Call) or call.args:
             raise ValueError("arguments need a name")
-        return {each.arg: _parse_value(each.value) for each in call.keywords}
+        arguments = {
+            each.arg: _parse_value(each.value) for each in call.keywords
+        }
+        if len(arguments) < len(call.keywords):
+            raise ValueError("an argument is repeated")
+        return arguments
     except (SyntaxError, ValueError):
         raise InputError(
             "Arguments are written as argument=value, separated by commas. "

@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import keras_simple_diffusion as ksd
+
 
 def test_generate_from_a_run(call, tmp_path):
     output = call(
@@ -74,6 +76,26 @@ def test_generate_draws_the_steps(call, tmp_path):
     call("generate", *options, "--steps-strip", "--output", "strip.png")
     with Image.open(tmp_path / "strip.png") as sheet:
         assert sheet.width > 3 * 64 and sheet.height > 2 * 64
+
+
+def test_arguments_of_the_sampler(call, error_of, trained, tmp_path):
+    place, _ = trained
+    text = "ddpm:variance_interpolation=1"
+    options = ["--labels", "0,1", "--seed", "3"]
+    call("generate", *options, "--sampler", text, "--output", "many")
+    model = ksd.models.DiffusionModel.from_preset(str(place / "run"))
+    options = {"labels": [0, 1], "seed": 3, "num_steps": 3}
+    sampler = ksd.samplers.DDPMSampler(variance_interpolation=1.0)
+    expected = model.generate(**options, sampler=sampler)
+    for index, image in enumerate(expected):
+        drawn = np.asarray(Image.open(tmp_path / "many" / f"00000{index}.png"))
+        np.testing.assert_allclose(drawn, image, atol=1)
+    assert (np.abs(model.generate(**options) - expected.astype(int)) > 1).any()
+    options = ["generate", "--model", str(place / "run"), "--sampler"]
+    error = error_of(*options, "dpm:orders=2")
+    assert '"dpm" takes (order=2, stochastic=False)' in error
+    error = error_of(*options, "euler")
+    assert 'Use one of "ddpm", "ddim", "heun", "dpm"' in error
 
 
 def test_editing_commands(call, error_of, trained, tmp_path):

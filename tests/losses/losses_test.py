@@ -4,6 +4,8 @@ import pytest
 from keras import ops
 
 import keras_simple_diffusion as ksd
+from keras_simple_diffusion import InputError
+from tests.helpers.checks import run_configurable_test
 
 losses = ksd.losses
 LOG_SNR = np.linspace(-20, 20, 81).astype("float32")
@@ -205,24 +207,42 @@ def test_multiscale_loss_has_the_posterior_mean_as_minimiser():
         losses.DiffusionLoss("v"),
         losses.DiffusionLoss(weighting=losses.SigmoidWeighting(-3.0)),
     ],
+    ids=repr,
 )
-def test_serialization(loss):
-    config = keras.saving.serialize_keras_object(loss)
-    copy = keras.saving.deserialize_keras_object(config)
-    assert copy.get_config() == loss.get_config()
-    assert type(copy.weighting) is type(loss.weighting)
+def test_configuration(loss):
+    run_configurable_test(loss, losses.DiffusionLoss("x", base_size=7))
+    if loss.weighting is not None:
+        run_configurable_test(loss.weighting, losses.SigmoidWeighting(0.5))
+
+
+def test_losses_by_name():
+    assert losses.get(None) is None
+    for space in ("epsilon", "v", "x"):
+        assert losses.get(space) == losses.DiffusionLoss(space)
+    assert losses.get("epsilon:base_size=32") == (
+        losses.DiffusionLoss("epsilon", base_size=32)
+    )
+    loss = losses.DiffusionLoss("x", losses.MinSNRWeighting(2.0))
+    assert losses.get(keras.saving.serialize_keras_object(loss)) == loss
 
 
 @pytest.mark.parametrize(
     "make, message",
     [
         (lambda: losses.DiffusionLoss("noise"), "error_type='noise'"),
+        (lambda: losses.DiffusionLoss(["v"]), r"error_type=\['v'\]"),
         (lambda: losses.DiffusionLoss(base_size=0), "base_size=0"),
+        (lambda: losses.DiffusionLoss(base_size=8.5), "base_size=8.5"),
+        (lambda: losses.DiffusionLoss("v", "sigmoid"), "weighting='sigmoid'"),
         (lambda: losses.MinSNRWeighting(0.0), "gamma=0.0"),
+        (lambda: losses.SigmoidWeighting("0"), "bias='0'"),
+        (lambda: losses.get("mse"), 'one of "x", "epsilon", "v"'),
+        (lambda: losses.get("v:base=8"), "error_type='v'|base_size=None"),
+        (lambda: losses.get(losses.MinSNRWeighting()), "a DiffusionLoss"),
     ],
 )
 def test_bad_arguments(make, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(InputError, match=message):
         make()
 
 

@@ -5,6 +5,8 @@ import numpy as np
 import pytest
 
 import keras_simple_diffusion as ksd
+from keras_simple_diffusion import InputError
+from keras_simple_diffusion.ops import diffusion
 
 LOG_SNR = np.linspace(-20.0, 20.0, 41).astype("float32")
 TYPES = ("x", "epsilon", "v")
@@ -82,6 +84,131 @@ def test_error_scale_is_ratio_of_errors(from_type, to_type):
     expected = np.abs(errors[to_type] / errors[from_type])[:, 0, 0, 0]
     scale = to_numpy(ksd.ops.error_scale(log_snr, from_type, to_type))
     np.testing.assert_allclose(scale, expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("space", TYPES)
+def test_make_target(space):
+    t = truth()
+    target = ksd.ops.make_target(t["x"], t["epsilon"], LOG_SNR, space)
+    np.testing.assert_allclose(to_numpy(target), t[space], atol=1e-6)
+
+
+@pytest.mark.parametrize("from_type", TYPES)
+@pytest.mark.parametrize("to_type", TYPES)
+def test_error_scale_at_any_noise_level(from_type, to_type):
+    log_snr = np.array(
+        [-1e4, -200, -80, -40, -15, -3, 0, 3, 15, 40, 80, 200, 1e4], "float32"
+    )
+    # |v error| / |eps error| = 1 / alpha, |v error| / |x error| = 1 / sigma.
+    level = log_snr.astype("float64")
+    per_v = {
+        "v": 0.0 * level,
+        "epsilon": -0.5 * np.logaddexp(0.0, -level),
+        "x": -0.5 * np.logaddexp(0.0, level),
+    }
+    expected = per_v[to_type] - per_v[from_type]
+    logarithm = diffusion.log_error_scale(log_snr, from_type, to_type)
+    np.testing.assert_allclose(
+        to_numpy(logarithm), expected, rtol=2e-7, atol=1e-6
+    )
+    # The factor itself has a relative error of a few roundings.
+    inside = np.abs(log_snr) <= 80
+    scale = diffusion.error_scale(log_snr[inside], from_type, to_type)
+    np.testing.assert_allclose(
+        to_numpy(scale), np.exp(expected[inside]), rtol=5e-6
+    )
+
+
+@pytest.mark.parametrize("from_type", TYPES)
+@pytest.mark.parametrize("to_type", TYPES)
+def test_conversion_to_the_ends_is_as_exact_as_its_inputs(from_type, to_type):
+    log_snr = np.array([-80, -40, -15, 15, 40, 80], "float32")
+    t = truth(log_snr)
+    # sigma = sqrt(1 - alpha^2) of `truth` has lost its digits.
+    signal, noise = (
+        (1 / (1 + np.exp(sign * log_snr.astype("float64")))).reshape(
+            -1, 1, 1, 1
+        )
+        for sign in (-1, 1)
+    )
+    alpha, sigma = np.sqrt(signal), np.sqrt(noise)
+    z = (alpha * t["x"] + sigma * t["epsilon"]).astype("float32")
+    coefficients = {
+        "x": (1.0, 0.0),
+        "epsilon": (0.0, 1.0),
+        "v": (-sigma, alpha),
+    }
+    a, b = coefficients[from_type]
+    c, d = coefficients[to_type]
+    prediction = (a * t["x"] + b * t["epsilon"]).astype("float32")
+    # In float64 of the same float32 inputs.
+    determinant = alpha * b - sigma * a
+    x = (b * z.astype("float64") - sigma * prediction) / determinant
+    epsilon = (alpha * prediction - a * z.astype("float64")) / determinant
+    converted = to_numpy(
+        ksd.ops.convert_prediction(prediction, z, log_snr, from_type, to_type)
+    )
+    # Relative to what is divided by the determinant.
+    size = (np.abs(z) + np.abs(prediction)) / np.abs(determinant)
+    error = np.abs(converted - (c * x + d * epsilon)) / np.maximum(size, 1.0)
+    assert error.max() < 1e-6
+
+
+@pytest.fixture
+def flow(monkeypatch):
+    """Flow matching's velocity `eps - x`, as one line in the table."""
+    monkeypatch.setitem(
+        diffusion.PREDICTION_SPACES, "flow", lambda alpha, sigma: (-1.0, 1.0)
+    )
+
+
+@pytest.mark.parametrize("other", TYPES)
+def test_a_new_prediction_space(flow, other):
+    log_snr = np.linspace(-8.0, 8.0, 17).astype("float32")
+    t = truth(log_snr)
+    t["flow"] = t["epsilon"] - t["x"]
+    target = ksd.ops.make_target(t["x"], t["epsilon"], log_snr, "flow")
+    np.testing.assert_allclose(to_numpy(target), t["flow"], atol=1e-6)
+    for from_type, to_type in ((other, "flow"), ("flow", other)):
+        converted = ksd.ops.convert_prediction(
+            t[from_type], t["z"], log_snr, from_type, to_type
+        )
+        np.testing.assert_allclose(to_numpy(converted), t[to_type], atol=1e-4)
+    # One and the same network output has one loss, whatever space it is in.
+    weighting = ksd.losses.MinSNRWeighting()
+    wrong = t["flow"] + np.random.default_rng(1).normal(size=t["x"].shape)
+    same = to_numpy(
+        ksd.ops.convert_prediction(wrong, t["z"], log_snr, "flow", other)
+    )
+    for error_type in ("flow", "v"):
+        loss = ksd.losses.get(error_type)
+        assert loss.error_type == error_type
+        weighted = ksd.losses.DiffusionLoss(error_type, weighting)
+        for each in (loss, weighted):
+            np.testing.assert_allclose(
+                to_numpy(each(t["flow"], wrong, log_snr, "flow")),
+                to_numpy(each(t[other], same, log_snr, other)),
+                rtol=1e-3,
+            )
+    # A weighting means the same in every space.
+    a, b = (
+        to_numpy(
+            ksd.losses.DiffusionLoss(space, weighting)(
+                t["flow"], wrong, log_snr, "flow"
+            )
+        )
+        for space in ("flow", other)
+    )
+    np.testing.assert_allclose(a, b, rtol=1e-5)
+    # u = (v - (sigma - alpha) z ...) has the determinant alpha + sigma.
+    scale = to_numpy(ksd.ops.error_scale(log_snr, "v", "flow"))
+    expected = (t["alpha"] + t["sigma"])[:, 0, 0, 0]
+    np.testing.assert_allclose(scale, expected, rtol=1e-6)
+
+
+def test_without_the_line_there_is_no_such_space():
+    with pytest.raises(InputError, match=r"\('x', 'epsilon', 'v'\)"):
+        ksd.ops.error_scale(0.0, "flow", "v")
 
 
 def test_images_round_trip():

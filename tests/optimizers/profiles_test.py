@@ -1,10 +1,10 @@
-import keras
 import numpy as np
 import pytest
 from keras import ops
 
 import keras_simple_diffusion as ksd
 from keras_simple_diffusion.optimizers.reconstruction import shares
+from tests.helpers.checks import run_configurable_test
 
 ExponentialProfile = ksd.optimizers.ExponentialProfile
 PowerProfile = ksd.optimizers.PowerProfile
@@ -67,13 +67,19 @@ def test_gains_keep_their_digits_after_a_million_updates():
 
 
 @pytest.mark.parametrize("profile", PROFILES, ids=repr)
-def test_serialization(profile):
-    config = keras.saving.serialize_keras_object(profile)
-    assert keras.saving.deserialize_keras_object(config) == profile
+def test_configuration(profile):
+    run_configurable_test(profile, PowerProfile(0.15))
 
 
-def test_bad_arguments():
-    with pytest.raises(ValueError, match="relative_width=0.3"):
-        PowerProfile(0.3)
-    with pytest.raises(ValueError, match="decay=1.5"):
-        ExponentialProfile(1.5)
+@pytest.mark.parametrize(
+    "make, message",
+    [
+        (lambda: PowerProfile(0.3), "relative_width=0.3"),
+        (lambda: PowerProfile("wide"), "relative_width='wide'"),
+        (lambda: ExponentialProfile(1.5), "decay=1.5"),
+        (lambda: ExponentialProfile(1.0), "below 1"),
+    ],
+)
+def test_bad_arguments(make, message):
+    with pytest.raises(ksd.InputError, match=message):
+        make()

@@ -1,9 +1,10 @@
-import keras
 import numpy as np
 import pytest
 from keras import ops
 
 import keras_simple_diffusion as ksd
+from keras_simple_diffusion import InputError
+from tests.helpers.checks import run_schedule_test
 
 schedules = ksd.schedules
 CASES = {
@@ -101,21 +102,6 @@ def test_ends_of_the_plain_cosine_are_the_limits_to_the_bit():
 
 
 @EACH
-def test_strictly_decreasing(schedule):
-    assert (np.diff(to_numpy(schedule(T))) < 0).all()
-    assert (to_numpy(schedule.derivative(T)) < 0).all()
-
-
-@EACH
-def test_time_inverts(schedule):
-    # Where log-SNR is nearly flat, as in the middle of the printed eq. 6,
-    # its rounding is worth 4e-7 in time.
-    np.testing.assert_allclose(
-        to_numpy(schedule.time(schedule(T))), T, atol=6e-7
-    )
-
-
-@EACH
 def test_derivative(schedule):
     config = schedule.get_config()
     t = np.linspace(0.02, 0.98, 97)
@@ -134,25 +120,93 @@ def test_derivative(schedule):
 
 
 @EACH
-def test_serialization(schedule):
-    config = keras.saving.serialize_keras_object(schedule)
-    copy = keras.saving.deserialize_keras_object(config)
-    assert type(copy) is type(schedule)
-    np.testing.assert_array_equal(to_numpy(copy(T)), to_numpy(schedule(T)))
+def test_schedule(schedule):
+    run_schedule_test(schedule)
 
 
-def test_scalars_and_shapes():
-    schedule = schedules.CosineSchedule()
-    assert to_numpy(schedule(0.5)).shape == ()
-    assert to_numpy(schedule.time(0)).shape == ()
-    assert to_numpy(schedule(np.full((2, 3), 0.5))).shape == (2, 3)
+class LinearSchedule(schedules.NoiseSchedule):
+    """A schedule of one's own, without an image size."""
+
+    def __init__(self, limit=10.0):
+        self.limit = limit
+
+
+def test_the_same_schedule_for_another_size():
+    shifted = schedules.ShiftedCosineSchedule(256, 32, -9.0, 12.0)
+    assert shifted.for_image_size(64) == schedules.ShiftedCosineSchedule(
+        64, 32, -9.0, 12.0
+    )
+    pair = schedules.InterpolatedCosineSchedule((512, 640), 32, 256)
+    # A pair stays a pair, as after a way through JSON.
+    assert pair.for_image_size(64).image_size == (64, 64)
+    assert pair.for_image_size([96, 64]).image_size == (96, 64)
+    for schedule in (schedules.CosineSchedule(-5.0, 5.0), LinearSchedule()):
+        assert schedule.for_image_size(64) is schedule
+
+
+def test_representation_has_what_differs_from_the_defaults():
+    assert repr(schedules.CosineSchedule()) == "CosineSchedule()"
+    schedule = schedules.ShiftedCosineSchedule(64, 32)
+    assert repr(schedule) == (
+        "ShiftedCosineSchedule(image_size=64, noise_size=32)"
+    )
+
+
+def test_schedules_by_name():
+    assert schedules.get(None) is None
+    assert schedules.get("cosine") == schedules.CosineSchedule()
+    shifted = schedules.ShiftedCosineSchedule(64, 32)
+    assert schedules.get("shifted_cosine:image_size=64,noise_size=32") == (
+        shifted
+    )
+    assert schedules.get("shifted_cosine:noise_size=32", 64) == shifted
+    interpolated = schedules.get("interpolated_cosine", image_size=(96, 64))
+    assert interpolated == schedules.InterpolatedCosineSchedule((96, 64))
+    # A size that is stated holds.
+    assert schedules.get("shifted_cosine:image_size=8", 64).image_size == 8
+
+
+@pytest.mark.parametrize(
+    "identifier, message",
+    [
+        ("cosines", '"cosine", "shifted_cosine", "interpolated_cosine"'),
+        ("shifted_cosine", "missing a required argument: 'image_size'"),
+        (ksd.samplers.DDIMSampler(), "Expected a NoiseSchedule"),
+        (schedules.CosineSchedule, "Expected a NoiseSchedule"),
+        (15.0, "Received: 15.0"),
+    ],
+)
+def test_wrong_identifiers(identifier, message):
+    with pytest.raises(InputError, match=message):
+        schedules.get(identifier)
+
+
+@pytest.mark.parametrize("limit", [20.0, 80.0])
+def test_wide_limits_are_finite_and_invert(limit):
+    schedule = schedules.CosineSchedule(-limit, limit)
+    assert np.isfinite(to_numpy(schedule.derivative(T))).all()
+    log_snr = to_numpy(schedule(T))
+    np.testing.assert_array_equal(log_snr[[0, -1]], [limit, -limit])
+    alpha, sigma = map(to_numpy, ksd.ops.alpha_sigma(log_snr))
+    assert (alpha > 0).all() and (sigma > 0).all()
+    np.testing.assert_allclose(to_numpy(schedule.time(log_snr)), T, atol=6e-7)
 
 
 @pytest.mark.parametrize(
     "make, message",
     [
         (lambda: schedules.CosineSchedule(3.0, 3.0), "log_snr_min=3.0"),
+        (lambda: schedules.CosineSchedule("a"), "log_snr_min='a'"),
+        (lambda: schedules.CosineSchedule(-200.0, 15.0), r"within \+-80"),
+        (lambda: schedules.CosineSchedule(0.0, np.inf), "log_snr_max=inf"),
+        (lambda: schedules.CosineSchedule(np.nan), "log_snr_min=nan"),
+        (
+            lambda: schedules.ShiftedCosineSchedule(4096, 32, -78.0),
+            "after the shift",
+        ),
         (lambda: schedules.ShiftedCosineSchedule(0), "image_size=0"),
+        (lambda: schedules.ShiftedCosineSchedule("64"), "image_size='64'"),
+        (lambda: schedules.ShiftedCosineSchedule((4, 4, 3)), "a pair"),
         (lambda: schedules.ShiftedCosineSchedule(64, -1), "noise_size=-1"),
         (
             lambda: schedules.InterpolatedCosineSchedule(512, 1024, 32),
@@ -161,5 +215,5 @@ def test_scalars_and_shapes():
     ],
 )
 def test_bad_arguments(make, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(InputError, match=message):
         make()
