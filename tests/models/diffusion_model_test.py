@@ -1,3 +1,5 @@
+import inspect
+
 import keras
 import numpy as np
 import pytest
@@ -8,6 +10,7 @@ from keras_simple_diffusion.generation.denoising import Denoiser
 from keras_simple_diffusion.generation.denoising import Guidance
 from keras_simple_diffusion.generation.denoising import Network
 from keras_simple_diffusion.generation.programs import ProgramCache
+from keras_simple_diffusion.utils.errors import InputError
 from tests.helpers.models import make_backbone
 from tests.helpers.models import make_data
 from tests.helpers.models import make_model
@@ -488,3 +491,77 @@ def test_bad_generate_arguments(arguments, message):
 def test_bad_arguments(arguments, message):
     with pytest.raises(ValueError, match=message):
         make_model(**arguments)
+
+
+@pytest.mark.any_backend
+@pytest.mark.parametrize(
+    "name, wrong, right",
+    [
+        ("schedule", "linear", ("cosine", ksd.schedules.CosineSchedule)),
+        ("sampler", "fast", ("ddim", ksd.samplers.DDIMSampler)),
+        ("loss", "mse", ("epsilon", ksd.losses.DiffusionLoss)),
+    ],
+)
+def test_parts_are_found_by_name_or_refused(name, wrong, right):
+    attribute = "diffusion_loss" if name == "loss" else name
+    found = ksd.models.DiffusionModel(make_backbone(), **{name: right[0]})
+    assert isinstance(getattr(found, attribute), right[1])
+    for value in (wrong, 3, ksd.optimizers.PowerProfile()):
+        with pytest.raises(InputError):
+            ksd.models.DiffusionModel(make_backbone(), **{name: value})
+
+
+@pytest.mark.any_backend
+def test_arguments_of_keras_that_have_no_meaning_are_refused():
+    model = make_model()
+    with pytest.raises(TypeError, match="'loss'"):
+        model.compile(loss="mse")
+    with pytest.raises(TypeError, match="'metrics'"):
+        model.compile(metrics=["mae"])
+    data = make_data(4)
+    with pytest.raises(InputError, match="`y` is not supported"):
+        model.fit(data["images"], data["labels"])
+    with pytest.raises(InputError, match="`sample_weight` is not supported"):
+        model.evaluate(data, sample_weight=np.ones(4))
+    for method in (model.predict, model.predict_on_batch):
+        with pytest.raises(InputError, match="`generate`"):
+            method(data)
+    with pytest.raises(InputError, match="backbone.export"):
+        model.export("somewhere")
+
+
+@pytest.mark.any_backend
+def test_signatures_show_all_arguments():
+    options = {
+        *("num_steps", "guidance_scale", "seed", "batch_size", "noise"),
+        *("indices", "sampler", "spacing", "guidance_interval", "clipping"),
+        *("guidance_model", "guidance_rescale", "return_steps"),
+    }
+    for cls in (ksd.models.DiffusionModel, ksd.models.TextToImage):
+        for name in ("generate", "edit", "inpaint", "upscale", "interpolate"):
+            method = getattr(cls, name)
+            parameters = inspect.signature(method).parameters
+            assert options < set(parameters), name
+            for option in options:
+                assert f"            {option}: " in method.__doc__
+    with pytest.raises(TypeError, match=r"generate\(\) .*num_inference_steps"):
+        make_model().generate(labels=[0], num_inference_steps=2)
+    with pytest.raises(InputError, match="are labels. Received: prompts"):
+        make_model().edit(make_data(1)["images"], prompts=["a"])
+    own = [
+        each
+        for each in ksd.models.DiffusionModel.__mro__
+        if each.__module__.startswith("keras_simple_diffusion")
+    ]
+    assert len(own) <= 4
+
+
+@pytest.mark.any_backend
+def test_repr_says_how_a_model_draws():
+    text = repr(make_model(guidance_scale=2.0, sampler="ddim", num_steps=8))
+    for part in (
+        *("UViTBackbone of 4 x 4 x 1", "ShiftedCosineSchedule("),
+        *("DiffusionLoss(", "DDIMSampler(", "num_steps: 8"),
+        *("guidance_scale: 2.0", "prediction_type: v"),
+    ):
+        assert part in text

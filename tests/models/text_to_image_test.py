@@ -285,6 +285,72 @@ def test_portrait_images_are_turned(monkeypatch):
     np.testing.assert_array_equal(np.asarray(turned), drawn[..., 0])
 
 
+def test_images_are_edited_by_prompts():
+    shape = (8, 8, 1)
+    model = make_model(network={"image_shape": shape})
+    data = make_data(shape)
+    model.fit(data, batch_size=4, verbose=0)
+    images = data["images"][:2]
+    draw = {"num_steps": 4, "seed": 0}
+    prompts = ["a red apple", "a ship"]
+
+    same = model.edit(images, prompts, strength=0.0, **draw)
+    np.testing.assert_array_equal(same, images)
+    edited = model.edit(images, prompts, strength=0.5, **draw)
+    assert edited.shape == images.shape and (edited != images).any()
+    by_name = model.edit(images, prompts=prompts, strength=0.5, **draw)
+    np.testing.assert_array_equal(by_name, edited)
+    # One prompt is that of all images, and guidance leads to it.
+    one = model.edit(images, "a ship", strength=0.5, **draw)
+    np.testing.assert_array_equal(one[1], edited[1])
+    other = model.edit(
+        images, prompts, strength=0.5, negative_prompts="a ship", **draw
+    )
+    assert (other != edited).any()
+
+    mask = np.zeros((8, 8), bool)
+    mask[:4] = True
+    inpainted = model.inpaint(images, mask, prompts, **draw)
+    np.testing.assert_array_equal(inpainted[:, ~mask], images[:, ~mask])
+    assert (inpainted[:, mask] != images[:, mask]).any()
+
+    small = np.full((2, 4, 4, 1), 128, "uint8")
+    upscaled = model.upscale(small, prompts, **draw).astype(float)
+    averages = upscaled.reshape(2, 4, 2, 4, 2, 1).mean((2, 4))
+    inside = (upscaled > 0).all() and (upscaled < 255).all()
+    assert not inside or np.abs(averages - 128).max() < 1.0
+
+    noise = model.invert(images // 2 + 64, prompts, num_steps=64)
+    again = model.generate(
+        prompts,
+        noise=noise,
+        num_steps=64,
+        sampler="ddim",
+        guidance_scale=1.0,
+        clipping=None,
+    )
+    assert np.abs(again.astype(int) - (images // 2 + 64)).mean() < 3
+    way = model.interpolate(1, 2, 3, "a ship", num_steps=4)
+    ends = [
+        model.generate("a ship", num_steps=4, seed=seed, sampler="ddim")
+        for seed in (1, 2)
+    ]
+    np.testing.assert_allclose(way[[0, 2]], ends, atol=1)
+
+
+def test_a_portrait_is_edited_upright():
+    shape = (4, 8, 1)
+    model = make_model(network={"image_shape": shape, "portrait_flag": True})
+    high = np.random.default_rng(0).integers(0, 256, (2, 8, 4, 1), "uint8")
+    mask = np.zeros((8, 4), bool)
+    mask[:3] = True
+    drawn = model.inpaint(
+        high, mask, "a ship", portrait=True, num_steps=2, seed=0
+    )
+    np.testing.assert_array_equal(drawn[:, ~mask], high[:, ~mask])
+    assert (drawn[:, mask] != high[:, mask]).any()
+
+
 # === Errors ===
 
 
@@ -313,6 +379,7 @@ def test_data_that_do_not_fit(changes, message):
         ({"prompts": []}, "at least one prompt"),
         ({"prompts": ["a"], "negative_prompts": ["b"] * 2}, "2 negative"),
         ({"prompts": ["a"], "portrait": True}, "portrait_flag"),
+        ({"prompts": None}, "pass `prompts`"),
         ({"prompts": ["a"], "guidance_scale": np.nan}, "finite"),
         ({"prompts": [3]}, "must be strings"),
     ],
