@@ -45,6 +45,7 @@ def test_bad_generate_arguments(trained, error_of, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.any_backend
 def test_generate_fills_a_folder_and_goes_on(call, error_of, trained, tmp_path):
     place, _ = trained
     options = ["--labels", "red,blue", "--batch-size", "2", "--output", "many"]
@@ -71,6 +72,7 @@ def test_generate_fills_a_folder_and_goes_on(call, error_of, trained, tmp_path):
     assert "was begun with labels=red,blue. Received: labels=red" in error
 
 
+@pytest.mark.any_backend
 def test_generate_draws_the_steps(call, tmp_path):
     options = ["--labels", "0,1", "--sampler", "dpm", "--spacing", "power"]
     call("generate", *options, "--steps-strip", "--output", "strip.png")
@@ -98,6 +100,7 @@ def test_arguments_of_the_sampler(call, error_of, trained, tmp_path):
     assert 'Use one of "ddpm", "ddim", "heun", "dpm"' in error
 
 
+@pytest.mark.any_backend
 def test_editing_commands(call, error_of, trained, tmp_path):
     place, _ = trained
     red = ["--image", place / "images" / "red" / "0.png"]

@@ -90,6 +90,7 @@ def test_digits_train_a_builtin_preset(tmp_path):
     assert (tmp_path / "run" / "samples.png").exists()
 
 
+@pytest.mark.any_backend
 def test_a_flat_folder_makes_an_unconditional_run(trained, tmp_path):
     # The preset asks for guidance, for which there are no classes here.
     place, _ = trained
@@ -106,6 +107,7 @@ def test_a_flat_folder_makes_an_unconditional_run(trained, tmp_path):
     assert model.generate(2).shape == (2, 8, 8, 3)
 
 
+@pytest.mark.any_backend
 def test_a_run_starts_from_another_ones_weights(trained, tmp_path):
     place, _ = trained
     train_run(

@@ -407,6 +407,7 @@ def test_a_backbone_preset_gives_a_model_with_defaults(tmp_path):
     assert model.generate(labels=[0], num_steps=2).shape == (1, 4, 4, 1)
 
 
+@pytest.mark.any_backend
 def test_saving_a_preset_leaves_no_draft(tmp_path, monkeypatch):
     model = make_model()
     model.save_to_preset(tmp_path / "preset")
@@ -424,6 +425,7 @@ def test_saving_a_preset_leaves_no_draft(tmp_path, monkeypatch):
 # === Bad input ===
 
 
+@pytest.mark.any_backend
 @pytest.mark.parametrize(
     "change, message",
     [
@@ -449,6 +451,7 @@ def test_bad_training_data(change, message):
         model.fit(data, verbose=0)
 
 
+@pytest.mark.any_backend
 def test_labels_for_an_unconditional_model():
     model = make_model(num_classes=None)
     with pytest.raises(ValueError, match="unconditional, yet the data has"):
@@ -461,6 +464,7 @@ def test_labels_for_an_unconditional_model():
         make_model(num_classes=None, guidance_scale=1.5)
 
 
+@pytest.mark.any_backend
 @pytest.mark.parametrize(
     "arguments, message",
     [
@@ -480,6 +484,7 @@ def test_bad_generate_arguments(arguments, message):
         make_model().generate(**arguments)
 
 
+@pytest.mark.any_backend
 @pytest.mark.parametrize(
     "arguments, message",
     [

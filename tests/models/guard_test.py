@@ -16,6 +16,7 @@ def model_of(size, **kwargs):
     return ksd.models.DiffusionModel(backbone, compile=False, **kwargs)
 
 
+@pytest.mark.any_backend
 @pytest.mark.parametrize(
     "size, arguments, message",
     [
@@ -64,6 +65,7 @@ def test_unusual_settings_are_warned_of_once(size, arguments, message):
     assert record[0].filename == __file__
 
 
+@pytest.mark.any_backend
 @pytest.mark.parametrize(
     "size, arguments",
     [

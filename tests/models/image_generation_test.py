@@ -246,6 +246,7 @@ def test_interpolation_between_images():
     assert mean_difference(way[-1], second) < 4
 
 
+@pytest.mark.any_backend
 @pytest.mark.parametrize(
     "method, arguments, message",
     [
@@ -297,6 +298,7 @@ def test_bad_arguments(model, method, arguments, message):
     assert message in str(error.value)
 
 
+@pytest.mark.any_backend
 def test_guidance_model_of_another_shape(model):
     other = make_model(num_classes=2)
     with pytest.raises(ValueError, match="a model with num_classes=2"):
