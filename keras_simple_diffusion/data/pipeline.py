@@ -13,7 +13,7 @@ import numpy as np
 
 from keras_simple_diffusion.backend.keras_internals import is_killed_worker
 from keras_simple_diffusion.backend.keras_internals import prepare_grain_workers
-from keras_simple_diffusion.backend.memory import reuse_freed_memory
+from keras_simple_diffusion.backend.native import reuse_freed_memory
 from keras_simple_diffusion.data.sources import stack
 from keras_simple_diffusion.utils.errors import InputError
 

@@ -9,7 +9,6 @@ Fréchet distance during training.
 from keras_simple_diffusion.evaluation.evaluation import PROTOCOLS
 from keras_simple_diffusion.evaluation.evaluation import evaluate
 from keras_simple_diffusion.evaluation.quick_frechet import QuickFrechet
-from keras_simple_diffusion.evaluation.reference import reference_features
 from keras_simple_diffusion.evaluation.report import Report
 from keras_simple_diffusion.evaluation.report import Result
 from keras_simple_diffusion.evaluation.scores import METRICS
@@ -17,6 +16,7 @@ from keras_simple_diffusion.evaluation.scores import compare_features
 from keras_simple_diffusion.evaluation.scores import score_alone
 from keras_simple_diffusion.evaluation.shards import FeatureShards
 from keras_simple_diffusion.evaluation.shards import fill_shards
+from keras_simple_diffusion.evaluation.shards import reference_features
 
 __all__ = [
     "METRICS",

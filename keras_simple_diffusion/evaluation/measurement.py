@@ -6,10 +6,10 @@ import numpy as np
 
 from keras_simple_diffusion.evaluation import scores
 from keras_simple_diffusion.evaluation.image_sets import choose
-from keras_simple_diffusion.evaluation.reference import reference_features
 from keras_simple_diffusion.evaluation.shards import FeatureShards
 from keras_simple_diffusion.evaluation.shards import fill_shards
 from keras_simple_diffusion.evaluation.shards import image_digests
+from keras_simple_diffusion.evaluation.shards import reference_features
 from keras_simple_diffusion.metrics.likelihood import bits_per_dimension
 from keras_simple_diffusion.utils.files import sha256
 

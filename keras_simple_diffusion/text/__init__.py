@@ -9,7 +9,7 @@ from keras_simple_diffusion.text.pretrained_text_encoder import (
 )
 from keras_simple_diffusion.text.text_encoder import TextEncoder
 from keras_simple_diffusion.text.text_transformer import TextTransformer
-from keras_simple_diffusion.text.vocabulary import learn_vocabulary
+from keras_simple_diffusion.text.text_transformer import learn_vocabulary
 
 __all__ = [
     "PretrainedTextEncoder",

@@ -12,7 +12,7 @@ from keras_simple_diffusion.data.sources import EmbeddedSource
 from keras_simple_diffusion.data.sources import stack
 from keras_simple_diffusion.data.sources import take
 from keras_simple_diffusion.evaluation.quick_frechet import QuickFrechet
-from keras_simple_diffusion.evaluation.reference import reference_features
+from keras_simple_diffusion.evaluation.shards import reference_features
 from keras_simple_diffusion.metrics.inception import InceptionFeatures
 from keras_simple_diffusion.models.backbone import DiffusionBackbone
 from keras_simple_diffusion.models.loading import load_model
@@ -20,7 +20,7 @@ from keras_simple_diffusion.models.loading import task_class
 from keras_simple_diffusion.models.text_to_image import TextToImage
 from keras_simple_diffusion.models.transfer import transfer_weights
 from keras_simple_diffusion.text.text_transformer import TextTransformer
-from keras_simple_diffusion.text.vocabulary import learn_vocabulary
+from keras_simple_diffusion.text.text_transformer import learn_vocabulary
 from keras_simple_diffusion.training.settings import Recipe
 from keras_simple_diffusion.utils.errors import InputError
 from keras_simple_diffusion.utils.presets import read_json
