@@ -91,6 +91,7 @@ def test_frozen_encoder_stays_as_it_is_and_is_named_in_the_preset(t5, tmp_path):
         ksd.models.load_model(tmp_path)
 
 
+@pytest.mark.any_backend
 def test_real_pretrained_encoder_trains_generates_saves_and_loads(
     minilm, tmp_path
 ):
