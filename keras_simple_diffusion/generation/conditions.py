@@ -217,4 +217,5 @@ def _caption(task, label):
         return label
     if label == task.backbone.num_classes:
         return "(none)"
-    return task.class_names[label] if task.class_names else str(label)
+    names = task.class_names or ()
+    return names[label] if 0 <= label < len(names) else str(label)

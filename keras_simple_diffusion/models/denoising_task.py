@@ -97,7 +97,7 @@ class DenoisingTask(keras_internals.OwnTrainingSteps, keras_hub.models.Task):
         size = min(backbone.image_shape[:2])
         if schedule is None:
             schedule = ShiftedCosineSchedule(size, noise_size=min(size, 64))
-        schedule = schedules.get(schedule)
+        schedule = schedules.get(schedule, image_size=size)
         loss = losses.get("v" if loss is None else loss)
         super().__init__(compile=False, dtype="float32", **kwargs)
         self.backbone = backbone

@@ -61,6 +61,20 @@ def test_noise_differs_between_steps():
     assert len({round(loss, 5) for loss in losses}) == 4
 
 
+def test_parts_are_found_by_name():
+    model = make_model(
+        schedule="shifted_cosine:noise_size=8",
+        loss="epsilon",
+        sampler="dpm:order=1",
+    )
+    # The image size is that of the network.
+    assert model.schedule == ksd.schedules.ShiftedCosineSchedule(4, 8)
+    assert model.diffusion_loss == ksd.losses.DiffusionLoss("epsilon")
+    assert model.sampler == ksd.samplers.DPMSolverSampler(order=1)
+    with pytest.raises(ksd.InputError, match="shifted_cosine"):
+        make_model(schedule="linear")
+
+
 def test_an_untrained_network_has_the_loss_of_predicting_zero():
     # v = alpha eps - sigma x, of second moment alpha^2 + sigma^2 x^2, with
     # E alpha^2 = 1 / 2 under the cosine schedule.
