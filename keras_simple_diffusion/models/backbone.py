@@ -223,7 +223,7 @@ class DiffusionBackbone(ReleasesActivations, keras_hub.models.Backbone):
         ```python
         mesh = keras.distribution.DeviceMesh((2, 4), ("batch", "model"))
         distribution = keras.distribution.ModelParallel(
-            layout_map=UViTBackbone.get_layout_map(mesh)
+            layout_map=backbone.get_layout_map(mesh)
         )
         ```
 

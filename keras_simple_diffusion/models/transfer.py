@@ -34,10 +34,16 @@ def transfer_weights(source, target):
 
     Example:
     ```python
-    backbone = keras_simple_diffusion.models.UViTBackbone.from_preset(
-        "uvit_imagenet_256", load_weights=False
+    large = keras_simple_diffusion.models.UViTBackbone(
+        (32, 32, 1),
+        channels=(8,),
+        blocks=(1,),
+        num_classes=10,
+        downsampling="dwt",
+        downsampling_factor=2,
     )
-    keras_simple_diffusion.models.transfer_weights("runs/uvit_128", backbone)
+    # `backbone` has the same layers for images of 16 pixels.
+    fresh = keras_simple_diffusion.models.transfer_weights(backbone, large)
     ```
     """
     if hasattr(source, "averaged_weights"):

@@ -28,14 +28,18 @@ class UNetBackbone(MultiLevelBackbone):
     Example:
     ```python
     backbone = keras_simple_diffusion.models.UNetBackbone(
-        image_shape=(64, 64, 3), channels=(64, 128, 256), blocks=(2, 2, 4),
+        image_shape=(32, 32, 3),
+        channels=(16, 32, 64),
+        blocks=(1, 1, 2),
         num_classes=10,
     )
-    prediction = backbone({
-        "noisy_images": keras.random.normal((4, 64, 64, 3)),
-        "log_snr": np.zeros(4, "float32"),
-        "labels": np.arange(4, dtype="int32"),
-    })
+    prediction = backbone(
+        {
+            "noisy_images": keras.random.normal((4, 32, 32, 3)),
+            "log_snr": ops.zeros(4),
+            "labels": ops.arange(4, dtype="int32"),
+        }
+    )  # Shape (4, 32, 32, 3).
     ```
 
     References:

@@ -32,12 +32,14 @@ class UViTBackbone(MultiLevelBackbone):
     Example:
     ```python
     backbone = keras_simple_diffusion.models.UViTBackbone(
-        image_shape=(64, 64, 3), channels=(32, 64, 256), blocks=(2, 2, 6),
+        image_shape=(32, 32, 3), channels=(16, 32, 64), blocks=(1, 1, 2)
     )
-    prediction = backbone({
-        "noisy_images": keras.random.normal((4, 64, 64, 3)),
-        "log_snr": np.zeros(4, "float32"),
-    })
+    prediction = backbone(
+        {
+            "noisy_images": keras.random.normal((4, 32, 32, 3)),
+            "log_snr": ops.zeros(4),
+        }
+    )  # Shape (4, 32, 32, 3).
     ```
 
     References:
