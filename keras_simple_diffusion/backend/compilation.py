@@ -1,4 +1,4 @@
-"""How functions and layers are run: compiled, one by one, or twice."""
+"""Compiled functions, eager layers, and rematerialization."""
 
 import collections
 

@@ -83,7 +83,7 @@ class AveragedOptimizer(OptimizerWrapper):
                 move_towards(average, ops.cast(weight, "float32"), gain)
 
     def has_averages(self):
-        """Whether there has been an update, and so an average."""
+        """Return `True` after the first update."""
         return self.built and int(ops.convert_to_numpy(self.num_averaged)) > 0
 
     def forget(self):
