@@ -70,9 +70,8 @@ def tenth(width, multiple=4):
 
 def twin_of(name):
     """Backbone, schedule and loss of a configuration's twin."""
-    folder = presets.preset_folder(name)
-    serialized = presets.read_json(folder, "config.json")
-    config = serialized["config"]
+    preset = ksd.models.Preset.open(name)
+    config = preset.backbone_config
     height, width, _ = config["image_shape"]
     config["image_shape"] = (64, 64 if height == width else 96, 3)
     # The first level passes the noise on, so that it can be told from the
@@ -86,8 +85,8 @@ def twin_of(name):
         config["num_classes"] = 16
     if config.get("context_dim"):
         config["context_dim"] = tenth(config["context_dim"])
-    backbone = getattr(ksd.models, serialized["class_name"])(**config)
-    task = presets.read_json(folder, "task.json").get("config", {})
+    backbone = preset.backbone_class(**config)
+    task = preset.task_config
     schedule = ksd.schedules.InterpolatedCosineSchedule(64, 32, 64)
     if "schedule" in task:
         serialized = task["schedule"]

@@ -118,11 +118,7 @@ def row(name):
     """Compute a line of the table."""
     variant = VARIANTS.get(name, Variant(name))
     backbone = build(variant.preset, **variant.network)
-    recipe = Recipe(
-        **presets.read_json(
-            presets.preset_folder(variant.preset), "recipe.json"
-        )
-    )
+    recipe = Recipe(**ksd.models.Preset.open(variant.preset).recipe)
     steps = STEPS.get(name, recipe.steps)
     flops = 2 * sum(count_macs(backbone).values())
     training = 3 * flops * recipe.batch_size * steps

@@ -169,7 +169,7 @@ preset that was saved on eight devices is loaded on one device here and
 generates the same images.
 """
 
-loaded = ksd.models.load_model("digits")
+loaded = ksd.models.Preset.open("digits").load()
 difference = np.abs(
     images.astype(int) - loaded.generate(labels=range(10), seed=0)
 )

@@ -120,12 +120,11 @@ print(f"largest difference: {difference} of 255 grey levels")
 
 """
 Any argument of the class can be overridden, such as the defaults of sampling.
-`load_model` selects the class, `DiffusionModel` or `TextToImage`, and also
-accepts the folder of a command-line run.
+A `Preset` knows its class, `DiffusionModel` or `TextToImage`. It also opens the
+folder of a command-line run.
 """
 
-quick = ksd.models.load_model(
-    "digits",
+quick = ksd.models.Preset.open("digits").load(
     sampler=ksd.samplers.DPMSolverSampler(),
     num_steps=16,
     guidance_scale=1.0,
@@ -211,7 +210,7 @@ teaching. Trained with guides/presets_and_sharing.py on scikit-learn's digits
 at 16 pixels and {TUNING_EPOCHS} at 32.
 
     import keras_simple_diffusion as ksd
-    model = ksd.models.load_model("hf://USER/digits_32")
+    model = ksd.models.Preset.open("hf://USER/digits_32").load()
     images = model.generate(labels=["three", "eight"], seed=0)
 """
 pathlib.Path("digits_32/README.md").write_text(card)

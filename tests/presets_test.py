@@ -35,7 +35,7 @@ def test_files_are_up_to_date(name):
     folder = presets.preset_folder(name)
     for file, content in write_presets.files(name).items():
         expected = json.loads(json.dumps(content))
-        assert presets.read_json(folder, file) == expected, (
+        assert presets.read_json(folder / file) == expected, (
             f"{file}: run tools/write_presets.py"
         )
 
@@ -43,18 +43,18 @@ def test_files_are_up_to_date(name):
 @EACH
 def test_schedule_and_loss_are_for_the_size_of_the_images(name):
     folder = presets.preset_folder(name)
-    shape = presets.read_json(folder, "config.json")["config"]["image_shape"]
-    task = presets.read_json(folder, "task.json")["config"]
+    shape = presets.read_json(folder / "config.json")["config"]["image_shape"]
+    task = presets.read_json(folder / "task.json")["config"]
     assert task["schedule"]["config"]["image_size"] == min(shape[:2])
     keras.saving.deserialize_keras_object(task["loss"])
-    Recipe(**presets.read_json(folder, "recipe.json"))
+    Recipe.from_dict(presets.read_json(folder / "recipe.json"))
 
 
 @BUILT_ON_TORCH
 @EACH
 def test_network_builds_with_the_parameters_and_cost_stated(name):
     metadata = write_presets.metadata(name)
-    stated = presets.read_json(presets.preset_folder(name), "metadata.json")
+    stated = presets.read_json(presets.preset_folder(name) / "metadata.json")
     for key in ("description", "parameter_count", "macs"):
         assert stated[key] == metadata[key], "run tools/write_presets.py"
     # The published figures are those of the blocks alone, within 1 %.
@@ -78,5 +78,5 @@ def test_full_size_network_builds_with_weights(name):
     backbone = ksd.models.DiffusionBackbone.from_preset(
         name, load_weights=False
     )
-    stated = presets.read_json(presets.preset_folder(name), "metadata.json")
+    stated = presets.read_json(presets.preset_folder(name) / "metadata.json")
     assert backbone.count_params() == stated["parameter_count"]

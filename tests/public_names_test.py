@@ -53,9 +53,9 @@ NAMES = {
         kernel_distance nearest_distances precision_recall
     """,
     "models": """
-        DiffusionBackbone DiffusionModel ResidualUViTBackbone
+        DiffusionBackbone DiffusionModel Preset ResidualUViTBackbone
         TextToImage UNetBackbone UViTBackbone UnusualSettingWarning
-        builtin_presets count_macs load_model transfer_weights
+        builtin_presets count_macs transfer_weights
     """,
     "ops": """
         alpha_sigma convert_prediction diffuse dwt2 error_scale
@@ -80,7 +80,8 @@ NAMES = {
         learn_vocabulary
     """,
     "training": """
-        Interrupted Recipe RunSettings reconstruct resume_run train_run
+        Interrupted Recipe RunSettings embed_data reconstruct resume_run
+        train_run
     """,
 }
 

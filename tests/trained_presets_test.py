@@ -4,7 +4,7 @@ import h5py
 import numpy as np
 import pytest
 
-from keras_simple_diffusion.models.loading import load_model
+from keras_simple_diffusion.models import Preset
 from keras_simple_diffusion.utils import presets
 
 pytestmark = pytest.mark.any_backend
@@ -24,7 +24,7 @@ def test_are_small_and_have_a_card(name):
 
 
 def test_emoji_take_their_colour_from_the_prompt():
-    model = load_model("emoji")
+    model = Preset.open("emoji").load()
     asked = ["red heart", "blue heart", "green heart"]
     images = model.generate(asked, num_steps=12, seed=0)
     assert images.shape == (3, 64, 64, 3)
@@ -33,7 +33,7 @@ def test_emoji_take_their_colour_from_the_prompt():
 
 
 def test_photographs_are_of_their_class():
-    model = load_model("caltech101")
+    model = Preset.open("caltech101").load()
     labels = [model.class_names.index(n) for n in ("sunflower", "airplanes")]
     images = model.generate(labels=labels, num_steps=8, seed=0)
     assert images.shape == (2, 64, 64, 3)

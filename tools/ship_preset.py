@@ -18,7 +18,7 @@ import h5py
 import numpy as np
 
 from keras_simple_diffusion.models.cost import count_macs
-from keras_simple_diffusion.models.loading import load_model
+from keras_simple_diffusion.models.preset import Preset
 from keras_simple_diffusion.utils import presets
 
 
@@ -81,8 +81,9 @@ def main():
         steps = max(int(row["step"]) for row in csv.DictReader(file))
     recipe = json.dumps({**settings["recipe"], "steps": steps}, indent=2)
     (output / "recipe.json").write_text(recipe + "\n")
-    macs = count_macs(load_model(str(output)).backbone)
-    metadata = presets.read_json(output, "metadata.json")
+    preset = Preset.open(output)
+    macs = count_macs(preset.load().backbone)
+    metadata = dict(preset.metadata)
     metadata["description"] = args.description
     metadata["macs"] = sum(macs.values())
     (output / "metadata.json").write_text(json.dumps(metadata, indent=2) + "\n")

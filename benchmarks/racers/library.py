@@ -8,7 +8,6 @@ import keras
 import keras_simple_diffusion as ksd
 from keras_simple_diffusion.models.cost import count_macs
 from keras_simple_diffusion.training.settings import Recipe
-from keras_simple_diffusion.utils import presets
 from racers import STEPS
 
 PRESET = "uvit_caltech_64"
@@ -96,9 +95,8 @@ def facts_of(racer, network):
 
 def make(images, learning_rate, seed):
     keras.utils.set_random_seed(seed)
-    folder = presets.preset_folder(PRESET)
-    fields = presets.read_json(folder, "recipe.json")
-    fields.update(RECIPE, learning_rate=learning_rate)
+    fields = ksd.models.Preset.open(PRESET).recipe
+    fields = {**fields, **RECIPE, "learning_rate": learning_rate}
     backbone = ksd.models.DiffusionBackbone.from_preset(
         PRESET, load_weights=False, **NETWORK
     )

@@ -16,60 +16,44 @@ import keras
 
 
 def get_preset_loader(preset):
-    """Open a preset, to load its task with `load_task`.
-
-    `keras_hub.models.Task.from_preset` finds no class for a task when several
-    share a class of backbone.
+    """Open a preset of keras_hub or of the formats that it converts.
 
     Args:
         preset: string. A folder, or an `hf://` or `kaggle://` handle.
 
     Returns:
-        keras_hub's loader, with `check_backbone_class` and `load_task`.
+        keras_hub's loader, with `check_backbone_class`.
     """
     from keras_hub.src.utils import preset_utils
 
     return preset_utils.get_preset_loader(preset)
 
 
-def load_task(loader, cls, load_weights=True, **kwargs):
-    """Load the task of a preset with all of its weights.
+def find_preset_file(preset, name):
+    """Find a file of a preset, and download it if the preset is remote.
 
     Args:
-        loader: result of `get_preset_loader`.
-        cls: class of the task.
-        load_weights: bool. Whether to load weights or start from random ones.
-        **kwargs: overrides of the preset's configuration.
+        preset: string. A folder, or an `hf://` or `kaggle://` handle.
+        name: string. Name of the file.
 
     Returns:
-        An instance of `cls`.
-    """
-    return loader.load_task(cls, load_weights, load_weights, **kwargs)
-
-
-def get_file(preset, name):
-    """Return the local path of a preset's file, downloading it from a handle.
+        The local path of the file as a string, or `None` if the preset has no
+        such file.
 
     Raises:
-        FileNotFoundError: if the preset has no such file.
+        ImportError: if the package that downloads is not installed.
+        OSError: if the preset cannot be reached.
+        ValueError: if the handle is malformed.
     """
     from keras_hub.src.utils import preset_utils
 
-    return preset_utils.get_file(preset, name)
-
-
-def check_file_exists(preset, name):
-    """Tell if a preset, a folder or a handle, has a file."""
-    from keras_hub.src.utils import preset_utils
-
-    return preset_utils.check_file_exists(preset, name)
-
-
-def load_json(preset, name):
-    """Read a JSON file of a preset, a folder or a handle."""
-    from keras_hub.src.utils import preset_utils
-
-    return preset_utils.load_json(preset, name)
+    try:
+        return preset_utils.get_file(preset, name)
+    except FileNotFoundError as error:
+        # keras_hub reports a missing connection as a missing file.
+        if isinstance(error.__cause__, FileNotFoundError):
+            raise ConnectionError(str(error.__cause__)) from error
+        return None
 
 
 def builtin_handle(preset):

@@ -8,19 +8,26 @@ from keras_simple_diffusion.utils.errors import InputError
 
 def average(
     run: Annotated[
-        str, typer.Option(help="A run that was trained with --snapshots.")
+        str, typer.Option(help="Read a run that was trained with --snapshots.")
     ],
-    output: Annotated[str, typer.Option(help="Folder of the new preset.")],
+    output: Annotated[
+        str, typer.Option(help="Write the preset to this folder.")
+    ],
     width: Annotated[
         float | None,
-        typer.Option(help="Width relative to the training, such as 0.15."),
+        typer.Option(
+            help="Average with this width relative to the training, such as "
+            "0.15."
+        ),
     ] = None,
     decay: Annotated[
         float | None,
-        typer.Option(help="Of an exponential average, such as 0.999."),
+        typer.Option(
+            help="Average exponentially with this decay, such as 0.999."
+        ),
     ] = None,
 ):
-    """Make a preset of another average of a run's weights."""
+    """Reconstruct another average of a run's weights as a preset."""
     check_backend()
     if (width is None) == (decay is None):
         raise InputError(
@@ -36,4 +43,7 @@ def average(
     )
     model, distance = reconstruct(run, profile)
     model.save_to_preset(output)
-    print(f"The preset is in {output}; its average is {distance:.1%} off.")
+    print(
+        f"The preset is in {output}. Its average differs by {distance:.1%} "
+        "from the requested one."
+    )

@@ -8,30 +8,25 @@ from keras_simple_diffusion.utils.presets import read_json
 
 
 def presets():
-    """List the built-in presets."""
-    listing = table.Table(box=None, header_style="bold")
-    for heading in (
-        "preset",
-        "network",
-        "images",
-        "parameters",
-        "cost",
-        "weights",
-    ):
-        right = "right" if heading in ("parameters", "cost") else "left"
-        listing.add_column(heading, justify=right, no_wrap=True)
-    listing.add_column("description")
+    """List the built-in presets, with parameters and cost."""
+    listing = table.Table(
+        box=None, header_style="bold", padding=(0, 2, 0, 0), show_edge=False
+    )
+    # Names are never cut; the description takes the remaining width.
+    listing.add_column("preset", no_wrap=True)
+    listing.add_column("description and size")
     for name in builtin_presets():
         folder = preset_folder(name)
-        config = read_json(folder, "config.json")
-        metadata = read_json(folder, "metadata.json")
-        listing.add_row(
-            name,
+        config = read_json(folder / "config.json")
+        metadata = read_json(folder / "metadata.json")
+        facts = [
             config["class_name"].removesuffix("Backbone"),
-            "x".join(str(n) for n in config["config"]["image_shape"]),
-            f"{metadata['parameter_count'] / 1e6:,.1f} M",
+            " x ".join(str(n) for n in config["config"]["image_shape"]),
+            f"{metadata['parameter_count'] / 1e6:,.1f} M parameters",
             f"{metadata['macs'] / 1e9:,.2f} GMACs",
-            "yes" if has_weights(folder) else "no",
-            metadata.get("description", ""),
-        )
+        ]
+        if has_weights(folder):
+            facts.append("with weights")
+        listing.add_row(name, metadata.get("description", ""))
+        listing.add_row("", ", ".join(facts), style="dim")
     console.Console().print(listing)

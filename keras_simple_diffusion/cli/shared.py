@@ -10,6 +10,21 @@ import typer
 
 from keras_simple_diffusion.utils.errors import InputError
 
+
+def option(kind, *names, **settings):
+    """Describe an option that may be left out.
+
+    Args:
+        kind: type of the value.
+        *names: names on the command line, if not those of the parameter.
+        **settings: arguments of `typer.Option`, such as `help`.
+
+    Returns:
+        The annotation of a parameter whose default is `None`.
+    """
+    return Annotated[kind | None, typer.Option(*names, **settings)]
+
+
 Model = Annotated[
     str, typer.Option(help="Folder of a run, or a preset with weights.")
 ]
@@ -62,9 +77,9 @@ Output = Annotated[str, typer.Option(help="The sheet of images, a .png file.")]
 
 def load_model(name):
     """Load the model of a run or preset, of classes or of texts."""
-    from keras_simple_diffusion.models.loading import load_model
+    from keras_simple_diffusion.models import Preset
 
-    return load_model(name)
+    return Preset.open(name).load()
 
 
 def read_interval(text):

@@ -1,250 +1,200 @@
-from typing import Annotated
+from typing import Literal
 
 import typer
 
 from keras_simple_diffusion.backend.choice import check_backend
+from keras_simple_diffusion.cli.shared import option
 from keras_simple_diffusion.utils.errors import InputError
+
+# Options of this process, not of the run.
+_OF_THE_PROCESS = ("resume", "coordinator", "num_processes", "process_id")
+# Options that a resumed run may change.
+_OF_ANY_RUN = ("steps", "minutes")
 
 
 def train(
-    data: Annotated[
-        str | None,
-        typer.Option(help="digits, a folder or .zip of images, tfds:NAME."),
-    ] = None,
-    output: Annotated[
-        str | None, typer.Option(help="New folder of the run.")
-    ] = None,
-    resume: Annotated[
-        str | None,
-        typer.Option(
-            help="Run to go on with. Everything comes from it; only --steps "
-            "and --minutes can be given anew."
-        ),
-    ] = None,
-    preset: Annotated[
-        str | None,
-        typer.Option(
-            help="Network and recipe, see `presets`. (default: uvit_small_64)"
-        ),
-    ] = None,
-    image_size: Annotated[
-        int | None,
-        typer.Option(
-            min=1, help="Height and width in pixels. (default: the preset's)"
-        ),
-    ] = None,
-    crop: Annotated[
-        str | None,
-        typer.Option(
-            help="center or random: part to keep of an image of another shape. "
-            "(default: center)"
-        ),
-    ] = None,
-    steps: Annotated[
-        int | None, typer.Option(help="Training steps. (default: the preset's)")
-    ] = None,
-    minutes: Annotated[
-        float | None, typer.Option(min=0, help="Stop training after this time.")
-    ] = None,
-    batch_size: Annotated[
-        int | None,
-        typer.Option(help="Images a step. (default: the preset's)"),
-    ] = None,
-    accumulate: Annotated[
-        int | None,
-        typer.Option(help="Parts a batch is computed in. (default: 1)"),
-    ] = None,
-    optimizer: Annotated[
-        str | None,
-        typer.Option(help="adam, adamw or muon. (default: the preset's)"),
-    ] = None,
-    learning_rate: Annotated[
-        float | None,
-        typer.Option(help="After warm-up. (default: the preset's)"),
-    ] = None,
-    weight_decay: Annotated[
-        float | None, typer.Option(help="Of adamw and muon. (default: 0)")
-    ] = None,
-    stratified: Annotated[
-        bool | None,
-        typer.Option(
-            "--stratified", help="Cover the noise levels evenly in each batch."
-        ),
-    ] = None,
-    initialize_from: Annotated[
-        str | None,
-        typer.Option(
-            help="Run or preset whose weights to start from, of the same "
-            "network at another image size."
-        ),
-    ] = None,
-    embeddings: Annotated[
-        str | None,
-        typer.Option(
-            help="Folder of `embed`, to train from instead of running the "
-            "text encoder."
-        ),
-    ] = None,
-    checkpoint_every: Annotated[
-        int | None,
-        typer.Option(
-            min=1, help="Steps between checkpoints. (default: at the end)"
-        ),
-    ] = None,
-    keep: Annotated[
-        int | None,
-        typer.Option(min=2, help="Checkpoints to keep. (default: 3)"),
-    ] = None,
-    samples_every: Annotated[
-        int | None,
-        typer.Option(
-            min=1, help="Steps between sheets of samples. (default: at the end)"
-        ),
-    ] = None,
-    quick_fid: Annotated[
-        int | None,
-        typer.Option(
-            min=2,
-            help="Images of a Fréchet distance to follow: once, then in at "
-            "most a twentieth of the time. (default: none)",
-        ),
-    ] = None,
-    feature_weights: Annotated[
-        str | None,
-        typer.Option(
-            help="Weights of Inception for it. (default: downloads them)"
-        ),
-    ] = None,
-    snapshots: Annotated[
-        int | None,
-        typer.Option(
-            min=2, help="Times to keep averages for `average`. (default: none)"
-        ),
-    ] = None,
-    dtype: Annotated[
-        str | None,
-        typer.Option(
-            help="Precision of the network: float32, mixed_bfloat16 or "
-            "mixed_float16. (default: float32)"
-        ),
-    ] = None,
-    rematerialize: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="Type of blocks to compute again for the gradient, to save "
-            "memory: residual, transformer or attention; can be repeated."
-        ),
-    ] = None,
-    workers: Annotated[
-        int | None,
-        typer.Option(
-            min=0, help="Processes that read images. (default: threads only)"
-        ),
-    ] = None,
-    log: Annotated[
-        list[str] | None,
-        typer.Option(help="tensorboard or wandb; can be repeated."),
-    ] = None,
-    distribution: Annotated[
-        str | None,
-        typer.Option(
-            help="data, sharded or tensor:N, to use all devices. "
-            "(default: one device)"
-        ),
-    ] = None,
-    coordinator: Annotated[
-        str | None,
-        typer.Option(
-            help="HOST:PORT of process 0 of several. (default: detected on "
-            "TPU pods and under SLURM)"
-        ),
-    ] = None,
-    num_processes: Annotated[
-        int | None, typer.Option(min=1, help="Number of processes.")
-    ] = None,
-    process_id: Annotated[
-        int | None, typer.Option(min=0, help="Number of this process.")
-    ] = None,
-    seed: Annotated[
-        int | None,
-        typer.Option(
-            min=0, max=2**32 - 1, help="Seed of the whole run. (default: 0)"
-        ),
-    ] = None,
+    data: option(
+        str, help="Train on digits, a folder or .zip of images, or tfds:NAME."
+    ) = None,
+    output: option(str, help="Write the run to this new folder.") = None,
+    resume: option(
+        str,
+        help="Continue this run. All settings come from it; only --steps and "
+        "--minutes can be changed.",
+    ) = None,
+    preset: option(
+        str,
+        help="Use network and recipe of this preset, run or hf:// handle, see "
+        "`presets`; for its weights see --initialize-from. "
+        "(default: uvit_small_64)",
+    ) = None,
+    image_size: option(
+        int,
+        min=1,
+        help="Resize images to this height and width in pixels. "
+        "(default: the preset's)",
+    ) = None,
+    crop: option(
+        Literal["center", "random"],
+        help="Choose the part to keep of an image of another shape. "
+        "(default: center)",
+    ) = None,
+    steps: option(
+        int, help="Train for this many steps. (default: the preset's)"
+    ) = None,
+    minutes: option(
+        float, min=0, help="Stop training after this time. (default: never)"
+    ) = None,
+    batch_size: option(
+        int, help="Train on this many images per step. (default: the preset's)"
+    ) = None,
+    accumulate: option(
+        int,
+        help="Split each batch into this many parts and accumulate their "
+        "gradients. (default: the preset's, mostly 1)",
+    ) = None,
+    optimizer: option(
+        Literal["adam", "adamw", "muon"],
+        help="Choose the optimizer. (default: the preset's)",
+    ) = None,
+    learning_rate: option(
+        float,
+        help="Set the learning rate after warm-up. (default: the preset's)",
+    ) = None,
+    weight_decay: option(
+        float, help="Set the decay of adamw and muon. (default: the preset's)"
+    ) = None,
+    stratified: option(
+        bool,
+        "--stratified/--no-stratified",
+        help="Cover the noise levels evenly in each batch. "
+        "(default: the preset's)",
+    ) = None,
+    initialize_from: option(
+        str,
+        help="Start from the weights of this run or preset, of the same "
+        "network at any image size. (default: random weights)",
+    ) = None,
+    embeddings: option(
+        str,
+        help="Read the captions' embeddings from this folder, written by "
+        "`embed`. (default: run the text encoder)",
+    ) = None,
+    checkpoint_every: option(
+        int,
+        min=1,
+        help="Save a checkpoint after this many steps. (default: at the end)",
+    ) = None,
+    keep: option(
+        int, min=2, help="Keep this many checkpoints. (default: 3)"
+    ) = None,
+    samples_every: option(
+        int,
+        min=1,
+        help="Draw a sheet of samples after this many steps. "
+        "(default: at the end)",
+    ) = None,
+    quick_fid: option(
+        int,
+        min=2,
+        help="Log a Fréchet distance of this many images: once, then in at "
+        "most a twentieth of the time. (default: none)",
+    ) = None,
+    feature_weights: option(
+        str,
+        help="Read Inception's weights for --quick-fid from this file. "
+        "(default: download them)",
+    ) = None,
+    snapshots: option(
+        int,
+        min=2,
+        help="Keep averages of the weights for `average` at this many times. "
+        "(default: none)",
+    ) = None,
+    dtype: option(
+        Literal["float32", "mixed_bfloat16", "mixed_float16"],
+        help="Compute the network in this precision. (default: the preset's, "
+        "mostly float32)",
+    ) = None,
+    rematerialize: option(
+        list[str],
+        help="Recompute blocks for the gradient to save memory: residual, "
+        "transformer, attention or none; can be repeated. "
+        "(default: the preset's, mostly none)",
+    ) = None,
+    workers: option(
+        int,
+        min=0,
+        help="Read images in this many processes. (default: in threads)",
+    ) = None,
+    log: option(
+        list[str],
+        help="Log to tensorboard or wandb as well; can be repeated. "
+        "(default: history.csv only)",
+    ) = None,
+    distribution: option(
+        str,
+        help="Use all devices: data, sharded or tensor:N. "
+        "(default: one device)",
+    ) = None,
+    coordinator: option(
+        str,
+        help="Connect to process 0 of several at HOST:PORT. (default: found "
+        "on TPU pods and under SLURM)",
+    ) = None,
+    num_processes: option(
+        int, min=1, help="Set the number of processes."
+    ) = None,
+    process_id: option(
+        int, min=0, help="Set the number of this process."
+    ) = None,
+    seed: option(
+        int, min=0, max=2**32 - 1, help="Seed the whole run. (default: 0)"
+    ) = None,
 ):
-    """Train a model on images; the folder of the run holds everything."""
+    """Train a model on images, into a run folder that holds everything."""
+    # Names and values of options are those of `train_run`.
+    given = {k: v for k, v in locals().items() if v not in (None, [])}
+    settings = {k: v for k, v in given.items() if k not in _OF_THE_PROCESS}
     check_backend()
-    given = {
-        "data": data,
-        "output": output,
-        "preset": preset,
-        "image_size": image_size,
-        "crop": crop,
-        "batch_size": batch_size,
-        "accumulate": accumulate,
-        "optimizer": optimizer,
-        "learning_rate": learning_rate,
-        "weight_decay": weight_decay,
-        "stratified": stratified,
-        "initialize_from": initialize_from,
-        "embeddings": embeddings,
-        "checkpoint_every": checkpoint_every,
-        "keep": keep,
-        "samples_every": samples_every,
-        "snapshots": snapshots,
-        "quick_fid": quick_fid,
-        "feature_weights": feature_weights,
-        "dtype": dtype,
-        "rematerialize": rematerialize or None,
-        "workers": workers,
-        "log": log or None,
-        "distribution": distribution,
-        "seed": seed,
-    }
-    given = {name: value for name, value in given.items() if value is not None}
+    if rematerialize == ["none"]:
+        settings["rematerialize"] = []
     if resume is not None:
-        _check_resume(given)
-    else:
-        _check_new(given)
-    from keras_simple_diffusion.distribution import initialize
-    from keras_simple_diffusion.distribution import is_main_process
-    from keras_simple_diffusion.training import Interrupted
-    from keras_simple_diffusion.training import RunSettings
-    from keras_simple_diffusion.training import resume_run
-    from keras_simple_diffusion.training import train_run
+        _check_resumed(settings)
+    for name in ("data", "output"):
+        if resume is None and name not in settings:
+            raise InputError(
+                f"`train` needs --{name}, or --resume to continue a run."
+            )
+    from keras_simple_diffusion import distribution as processes
+    from keras_simple_diffusion import training
 
     if resume is not None:
-        distribution = RunSettings.read(resume).distribution
+        distribution = training.RunSettings.read(resume).distribution
+        output = resume
     if distribution is not None or coordinator is not None:
-        initialize(coordinator, num_processes, process_id)
+        processes.initialize(coordinator, num_processes, process_id)
+    is_main = processes.is_main_process()
     try:
         if resume is not None:
-            output = resume
-            resume_run(resume, steps, minutes)
+            training.resume_run(resume, **settings)
         else:
-            train_run(steps=steps, minutes=minutes, **given)
-    except Interrupted as interrupted:
-        if is_main_process():
+            training.train_run(**settings)
+    except training.Interrupted as interrupted:
+        if is_main:
             print(f"Interrupted; the run is saved at step {interrupted.step}.")
-            print(f"Go on: keras-simple-diffusion train --resume {output}")
+            print(f"Continue: keras-simple-diffusion train --resume {output}")
         raise typer.Exit(128 + interrupted.signal) from None
-    if is_main_process():
+    if is_main:
         print(f"The run is in {output}: see samples.png and loss.png there.")
         print(f"Images: keras-simple-diffusion generate --model {output}")
 
 
-def _check_resume(given):
-    if given:
-        option = "--" + next(iter(given)).replace("_", "-")
-        raise InputError(
-            "A resumed run keeps its settings; only --steps and --minutes can "
-            f"be given beside --resume. Received: {option}"
-        )
-
-
-def _check_new(given):
-    for name in ("data", "output"):
-        if name not in given:
+def _check_resumed(settings):
+    for name in settings:
+        if name not in _OF_ANY_RUN:
             raise InputError(
-                f"`train` needs --{name}, or --resume to go on with a run."
+                "A resumed run keeps its settings; only --steps and --minutes "
+                "can be used with --resume. Received: "
+                f"--{name.replace('_', '-')}"
             )

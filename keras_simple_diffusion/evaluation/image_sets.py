@@ -18,7 +18,7 @@ from keras_simple_diffusion.data.loading import open_splits
 from keras_simple_diffusion.data.sources import ArraySource
 from keras_simple_diffusion.data.sources import ImageSource
 from keras_simple_diffusion.generation.conditions import Conditions
-from keras_simple_diffusion.models.loading import load_model
+from keras_simple_diffusion.models.preset import Preset
 from keras_simple_diffusion.models.text_to_image import TextToImage
 from keras_simple_diffusion.utils.errors import InputError
 from keras_simple_diffusion.utils.files import sha256
@@ -228,7 +228,7 @@ def open_subject(model):
     is_model = any((path / name).exists() for name in ("config.json", "preset"))
     if path.is_file() or (path.is_dir() and not is_model):
         return open_data(path, _common_size(path))
-    return load_model(str(model))
+    return Preset.open(model).load()
 
 
 def open_references(data, image_shape):

@@ -2,13 +2,14 @@
 
 `DiffusionModel` is conditioned on classes or on nothing, `TextToImage` on
 texts. Their networks are `UNetBackbone`, `UViTBackbone` and
-`ResidualUViTBackbone`. `load_model` loads a model of any of these classes.
+`ResidualUViTBackbone`. A `Preset` holds the configuration and weights of a
+model of any of these classes.
 """
 
 from keras_simple_diffusion.models.backbone import DiffusionBackbone
 from keras_simple_diffusion.models.cost import count_macs
 from keras_simple_diffusion.models.diffusion_model import DiffusionModel
-from keras_simple_diffusion.models.loading import load_model
+from keras_simple_diffusion.models.preset import Preset
 from keras_simple_diffusion.models.residual_uvit_backbone import (
     ResidualUViTBackbone,
 )
@@ -22,6 +23,7 @@ from keras_simple_diffusion.utils.presets import builtin_presets
 __all__ = [
     "DiffusionBackbone",
     "DiffusionModel",
+    "Preset",
     "ResidualUViTBackbone",
     "TextToImage",
     "UNetBackbone",
@@ -29,7 +31,6 @@ __all__ = [
     "UnusualSettingWarning",
     "builtin_presets",
     "count_macs",
-    "load_model",
     "transfer_weights",
 ]
 

@@ -8,10 +8,11 @@ from keras_simple_diffusion.backend.compilation import ReleasesActivations
 from keras_simple_diffusion.layers.conditioning import Conditioning
 from keras_simple_diffusion.layers.protocol import check_layouts
 from keras_simple_diffusion.layers.protocol import merge_layouts
+from keras_simple_diffusion.models.preset import BuiltinPresets
+from keras_simple_diffusion.models.preset import Preset
 from keras_simple_diffusion.utils.checks import check_integer
 from keras_simple_diffusion.utils.checks import check_integers
 from keras_simple_diffusion.utils.errors import InputError
-from keras_simple_diffusion.utils.presets import resolve_preset
 
 # The types of blocks that `rematerialize` may name.
 _BLOCK_TYPES = ("residual", "attention", "transformer")
@@ -92,6 +93,7 @@ class DiffusionBackbone(ReleasesActivations, keras_hub.models.Backbone):
     """
 
     # Classes of layers with `weight_layouts` that the network may have.
+    presets = BuiltinPresets()
     layer_types = (Conditioning,)
     # Whether `context_dim` may be given.
     supports_text = True
@@ -260,10 +262,7 @@ class DiffusionBackbone(ReleasesActivations, keras_hub.models.Backbone):
         Returns:
             A backbone of the preset's class.
         """
-        preset = resolve_preset(preset, load_weights)
-        # The base class fails at presets in mixed precision without it.
-        kwargs["dtype"] = kwargs.get("dtype") or keras.config.dtype_policy()
-        return super().from_preset(preset, load_weights, **kwargs)
+        return Preset.open(preset).load_backbone(load_weights, cls, **kwargs)
 
 
 def _check_image_shape(image_shape):

@@ -7,7 +7,6 @@ from keras import ops
 
 from keras_simple_diffusion import samplers
 from keras_simple_diffusion.backend import native
-from keras_simple_diffusion.backend.keras_internals import get_preset_loader
 from keras_simple_diffusion.generation import arguments
 from keras_simple_diffusion.generation.arguments import with_sampling_options
 from keras_simple_diffusion.generation.denoising import BlockAverages
@@ -19,11 +18,12 @@ from keras_simple_diffusion.generation.denoising import Variation
 from keras_simple_diffusion.generation.programs import InversionProgram
 from keras_simple_diffusion.generation.programs import SamplingProgram
 from keras_simple_diffusion.models.denoising_task import DenoisingTask
+from keras_simple_diffusion.models.preset import BuiltinPresets
+from keras_simple_diffusion.models.preset import Preset
 from keras_simple_diffusion.ops import random
 from keras_simple_diffusion.samplers import DDIMSampler
 from keras_simple_diffusion.samplers import log_snr_grid
 from keras_simple_diffusion.utils.errors import InputError
-from keras_simple_diffusion.utils.presets import resolve_preset
 
 # Arguments that are objects of their own.
 _OBJECTS = ("backbone", "text_encoder", "schedule", "loss", "sampler")
@@ -51,6 +51,8 @@ class DiffusionTask(DenoisingTask):
         stratified: see `DiffusionModel`.
         **kwargs: base `keras_hub.models.Task` arguments.
     """
+
+    presets = BuiltinPresets()
 
     def __init__(
         self,
@@ -464,13 +466,7 @@ class DiffusionTask(DenoisingTask):
         Returns:
             A model of this class.
         """
-        # Of a preset that holds a backbone alone, the rest is default. The
-        # base class would look for one task class for each backbone class.
-        loader = get_preset_loader(resolve_preset(preset, load_weights))
-        loader.check_backbone_class()
-        # The base class fails at presets in mixed precision without it.
-        kwargs["dtype"] = kwargs.get("dtype") or keras.config.dtype_policy()
-        return loader.load_task(cls, load_weights, True, **kwargs)
+        return Preset.open(preset).load(load_weights, cls, **kwargs)
 
     def __repr__(self):
         backbone = self.backbone

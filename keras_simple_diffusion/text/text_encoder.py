@@ -43,6 +43,18 @@ class TextEncoder(keras.layers.Layer):
         """Variables that are not stored in the preset of a model."""
         return []
 
+    def with_vocabulary(self, texts):
+        """Return an encoder that has a vocabulary.
+
+        Args:
+            texts: iterable of strings, from which it is learned if this
+                encoder has none yet.
+
+        Returns:
+            A `TextEncoder`: this one, unless it has no vocabulary.
+        """
+        return self
+
     def split(self, text):
         """Split a text into token ids.
 

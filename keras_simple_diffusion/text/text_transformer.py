@@ -21,7 +21,8 @@ class TextTransformer(TextEncoder):
     words; for free text use `PretrainedTextEncoder`.
 
     Args:
-        vocabulary: list of strings, see `learn_vocabulary`.
+        vocabulary: list of strings, see `learn_vocabulary`; or `None` for a
+            configuration that `with_vocabulary` completes.
         embedding_dim: int. Width of the transformer. Defaults to `256`.
         num_layers: int. Number of transformer layers. Defaults to `2`.
         num_heads: int. Number of attention heads. Defaults to `4`.
@@ -55,15 +56,17 @@ class TextTransformer(TextEncoder):
         **kwargs,
     ):
         super().__init__(sequence_length, embedding_dim, **kwargs)
-        if vocabulary is None or list(vocabulary[:3]) != list(SPECIAL_TOKENS):
+        self.vocabulary = None if vocabulary is None else list(vocabulary)
+        self.num_layers = num_layers
+        self.num_heads = num_heads
+        if vocabulary is None:
+            return  # There are no weights without tokens.
+        if self.vocabulary[:3] != list(SPECIAL_TOKENS):
             raise InputError(
                 "`vocabulary` must be a list returned by "
                 "`learn_vocabulary(texts)`. Received: "
                 f"vocabulary={str(vocabulary)[:60]}"
             )
-        self.vocabulary = list(vocabulary)
-        self.num_layers = num_layers
-        self.num_heads = num_heads
         self._ids = {token: i for i, token in enumerate(self.vocabulary)}
         self.token_embedding = keras_hub.layers.TokenAndPositionEmbedding(
             len(self.vocabulary),
@@ -92,7 +95,18 @@ class TextTransformer(TextEncoder):
             block.build((None, self.sequence_length, self.embedding_dim))
         self.built = True
 
+    def with_vocabulary(self, texts):
+        if self.vocabulary is not None:
+            return self
+        config = {**self.get_config(), "vocabulary": learn_vocabulary(texts)}
+        return type(self).from_config(config)
+
     def split(self, text):
+        if self.vocabulary is None:
+            raise InputError(
+                "This text encoder has no vocabulary yet. Use "
+                "`encoder.with_vocabulary(captions)`."
+            )
         tokens = [self._ids["[START]"]]
         for word in split_words(text):
             tokens += spell(word, self._ids)

@@ -2,9 +2,10 @@
 
 `train_run` starts a run and `resume_run` continues one; `Recipe` and
 `RunSettings` describe it. `reconstruct` computes averages of the weights from
-a run's snapshots.
+a run's snapshots, and `embed_data` embeds captions in advance.
 """
 
+from keras_simple_diffusion.training.captions import embed_data
 from keras_simple_diffusion.training.lifecycle import Interrupted
 from keras_simple_diffusion.training.run import resume_run
 from keras_simple_diffusion.training.run import train_run
@@ -16,6 +17,7 @@ __all__ = [
     "Interrupted",
     "Recipe",
     "RunSettings",
+    "embed_data",
     "reconstruct",
     "resume_run",
     "train_run",

@@ -1,4 +1,4 @@
-"""Checkpoints of a run: whole or not there, verified, the last few kept."""
+"""Checkpoints of a run, each complete and verified or absent."""
 
 import hashlib
 import json
@@ -8,7 +8,6 @@ import shutil
 import warnings
 import zipfile
 
-import keras
 import ml_dtypes
 import numpy as np
 
@@ -23,28 +22,28 @@ _DRAFT = ".draft-"
 class Checkpoints:
     """The checkpoints of a run, one folder each, named after their step.
 
-    A folder holds `arrays.npz`, the arrays by name, and `manifest.json`: the
-    state beside them, and the SHA-256 of both files. It is written aside, read
-    back, and only then given its name; so whatever interrupts the writing, the
-    checkpoints before it stay as they are.
+    A folder holds `arrays.npz`, the arrays by name, and `manifest.json`, the
+    other state and the SHA-256 of both files. It is written under a draft
+    name, read back and then renamed, so an interruption at any moment leaves
+    the earlier checkpoints intact.
 
     Args:
         folder: path of the folder of all checkpoints.
-        keep: int. How many to keep, at least 2, so that there is one to fall
-            back to. Defaults to `3`.
+        keep: int. Number of checkpoints to keep, at least 2, so that a
+            damaged one has a predecessor. Defaults to `3`.
     """
 
     def __init__(self, folder, keep=3):
         if keep < 2:
             raise InputError(
-                "At least 2 checkpoints must be kept, so that there is one to "
-                f"fall back to. Received: keep={keep}"
+                "At least 2 checkpoints must be kept, so that a damaged one has "
+                f"a predecessor. Received: keep={keep}"
             )
         self.folder = pathlib.Path(folder)
         self.keep = keep
 
     def steps(self):
-        """Steps of the checkpoints there are, in increasing order."""
+        """List the steps of the checkpoints, in increasing order."""
         return sorted(
             int(path.name)
             for path in self.folder.glob("[0-9]*")
@@ -52,7 +51,7 @@ class Checkpoints:
         )
 
     def save(self, step, arrays, state):
-        """Write a checkpoint, and remove those that are too old.
+        """Write a checkpoint, and remove all but the latest `keep`.
 
         Args:
             step: int. Number of steps done.
@@ -60,7 +59,7 @@ class Checkpoints:
             state: dict of JSON types.
 
         Raises:
-            OSError: if it cannot be written, or reads back otherwise. The
+            OSError: if it cannot be written, or reads back differently. The
                 earlier checkpoints are untouched then.
         """
         target = self.folder / f"{step:08d}"
@@ -74,7 +73,7 @@ class Checkpoints:
             _write(draft / _MANIFEST, json.dumps(content, indent=2).encode())
             if _problem_with(draft) is not None:
                 raise OSError(
-                    f"it reads back otherwise: {_problem_with(draft)}"
+                    f"it reads back differently: {_problem_with(draft)}"
                 )
             shutil.rmtree(target, ignore_errors=True)
             draft.rename(target)
@@ -86,17 +85,17 @@ class Checkpoints:
             shutil.rmtree(self.folder / f"{old:08d}", ignore_errors=True)
 
     def latest(self):
-        """The last checkpoint that is whole.
+        """Open the latest intact checkpoint.
 
-        Damaged ones are named in a warning and passed over.
+        Damaged ones are skipped with a warning.
 
         Returns:
-            A tuple `(arrays, state)`: a mapping from names to NumPy arrays
-            that reads each on access, and the state; `None` if there is no
-            checkpoint at all.
+            A tuple `(arrays, state)`: an open mapping from names to NumPy
+            arrays that reads each on access, and the state; `None` if the run
+            has no checkpoint.
 
         Raises:
-            InputError: if there are checkpoints, and none is whole.
+            InputError: if all checkpoints are damaged.
         """
         steps = self.steps()
         problems = []
@@ -108,21 +107,21 @@ class Checkpoints:
                 return np.load(folder / _ARRAYS), manifest["state"]
             problems.append(f"'{folder}' ({problem})")
             warnings.warn(
-                f"The checkpoint {problems[-1]} is damaged and passed over; "
-                "trying the one before.",
+                f"The checkpoint {problems[-1]} is damaged and skipped; trying "
+                "its predecessor.",
                 stacklevel=2,
             )
         if problems:
             raise InputError(
-                "No checkpoint is whole, so the run cannot go on: "
-                f"{', '.join(problems)}. Bring one back from a copy, or start "
-                "a new run."
+                "All checkpoints are damaged, so the run cannot be resumed: "
+                f"{', '.join(problems)}. Restore one from a copy, or start a "
+                "new run."
             )
         return None
 
 
 def _problem_with(folder):
-    """What is wrong with a checkpoint, or `None`."""
+    """Describe the damage of a checkpoint; `None` if it is intact."""
     try:
         content = json.loads((folder / _MANIFEST).read_bytes())
         expected = content.pop("sha256")
@@ -177,10 +176,10 @@ def _digest_of_json(content):
 
 
 def variables_of(model):
-    """All variables of a compiled and built model.
+    """Name all variables of a compiled and built model.
 
-    Weights, states of random numbers, the optimizer's variables with the
-    averages of the weights, and the metrics of the interval under way.
+    These are weights, states of random numbers, the optimizer's variables
+    with the averages of the weights, and the metrics of the current interval.
 
     Args:
         model: a `DiffusionModel` whose optimizer is built.
@@ -201,8 +200,15 @@ def variables_of(model):
     }
 
 
-def read_state(model):
-    """Yield names and values of the model's variables, one at a time."""
+def capture_state(model):
+    """Yield names and values of a model's variables, one at a time.
+
+    Args:
+        model: a compiled `DiffusionModel` whose optimizer is built.
+
+    Yields:
+        Tuples of a name of `variables_of` and a NumPy array.
+    """
     for name, variable in variables_of(model).items():
         value = to_numpy(variable)
         if value.dtype.kind == "V":  # bfloat16, which NumPy cannot store.
@@ -210,27 +216,29 @@ def read_state(model):
         yield name, value
 
 
-def write_state(model, arrays):
-    """Give all variables of a model the values of `read_state`.
+def restore_state(model, arrays):
+    """Assign the values of `capture_state` to the variables of a model.
 
     Args:
         model: a `DiffusionModel` built and compiled like the one that was
-            read.
+            captured.
         arrays: mapping from names to arrays.
 
     Returns:
-        A list of the metrics' variables and their values, for
-        `RestoringMetrics`.
+        A list of tuples of the metrics' variables and their values, for
+        `RestoringMetrics`: `fit` resets them at its start.
 
     Raises:
-        InputError: if they are not those of such a model.
+        InputError: if names or shapes of the arrays are those of another
+            model.
     """
     variables = variables_of(model)
     if set(arrays.keys()) != set(variables):
         raise InputError(
-            f"The checkpoint holds {len(arrays.keys())} arrays and the model "
-            f"has {len(variables)} variables: it is of another model. Continue "
-            "it with the version of the library that wrote it."
+            f"The checkpoint is of another model: it holds "
+            f"{len(arrays.keys())} arrays, and the model has {len(variables)} "
+            "variables. Resume it with the version of the library that wrote "
+            "it."
         )
     for name, variable in variables.items():
         value = arrays[name]
@@ -238,7 +246,8 @@ def write_state(model, arrays):
             raise InputError(
                 f"The checkpoint's array for '{variable.path}' has the shape "
                 f"{value.shape}, the model's {tuple(variable.shape)}: it is of "
-                "another model."
+                "another model. Resume the run with the version of the library "
+                "that wrote it."
             )
         if value.dtype == np.uint16:
             value = value.view(ml_dtypes.bfloat16)
@@ -248,20 +257,3 @@ def write_state(model, arrays):
         for name, variable in variables.items()
         if name.startswith("metrics-")
     ]
-
-
-class RestoringMetrics(keras.callbacks.Callback):
-    """Give metrics their values back, once, after `fit` has reset them.
-
-    Args:
-        values: list of tuples, a `keras.Variable` and its value.
-    """
-
-    def __init__(self, values):
-        super().__init__()
-        self.values = list(values)
-
-    def on_epoch_begin(self, epoch, logs=None):
-        for variable, value in self.values:
-            variable.assign(value)
-        self.values = []

@@ -1,3 +1,9 @@
+"""The life of a run: its position, its end, interruptions and saving.
+
+Keras calls each hook of all callbacks in the order of their list. In that of
+a run `Counter` is first and `Saving` last, see `run.py`.
+"""
+
 import dataclasses
 import signal
 import threading
@@ -14,34 +20,54 @@ from keras_simple_diffusion.utils.errors import InputError
 
 @dataclasses.dataclass
 class Position:
-    """Where a run stands; its callbacks share one.
+    """How far a run has come; shared by its callbacks.
 
-    A step is one update of the weights, of one batch, or of several where
-    gradients are accumulated.
+    A step is one update of the weights. It takes several batches where
+    gradients are accumulated. `Counter` alone changes the position during
+    training.
 
     Args:
-        step: int. Steps done since the run began.
+        step: int. Number of steps done since the run began.
         batches_per_step: int.
-        earlier_seconds: float. Time spent on training before this process.
-        signal: int or `None`. The signal that asked this process to leave.
+        earlier_seconds: float. Training time before this process.
+        signal: int or `None`. The signal that asked this process to end.
+        batches: int. Number of batches done of the current step, 0 between
+            steps.
+        started: float or `None`. `time.monotonic()` after this process's
+            first batch, which includes the compilation.
     """
 
     step: int = 0
     batches_per_step: int = 1
     earlier_seconds: float = 0.0
     signal: int | None = None
+    batches: int = 0
     started: float | None = None
-    batches: int = 0  # Of the step under way.
+
+    @property
+    def is_between_steps(self):
+        """`True` if the last batch completed a step."""
+        return self.batches == 0
+
+    def count_batch(self):
+        """Count one more batch, and the step if the batch completes it."""
+        if self.started is None:
+            self.started = time.monotonic()
+        self.batches = (self.batches + 1) % self.batches_per_step
+        if self.is_between_steps:
+            self.step += 1
 
     def seconds(self):
-        """Time spent on training, without compiling the first step."""
+        """Return the training time of the run, without compilation."""
         if self.started is None:
             return self.earlier_seconds
         return self.earlier_seconds + time.monotonic() - self.started
 
 
 class StepCallback(keras.callbacks.Callback):
-    """Callback that acts after each step.
+    """Callback that acts after each step, not after each batch.
+
+    It must come after `Counter` in the list of callbacks.
 
     Args:
         position: the run's `Position`.
@@ -52,51 +78,62 @@ class StepCallback(keras.callbacks.Callback):
         self.position = position
 
     def on_train_batch_end(self, batch, logs=None):
-        if self.position.batches == 0:
+        if self.position.is_between_steps:
             self.on_step_end()
 
     def on_step_end(self):
-        """Called after each step."""
+        """Act after a step; called by Keras's hook of batches."""
 
 
 class Counter(keras.callbacks.Callback):
-    """Keep a position up to date; comes first among the callbacks.
-
-    It stops the training after a number of steps, or of minutes.
+    """Count steps, and stop the training at the end of the run.
 
     Args:
-        position: a `Position`.
-        steps: int. Steps of the whole run.
-        minutes: float or `None`. Training time of the whole run.
+        position: a `Position`, which is kept up to date.
+        steps: int. Number of steps of the whole run.
+        minutes: float or `None`. Maximum training time of the whole run.
     """
 
     def __init__(self, position, steps, minutes=None):
         super().__init__()
         self.position = position
         self.steps = steps
-        self.seconds_allowed = float("inf") if minutes is None else 60 * minutes
+        self.max_seconds = float("inf") if minutes is None else 60 * minutes
 
     def on_train_batch_end(self, batch, logs=None):
         position = self.position
-        if position.started is None:
-            position.started = time.monotonic()
-        position.batches = (position.batches + 1) % position.batches_per_step
-        if position.batches:
-            return
-        position.step += 1
-        if (
-            position.step >= self.steps
-            or position.seconds() > self.seconds_allowed
+        position.count_batch()
+        if position.is_between_steps and (
+            position.step >= self.steps or position.seconds() > self.max_seconds
         ):
             self.model.stop_training = True
 
 
-class Interrupted(Exception):
-    """A signal ended the training, and the run was saved.
+class RestoringMetrics(keras.callbacks.Callback):
+    """Restore the metrics of an interval that a checkpoint divides.
+
+    `fit` resets the metrics when it begins, so they are assigned after that.
 
     Args:
-        signal: int, the signal's number.
-        step: int, the step of the checkpoint.
+        values: list of tuples of a `keras.Variable` and its value.
+    """
+
+    def __init__(self, values):
+        super().__init__()
+        self.values = list(values)
+
+    def on_epoch_begin(self, epoch, logs=None):
+        for variable, value in self.values:
+            variable.assign(value)
+        self.values = []
+
+
+class Interrupted(Exception):
+    """Exception of a training that a signal ended, after it was saved.
+
+    Args:
+        signal: int. Number of the signal.
+        step: int. Step of the checkpoint.
     """
 
     def __init__(self, signal, step):
@@ -106,14 +143,13 @@ class Interrupted(Exception):
 
 
 class Interruption(StepCallback):
-    """Save the run and leave when the process is asked to end.
+    """Stop the training at SIGTERM and Ctrl-C.
 
-    SIGTERM, as schedulers and preempted machines send it, and the first
-    Ctrl-C end the training after the step under way; a second one ends the
-    process at once.
+    The first signal stops it after the current step, and `Saving` then saves
+    the run; a second one ends the process at once.
 
-    Of several processes the main one decides, at the end of an interval, so
-    that all of them leave at the same step.
+    With several processes the main one decides, at the end of an interval, so
+    that all of them stop at the same step.
 
     Args:
         position: the run's `Position`.
@@ -144,7 +180,7 @@ class Interruption(StepCallback):
         self.restore()
 
     def restore(self):
-        """Give the signals back to whoever had them before."""
+        """Restore the previous handlers of the signals."""
         for number, handler in self.previous.items():
             signal.signal(number, handler)
         self.previous = {}
@@ -162,16 +198,16 @@ class Interruption(StepCallback):
 
 
 class Saving(StepCallback):
-    """Save the run every so many steps, when it is interrupted, at its end.
+    """Save the run at intervals, at an interruption and at the end.
 
-    A checkpoint that cannot be written, on a full disk say, is told in a
-    warning, and the training goes on; the one at the end is an error.
+    A checkpoint that cannot be written, for example on a full disk, causes a
+    warning and the training continues; the one at the end is an error.
 
     Args:
         position: the run's `Position`.
-        save: function without arguments that writes the checkpoint.
-        interval: int. Steps between lines of the log. Where one ends, the
-            checkpoint is written after its line.
+        save: function without arguments that writes a checkpoint.
+        interval: int. Steps between lines of the log. Where an interval ends,
+            the checkpoint is written after the line.
         every: int or `None`. Steps between checkpoints.
     """
 
@@ -202,7 +238,7 @@ class Saving(StepCallback):
             except OSError as error:
                 warnings.warn(
                     f"The checkpoint of step {step} could not be written "
-                    f"({error.strerror or error}). The training goes on; the "
+                    f"({error.strerror or error}). Training continues; the "
                     f"last checkpoint is that of step {self.saved}.",
                     stacklevel=2,
                 )
@@ -210,7 +246,7 @@ class Saving(StepCallback):
     def _save(self):
         if self.saved == self.position.step:
             return
-        self.model  # noqa: B018 - On JAX this brings the weights up to date.
+        self.model  # noqa: B018 - On JAX this updates the variables.
         self.save()
         self.saved = self.position.step
 

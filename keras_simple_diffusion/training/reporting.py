@@ -1,4 +1,4 @@
-"""Plots of a run's history."""
+"""Reports of a run: progress, history, speed, loggers, samples and plots."""
 
 import csv
 import importlib.util
@@ -6,6 +6,7 @@ import pathlib
 import time
 
 import keras
+import numpy as np
 from keras import ops
 from matplotlib import colormaps
 from matplotlib import figure as matplotlib_figure
@@ -13,21 +14,23 @@ from matplotlib import ticker
 from rich import console
 from rich import progress
 
+from keras_simple_diffusion.distribution.processes import is_main_process
 from keras_simple_diffusion.training.lifecycle import StepCallback
 from keras_simple_diffusion.utils.errors import InputError
 from keras_simple_diffusion.utils.files import whole_file
+from keras_simple_diffusion.utils.sheets import draw_sheet
 
 
 class Progress(StepCallback):
-    """Show steps, loss, images per second and the time left.
+    """Show steps, loss, images per second and the remaining time.
 
-    On a terminal this is a bar, elsewhere a line an interval.
+    On a terminal this is a bar, elsewhere one line per interval.
 
     Args:
         position: the run's `Position`.
         steps: int. Steps of the whole run.
-        batch_size: int. Images a step.
-        minutes: float or `None`. Training time of the whole run.
+        batch_size: int. Number of images per step.
+        minutes: float or `None`. Maximum training time of the whole run.
     """
 
     def __init__(self, position, steps, batch_size, minutes=None):
@@ -45,7 +48,7 @@ class Progress(StepCallback):
 
     def on_step_end(self):
         if self.started is None:
-            # The first step is spent on compiling: start to count after it.
+            # The first step includes compilation, so timing starts after it.
             self.started = time.monotonic()
             self.first_step = self.position.step
             self._begin_bar()
@@ -76,7 +79,7 @@ class Progress(StepCallback):
             self.bar.stop()
 
     def rate(self):
-        """Images per second since the first step."""
+        """Return the images per second since the first step."""
         seconds = time.monotonic() - self.started
         steps = self.position.step - self.first_step
         return steps * self.batch_size / max(seconds, 1e-9)
@@ -106,12 +109,12 @@ def _clock(seconds):
 class History(keras.callbacks.Callback):
     """Append a line to `history.csv` after each interval.
 
-    Lines of steps that the run has to do again are dropped at the start.
+    Lines of steps after the checkpoint that the run resumes from are dropped.
 
     Args:
         position: the run's `Position`.
         path: path of the file.
-        fields: list of strings, the names in the logs to write down.
+        fields: list of strings. Names of the logged values to write.
     """
 
     def __init__(self, position, path, fields):
@@ -141,14 +144,18 @@ class History(keras.callbacks.Callback):
 
 
 def read_history(path):
-    """Rows of a `history.csv` as dicts of strings, without a torn last one."""
+    """Read the rows of a `history.csv` as dicts of strings.
+
+    A last row that an interruption left incomplete is dropped.
+    """
     with pathlib.Path(path).open(newline="") as file:
         rows = list(csv.DictReader(file))
     return [row for row in rows if None not in row.values()]
 
 
-# Peak of dense bfloat16 matrix products of one device, FLOP/s, from the
-# makers' data sheets. The first name that the device's contains counts.
+# Peak of dense bfloat16 matrix products of one device in FLOP/s, from the
+# manufacturers' data sheets. The first key that the device's name contains
+# applies, so longer names come first.
 _PEAKS = {
     "H200": 989e12,
     "H100": 989e12,
@@ -163,19 +170,21 @@ _PEAKS = {
 
 
 class Measurements(keras.callbacks.Callback):
-    """Add to the logs of each interval how fast it was.
+    """Add speed and learning rate to the logs of each interval.
 
-    `images_per_second`; `waiting`, the share of the time spent waiting for
-    images; `learning_rate`; and, in bfloat16 on a device whose peak is
-    known, `utilization`: the arithmetic of the network, three times that of a
-    forward pass, over what the devices could have done in the time.
+    - `images_per_second`.
+    - `waiting`: fraction of the time spent waiting for images.
+    - `learning_rate`.
+    - `utilization`, in bfloat16 on a device whose peak is known: FLOPs of the
+      network, three times those of a forward pass, divided by the peak FLOPs
+      of the devices in the same time.
 
     Args:
         position: the run's `Position`.
-        batch_size: int. Images a step.
+        batch_size: int. Number of images per step.
         macs: int. Multiply-accumulates of one forward pass of one image.
-        device: string, the name of the devices, or `None` if their peak does
-            not apply.
+        device: string, the name of the devices, or `None` in a precision
+            other than bfloat16.
         num_devices: int. Defaults to `1`.
     """
 
@@ -189,7 +198,7 @@ class Measurements(keras.callbacks.Callback):
         self.batches = None
 
     def follow(self, batches):
-        """Take the time waited from the `Batches` of the coming `fit`."""
+        """Read the waiting time from the `Batches` of the next `fit`."""
         self.batches = batches
 
     def on_epoch_begin(self, epoch, logs=None):
@@ -198,7 +207,7 @@ class Measurements(keras.callbacks.Callback):
         self.waited = self.batches.seconds_waited
 
     def on_train_batch_end(self, batch, logs=None):
-        # Validation and drawing at the interval's end do not count.
+        # Excludes validation and sampling at the end of the interval.
         self.seconds = time.perf_counter() - self.started
 
     def on_epoch_end(self, epoch, logs=None):
@@ -220,12 +229,12 @@ _NEEDED = {"tensorboard": ("tensorboard", "tensorflow"), "wandb": ("wandb",)}
 
 
 def check_loggers(names):
-    """Raise an `InputError` unless there are such loggers, installed."""
+    """Raise an `InputError` unless all loggers are known and installed."""
     for name in names:
         if name not in _NEEDED:
             raise InputError(
                 "The loggers are 'tensorboard' and 'wandb'. Received: "
-                f"'{name}'. `history.csv` is always written."
+                f"log={names}. `history.csv` is always written."
             )
         for package in _NEEDED[name]:
             if importlib.util.find_spec(package) is None:
@@ -236,7 +245,7 @@ def check_loggers(names):
 
 
 def make_loggers(names, folder):
-    """Callbacks that send a run's logs elsewhere, from their own makers.
+    """Create the callbacks that log to TensorBoard and Weights & Biases.
 
     Args:
         names: list of strings, `"tensorboard"` or `"wandb"`.
@@ -259,6 +268,63 @@ def _make_logger(name, folder):
     if wandb.run is None:
         wandb.init(dir=str(folder), name=folder.name)
     return WandbMetricsLogger()
+
+
+class Samples(keras.callbacks.Callback):
+    """Draw a sheet of images from the same noise at regular steps.
+
+    Args:
+        position: the run's `Position`.
+        folder: path of the folder of sheets, named after their steps.
+        every: int. Steps between sheets. A sheet is drawn at the end of the
+            interval that reaches its step.
+        seed: int. Seed of the noise. Defaults to `0`.
+        prompts: list of strings for a `TextToImage`, else `None`.
+    """
+
+    def __init__(self, position, folder, every, seed=0, prompts=None):
+        super().__init__()
+        self.position = position
+        self.folder = pathlib.Path(folder)
+        self.every = every
+        self.seed = seed
+        self.prompts = prompts
+        self.drawn = position.step // every
+
+    def on_epoch_end(self, epoch, logs=None):
+        step = self.position.step
+        if step // self.every == self.drawn:
+            return
+        self.drawn = step // self.every
+        sheet = draw_samples(self.model, self.seed, self.prompts)
+        if is_main_process():
+            with whole_file(self.folder / f"{step:08d}.png") as draft:
+                sheet.save(draft)
+
+
+def draw_samples(model, seed=0, prompts=None, per_class=10):
+    """Generate a sheet of images, one class per row for up to 10 classes.
+
+    Args:
+        model: a `DiffusionModel` or `TextToImage`, whose sampling defaults
+            are used.
+        seed: int. Defaults to `0`.
+        prompts: list of strings, one per image, for a `TextToImage`.
+        per_class: int. Number of columns. Defaults to `10`.
+
+    Returns:
+        A `PIL.Image.Image`.
+    """
+    if prompts is not None:
+        return draw_sheet(model.generate(prompts, seed=seed), captions=prompts)
+    num_classes = model.backbone.num_classes
+    if num_classes is None:
+        return draw_sheet(model.generate(per_class**2, seed=seed), per_class)
+    classes = np.linspace(0, num_classes - 1, min(num_classes, 10))
+    classes = classes.round().astype("int32")
+    images = model.generate(labels=np.repeat(classes, per_class), seed=seed)
+    names = model.class_names or [str(i) for i in range(num_classes)]
+    return draw_sheet(images, per_class, row_names=[names[i] for i in classes])
 
 
 def draw_loss(history, path):
@@ -311,7 +377,7 @@ def draw_levels(history, path, num_levels):
 
 
 def _label_some(value, _):
-    """Labels of 2, 3 and 5 times a power of ten: more would overlap."""
+    """Label only 2, 3 and 5 times a power of ten; more would overlap."""
     text = f"{value:g}"
     return text if text.strip("0.")[:1] in ("2", "3", "5") else ""
 

@@ -1,35 +1,38 @@
+"""Settings of a run: its recipe, and everything else it was asked for."""
+
 import dataclasses
+import difflib
 import json
 import pathlib
 
 from keras_simple_diffusion.optimizers.construction import make_optimizer
 from keras_simple_diffusion.utils.errors import InputError
 from keras_simple_diffusion.utils.files import whole_file
+from keras_simple_diffusion.utils.presets import read_json
 
 _FILE = "config.json"
 
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
-    """How a preset is trained; `recipe.json` of its folder.
+    """How to train a network; `recipe.json` of a preset.
 
     Args:
         steps: int. Number of training steps.
-        batch_size: int. Images a step.
+        batch_size: int. Number of images per step.
         optimizer: string. `"adam"`, `"adamw"` or `"muon"`, see
             `keras_simple_diffusion.optimizers.make_optimizer`.
         learning_rate: float. Learning rate after the warm-up.
         beta_1: float. First-moment decay of Adam.
         beta_2: float. Second-moment decay of Adam.
         epsilon: float. Adam's epsilon.
-        weight_decay: float. For `"adamw"` and `"muon"`.
-        warmup_steps: int. Steps of linear warm-up.
-        clip_norm: float. Largest norm of the whole gradient.
-        ema_decay: float. Decay of the average of the weights.
-        accumulate: int. Batches a step: each holds `batch_size / accumulate`
-            images, and their gradients are added up.
-        stratified: bool. Whether a batch covers the noise levels evenly.
-        flip: bool. Whether half of the images are mirrored.
+        weight_decay: float. Decoupled weight decay of `"adamw"` and `"muon"`.
+        warmup_steps: int. Number of steps of linear warm-up.
+        clip_norm: float. Maximum norm of the whole gradient.
+        ema_decay: float. Decay of the exponential average of the weights.
+        accumulate: int. Number of batches per step. Each holds `batch_size /
+            accumulate` images, and their gradients are accumulated.
+        flip: bool. Mirror half of the images.
     """
 
     steps: int = 100_000
@@ -44,15 +47,14 @@ class Recipe:
     clip_norm: float = 1.0
     ema_decay: float = 0.9999
     accumulate: int = 1
-    stratified: bool = False
     flip: bool = False
 
     def __post_init__(self):
         for name in ("steps", "batch_size", "learning_rate", "accumulate"):
-            if not getattr(self, name) > 0:
+            value = getattr(self, name)
+            if not isinstance(value, (int, float)) or not value > 0:
                 raise InputError(
-                    f"`{name}` must be positive. Received: "
-                    f"{name}={getattr(self, name)}"
+                    f"`{name}` must be positive. Received: {name}={value!r}"
                 )
         if self.batch_size % self.accumulate:
             raise InputError(
@@ -60,8 +62,26 @@ class Recipe:
                 f"batch_size={self.batch_size}, accumulate={self.accumulate}"
             )
 
+    @classmethod
+    def from_dict(cls, fields, source="the recipe"):
+        """Make a recipe of some of its fields.
+
+        Args:
+            fields: dict. The other fields have their defaults.
+            source: string that names the fields' origin in errors. Defaults
+                to `"the recipe"`.
+
+        Returns:
+            A `Recipe`.
+
+        Raises:
+            InputError: if a field is unknown, or its value out of range.
+        """
+        check_names(fields, field_names(cls), source)
+        return cls(**fields)
+
     def make_optimizer(self):
-        """A new `keras.optimizers.Optimizer` as the recipe says."""
+        """Create the `keras.optimizers.Optimizer` of the recipe."""
         return make_optimizer(
             self.optimizer,
             self.learning_rate,
@@ -80,41 +100,50 @@ class RunSettings:
     """What a run was asked for; `config.json` of its folder.
 
     Args:
-        data: string. `"digits"`, or the path of a folder or zip.
-        preset: string. Name or folder of the preset.
+        data: string. `"digits"`, the path of a folder or zip, or `tfds:NAME`.
+        preset: string. Name of the preset that gave network and recipe.
         recipe: a `Recipe`.
         image_size: list of two ints, height and width.
-        seed: int.
-        initialize_from: string or `None`. Preset or run to start from.
+        dtype: string or `None`. Dtype policy of the network; `None` takes the
+            preset's.
+        rematerialize: list of strings or `None`. Types of blocks that are
+            recomputed for the gradient to save memory; `None` takes the
+            preset's.
+        stratified: bool or `None`. Cover the noise levels evenly in each
+            batch; `None` takes the preset's.
+        seed: int. Seed of weights, order of images, noise and dropout.
+        initialize_from: string or `None`. Preset or run whose weights the
+            network starts with.
         embeddings: string or `None`. Folder of the captions' embeddings.
-        minutes: float or `None`. Training time of the whole run.
-        checkpoint_every: int or `None`. Steps between checkpoints, besides
-            the one at the end.
-        samples_every: int or `None`. Steps between sheets of samples, besides
-            the one at the end.
-        quick_fid: int or `None`. Number of images of a Fréchet distance
-            that is followed, see
+        minutes: float or `None`. Maximum training time of the whole run.
+        checkpoint_every: int or `None`. Steps between checkpoints; there is
+            always one at the end.
+        samples_every: int or `None`. Steps between sheets of samples; there
+            is always one at the end.
+        quick_fid: int or `None`. Number of images of a Fréchet distance that
+            is logged during training, see
             `keras_simple_diffusion.evaluation.QuickFrechet`.
-        feature_weights: string or `None`. Weights of Inception for it.
+        feature_weights: string or `None`. File of Inception's weights for
+            `quick_fid`; `None` downloads them.
         keep: int. Number of checkpoints to keep.
         snapshots: int or `None`. Number of times, over the run, at which
-            averages are kept for `reconstruct`.
-        workers: int. Processes that read images, 0 for threads only.
+            averages of the weights are kept for `reconstruct`.
+        workers: int. Number of processes that read images, 0 for threads.
         crop: string. `"center"` or `"random"`.
-        dtype: string. Dtype policy of the network.
-        rematerialize: list of strings. Types of blocks that are computed
-            again for the gradient, instead of keeping what they computed.
         distribution: string or `None`. See
             `keras_simple_diffusion.distribution.distribute`.
         log: list of strings. Loggers besides `history.csv`: `"tensorboard"`,
             `"wandb"`.
-        facts: dict of what came out of it: numbers, versions.
+        facts: dict. Results of the start: number of images, versions.
     """
 
     data: str
     preset: str
     recipe: Recipe
     image_size: list
+    dtype: str | None = None
+    rematerialize: list | None = None
+    stratified: bool | None = None
     seed: int = 0
     initialize_from: str | None = None
     embeddings: str | None = None
@@ -127,11 +156,76 @@ class RunSettings:
     snapshots: int | None = None
     workers: int = 0
     crop: str = "center"
-    dtype: str = "float32"
-    rematerialize: list = dataclasses.field(default_factory=list)
     distribution: str | None = None
     log: list = dataclasses.field(default_factory=list)
     facts: dict = dataclasses.field(default_factory=dict)
+
+    @classmethod
+    def from_preset(cls, preset, options):
+        """Complete the options of a new run by those of a preset.
+
+        Args:
+            preset: a `keras_simple_diffusion.models.Preset`.
+            options: dict of fields of this class and of `Recipe`. Paths may
+                be relative; `image_size` may be one int.
+
+        Returns:
+            `RunSettings`, in which paths are absolute, so that the run can be
+            resumed from anywhere.
+        """
+        recipe = Recipe.from_dict(
+            {**preset.recipe, **_take(options, field_names(Recipe))},
+            f"the recipe of '{preset.name}'",
+        )
+        own = _take(options, field_names(cls))
+        for name in (
+            "data",
+            "initialize_from",
+            "embeddings",
+            "feature_weights",
+        ):
+            if name in own:
+                own[name] = _absolute(own[name])
+        for name in ("rematerialize", "log"):
+            if name in own:
+                own[name] = list(own[name])
+        size = own.pop("image_size", None)
+        if size is None:
+            size = preset.backbone_config["image_shape"][:2]
+        elif isinstance(size, int):
+            size = (size, size)
+        return cls(
+            **own, preset=preset.name, recipe=recipe, image_size=list(size)
+        )
+
+    @classmethod
+    def read(cls, folder):
+        """Read the settings of a run.
+
+        Args:
+            folder: path of the run.
+
+        Returns:
+            `RunSettings`.
+
+        Raises:
+            InputError: if `folder` holds no run.
+        """
+        path = pathlib.Path(folder) / _FILE
+        if not path.exists():
+            raise InputError(
+                f"There is no run at '{folder}': it has no {_FILE}. Start one "
+                f"with `train --data ... --output {folder}`."
+            )
+        content = read_json(path)
+        try:
+            recipe = Recipe.from_dict(content["recipe"])
+            return cls(**{**content, "recipe": recipe})
+        except (InputError, TypeError, KeyError) as error:
+            raise InputError(
+                f"'{path}' is not the configuration of a run of this version: "
+                f"{error}"
+            ) from error
 
     def write(self, folder):
         """Write `config.json` into the folder of a run."""
@@ -139,36 +233,47 @@ class RunSettings:
             draft.write_text(json.dumps(self.to_dict(), indent=2) + "\n")
 
     def to_dict(self):
-        """All of it as JSON types."""
+        """Return all settings as JSON types."""
         return dataclasses.asdict(self)
 
-    @classmethod
-    def read(cls, folder):
-        """Read them from the folder of a run.
-
-        Raises:
-            InputError: if that is not the folder of a run.
-        """
-        path = pathlib.Path(folder) / _FILE
-        try:
-            content = json.loads(path.read_text())
-            return cls(**{**content, "recipe": Recipe(**content["recipe"])})
-        except FileNotFoundError:
-            raise InputError(
-                f"There is no run at '{folder}': it has no {_FILE}. Start one "
-                f"with `train --data ... --output {folder}`."
-            ) from None
-        except (ValueError, TypeError, KeyError) as error:
-            raise InputError(
-                f"'{path}' is not the configuration of a run of this version: "
-                f"{error}."
-            ) from error
-
     def override(self, steps=None, minutes=None):
-        """The same run, made longer or shorter."""
+        """Return the settings of the same run, made longer or shorter."""
         changes = {}
         if steps is not None:
             changes["recipe"] = dataclasses.replace(self.recipe, steps=steps)
         if minutes is not None:
             changes["minutes"] = minutes
         return dataclasses.replace(self, **changes)
+
+
+def field_names(cls):
+    """List the names of a dataclass's fields."""
+    return [field.name for field in dataclasses.fields(cls)]
+
+
+def check_names(names, known, source):
+    """Raise an `InputError` unless all names are known.
+
+    Args:
+        names: iterable of strings.
+        known: list of strings.
+        source: string that names the origin of the names in the error.
+    """
+    for name in names:
+        if name not in known:
+            close = difflib.get_close_matches(name, known, n=1)
+            hint = f"Did you mean '{close[0]}'? " if close else ""
+            raise InputError(
+                f"Unknown setting '{name}' in {source}. {hint}Known: "
+                f"{', '.join(known)}"
+            )
+
+
+def _take(options, names):
+    return {name: options[name] for name in names if name in options}
+
+
+def _absolute(path):
+    """Return the absolute path of what exists; other names as strings."""
+    path = pathlib.Path(path)
+    return str(path.resolve()) if path.exists() else str(path)

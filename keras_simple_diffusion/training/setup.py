@@ -1,171 +1,179 @@
-"""From the settings of a run to its model and its images."""
+"""From a preset and the settings of a run to its images and its model."""
 
+import platform
 import warnings
 
 import keras
-import numpy as np
 
+from keras_simple_diffusion.backend.native import backend_name
 from keras_simple_diffusion.data.embedding_cache import EmbeddingCache
 from keras_simple_diffusion.data.loading import open_data
 from keras_simple_diffusion.data.loading import open_splits
+from keras_simple_diffusion.data.pipeline import training_batches
 from keras_simple_diffusion.data.sources import EmbeddedSource
+from keras_simple_diffusion.data.sources import keep_decoded
 from keras_simple_diffusion.data.sources import stack
 from keras_simple_diffusion.data.sources import take
+from keras_simple_diffusion.distribution.batches import check_batch_size
+from keras_simple_diffusion.distribution.batches import data_shard
+from keras_simple_diffusion.distribution.batches import own_share
 from keras_simple_diffusion.evaluation.quick_frechet import QuickFrechet
 from keras_simple_diffusion.evaluation.shards import reference_features
 from keras_simple_diffusion.metrics.inception import InceptionFeatures
-from keras_simple_diffusion.models.backbone import DiffusionBackbone
-from keras_simple_diffusion.models.loading import load_model
-from keras_simple_diffusion.models.loading import task_class
-from keras_simple_diffusion.models.text_to_image import TextToImage
+from keras_simple_diffusion.models.preset import Preset
 from keras_simple_diffusion.models.transfer import transfer_weights
 from keras_simple_diffusion.text.text_transformer import TextTransformer
-from keras_simple_diffusion.text.text_transformer import learn_vocabulary
-from keras_simple_diffusion.training.settings import Recipe
+from keras_simple_diffusion.training import captions
 from keras_simple_diffusion.utils.errors import InputError
-from keras_simple_diffusion.utils.presets import read_json
+from keras_simple_diffusion.version import __version__
 
 _NUM_VALIDATION = 512
-_NUM_PROMPTS = 36
 
 
-def read_recipe(folder, overrides):
-    """The recipe of a preset, changed where the user wishes."""
-    fields = read_json(folder, "recipe.json")
-    fields.update({k: v for k, v in overrides.items() if v is not None})
-    return Recipe(**fields)
-
-
-def network_class(folder):
-    """The class of a preset's network."""
-    name = read_json(folder, "config.json")["registered_name"]
-    return keras.saving.get_registered_object(name)
-
-
-def takes_text(folder):
-    """Whether a preset is of a model of images with captions."""
-    return issubclass(task_class(folder), TextToImage)
-
-
-def keys_of(folder, settings):
-    """Names of what a preset's model takes of each example."""
-    if not takes_text(folder):
-        return ("images", "labels")
-    if settings.embeddings is not None:
-        return ("images", "context", "context_mask", "portrait")
-    return ("images", "captions", "portrait")
-
-
-def open_sources(folder, settings):
-    """Images to train on, and to measure the loss on.
+class RunImages:
+    """The images of a run: batches to train on, arrays to validate with.
 
     Args:
-        folder: path of the preset.
-        settings: a `RunSettings`.
+        preset: a `keras_simple_diffusion.models.Preset`.
+        settings: `RunSettings`.
 
-    Returns:
-        A tuple of a `ImageSource` and a dict of arrays, `None` if the data
-        has no held-out split.
+    Attributes:
+        source: an `ImageSource`, the images to train on.
+        cache: an `EmbeddingCache` of their captions, or `None`.
+        validation: dict of arrays for `fit`, this process's share of the
+            held-out images; `None` if the data has too few or none.
+        validation_size: int. Batch size of `validation`.
+        prompts: list of strings for samples, `None` for a model of classes.
     """
-    config = read_json(folder, "config.json")["config"]
-    sources = open_splits(
-        settings.data,
-        tuple(settings.image_size),
-        config["image_shape"][2],
-        settings.crop,
-        config.get("portrait_flag", False),
-    )
-    if "train" not in sources:
-        raise InputError(
-            f"'{settings.data}' has no split to train on, only a held-out "
-            "one. Expected a folder `train` beside it."
-        )
-    if settings.embeddings is not None:
-        cache = EmbeddingCache(settings.embeddings)
-        length = cache.encoder["sequence_length"]
-        for split, source in sources.items():
-            sources[split] = EmbeddedSource(source, cache, length)
-    if "test" not in sources:
-        return sources["train"], None
-    test = take(sources["test"], _NUM_VALIDATION)
-    examples = [test[index] for index in range(len(test))]
-    return sources["train"], stack(examples, keys_of(folder, settings))
 
-
-def build_model(folder, source, settings):
-    """A new model of a preset's configuration, for certain images.
-
-    Args:
-        folder: path of the preset.
-        source: a `ImageSource`.
-        settings: a `RunSettings`.
-
-    Returns:
-        A `DiffusionModel` or `TextToImage` that is not compiled for training
-        yet.
-    """
-    image_shape, task = source.image_shape, task_class(folder)
-    overrides = {}
-    if takes_text(folder):
-        num_classes = None
-        encoder = text_encoder(folder, source.captions())
+    def __init__(self, preset, settings):
+        self.settings = settings
+        recipe = settings.recipe
+        self.batch_size = recipe.batch_size // recipe.accumulate
+        check_batch_size(self.batch_size)
+        self.cache = None
+        self._keys = ("images", "labels")
         if settings.embeddings is not None:
-            _use_embeddings(source.cache, encoder)
-            if settings.samples_every:  # They need it while training.
-                encoder.load()
-        overrides["text_encoder"] = encoder
-    else:
-        num_classes = source.class_names and len(source.class_names)
-        overrides["class_names"] = source.class_names
-        if num_classes is None:
-            overrides["guidance_scale"] = 1.0
-    backbone = DiffusionBackbone.from_preset(
-        folder,
-        load_weights=False,
-        image_shape=image_shape,
-        num_classes=num_classes,
-        dtype=settings.dtype,
-        rematerialize=settings.rematerialize,
-    )
-    config = read_json(folder, "task.json").get("config", {})
-    schedule = config.get("schedule", {})
-    size = min(image_shape[:2])
-    if schedule.get("config", {}).get("image_size", size) != size:
-        schedule["config"]["image_size"] = size
-        overrides["schedule"] = keras.saving.deserialize_keras_object(schedule)
-    return task.from_preset(
-        folder,
-        load_weights=False,
-        backbone=backbone,
-        stratified=settings.recipe.stratified,
-        **overrides,
-    )
+            self.cache = EmbeddingCache(settings.embeddings)
+        if preset.takes_text:
+            self._keys = ("images", "captions", "portrait")
+            if self.cache is not None:
+                self._keys = ("images", "context", "context_mask", "portrait")
+        sources = open_splits(
+            settings.data,
+            tuple(settings.image_size),
+            preset.backbone_config["image_shape"][2],
+            settings.crop,
+            preset.backbone_config.get("portrait_flag", False),
+        )
+        if "train" not in sources:
+            raise InputError(
+                f"'{settings.data}' has no split to train on, only a held-out "
+                "one. Expected a folder `train` beside it."
+            )
+        if self.cache is not None:
+            length = self.cache.encoder["sequence_length"]
+            sources = {
+                split: EmbeddedSource(source, self.cache, length)
+                for split, source in sources.items()
+            }
+        self.source = sources["train"]
+        self.prompts = None
+        if preset.takes_text:
+            self.prompts = captions.choose_prompts(self.source.captions())
+        # Worker processes would each keep all decoded images.
+        self._examples = self.source
+        if not settings.workers:
+            self._examples = keep_decoded(self.source)
+        self.validation = self.validation_size = None
+        if "test" not in sources:
+            return
+        held_out = take(sources["test"], _NUM_VALIDATION)
+        examples = [held_out[index] for index in range(len(held_out))]
+        share, self.validation_size = own_share(
+            stack(examples, self._keys), self.batch_size
+        )
+        # Fewer images than devices cannot be split.
+        self.validation = share if len(share["images"]) else None
+
+    def batches(self, first):
+        """Return this process's share of all batches from number `first` on."""
+        index, count = data_shard()
+        return self._batches(first, index, count, self.settings.workers)
+
+    def read_batch(self, number):
+        """Return one whole batch as a dict of arrays."""
+        return next(iter(self._batches(number, 0, 1, 0)))
+
+    def check_unchanged(self, run):
+        """Raise an `InputError` unless the images are those of the start.
+
+        Args:
+            run: path of the run's folder.
+        """
+        facts = self.settings.facts
+        if facts["fingerprint"] != self.source.fingerprint:
+            raise InputError(
+                f"The images of '{self.settings.data}' have changed since "
+                f"the run began: {facts['num_images']} then, "
+                f"{len(self.source)} now. Restore the old ones, or start a "
+                f"new run from this one's weights: train --initialize-from "
+                f"{run} --data {self.settings.data}"
+            )
+
+    def _batches(self, first, index, count, num_workers):
+        return training_batches(
+            self._examples,
+            self.batch_size,
+            self.settings.seed,
+            self.settings.recipe.flip,
+            start_step=first,
+            process_index=index,
+            process_count=count,
+            num_workers=num_workers,
+            keys=self._keys,
+        )
 
 
-def text_encoder(folder, captions):
-    """The encoder of a preset, with a vocabulary of the data's if it has none.
+def build_model(preset, images, settings):
+    """Build a new model of a preset's configuration for the images of a run.
+
+    Image size, classes and captions are those of the images; settings that
+    are `None` are the preset's.
 
     Args:
-        folder: path of the preset.
-        captions: list of strings, or `None`.
+        preset: a `keras_simple_diffusion.models.Preset`.
+        images: `RunImages`.
+        settings: `RunSettings`.
 
     Returns:
-        A `TextEncoder`.
-
-    Raises:
-        InputError: if there are no captions.
+        A `DiffusionModel` or `TextToImage`, not yet compiled for training.
     """
-    if captions is None:
-        raise InputError(
-            "The preset is for images with captions, and the data has none. "
-            "Put them into a metadata.jsonl beside the images, with lines "
-            'such as {"file_name": "1.jpg", "text": "a red apple"}.'
-        )
-    encoder = read_json(folder, "task.json")["config"]["text_encoder"]
-    config = encoder["config"]
-    if "vocabulary" in config and config["vocabulary"] is None:
-        config["vocabulary"] = learn_vocabulary(captions)
-    return keras.saving.deserialize_keras_object(encoder)
+    source = images.source
+    network = {"image_shape": source.image_shape, "num_classes": None}
+    task = {}
+    if preset.takes_text:
+        encoder = captions.make_text_encoder(preset, source.captions())
+        if images.cache is not None:
+            captions.use_embeddings(images.cache, encoder)
+            if settings.samples_every:  # Prompts are embedded while training.
+                encoder.load()
+        task["text_encoder"] = encoder
+    elif source.class_names is None:
+        task |= {"class_names": None, "guidance_scale": 1.0}
+    else:
+        task["class_names"] = source.class_names
+        network["num_classes"] = len(source.class_names)
+    network["dtype"] = settings.dtype or preset.backbone_config.get("dtype")
+    if settings.rematerialize is not None:
+        network["rematerialize"] = settings.rematerialize
+    if settings.stratified is not None:
+        task["stratified"] = settings.stratified
+    schedule = preset.part("schedule")
+    if schedule is not None:
+        task["schedule"] = schedule.for_image_size(min(source.image_shape[:2]))
+    backbone = preset.load_backbone(load_weights=False, **network)
+    return preset.load(load_weights=False, backbone=backbone, **task)
 
 
 def initialize(model, preset):
@@ -173,59 +181,71 @@ def initialize(model, preset):
 
     Args:
         model: a `DiffusionModel` or `TextToImage`.
-        preset: string. The preset or run of the trained one.
+        preset: string, path or `Preset` of the trained one.
     """
-    source = load_model(preset)
+    preset = Preset.open(preset)
+    source = preset.load()
     transfer_weights(source.backbone, model.backbone)
     ours = getattr(model, "text_encoder", None)
     if not isinstance(ours, TextTransformer):
-        return  # One that was trained elsewhere is so already.
+        return  # A pretrained encoder already has its weights.
     theirs = getattr(source, "text_encoder", None)
     if not isinstance(theirs, TextTransformer):
         warnings.warn(
-            f"'{preset}' has no text encoder to start from.", stacklevel=2
+            f"'{preset.name}' has no text encoder to start from.", stacklevel=2
         )
         return
     fresh = ours.copy_weights(theirs)
     if fresh:
         warnings.warn(
-            f"{len(fresh)} of {len(ours.vocabulary)} words and signs are not "
-            f"known to '{preset}' and start anew: {' '.join(fresh[:20])}",
+            f"{len(fresh)} of {len(ours.vocabulary)} tokens are unknown to "
+            f"'{preset.name}' and start anew: {' '.join(fresh[:20])}",
             stacklevel=2,
         )
 
 
-def _use_embeddings(cache, encoder):
-    """Give an encoder that is not loaded the null embedding of a cache."""
-    if cache.encoder != encoder.identity():
-        raise InputError(
-            f"'{cache.folder}' holds embeddings of another encoder. Received: "
-            f"{cache.encoder}. The model's is {encoder.identity()}."
-        )
-    context, mask = cache.read("", encoder.sequence_length)
-    encoder.set_null(context[None], mask[None])
+def collect_facts(model, source):
+    """Collect what a run records of its start: images, size, versions.
+
+    Args:
+        model: the `DiffusionModel` or `TextToImage`.
+        source: the `ImageSource`.
+
+    Returns:
+        A dict of JSON types.
+    """
+    return {
+        "num_images": len(source),
+        "fingerprint": source.fingerprint,
+        "parameters": model.backbone.count_params(),
+        "versions": {
+            "keras_simple_diffusion": __version__,
+            "keras": keras.__version__,
+            "backend": backend_name(),
+            "python": platform.python_version(),
+        },
+    }
 
 
-def choose_prompts(source):
-    """Some captions of the data, for sheets of samples, or `None`."""
-    captions = sorted(set(source.captions() or ()))
-    if not captions:
-        return None
-    chosen = np.linspace(0, len(captions) - 1, _NUM_PROMPTS).round()
-    return [captions[index] for index in sorted(set(chosen.astype(int)))]
+def make_quick_frechet(settings, model, prompts):
+    """Create the callback of a run's `quick_fid`.
 
+    Args:
+        settings: `RunSettings`.
+        model: the `DiffusionModel` or `TextToImage`.
+        prompts: list of strings for a `TextToImage`, else `None`.
 
-def follow_frechet(settings, model):
-    """The callback that a run's `quick_fid` asks for."""
+    Returns:
+        A `QuickFrechet`.
+    """
     features = InceptionFeatures(settings.feature_weights)
     height, width, channels = model.backbone.image_shape
     source = open_data(settings.data, (height, width), "train", channels)
-    is_of_text = isinstance(model, TextToImage)
     _, statistics = reference_features(source, features)
     return QuickFrechet(
         statistics,
         features,
         settings.quick_fid,
-        source.captions() if is_of_text else None,
+        None if prompts is None else source.captions(),
         seed=settings.seed,
     )

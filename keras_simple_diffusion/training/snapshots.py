@@ -1,4 +1,4 @@
-"""Averages of the weights kept in a run, and others made of them."""
+"""Snapshots of averaged weights, and averages reconstructed from them."""
 
 import json
 import pathlib
@@ -8,7 +8,7 @@ import numpy as np
 
 from keras_simple_diffusion.distribution.processes import is_main_process
 from keras_simple_diffusion.distribution.processes import to_numpy
-from keras_simple_diffusion.models.loading import load_model
+from keras_simple_diffusion.models.preset import Preset
 from keras_simple_diffusion.optimizers import reconstruction
 from keras_simple_diffusion.optimizers.averaged_optimizer import (
     AveragedOptimizer,
@@ -18,21 +18,22 @@ from keras_simple_diffusion.optimizers.wrapper import find_optimizer
 from keras_simple_diffusion.utils.errors import InputError
 from keras_simple_diffusion.utils.files import whole_file
 
-# Two lengths, from whose snapshots averages between and around them follow.
+# Averages of lengths between and around these two are reconstructed from
+# their snapshots.
 PROFILES = (PowerProfile(0.05), PowerProfile(0.10))
 
 _META = "meta.json"
 
 
 class Snapshots(keras.callbacks.Callback):
-    """Keep the averages of `PROFILES` at equal distances of a run.
+    """Write the averages of `PROFILES` at equal distances of a run.
 
     Args:
         position: the run's `Position`.
         folder: path of the folder of snapshots.
         steps: int. Steps of the whole run.
-        count: int. Number of snapshots in the whole run; each is taken at the
-            end of the interval that reaches its place.
+        count: int. Number of snapshots in the whole run. Each is taken at the
+            end of the interval that reaches its step.
     """
 
     def __init__(self, position, folder, steps, count):
@@ -69,26 +70,35 @@ class Snapshots(keras.callbacks.Callback):
 
 
 def reconstruct(run, profile):
-    """The model of a run with an average of its weights that was not tracked.
+    """Reconstruct an average of a run's weights from its snapshots.
+
+    The average is that at the last snapshot.
 
     Args:
-        run: path of the folder of a run with snapshots.
+        run: path of the folder of a run that was trained with snapshots.
         profile: an `AverageProfile`, such as
-            `keras_simple_diffusion.optimizers.PowerProfile(0.15)`. It is
-            taken at the time of the last snapshot.
+            `keras_simple_diffusion.optimizers.PowerProfile(0.15)`.
 
     Returns:
-        A tuple of the model and the distance of the average from the
-        wanted one, see `keras_simple_diffusion.optimizers.reconstruction`.
+        A tuple of the model with the averaged weights, and the relative
+        distance of the reconstructed profile from `profile`, see
+        `keras_simple_diffusion.optimizers.reconstruction`.
 
     Raises:
         InputError: if the run has no snapshots.
+
+    Example:
+    >>> profile = keras_simple_diffusion.optimizers.PowerProfile(0.15)
+    >>> model, distance = reconstruct("runs/photos", profile)
+
+    References:
+        - [Karras et al., 2024](https://arxiv.org/abs/2312.02696), sec. 3
     """
     paths = sorted((pathlib.Path(run) / "snapshots").glob("*.npz"))
     if not paths:
         raise InputError(
-            f"'{run}' has no snapshots to make an average of. Train with "
-            "--snapshots 32, say."
+            f"'{run}' has no snapshots to reconstruct an average from. Train "
+            "with --snapshots 32, for example."
         )
     snapshots = []
     for path in paths:
@@ -99,7 +109,7 @@ def reconstruct(run, profile):
     last = max(count for _, count in snapshots)
     shares, distance = reconstruction.coefficients(snapshots, (profile, last))
     arrays = reconstruction.combine(map(_read_arrays, paths), shares)
-    model = load_model(run)
+    model = Preset.open(run).load()
     for weight in model.trainable_variables:
         weight.assign(arrays[weight.path])
     return model, distance

@@ -1,3 +1,5 @@
+"""Stop of a run whose gradients are not finite, with a report."""
+
 import json
 import pathlib
 
@@ -15,17 +17,17 @@ from keras_simple_diffusion.utils.files import whole_folder
 class Watch(keras.callbacks.Callback):
     """Stop at the first step whose gradients or loss are not finite.
 
-    The compiled step notes its number, see
-    `keras_simple_diffusion.optimizers.WatchedOptimizer`; it is looked at after
+    The compiled step records its number, see
+    `keras_simple_diffusion.optimizers.WatchedOptimizer`. It is checked after
     each interval and before each checkpoint, so no checkpoint holds weights
-    that are not numbers. What the step was given is brought back and kept: the
-    batch in `batch.npz`, its noise levels and statistics in `report.json`.
+    that are not finite. The batch of that step is written to `batch.npz`, its
+    noise levels and statistics to `report.json`.
 
-    The norms are added to the logs of the interval.
+    The norms of gradient and weights are added to the logs of the interval.
 
     Args:
         position: the run's `Position`.
-        folder: path of the folder for what is kept of a failure.
+        folder: path of the folder that receives the report of a failure.
         read_batch: function from the number of a batch to the batch, a dict
             of arrays.
     """
@@ -44,9 +46,10 @@ class Watch(keras.callbacks.Callback):
             logs.update(report)
 
     def check(self):
-        """Raise an `InputError` if a step has gone wrong.
+        """Raise an `InputError` if the gradients of a step were not finite.
 
-        On JAX the model's variables must be up to date.
+        On JAX the model's variables must be synchronized, as accessing
+        `callback.model` does.
         """
         optimizer = self._optimizer()
         bad = optimizer.report()["first_bad_step"]
@@ -77,10 +80,10 @@ class Watch(keras.callbacks.Callback):
         raise InputError(
             f"The gradients are not finite since step {step}, whose log-SNRs "
             f"lie in [{log_snr.min():.1f}, {log_snr.max():.1f}] and whose "
-            f"images in [{images.min()}, {images.max()}]; all of it is in "
-            f"'{self.folder}'. The checkpoints before it are whole: start a "
-            "new run from there (--initialize-from) with a lower "
-            "--learning-rate, or with --dtype float32."
+            f"images lie in [{images.min()}, {images.max()}]; the batch is in "
+            f"'{self.folder}'. Earlier checkpoints are intact: start a new run "
+            "from this one (--initialize-from) with a lower --learning-rate, "
+            "or with --dtype float32."
         )
 
     def _optimizer(self):

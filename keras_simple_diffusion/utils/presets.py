@@ -1,4 +1,4 @@
-"""Built-in preset names; everything else about presets is keras_hub's."""
+"""Names and places of presets; nothing here imports Keras."""
 
 import difflib
 import json
@@ -6,64 +6,80 @@ import pathlib
 
 from keras_simple_diffusion.utils.errors import InputError
 
-_FOLDER = pathlib.Path(__file__).resolve().parent.parent / "presets"
-_WEIGHTS = ("model.weights.h5", "model.weights.json")
+WEIGHTS = "model.weights.h5"
+SHARDED_WEIGHTS = "model.weights.json"
+
+_BUILTIN = pathlib.Path(__file__).resolve().parent.parent / "presets"
 
 
 def builtin_presets():
-    """Names of the presets inside the package, in alphabetical order."""
-    return sorted(path.parent.name for path in _FOLDER.glob("*/config.json"))
+    """List the names of the presets inside the package, sorted."""
+    return sorted(path.parent.name for path in _BUILTIN.glob("*/config.json"))
 
 
 def preset_folder(name):
-    """Folder of a built-in preset, as a `pathlib.Path`."""
-    return _FOLDER / name
+    """Return the folder of a built-in preset as a `pathlib.Path`."""
+    return _BUILTIN / name
 
 
 def has_weights(folder):
-    """Whether a preset folder holds weights, or a configuration only."""
-    return any((pathlib.Path(folder) / name).exists() for name in _WEIGHTS)
+    """Return `True` if a preset folder holds the weights of its network."""
+    folder = pathlib.Path(folder)
+    return any((folder / name).exists() for name in (WEIGHTS, SHARDED_WEIGHTS))
 
 
-def read_json(folder, name):
-    """Content of a JSON file of a preset folder, `{}` if it has none."""
-    path = pathlib.Path(folder) / name
-    return json.loads(path.read_text()) if path.exists() else {}
-
-
-def resolve_preset(preset, load_weights):
-    """Turn a preset's name into what keras_hub loads.
+def read_json(path):
+    """Read a JSON file that holds an object.
 
     Args:
-        preset: string. A built-in name, a preset's folder, the folder of a
-            run, or a `hf://` or `kaggle://` handle.
-        load_weights: bool. Whether weights are wanted.
+        path: path of the file.
 
     Returns:
-        A folder or handle, as a string.
+        A dict.
 
     Raises:
-        InputError: if there is no such preset, or it has no weights although
-            they are wanted.
+        InputError: if the file cannot be read, or holds anything else.
     """
-    preset = str(preset)
-    if (pathlib.Path(preset) / "preset" / "config.json").exists():
-        preset = str(pathlib.Path(preset) / "preset")  # Of a run.
+    try:
+        content = json.loads(pathlib.Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"'{path}' cannot be read as JSON: {error}. Restore the file, or "
+            "download the preset again."
+        ) from error
+    if not isinstance(content, dict):
+        raise InputError(
+            f"'{path}' must hold a JSON object. Received: "
+            f"{type(content).__name__}"
+        )
+    return content
+
+
+def locate_preset(name):
+    """Turn the name of a preset into the folder or handle that holds it.
+
+    Args:
+        name: string or path. A built-in name, a preset folder, the folder of
+            a run, or an `hf://` or `kaggle://` handle.
+
+    Returns:
+        A folder or handle as a string.
+
+    Raises:
+        InputError: if there is no such preset.
+    """
+    name = str(name)
+    if "://" in name:
+        return name
     names = builtin_presets()
-    if preset in names:
-        folder = preset_folder(preset)
-        if load_weights and not has_weights(folder):
-            raise InputError(
-                f"The built-in preset '{preset}' is a configuration without "
-                "weights. Pass `load_weights=False` to start from random ones, "
-                f"or train it: keras-simple-diffusion train --preset {preset}"
-            )
-        return str(folder)
-    if "://" in preset or "registered_name" in read_json(preset, "config.json"):
-        return preset
-    close = difflib.get_close_matches(preset, names, n=3, cutoff=0.4)
+    if name in names:
+        return str(preset_folder(name))
+    for folder in (pathlib.Path(name) / "preset", pathlib.Path(name)):
+        if (folder / "config.json").exists():
+            return str(folder)
+    close = difflib.get_close_matches(name, names, n=3, cutoff=0.4)
     hint = f"Did you mean {' or '.join(close)}? " if close else ""
     raise InputError(
-        f"There is no preset named '{preset}', nor a preset folder of that "
-        f"path. {hint}Built-in: {', '.join(names) or 'none'}."
+        f"There is no preset named '{name}', nor a preset folder of that "
+        f"path. {hint}Built-in: {', '.join(names)}."
     )

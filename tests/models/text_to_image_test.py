@@ -88,7 +88,7 @@ def test_frozen_encoder_stays_as_it_is_and_is_named_in_the_preset(t5, tmp_path):
     np.testing.assert_array_equal(loaded.generate(CAPTIONS[:2], seed=3), images)
     shutil.rmtree(t5)
     with pytest.raises(InputError, match="was not found"):
-        ksd.models.load_model(tmp_path)
+        ksd.models.Preset.open(tmp_path).load()
 
 
 @pytest.mark.any_backend
@@ -101,7 +101,7 @@ def test_real_pretrained_encoder_trains_generates_saves_and_loads(
     images = model.generate("a red apple", seed=3)
     assert images.shape == (4, 4, 1)
     model.save_to_preset(tmp_path)
-    loaded = ksd.models.load_model(tmp_path, text_encoder=encoder)
+    loaded = ksd.models.Preset.open(tmp_path).load(text_encoder=encoder)
     np.testing.assert_array_equal(
         loaded.generate("a red apple", seed=3), images
     )

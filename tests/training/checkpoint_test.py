@@ -71,7 +71,7 @@ def test_the_last_few_are_kept(checkpoints):
 @pytest.mark.parametrize("name", FILES)
 def test_a_damaged_one_is_passed_over_aloud(checkpoints, name, damage):
     damage(checkpoints.folder / "00000020" / name)
-    with pytest.warns(UserWarning, match=f"00000020.*{name}.*passed over"):
+    with pytest.warns(UserWarning, match=f"00000020.*{name}.*skipped"):
         arrays, state = checkpoints.latest()
     assert state["step"] == 10
     np.testing.assert_array_equal(arrays["step"], 10)
@@ -110,7 +110,7 @@ def test_all_damaged_is_an_error(checkpoints):
         truncate(checkpoints.folder / f"{step:08d}" / "arrays.npz")
     with (
         pytest.warns(UserWarning),
-        pytest.raises(InputError, match="No checkpoint is whole"),
+        pytest.raises(InputError, match="All checkpoints are damaged"),
     ):
         checkpoints.latest()
 

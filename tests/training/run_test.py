@@ -162,7 +162,7 @@ def test_a_damaged_checkpoint_costs_only_the_steps_after_it(
     checkpoints = Checkpoints(run / "checkpoints")
     assert checkpoints.steps() == [5, STEPS]
     (checkpoints.folder / f"{STEPS:08d}" / "arrays.npz").write_bytes(b"no")
-    with pytest.warns(UserWarning, match="passed over"):
+    with pytest.warns(UserWarning, match="skipped"):
         resume_run(run)
     assert_equal_runs(straight, run)
 
