@@ -36,8 +36,8 @@ class Checkpoints:
     def __init__(self, folder, keep=3):
         if keep < 2:
             raise InputError(
-                "At least 2 checkpoints must be kept, so that a damaged one has "
-                f"a predecessor. Received: keep={keep}"
+                "At least 2 checkpoints must be kept: a damaged one needs a "
+                f"predecessor. Received: keep={keep}"
             )
         self.folder = pathlib.Path(folder)
         self.keep = keep
