@@ -92,8 +92,8 @@ class DiffusionBackbone(ReleasesActivations, keras_hub.models.Backbone):
     ```
     """
 
-    # Classes of layers with `weight_layouts` that the network may have.
     presets = BuiltinPresets()
+    # Classes of layers with `weight_layouts` that the network may have.
     layer_types = (Conditioning,)
     # Whether `context_dim` may be given.
     supports_text = True
