@@ -9,6 +9,7 @@ import keras
 import keras_hub
 
 from keras_simple_diffusion.backend.keras_internals import find_preset_file
+from keras_simple_diffusion.models.denoising_task import DenoisingTask
 from keras_simple_diffusion.utils import presets as files
 from keras_simple_diffusion.utils.errors import InputError
 
@@ -165,11 +166,8 @@ class Preset:
         >>> preset = keras_simple_diffusion.models.Preset.open("emoji")
         >>> model = preset.load(guidance_scale=2.0)
         """
-        # The tasks import this module.
-        from keras_simple_diffusion.models.diffusion_task import DiffusionTask
-
         self._check_weights(load_weights)
-        requested = task_class or DiffusionTask
+        requested = task_class or DenoisingTask
         task_class = self.task_class
         if not issubclass(task_class, requested):
             # A subclass takes its base's configuration; without one, any fits.

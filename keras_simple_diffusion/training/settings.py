@@ -217,8 +217,8 @@ class RunSettings:
                 f"There is no run at '{folder}': it has no {_FILE}. Start one "
                 f"with `train --data ... --output {folder}`."
             )
-        content = read_json(path)
         try:
+            content = read_json(path)
             recipe = Recipe.from_dict(content["recipe"])
             return cls(**{**content, "recipe": recipe})
         except (InputError, TypeError, KeyError) as error:

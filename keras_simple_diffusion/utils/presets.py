@@ -44,8 +44,7 @@ def read_json(path):
         content = json.loads(pathlib.Path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise InputError(
-            f"'{path}' cannot be read as JSON: {error}. Restore the file, or "
-            "download the preset again."
+            f"'{path}' cannot be read as JSON: {error}. Restore it from a copy."
         ) from error
     if not isinstance(content, dict):
         raise InputError(

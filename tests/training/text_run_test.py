@@ -116,7 +116,7 @@ def test_a_run_starts_from_network_and_words_of_another(
     folder.mkdir(parents=True)
     shutil.copy(captioned / "train" / "0.png", folder)
     (folder / "metadata.jsonl").write_text(text)
-    with pytest.warns(UserWarning, match="start anew: green"):
+    with pytest.warns(UserWarning, match="start anew: ##r green"):
         model = train_run(
             folder.parent,
             second,
@@ -269,7 +269,7 @@ def test_stored_embeddings_are_those_of_the_encoder(t5, captioned, tmp_path):
     cache = ksd.data.EmbeddingCache.create(
         tmp_path / "cache", encoder.identity(), texts
     )
-    with pytest.raises(InputError, match="not complete: 1 of"):
+    with pytest.raises(InputError, match="incomplete: 1 of"):
         cache.read("a ship", 8)
     cache.write(0, *embed(cache.texts))
     for text, context, mask in zip(texts, *embed(texts), strict=True):
@@ -286,7 +286,7 @@ def test_stored_embeddings_are_those_of_the_encoder(t5, captioned, tmp_path):
 def test_embeddings_that_do_not_fit(
     preset, frozen_preset, t5, captioned, tmp_path
 ):
-    with pytest.raises(InputError, match="is trained along"):
+    with pytest.raises(InputError, match="trained together"):
         embed_data(captioned, preset, tmp_path / "cache")
     with pytest.raises(InputError, match="holds no embeddings"):
         train_run(
