@@ -12,6 +12,7 @@ from PIL import Image
 import keras_simple_diffusion as ksd
 from keras_simple_diffusion.training import train_run
 from keras_simple_diffusion.utils.presets import preset_folder
+from tests.helpers.commands import run_command
 
 
 def test_train_fills_the_run_folder(trained):
