@@ -5,9 +5,7 @@ import warnings
 
 import typer
 
-from keras_simple_diffusion.cli import average
 from keras_simple_diffusion.cli import edit
-from keras_simple_diffusion.cli import embed
 from keras_simple_diffusion.cli import evaluate
 from keras_simple_diffusion.cli import generate
 from keras_simple_diffusion.cli import inspect_data
@@ -20,8 +18,8 @@ __all__ = ["main"]
 # In the order of the help.
 _COMMANDS = (
     train.train,
-    embed.embed,
-    average.average,
+    presets.embed,
+    presets.average,
     generate.generate,
     edit.edit,
     edit.inpaint,

@@ -1,6 +1,13 @@
+"""Commands about presets: list them, make one, embed captions for one."""
+
+from typing import Annotated
+
+import typer
 from rich import console
 from rich import table
 
+from keras_simple_diffusion.backend.choice import check_backend
+from keras_simple_diffusion.utils.errors import InputError
 from keras_simple_diffusion.utils.presets import builtin_presets
 from keras_simple_diffusion.utils.presets import has_weights
 from keras_simple_diffusion.utils.presets import preset_folder
@@ -30,3 +37,72 @@ def presets():
         listing.add_row(name, metadata.get("description", ""))
         listing.add_row("", ", ".join(facts), style="dim")
     console.Console().print(listing)
+
+
+def average(
+    run: Annotated[
+        str, typer.Option(help="Read a run that was trained with --snapshots.")
+    ],
+    output: Annotated[
+        str, typer.Option(help="Write the preset to this folder.")
+    ],
+    width: Annotated[
+        float | None,
+        typer.Option(
+            help="Average with this width relative to the training, such as "
+            "0.15."
+        ),
+    ] = None,
+    decay: Annotated[
+        float | None,
+        typer.Option(
+            help="Average exponentially with this decay, such as 0.999."
+        ),
+    ] = None,
+):
+    """Reconstruct another average of a run's weights as a preset."""
+    check_backend()
+    if (width is None) == (decay is None):
+        raise InputError(
+            "`average` needs either --width or --decay. Received: "
+            f"{'both' if width is not None else 'none'}"
+        )
+    from keras_simple_diffusion.optimizers import ExponentialProfile
+    from keras_simple_diffusion.optimizers import PowerProfile
+    from keras_simple_diffusion.training import reconstruct
+
+    profile = (
+        PowerProfile(width) if decay is None else ExponentialProfile(decay)
+    )
+    model, distance = reconstruct(run, profile)
+    model.save_to_preset(output)
+    print(
+        f"The preset is in {output}. Its average differs by {distance:.1%} "
+        "from the requested one."
+    )
+
+
+def embed(
+    data: Annotated[
+        str,
+        typer.Option(help="Read captions from a folder, a .zip or tfds:NAME."),
+    ],
+    preset: Annotated[
+        str, typer.Option(help="Use the text encoder of this preset.")
+    ],
+    output: Annotated[
+        str,
+        typer.Option(
+            help="Write to this folder; what it holds is not computed again."
+        ),
+    ],
+    batch_size: Annotated[
+        int, typer.Option(min=1, help="Embed so many captions at once.")
+    ] = 64,
+):
+    """Embed captions once, for `train --embeddings`."""
+    check_backend()
+    from keras_simple_diffusion.training import embed_data
+
+    cache = embed_data(data, preset, output, batch_size)
+    print(f"The embeddings of {len(cache.texts)} texts are in {output}")

@@ -13,8 +13,8 @@ from keras_simple_diffusion.layers.protocol import SPLIT_OUTPUTS
 from keras_simple_diffusion.layers.protocol import attention_product
 from keras_simple_diffusion.layers.protocol import dense_product
 from keras_simple_diffusion.layers.protocol import height_of
-from keras_simple_diffusion.utils.checks import check_integer
 from keras_simple_diffusion.utils.errors import InputError
+from keras_simple_diffusion.utils.errors import check_integer
 
 
 class _Attention(layers.Layer):

@@ -10,8 +10,8 @@ from keras_simple_diffusion.layers.protocol import COPIED
 from keras_simple_diffusion.layers.protocol import SPLIT_INPUTS
 from keras_simple_diffusion.layers.protocol import SPLIT_OUTPUTS
 from keras_simple_diffusion.layers.protocol import dense_product
-from keras_simple_diffusion.utils.checks import check_integer
 from keras_simple_diffusion.utils.errors import InputError
+from keras_simple_diffusion.utils.errors import check_integer
 
 # As in the authors' earlier code, 30 units of log-SNR correspond to the 1000
 # time steps of the usual sinusoidal embedding.

@@ -8,7 +8,7 @@ from keras_simple_diffusion.layers.protocol import SPLIT_OUTPUTS
 from keras_simple_diffusion.layers.protocol import dense_product
 from keras_simple_diffusion.ops.wavelet import dwt2
 from keras_simple_diffusion.ops.wavelet import idwt2
-from keras_simple_diffusion.utils.checks import check_integer
+from keras_simple_diffusion.utils.errors import check_integer
 
 
 class _Resampling2D(layers.Layer):

@@ -1,7 +1,7 @@
 import keras
 
 from keras_simple_diffusion.backend.keras_internals import FixedSeed
-from keras_simple_diffusion.utils.checks import check_rate
+from keras_simple_diffusion.utils.errors import check_rate
 
 
 @keras.saving.register_keras_serializable("keras_simple_diffusion")

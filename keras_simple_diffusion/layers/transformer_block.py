@@ -15,8 +15,8 @@ from keras_simple_diffusion.layers.protocol import SPLIT_INPUTS
 from keras_simple_diffusion.layers.protocol import SPLIT_OUTPUTS
 from keras_simple_diffusion.layers.protocol import dense_product
 from keras_simple_diffusion.layers.seeded_dropout import SeededDropout
-from keras_simple_diffusion.utils.checks import check_choice
-from keras_simple_diffusion.utils.checks import check_rate
+from keras_simple_diffusion.utils.errors import check_choice
+from keras_simple_diffusion.utils.errors import check_rate
 
 
 @keras.saving.register_keras_serializable("keras_simple_diffusion")

@@ -10,9 +10,9 @@ from keras_simple_diffusion.layers.protocol import check_layouts
 from keras_simple_diffusion.layers.protocol import merge_layouts
 from keras_simple_diffusion.models.preset import BuiltinPresets
 from keras_simple_diffusion.models.preset import Preset
-from keras_simple_diffusion.utils.checks import check_integer
-from keras_simple_diffusion.utils.checks import check_integers
 from keras_simple_diffusion.utils.errors import InputError
+from keras_simple_diffusion.utils.errors import check_integer
+from keras_simple_diffusion.utils.errors import check_integers
 
 # The types of blocks that `rematerialize` may name.
 _BLOCK_TYPES = ("residual", "attention", "transformer")

@@ -12,11 +12,11 @@ from keras_simple_diffusion.layers.residual_block import ResidualBlock
 from keras_simple_diffusion.layers.transformer_block import PositionEmbedding2D
 from keras_simple_diffusion.layers.transformer_block import TransformerBlock
 from keras_simple_diffusion.models.backbone import DiffusionBackbone
-from keras_simple_diffusion.utils.checks import check_choice
-from keras_simple_diffusion.utils.checks import check_integer
-from keras_simple_diffusion.utils.checks import check_integers
-from keras_simple_diffusion.utils.checks import is_rate
 from keras_simple_diffusion.utils.errors import InputError
+from keras_simple_diffusion.utils.errors import check_choice
+from keras_simple_diffusion.utils.errors import check_integer
+from keras_simple_diffusion.utils.errors import check_integers
+from keras_simple_diffusion.utils.errors import is_rate
 
 _FIRST_ARGUMENTS = """\
     image_shape: tuple of ints, `(height, width, channels)`. Height and

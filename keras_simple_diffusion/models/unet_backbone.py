@@ -2,7 +2,7 @@ import keras
 
 from keras_simple_diffusion.models.multilevel_backbone import MultiLevelBackbone
 from keras_simple_diffusion.models.multilevel_backbone import document_arguments
-from keras_simple_diffusion.utils.checks import check_integers
+from keras_simple_diffusion.utils.errors import check_integers
 
 
 @document_arguments
