@@ -12,6 +12,7 @@ from keras_simple_diffusion.cli import inspect_data
 from keras_simple_diffusion.cli import presets
 from keras_simple_diffusion.cli import train
 from keras_simple_diffusion.utils.errors import InputError
+from keras_simple_diffusion.utils.user_text import printable
 
 __all__ = ["main"]
 
@@ -49,9 +50,9 @@ def main():
     try:
         app()
     except InputError as error:
-        print(f"Error: {error}", file=sys.stderr)
+        print(f"Error: {printable(str(error))}", file=sys.stderr)
         sys.exit(2)
 
 
 def _one_line(message, *args, **kwargs):
-    return f"Warning: {message}\n"
+    return f"Warning: {printable(str(message))}\n"

@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from keras_simple_diffusion.utils.errors import InputError
+from keras_simple_diffusion.utils.user_text import printable
 
 _MAX_CLASSES = 20
 
@@ -22,7 +23,7 @@ def inspect_data(
         str | None, typer.Option(help="Where to draw a sheet of the images.")
     ] = None,
 ):
-    """Look at every image: sizes, classes, captions, what is broken."""
+    """Examine every image: sizes, classes, captions, unreadable files."""
     from keras_simple_diffusion.data.inspection import suggest_preset
     from keras_simple_diffusion.data.inspection import suggest_schedule
     from keras_simple_diffusion.data.inspection import suggest_size
@@ -39,18 +40,20 @@ def inspect_data(
         )
     names = next(iter(sources.values())).class_names
     counts = ", ".join(f"{len(v):,} to {_use(k)}" for k, v in facts.items())
-    print(f"{len(everything):,} images in '{data}': {counts}")
+    print(f"{len(everything):,} images in '{printable(data)}': {counts}")
     _print_sizes(readable)
+    _print_values(readable)
     _print_classes(everything, names)
     _print_captions(everything)
     _print_broken(everything)
+    _print_left_out(sources)
 
     size = image_size or suggest_size(readable)
     small = sum(min(each.size) < size for each in readable)
     print(f"\nat {size} pixels")
     print(f"  {small:,} of {len(readable):,} images would be enlarged")
     print(f"  noise schedule: {'; or '.join(suggest_schedule(size))}")
-    grey = all(each.mode in ("1", "L") for each in readable)
+    grey = all(each.mode in ("1", "L") or each.values for each in readable)
     print(
         f"  keras-simple-diffusion train --data {data} --image-size {size} "
         f"--preset {suggest_preset(size, grey)} --output runs/"
@@ -114,10 +117,39 @@ def _tally(values):
     return ", ".join(f"{name} {count:,}" for name, count in counts)
 
 
+def _print_values(facts):
+    """The raw values of images of more than 8 bits, and their use."""
+    from keras_simple_diffusion.data.folders import some_of
+
+    deep = collections.defaultdict(list)
+    for each in facts:
+        if each.values is not None:
+            ends = (each.values.black, each.values.white)
+            deep[(each.mode, *ends)].append(each)
+    for (mode, black, white), images in deep.items():
+        low = min(each.values.low for each in images)
+        high = max(each.values.high for each in images)
+        print(
+            f"values of {len(images):,} images of mode {mode}: {low:g} to "
+            f"{high:g}; {black:g} becomes black and {white:g} white"
+        )
+    dark = [each.name for each in facts if each.values and each.values.is_dark]
+    if dark:
+        print(
+            f"  {len(dark):,} of them are nearly black in this range: "
+            f"{printable(some_of(dark))}. Declare their largest value in the "
+            "TIFF tag MaxSampleValue (281), or scale them."
+        )
+    profiles = sum(each.has_profile for each in facts)
+    if profiles:
+        print(f"{profiles:,} have a color profile and are converted to sRGB")
+
+
 def _print_classes(facts, names):
     if names is None:
         print("\nno classes")
         return
+    names = [printable(name) for name in names]
     found = collections.Counter(each.label for each in facts)
     counts = sorted(
         ((found[label], name) for label, name in enumerate(names)), reverse=True
@@ -155,7 +187,8 @@ def _print_captions(facts):
     words = [len(text.split()) for text in captions]
     print(
         f"\n{len(captions):,} captions of {min(words)} to {max(words)} words, "
-        f"{np.median(words):.0f} in the median, such as {captions[0]!r}"
+        f"{np.median(words):.0f} in the median, such as "
+        f"'{printable(captions[0])}'"
     )
 
 
@@ -166,7 +199,20 @@ def _print_broken(facts):
         return
     print(f"\n{len(broken):,} of {len(facts):,} images cannot be read:")
     for each in broken:
-        print(f"  {each.name}: {each.broken}")
+        print(f"  {printable(each.name)}: {printable(each.broken)}")
+
+
+def _print_left_out(sources):
+    """Files of the data that are no part of any split."""
+    from keras_simple_diffusion.data.folders import some_of
+
+    left_out = {}
+    for source in sources.values():
+        left_out.update(source.left_out)
+    for reason, names in left_out.items():
+        print(
+            f"{len(names):,} left out, {reason}: {printable(some_of(names, 3))}"
+        )
 
 
 def _draw(data, size, split, output):

@@ -227,8 +227,8 @@ def read_image(path, task, smaller=1, portrait=False):
     Returns:
         A `uint8` array of shape `(H, W, C)`.
     """
-    from keras_simple_diffusion.data.decoding import UNREADABLE
     from keras_simple_diffusion.data.decoding import Decoder
+    from keras_simple_diffusion.data.formats import UNREADABLE
 
     height, width, channels = task.backbone.image_shape
     if portrait:

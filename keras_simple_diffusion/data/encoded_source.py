@@ -5,9 +5,10 @@ import threading
 import warnings
 
 import numpy as np
-from PIL import UnidentifiedImageError
 
-from keras_simple_diffusion.data.decoding import UNREADABLE
+from keras_simple_diffusion.data.folders import some_of
+from keras_simple_diffusion.data.formats import UNREADABLE
+from keras_simple_diffusion.data.formats import reason_of
 from keras_simple_diffusion.data.sources import ImageSource
 from keras_simple_diffusion.utils.errors import InputError
 
@@ -124,21 +125,6 @@ class EncodedSource(ImageSource):
             )
 
 
-def reason_of(error):
-    """Say why an image cannot be read."""
-    if isinstance(error, UnidentifiedImageError):
-        return "it is no image"
-    return f"{type(error).__name__}: {error}"
-
-
-def some_of(names):
-    """Join the first names of a list."""
-    text = ", ".join(names[:_MAX_NAMED])
-    if len(names) > _MAX_NAMED:
-        text += f" and {len(names) - _MAX_NAMED} more"
-    return text
-
-
 class FileSource(EncodedSource):
     """A source of the image files of a folder or zip.
 
@@ -157,6 +143,7 @@ class FileSource(EncodedSource):
             listing.fingerprint,
         )
         self.listing = listing
+        self.left_out = listing.left_out
 
     def __len__(self):
         return len(self.listing.names)
@@ -168,7 +155,8 @@ class FileSource(EncodedSource):
         container, names, *_ = self.listing
         digest = hashlib.sha256(self.fingerprint.encode())
         for name in names:
-            digest.update(f"{name} {container.stamp(name)}\n".encode())
+            line = f"{name} {container.stamp(name)}\n"
+            digest.update(line.encode(errors="surrogateescape"))
         return digest.hexdigest()[:16]
 
     def captions(self):

@@ -1,24 +1,23 @@
-"""Lists of the images in a folder or zip, with classes and captions."""
+"""Images of a folder or zip, with their splits, classes and captions."""
 
 import collections
-import csv
 import hashlib
-import io
-import json
-import os
-import pathlib
 import posixpath
-import threading
 import warnings
-import zipfile
 
+from keras_simple_diffusion.data.captions import read_captions
+from keras_simple_diffusion.data.containers import HIDDEN
+from keras_simple_diffusion.data.containers import open_container
+from keras_simple_diffusion.data.formats import FORMATS
+from keras_simple_diffusion.data.formats import kind_of_file
 from keras_simple_diffusion.data.splits import MissingSplitError
 from keras_simple_diffusion.data.splits import matching_splits
 from keras_simple_diffusion.data.splits import role_of
 from keras_simple_diffusion.utils.errors import InputError
 
 Listing = collections.namedtuple(
-    "Listing", "container names labels captions class_names fingerprint"
+    "Listing",
+    "container names labels captions class_names fingerprint left_out",
 )
 Listing.__doc__ = """The images of a folder or zip, in alphabetical order.
 
@@ -29,10 +28,11 @@ Args:
     captions: list with a list of strings for each image, or `None`.
     class_names: list of strings, or `None` without classes.
     fingerprint: string, a digest of names, sizes, labels and captions.
+    left_out: dict from reasons to lists of names, all that is not used.
 """
 
-_SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
-_METADATA = ("metadata.jsonl", "metadata.csv")
+OTHER = "not an image"
+_QUIET = (HIDDEN, OTHER)  # Reasons without a warning.
 
 
 def list_images(path, split="train"):
@@ -44,277 +44,230 @@ def list_images(path, split="train"):
 
     Returns:
         A `Listing`.
+
+    Raises:
+        InputError: if there are no images, or it is unclear what their
+            folders mean.
+        MissingSplitError: if there is no such split.
     """
     container = open_container(path)
-    sizes = container.sizes()
-    names = sorted(name for name in sizes if _is_image(name))
-    if not names:
+    kinds = {
+        name: kind_of_file(name, container.head) for name in container.sizes
+    }
+    images = sorted(name for name, kind in kinds.items() if kind == "image")
+    unread = [name for name in kinds if kinds[name] not in ("image", None)]
+    left_out = collections.defaultdict(list)
+    for name, reason in container.left_out.items():
+        left_out[reason].append(name)
+    for name in sorted(unread):
+        left_out[f"of the format {kinds[name]}, which is not read"].append(name)
+    if not images:
+        summary = _summary(left_out)
         raise InputError(
-            f"'{path}' holds no images. Expected files ending in "
-            f"{', '.join(sorted(_SUFFIXES))}, in one folder a class or all in "
-            "one folder."
+            f"'{path}' holds no images. Expected {', '.join(FORMATS)} files, "
+            "in one folder for each class or all in one folder."
+            + (summary and f" Of it{summary}")
         )
-    names, classes = _take_split(names, split, path)
-    class_names = sorted(set(classes))
-    if "" in class_names and len(class_names) > 1:
-        raise InputError(
-            f"'{path}' holds images both inside and outside of class "
-            f"folders, such as '{names[classes.index('')]}'. Move them into "
-            "class folders, or all out of them."
-        )
-    numbers = {name: number for number, name in enumerate(class_names)}
-    chosen = [
-        (name, numbers[class_name])
-        for name, class_name in zip(names, classes, strict=True)
-        if name is not None
-    ]
-    captions = _read_captions(container, sizes)
+    layout = _Layout(path, images, unread)
+    taken = layout.take(split)
+    left_out["beside the folders of the splits"] += layout.stray
+    captions, read = read_captions(container, images)
     if captions:
-        chosen = _with_captions(chosen, captions, path)
-    names = [name for name, _ in chosen]
-    labels = None
-    if class_names == [""]:
-        class_names = None
-    else:
-        labels = [label for _, label in chosen]
+        uncaptioned = [name for name in taken if name not in captions]
+        left_out["without a caption"] += uncaptioned
+        if len(uncaptioned) == len(taken):
+            raise InputError(
+                f"'{path}' has captions, but for none of the {len(taken)} "
+                f"images of this split, such as '{taken[0]}'."
+            )
+        taken = [name for name in taken if name in captions]
+    others = {name for name, kind in kinds.items() if kind is None} - read
+    left_out[OTHER] += sorted(others)
+    left_out["a class without images"] += layout.empty_classes(
+        unread + _empty_folders(container)
+    )
+    left_out = {reason: names for reason, names in left_out.items() if names}
+    if summary := _summary(left_out):
+        warnings.warn(f"Of '{path}'{summary}", stacklevel=3)
+    labels = layout.labels(taken)
     digest = hashlib.sha256()
-    for name, label in chosen:
-        line = (name, sizes[name], label, captions.get(name))
+    for name, label in zip(taken, labels, strict=True):
+        line = (name, container.sizes[name], label, captions.get(name))
         digest.update(repr(line).encode())
     return Listing(
         container,
-        names,
-        labels,
-        [captions[name] for name in names] if captions else None,
-        class_names,
+        taken,
+        labels if layout.class_names else None,
+        [captions[name] for name in taken] if captions else None,
+        layout.class_names,
         digest.hexdigest()[:16],
+        left_out,
     )
 
 
-def _is_image(name):
-    path = pathlib.PurePosixPath(name)
-    hidden = any(part.startswith((".", "__MACOSX")) for part in path.parts)
-    return path.suffix.lower() in _SUFFIXES and not hidden
+def _empty_folders(container):
+    used = set()
+    for name in container.sizes:
+        while name := posixpath.dirname(name):
+            used.add(name)
+    return [f"{folder}/" for folder in sorted(container.folders - used)]
 
 
-def _read_captions(container, sizes):
-    """The captions of each image that a metadata file names."""
-    captions = collections.defaultdict(list)
-    for metadata in sorted(sizes):
-        folder, name = posixpath.split(metadata)
-        if name not in _METADATA:
-            continue
-        text = container.read(metadata).decode("utf-8-sig")
-        where = f"'{metadata}' of '{container.path}'"
-        rows = _csv_rows if name.endswith("csv") else _json_rows
-        for number, row in rows(text, where):
-            if "file_name" not in row:
-                raise InputError(
-                    f"{where} has no `file_name` in line {number}. Expected "
-                    "`file_name`, relative to it, and `text`."
-                )
-            image = posixpath.normpath(
-                posixpath.join(folder, str(row["file_name"]))
-            )
-            texts = row.get("text") or []
-            texts = [texts] if isinstance(texts, str) else texts
-            captions[image].extend(str(each) for each in texts)
-    return {name: texts for name, texts in captions.items() if texts}
-
-
-def _json_rows(text, where):
-    for number, line in enumerate(text.splitlines(), 1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise InputError(
-                f"Line {number} of {where} is no JSON: {error}."
-            ) from error
-        yield number, row if isinstance(row, dict) else {}
-
-
-def _csv_rows(text, where):
-    reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
-    try:
-        for row in reader:
-            yield reader.line_num, row
-    except csv.Error as error:
-        raise InputError(
-            f"Line {reader.line_num} of {where} is no CSV: {error}."
-        ) from error
-
-
-def _with_captions(chosen, captions, path):
-    """Those of the images that have captions; say so if some do not."""
-    found = [each for each in chosen if each[0] in captions]
-    if not found:
-        raise InputError(
-            f"The metadata of '{path}' has captions, but for none of its "
-            f"{len(chosen)} images, such as '{chosen[0][0]}'. It names "
-            f"'{next(iter(captions))}'."
-        )
-    if len(found) < len(chosen):
-        names = {name for name, _ in found}
-        first = next(name for name, _ in chosen if name not in names)
-        warnings.warn(
-            f"{len(chosen) - len(found)} of {len(chosen)} images of "
-            f"'{path}' have no caption and are left out, such as '{first}'.",
-            stacklevel=3,
-        )
-    return found
-
-
-def _take_split(names, split, path):
-    """Names of one split's images, and the classes of all splits'.
-
-    Returns:
-        Two lists of the same length: names, `None` for images of other
-        splits, and class names, `""` outside of class folders.
-    """
-    parts = _without_common_folder([name.split("/") for name in names])
-    folders = {part[0] for part in parts if len(part) > 1}
-    if not folders or not all(map(role_of, folders)):
-        if split != "train":
-            raise MissingSplitError(
-                f"'{path}' has no splits, so no '{split}' either. Expected "
-                "outermost folders such as train and test."
-            )
-        return names, [_class_of(part) for part in parts]
-    matching = matching_splits(split, folders)
-    if not matching:
-        raise MissingSplitError(
-            f"'{path}' has no split '{split}'. It has: "
-            f"{', '.join(sorted(folders))}"
-        )
-    taken = [
-        name if part[0] == matching[0] else None
-        for name, part in zip(names, parts, strict=True)
+def _summary(left_out):
+    """Say what is left out, and why, but for what nobody would miss."""
+    parts = [
+        f"{len(names)} {'is' if len(names) == 1 else 'are'} left out, "
+        f"{reason}: {some_of(names, 3)}"
+        for reason, names in left_out.items()
+        if names and reason not in _QUIET
     ]
-    inside = [part[1:] if len(part) > 1 else part for part in parts]
-    return taken, [_class_of(part) for part in _without_common_folder(inside)]
+    return f", {'; '.join(parts)}." if parts else ""
 
 
-def _class_of(parts):
-    return parts[0] if len(parts) > 1 else ""
+def some_of(names, count=10):
+    """Join the first names of a list."""
+    text = ", ".join(names[:count])
+    if len(names) > count:
+        text += f" and {len(names) - count} more"
+    return text
 
 
-def _without_common_folder(parts):
-    """Drop a leading folder that all names share, unless it is a split."""
-    while len({part[0] for part in parts}) == 1 and len(parts[0]) > 1:
-        if role_of(parts[0][0]):
-            break
-        parts = [part[1:] for part in parts]
-    return parts
+class _Layout:
+    """The meaning of folders: splits, and the classes inside of them.
 
-
-def open_container(path):
-    """Open a folder or zip.
+    The outermost folders are classes, or splits if their names say so. A
+    single enclosing folder is ignored.
 
     Args:
-        path: path of a folder or of a `.zip` file.
+        path: path of the data, for errors.
+        images: list of the images' names.
+        unread: list of names of images that are not read, whose folders are
+            not ignored.
 
-    Returns:
-        A `Folder` or `Zip`.
-    """
-    path = pathlib.Path(path)
-    if not path.exists():
-        raise InputError(f"There is no folder or zip file at '{path}'.")
-    return Folder(path) if path.is_dir() else Zip(path)
-
-
-class Folder:
-    """The files of a folder and of the folders inside it.
-
-    Args:
-        path: path of the folder.
+    Attributes:
+        class_names: list of strings, or `None` without classes.
+        stray: list of images beside the folders of the splits.
     """
 
-    def __init__(self, path):
-        self.path = pathlib.Path(path)
-
-    def sizes(self):
-        """A dict of the files' names, with `/` between folders, and sizes."""
-        sizes = {}
-        for folder, _, names in os.walk(self.path, followlinks=True):
-            inside = pathlib.Path(folder).relative_to(self.path).as_posix()
-            prefix = "" if inside == "." else f"{inside}/"
-            for name in names:
-                try:
-                    size = os.stat(os.path.join(folder, name)).st_size
-                except OSError:  # A link to nowhere, or gone meanwhile.
-                    size = 0
-                sizes[prefix + name] = size
-        return sizes
-
-    def stamp(self, name):
-        """When a file was last written."""
-        return os.stat(self.path / name).st_mtime_ns
-
-    def read(self, name):
-        """Content of a file, as bytes."""
-        try:
-            return (self.path / name).read_bytes()
-        except OSError as error:
-            if not self.path.is_dir():
-                raise _gone("folder", self.path) from error
-            raise
-
-
-class Zip:
-    """The files of a zip.
-
-    It can be sent to other processes, each of which opens it for itself.
-
-    Args:
-        path: path of the zip.
-    """
-
-    def __init__(self, path):
-        self.path = pathlib.Path(path)
-        self._opened = None
-
-    def __getstate__(self):
-        return {"path": self.path, "_opened": None}
-
-    def sizes(self):
-        """A dict of the files' names, with `/` between folders, and sizes."""
-        file, _ = self._open()
-        return {
-            info.filename: info.file_size
-            for info in file.infolist()
-            if not info.is_dir()
+    def __init__(self, path, images, unread):
+        self._path = path
+        self._prefix = _common_folders(images, unread)
+        parts = {name: self._inside(name) for name in images}
+        folders = {part[0] for part in parts.values() if len(part) > 1}
+        self._splits = {name for name in folders if role_of(name)}
+        self._check_splits(images, folders - self._splits)
+        self.stray = []
+        if self._splits:
+            self.stray = [name for name in images if len(parts[name]) == 1]
+        self._split_of = {
+            name: part[0] if self._splits else None
+            for name, part in parts.items()
+            if name not in set(self.stray)
         }
+        self._inner = []
+        if self._splits:
+            cut = ["/".join(parts[name][1:]) for name in self._split_of]
+            self._inner = _common_folders(cut, [])
+        self._class_of = {name: self._class(name) for name in self._split_of}
+        names = sorted(set(self._class_of.values()))
+        if "" in names and len(names) > 1:
+            outside = [n for n, each in self._class_of.items() if not each]
+            raise InputError(
+                f"'{path}' holds images both inside and outside of class "
+                f"folders, outside {some_of(outside, 3)}. Move them into class "
+                "folders, or all images out of them."
+            )
+        self._numbers = {name: number for number, name in enumerate(names)}
+        self.class_names = None if names == [""] else names
 
-    def stamp(self, name):
-        """The checksum of a file."""
-        file, _ = self._open()
-        return file.getinfo(name).CRC
+    def take(self, split):
+        """Return the names of the images of a split."""
+        if not self._splits:
+            if split != "train":
+                raise MissingSplitError(
+                    f"'{self._path}' has no splits, so no '{split}' either. "
+                    "Expected outermost folders such as train and test."
+                )
+            return list(self._split_of)
+        matching = matching_splits(split, self._splits)
+        if not matching:
+            raise MissingSplitError(
+                f"'{self._path}' has no split '{split}'. It has: "
+                f"{', '.join(sorted(self._splits))}"
+            )
+        if role_of(split) == "train" and len(matching) > 1:
+            raise InputError(
+                f"'{self._path}' has several splits to train on: "
+                f"{', '.join(matching)}. Join them, or move all but one away."
+            )
+        taken = matching[0]
+        return [name for name, each in self._split_of.items() if each == taken]
 
-    def read(self, name):
-        """Content of a file, as bytes."""
-        file, lock = self._open()
-        with lock:
-            return file.read(name)
+    def labels(self, names):
+        """Return the numbers of the images' classes."""
+        return [self._numbers[self._class_of[name]] for name in names]
 
-    def _open(self):
-        # A process that was forked must not share the position in the file.
-        if self._opened is None or self._opened[0] != os.getpid():
-            try:
-                file = zipfile.ZipFile(self.path)
-            except FileNotFoundError as error:
-                raise _gone("zip file", self.path) from error
-            except zipfile.BadZipFile as error:
+    def empty_classes(self, names):
+        """Return the folders of files which would be classes of their own."""
+        if self.class_names is None:
+            return []
+        classes = {self._class(name) for name in names if self._inside(name)}
+        return sorted(classes - {*self.class_names, "", None})
+
+    def _inside(self, name):
+        """Return the parts of a path inside the ignored folders."""
+        parts, count = name.split("/"), len(self._prefix)
+        return parts[count:] if parts[:count] == self._prefix else []
+
+    def _class(self, name):
+        parts = self._inside(name)
+        if self._splits:
+            if len(parts) < 2 or parts[0] not in self._splits:
+                return None
+            parts, count = parts[1:], len(self._inner)
+            parts = parts[count:] if parts[:count] == self._inner else []
+        return parts[0] if len(parts) > 1 else ""
+
+    def _check_splits(self, images, others):
+        if self._splits and others:
+            split, other = min(self._splits), min(others)
+            raise InputError(
+                f"'{self._path}' has the splits "
+                f"{', '.join(sorted(self._splits))} beside "
+                f"{some_of(sorted(others))}. Move '{other}' away or into a "
+                f"split, or rename '{split}' if it is a class."
+            )
+        if self._splits:
+            return
+        roles = collections.defaultdict(set)
+        for name in images:
+            parts = name.split("/")[:-1]
+            for depth, part in enumerate(parts):
+                roles["/".join(parts[:depth])].add(role_of(part))
+        for parent, found in roles.items():
+            if "train" in found and found & {"test", "validation"}:
                 raise InputError(
-                    f"'{self.path}' is not a readable zip file: {error}."
-                ) from error
-            self._opened = (os.getpid(), file, threading.Lock())
-        return self._opened[1:]
+                    f"'{self._path}' has splits inside of '{parent}'. Expected "
+                    "them outermost, with the classes inside."
+                )
 
 
-def _gone(kind, path):
-    return InputError(
-        f"The {kind} '{path}' is gone: it was there when it was opened. Put it "
-        "back, and go on from the last checkpoint."
-    )
+def _common_folders(names, others):
+    """Return the folders around all names, up to the first split.
+
+    A folder beside another one that has only files which are not read stays,
+    since both could be classes.
+    """
+    parts = [name.split("/") for name in names]
+    others = [name.split("/") for name in others]
+    prefix = []
+    while len({part[0] for part in parts}) == 1 and len(parts[0]) > 1:
+        folder = parts[0][0]
+        if role_of(folder):
+            break
+        if any(len(part) > 1 and part[0] != folder for part in others):
+            break
+        prefix.append(folder)
+        parts = [part[1:] for part in parts]
+        others = [part[1:] for part in others if part[0] == folder]
+    return prefix

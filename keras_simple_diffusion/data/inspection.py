@@ -2,33 +2,50 @@
 
 import collections
 import concurrent.futures
-import io
+import dataclasses
 import os
 
 import numpy as np
-from PIL import Image
 
-from keras_simple_diffusion.data.decoding import UNREADABLE
+from keras_simple_diffusion.data.decoding import memory_for
 from keras_simple_diffusion.data.decoding import upright_size
 from keras_simple_diffusion.data.encoded_source import EncodedSource
-from keras_simple_diffusion.data.encoded_source import reason_of
+from keras_simple_diffusion.data.formats import UNREADABLE
+from keras_simple_diffusion.data.formats import open_image
+from keras_simple_diffusion.data.formats import reason_of
+from keras_simple_diffusion.data.pixels import Values
+from keras_simple_diffusion.data.pixels import measure_values
 from keras_simple_diffusion.utils.errors import InputError
 
-Facts = collections.namedtuple(
-    "Facts", "name size mode format frames label captions broken"
-)
-Facts.__doc__ = """What there is to know of one image.
 
-Args:
-    name: string.
-    size: `(width, height)` upright, or `None` if it cannot be read.
-    mode: string, Pillow's mode such as `"RGB"`, or `None`.
-    format: string, such as `"JPEG"`, or `None`.
-    frames: int, more than 1 for an animation.
-    label: int, or `None`.
-    captions: list of strings, empty without captions.
-    broken: string, why the image cannot be read, or `None`.
-"""
+@dataclasses.dataclass(frozen=True)
+class Facts:
+    """Properties of one image.
+
+    Args:
+        name: string.
+        label: int, or `None`.
+        captions: list of strings, empty without captions.
+        size: `(width, height)` upright, or `None` if it cannot be read.
+        mode: string, Pillow's mode such as `"RGB"`, or `None`.
+        format: string, such as `"JPEG"`, or `None`.
+        frames: int, more than 1 for an animation.
+        values: `Values` of an image of more than 8 bits, or `None`.
+        has_profile: bool. Whether it has a color profile.
+        broken: string, why the image cannot be read, or `None`.
+    """
+
+    name: str
+    label: int | None = None
+    captions: list = ()
+    size: tuple | None = None
+    mode: str | None = None
+    format: str | None = None
+    frames: int = 0
+    values: Values | None = None
+    has_profile: bool = False
+    broken: str | None = None
+
 
 _SIZES = (16, 32, 64, 128, 256, 512)
 _PRESETS = ((64, "uvit_small_64"), (128, "uvit_imagenet_128"))
@@ -39,17 +56,17 @@ def examine(source):
     """Decode every image of a source, in threads.
 
     Args:
-        source: a `ImageSource`.
+        source: an `ImageSource`.
 
     Yields:
-        `Facts` of each image, in their order.
+        `Facts` of each image, in order.
     """
     look = _look_at_file
     if not isinstance(source, EncodedSource):
         look = _look_at_array
     threads = min(16, os.cpu_count() or 1)
     with concurrent.futures.ThreadPoolExecutor(threads) as pool:
-        # No more is read ahead than a few images a thread.
+        # Read ahead no more than a few images for each thread.
         ahead = collections.deque()
         for index in range(len(source)):
             ahead.append(pool.submit(look, source, index))
@@ -60,14 +77,14 @@ def examine(source):
 
 
 def suggest_size(facts):
-    """The largest usual size that few images are too small for.
+    """Suggest the largest usual image size that needs little enlarging.
 
     Args:
         facts: list of `Facts` of images that can be read.
 
     Returns:
-        int. At least three quarters of the images are as large, unless they
-        are all very small.
+        int. At least three quarters of the images have this size or more,
+        unless they are all very small.
     """
     sides = [min(each.size) for each in facts]
     limit = np.quantile(sides, 0.25)
@@ -75,7 +92,7 @@ def suggest_size(facts):
 
 
 def suggest_preset(image_size, grey):
-    """Name of the preset for the smallest images that are as large."""
+    """Suggest the preset of the smallest network for images of a size."""
     if grey and image_size <= 16:
         return "uvit_digits_16"
     names = [name for size, name in _PRESETS if size >= image_size]
@@ -83,7 +100,7 @@ def suggest_preset(image_size, grey):
 
 
 def suggest_schedule(image_size):
-    """Noise schedules for images of a size, as sentences.
+    """Suggest noise schedules for images of a size, as sentences.
 
     References:
         - [Hoogeboom et al., 2023](https://arxiv.org/abs/2301.11093), Table 2
@@ -94,7 +111,7 @@ def suggest_schedule(image_size):
     ]
     if image_size > 64:
         sentences.append(
-            "noise_size=32 for more weight on the whole than on detail, the "
+            "noise_size=32 emphasizes global structure over detail, the "
             "paper's best at 128 and 256 pixels"
         )
         sentences.append(
@@ -107,11 +124,14 @@ def suggest_schedule(image_size):
 def _look_at_array(source, index):
     example = source[index]
     height, width, channels = source.image_shape
-    captions = [example["captions"]] if "captions" in example else []
-    mode = "L" if channels == 1 else "RGB"
-    label = example.get("labels")
     return Facts(
-        str(index), (width, height), mode, "array", 1, label, captions, None
+        str(index),
+        example.get("labels"),
+        [example["captions"]] if "captions" in example else [],
+        size=(width, height),
+        mode="L" if channels == 1 else "RGB",
+        format="array",
+        frames=1,
     )
 
 
@@ -119,21 +139,21 @@ def _look_at_file(source, index):
     name, label, captions = source.name(index), None, None
     try:
         content, label, captions = source.record(index)
-        with Image.open(io.BytesIO(content)) as image:
+        with open_image(content) as image, memory_for(image):
             size, frames = upright_size(image), getattr(image, "n_frames", 1)
             image.load()
             return Facts(
                 name,
+                label,
+                captions or [],
                 size,
                 image.mode,
                 image.format,
                 frames,
-                label,
-                captions or [],
-                None,
+                measure_values(image),
+                "icc_profile" in image.info,
             )
     except InputError:
         raise
     except UNREADABLE as error:
-        reason = reason_of(error)
-        return Facts(name, None, None, None, 0, label, captions or [], reason)
+        return Facts(name, label, captions or [], broken=reason_of(error))

@@ -6,12 +6,12 @@ import warnings
 import numpy as np
 from PIL import Image
 
-from keras_simple_diffusion.data.decoding import UNREADABLE
 from keras_simple_diffusion.data.decoding import Decoder
 from keras_simple_diffusion.data.decoding import check_format
 from keras_simple_diffusion.data.encoded_source import FileSource
-from keras_simple_diffusion.data.encoded_source import some_of
 from keras_simple_diffusion.data.folders import list_images
+from keras_simple_diffusion.data.folders import some_of
+from keras_simple_diffusion.data.formats import UNREADABLE
 from keras_simple_diffusion.data.sources import ArraySource
 from keras_simple_diffusion.data.splits import MissingSplitError
 from keras_simple_diffusion.data.tfds_source import TFDSSource

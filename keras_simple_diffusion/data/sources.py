@@ -21,7 +21,13 @@ class ImageSource:
         image_shape: `(height, width, channels)`.
         class_names: list of strings, or `None` without classes.
         fingerprint: string. A digest that changes if the data changes.
+
+    Attributes:
+        left_out: dict from reasons to lists of names: files of the data that
+            are not used.
     """
+
+    left_out = {}
 
     def __init__(self, image_shape, class_names, fingerprint):
         self.image_shape = tuple(image_shape)

@@ -7,6 +7,8 @@ from PIL import Image
 from PIL import ImageDraw
 from PIL import ImageFont
 
+from keras_simple_diffusion.utils.user_text import printable
+
 _BACKGROUND = (255, 255, 255)
 _INK = (40, 40, 40)
 _GAP = 4
@@ -69,7 +71,7 @@ def draw_sheet(images, columns=None, captions=None, row_names=None, cell=64):
 
 def _wrap(text, font, width):
     """Break a text into at most three lines and truncate the last one."""
-    lines, words = [], text.split()
+    lines, words = [], printable(" ".join(text.split())).split()
     while words and len(lines) < _MAX_LINES:
         line = words.pop(0)
         last = len(lines) == _MAX_LINES - 1

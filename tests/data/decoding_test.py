@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from keras_simple_diffusion.data.decoding import UNREADABLE
 from keras_simple_diffusion.data.decoding import Decoder
+from keras_simple_diffusion.data.formats import UNREADABLE
 from keras_simple_diffusion.utils.errors import InputError
 
 pytestmark = pytest.mark.any_backend

@@ -7,7 +7,6 @@ import zipfile
 
 import numpy as np
 import pytest
-from PIL import Image
 
 import keras_simple_diffusion as ksd
 from keras_simple_diffusion.utils.errors import InputError
@@ -120,61 +119,3 @@ def test_data_that_are_gone(folder, tmp_path):
         of_folder[0]
     with pytest.raises(InputError, match="The zip file '.*a.zip' is gone"):
         of_zip[0]
-
-
-@pytest.fixture(scope="module")
-def malformed(tmp_path_factory, encode, image):
-    """200 files: 140 that cannot be read and 60 that can, though unusual."""
-    root = tmp_path_factory.mktemp("malformed")
-    whole = image(0, (48, 64, 3))
-    image = Image.fromarray(whole)
-    wide = encode(np.zeros((4, 20_000), "uint8"))
-    suffixes = ("jpeg", "png", "gif", "webp", "bmp", "tiff")
-    encoded = {suffix: encode(whole, suffix) for suffix in suffixes}
-    bomb = bytearray(encode(np.zeros((1, 1), "uint8"), "bmp"))
-    bomb[18:26] = (60_000).to_bytes(4, "little") * 2  # Width and height.
-    frames = {"save_all": True, "append_images": [image, image]}
-    bad = {
-        "cut": lambda i, suffix: encoded[suffix][: 40 + 20 * i],
-        "empty": lambda i, suffix: b"",
-        "text": lambda i, suffix: b"<html>not found</html>" * i,
-        "zeros": lambda i, suffix: bytes(1000 + i),
-        "head": lambda i, suffix: bytes(8) + encoded[suffix][8:],
-        "pdf": lambda i, suffix: b"%PDF-1.7\n" + encoded[suffix],
-        "bomb": lambda i, suffix: bytes(bomb),
-    }
-    good = {
-        "wrong_suffix": lambda i, suffix: encoded[suffixes[i % 5 - 1]],
-        "cmyk": lambda i, suffix: encode(image.convert("CMYK"), "jpeg"),
-        "animated": lambda i, suffix: encode(image, "gif", **frames),
-        "wide": lambda i, suffix: wide,
-        "deep": lambda i, suffix: encode(np.uint16(whole[..., 0]) * 256),
-        "tail": lambda i, suffix: encoded[suffix] + b"more",
-    }
-    for kinds, count in ((bad, 20), (good, 10)):
-        for kind, make in kinds.items():
-            for i in range(count):
-                suffix = suffixes[i % len(suffixes)]
-                name = f"{i * 20 // count:02}_{kind}.{suffix}"
-                (root / name).write_bytes(make(i, suffix))
-    return root, [*bad], [*good]
-
-
-@pytest.mark.filterwarnings("ignore::UserWarning")
-def test_200_malformed_files(malformed):
-    root, bad, good = malformed
-    source = ksd.data.open_data(root, 16)
-    assert len(source) == 200
-    taken = set()
-    for index in range(len(source)):
-        name = source.name(index)
-        example = source[index]
-        assert example["images"].shape == (16, 16, 3)
-        if any(kind in name for kind in good):
-            assert name not in source.broken
-            taken.add(name)
-    assert len(taken) == 60
-    assert len(source.broken) == 140
-    assert all(any(kind in name for kind in bad) for name in source.broken)
-    batch = next(iter(ksd.data.training_batches(source, 64)))
-    assert batch["images"].shape == (64, 16, 16, 3)
