@@ -92,8 +92,10 @@ class Decoder:
             # Cut first, so that the rest is done to what is kept.
             box = _part(full, target[1] / target[0], position)
             image, box = _cut(image, [edge / scale for edge in box])
-            image = to_8_bits(image, mode, values)
+            image, to_srgb = to_8_bits(image, mode, values)
         image = image.resize(target, Image.Resampling.LANCZOS, box)
+        if to_srgb is not None:
+            image = to_srgb(image)
         if turned:
             image = image.transpose(Image.Transpose.ROTATE_90)
         array = np.asarray(image, "uint8").reshape(self.image_shape)

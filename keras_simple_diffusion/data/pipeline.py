@@ -7,6 +7,7 @@ import itertools
 import os
 import sys
 import time
+import warnings
 
 import grain
 import numpy as np
@@ -68,6 +69,12 @@ def training_batches(
         raise InputError(
             "`batch_size` must be divisible by `process_count`. Received: "
             f"batch_size={batch_size}, process_count={process_count}"
+        )
+    if source.has_captions and not {"captions", "context"} & set(keys):
+        warnings.warn(
+            "The captions of the data are not used. Train a preset of text to "
+            "images, or add 'captions' to `keys`.",
+            stacklevel=2,
         )
     num_threads = 1 if num_workers else min(16, os.cpu_count() or 1)
     share = batch_size // process_count

@@ -76,7 +76,8 @@ def to_8_bits(image, mode, values):
     """Convert an image of any mode to 8 bits a channel, without transparency.
 
     Transparent images are composed onto white. Colors of an embedded profile
-    are converted to sRGB.
+    have to be converted to sRGB afterwards: that is as good, and much faster,
+    when the image has been resized.
 
     Args:
         image: a `PIL.Image.Image`.
@@ -84,7 +85,9 @@ def to_8_bits(image, mode, values):
         values: the `Values` of the image, or `None`, see `measure_values`.
 
     Returns:
-        A `PIL.Image.Image` of this mode.
+        A tuple of a `PIL.Image.Image` and a function to sRGB of such images.
+        The image already has this mode, and the function is `None`, without a
+        profile that changes colors.
     """
     profile = image.info.get("icc_profile")
     is_gray = is_deep(image) or image.mode in ("1", "L", "LA", "La")
@@ -94,9 +97,16 @@ def to_8_bits(image, mode, values):
         image = image.convert("RGBA")
         white = Image.new("RGBA", image.size, "white")
         image = Image.alpha_composite(white, image)
-    if profile or image.mode == "LAB":
-        image = _to_srgb(image, profile, is_gray)
-    return image.convert(mode)
+    if image.mode == "LAB":
+        profile = None  # The mode says all.
+    elif not profile:
+        return image.convert(mode), None
+    elif image.mode != "CMYK":
+        image = image.convert("L" if is_gray else "RGB")
+    transform = _transform(profile, image.mode)
+    if transform is None:
+        return image.convert(mode), None
+    return image, lambda resized: transform.apply(resized).convert(mode)
 
 
 def _samples(image):
@@ -167,15 +177,6 @@ def _scale(image, values):
     np.rint(samples, out=samples)
     np.clip(samples, 0, 255, out=samples)
     return Image.fromarray(samples.astype("uint8"))
-
-
-def _to_srgb(image, profile, is_gray):
-    if image.mode == "LAB":
-        profile = None  # The mode says all.
-    elif image.mode != "CMYK":
-        image = image.convert("L" if is_gray else "RGB")
-    transform = _transform(profile, image.mode)
-    return image if transform is None else transform.apply(image)
 
 
 @functools.lru_cache(maxsize=16)

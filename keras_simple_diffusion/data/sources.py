@@ -59,6 +59,11 @@ class ImageSource:
         """Return all captions, as a list of strings, or `None`."""
         return None
 
+    @property
+    def has_captions(self):
+        """Whether the examples have captions."""
+        return self.captions() is not None
+
     def __len__(self):
         raise NotImplementedError
 
@@ -202,7 +207,7 @@ def keep_decoded(source):
     height, width, channels = source.image_shape
     if (
         getattr(source, "crop", None) != "center"
-        or source.captions() is not None
+        or source.has_captions
         or len(source) * height * width * channels > _MAX_BYTES
     ):
         return source

@@ -70,6 +70,10 @@ class TFDSSource(EncodedSource):
     def name(self, index):
         return f"{self.split}[{index}]"
 
+    @property
+    def has_captions(self):
+        return self._caption is not None
+
     def captions(self):
         if self._caption is None:
             return None
@@ -91,7 +95,9 @@ class TFDSSource(EncodedSource):
         texts = example[self._caption]
         if isinstance(texts, dict):
             texts = texts["text"]
-        return [bytes(text).decode() for text in np.ravel(texts)]
+        return [
+            bytes(text).decode(errors="replace") for text in np.ravel(texts)
+        ]
 
     def _open(self, builder, split):
         import tensorflow_datasets as tfds

@@ -3,6 +3,7 @@ import sys
 import numpy as np
 import pytest
 from PIL import Image
+from PIL import ImageCms
 
 from keras_simple_diffusion import cli
 
@@ -60,6 +61,35 @@ def test_what_is_told(run_here, pets, tmp_path):
     )
     with Image.open(sheet) as image:
         assert image.width > 4 * 128 and image.height > 3 * 128
+
+
+def test_values_profiles_and_what_is_left_out(run_here, tmp_path):
+    folder = tmp_path / "scans"
+    (folder / "Training").mkdir(parents=True)
+    ramp = np.tile(np.arange(0, 4000, 125, "uint16"), (32, 1))
+    for i in range(2):
+        Image.fromarray(ramp).save(folder / "Training" / f"{i}.png")
+    srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    image = Image.new("RGB", (32, 32), "red")
+    image.save(folder / "Training" / "2.jpg", icc_profile=srgb)
+    (folder / "Training" / "a\x1b[31m.heic").write_bytes(b"")
+    (folder / "preview.png").write_bytes(b"")
+    (folder / "notes.txt").write_text("notes")
+    code, out, err = run_here("--data", str(folder))
+    assert code == 0 and "\x1b" not in out + err
+    for text in (
+        "3 images in",
+        "values of 2 images of mode I;16: 0 to 3875; 0 becomes black and 65535",
+        "2 of them are nearly black in this range: Training/0.png, Training/1",
+        "1 have a color profile and are converted to sRGB",
+        "1 left out, not an image: notes.txt",
+        "beside the folders of the splits: preview.png",
+        "of the format .heic, which is not read: Training/a\\x1b[31m.heic",
+    ):
+        assert text in out
+    (line,) = err.splitlines()
+    assert line.startswith("Warning: ") and "preview.png" in line
+    assert ".heic" in line and "notes" not in line
 
 
 def test_image_size_and_digits(run_here):

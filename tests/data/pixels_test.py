@@ -14,6 +14,9 @@ from keras_simple_diffusion.data.decoding import upright_size
 from keras_simple_diffusion.data.formats import open_image
 from keras_simple_diffusion.data.pixels import Values
 from keras_simple_diffusion.data.pixels import measure_values
+from tests.reference.icc_profile import PRIMARIES
+from tests.reference.icc_profile import make_profile
+from tests.reference.icc_profile import to_d50
 
 pytestmark = pytest.mark.any_backend
 RAMP = np.linspace(0, 1, 32)
@@ -141,63 +144,6 @@ def test_tiff_orientation(orientation, compression, encode, image):
     assert upright_size(open_image(content)) == (20, 12)
     images = decoded(content, (12, 20), 3)
     np.testing.assert_array_equal(images, np.asarray(upright))
-
-
-# A profile of three primaries and a gamma, and what it means, both from the
-# definitions: ICC.1, and the colorimetry of D50.
-PRIMARIES = {
-    "srgb": ((0.64, 0.33), (0.30, 0.60), (0.15, 0.06)),
-    "display_p3": ((0.680, 0.320), (0.265, 0.690), (0.150, 0.060)),
-    "adobe_rgb": ((0.64, 0.33), (0.21, 0.71), (0.15, 0.06)),
-}
-D50 = np.array([0.9642, 1.0, 0.8249])
-D65 = np.array([0.95047, 1.0, 1.08883])
-BRADFORD = np.array(
-    [
-        [0.8951, 0.2664, -0.1614],
-        [-0.7502, 1.7135, 0.0367],
-        [0.0389, -0.0685, 1.0296],
-    ]
-)
-
-
-def to_d50(primaries):
-    """The matrix from linear RGB to XYZ, adapted from D65 to D50."""
-    x, y = np.array(primaries).T
-    columns = np.array([x / y, np.ones(3), (1 - x - y) / y])
-    columns = columns * np.linalg.solve(columns, D65)
-    ratio = (BRADFORD @ D50) / (BRADFORD @ D65)
-    return np.linalg.inv(BRADFORD) @ np.diag(ratio) @ BRADFORD @ columns
-
-
-def make_profile(primaries, gamma):
-    def fixed(numbers):
-        return b"".join(
-            struct.pack(">i", round(float(n) * 65536)) for n in numbers
-        )
-
-    def xyz(numbers):
-        return b"XYZ \0\0\0\0" + fixed(numbers)
-
-    curve = (
-        b"curv\0\0\0\0" + struct.pack(">IH", 1, round(gamma * 256)) + b"\0\0"
-    )
-    name = b"test\0"
-    text = b"desc" + bytes(4) + struct.pack(">I", len(name)) + name + bytes(78)
-    matrix = to_d50(primaries).T
-    tags = {b"desc": text, b"wtpt": xyz(D50), b"cprt": b"text\0\0\0\0none"}
-    for color, column in zip(b"rgb", matrix, strict=True):
-        tags[bytes([color]) + b"XYZ"] = xyz(column)
-        tags[bytes([color]) + b"TRC"] = curve
-    table, data = struct.pack(">I", len(tags)), b""
-    for tag, content in tags.items():
-        offset = 128 + 4 + 12 * len(tags) + len(data)
-        table += tag + struct.pack(">II", offset, len(content))
-        data += content + bytes(-len(content) % 4)
-    size = 128 + len(table) + len(data)
-    header = struct.pack(">I", size) + bytes(4) + b"\2\x20\0\0mntrRGB XYZ "
-    header += bytes(12) + b"acsp" + bytes(28) + fixed(D50)
-    return header.ljust(128, b"\0") + table + data
 
 
 def expected_srgb(colors, primaries, gamma):
