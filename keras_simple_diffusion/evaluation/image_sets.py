@@ -2,17 +2,16 @@
 
 import collections
 import dataclasses
-import io
 import json
 import pathlib
 
 import numpy as np
-from PIL import Image
 
 from keras_simple_diffusion.backend import native
-from keras_simple_diffusion.data.decoding import UNREADABLE
 from keras_simple_diffusion.data.decoding import upright_size
 from keras_simple_diffusion.data.folders import list_images
+from keras_simple_diffusion.data.formats import UNREADABLE
+from keras_simple_diffusion.data.formats import open_image
 from keras_simple_diffusion.data.loading import open_data
 from keras_simple_diffusion.data.loading import open_splits
 from keras_simple_diffusion.data.sources import ArraySource
@@ -304,7 +303,7 @@ def _common_size(path):
     names = collections.defaultdict(list)
     for name in listing.names:
         try:
-            with Image.open(io.BytesIO(listing.container.read(name))) as image:
+            with open_image(listing.container.read(name)) as image:
                 width, height = upright_size(image)
         except UNREADABLE:
             continue  # The source replaces it, with a warning.

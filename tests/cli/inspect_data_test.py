@@ -75,7 +75,8 @@ def test_values_profiles_and_what_is_left_out(run_here, tmp_path):
     (folder / "Training" / "a\x1b[31m.heic").write_bytes(b"")
     (folder / "preview.png").write_bytes(b"")
     (folder / "notes.txt").write_text("notes")
-    code, out, err = run_here("--data", str(folder))
+    with pytest.warns(UserWarning) as caught:
+        code, out, err = run_here("--data", str(folder))
     assert code == 0 and "\x1b" not in out + err
     for text in (
         "3 images in",
@@ -87,9 +88,8 @@ def test_values_profiles_and_what_is_left_out(run_here, tmp_path):
         "of the format .heic, which is not read: Training/a\\x1b[31m.heic",
     ):
         assert text in out
-    (line,) = err.splitlines()
-    assert line.startswith("Warning: ") and "preview.png" in line
-    assert ".heic" in line and "notes" not in line
+    told = str(caught[0].message)
+    assert "preview.png" in told and ".heic" in told and "notes" not in told
 
 
 def test_image_size_and_digits(run_here):
@@ -100,8 +100,9 @@ def test_image_size_and_digits(run_here):
 
 
 def test_nothing_to_look_at(run_here, tmp_path):
-    code, _, err = run_here("--data", str(tmp_path / "nowhere"))
+    code, _, err = run_here("--data", str(tmp_path / "now\x1b[31m\nhere"))
     assert code == 2 and err.startswith("Error: There is no folder")
+    assert err.endswith("now\\x1b[31m\\nhere'.\n")
     (tmp_path / "1.png").write_bytes(b"")
     code, _, err = run_here("--data", str(tmp_path))
     assert code == 2 and "None of the 1 images" in err

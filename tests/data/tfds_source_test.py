@@ -77,8 +77,9 @@ def test_a_dataset_on_disk(data_dir, image):
     copy = pickle.loads(pickle.dumps(source))
     np.testing.assert_array_equal(copy[1]["images"], source[1]["images"])
     assert copy.fingerprint == source.fingerprint
-    batch = next(iter(ksd.data.training_batches(source, 2)))
-    assert batch.keys() == {"images", "labels"}
+    keys = ("images", "captions")
+    batch = next(iter(ksd.data.training_batches(source, 2, keys=keys)))
+    assert batch.keys() == set(keys)
 
 
 def test_held_out_images_have_labels(data_dir):
