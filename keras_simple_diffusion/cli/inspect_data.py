@@ -53,7 +53,9 @@ def inspect_data(
     print(f"\nat {size} pixels")
     print(f"  {small:,} of {len(readable):,} images would be enlarged")
     print(f"  noise schedule: {'; or '.join(suggest_schedule(size))}")
-    grey = all(each.mode in ("1", "L") or each.values for each in readable)
+    grey = all(
+        each.mode[0] in "1LIF" and each.mode != "LAB" for each in readable
+    )
     print(
         f"  keras-simple-diffusion train --data {data} --image-size {size} "
         f"--preset {suggest_preset(size, grey)} --output runs/"
@@ -137,8 +139,8 @@ def _print_values(facts):
     if dark:
         print(
             f"  {len(dark):,} of them are nearly black in this range: "
-            f"{printable(some_of(dark))}. Declare their largest value in the "
-            "TIFF tag MaxSampleValue (281), or scale them."
+            f"{printable(some_of(dark))}. Scale them, or declare the largest "
+            "value of gray ones in the TIFF tag MaxSampleValue (281)."
         )
     profiles = sum(each.has_profile for each in facts)
     if profiles:

@@ -140,6 +140,7 @@ def _look_at_file(source, index):
     try:
         content, label, captions = source.record(index)
         with open_image(content) as image, memory_for(image):
+            values = measure_values(image)
             size, frames = upright_size(image), getattr(image, "n_frames", 1)
             image.load()
             return Facts(
@@ -150,7 +151,7 @@ def _look_at_file(source, index):
                 image.mode,
                 image.format,
                 frames,
-                measure_values(image),
+                values,
                 "icc_profile" in image.info,
             )
     except InputError:

@@ -49,12 +49,17 @@ def measure_values(image):
     the values. Floating point may exceed 1 up to 2, as highlights do.
 
     Args:
-        image: a `PIL.Image.Image`.
+        image: a `PIL.Image.Image` that is not loaded yet.
 
     Raises:
         ValueError: if the range cannot be told.
     """
-    if not is_deep(image):
+    if image.mode in ("LA", "RGB", "RGBA") and _has_16_bits(image):
+        # Pillow keeps the upper 8 bits of color.
+        colors = image.getextrema()[: 1 if image.mode == "LA" else 3]
+        low, high = np.array(colors).T * 257.0
+        return Values(float(low.min()), float(high.max()), 0, 65535)
+    if not _is_deep(image):
         return None
     samples = _samples(image)
     low, high = float(samples.min()), float(samples.max())
@@ -67,7 +72,11 @@ def measure_values(image):
     return Values(low, high, black, white)
 
 
-def is_deep(image):
+def _has_16_bits(image):
+    return any(";16" in str(tile[3]) for tile in getattr(image, "tile", ()))
+
+
+def _is_deep(image):
     """Return whether the mode of an image has more than 8 bits a channel."""
     return image.mode.startswith(("I", "F"))
 
@@ -90,8 +99,16 @@ def to_8_bits(image, mode, values):
         profile that changes colors.
     """
     profile = image.info.get("icc_profile")
-    is_gray = is_deep(image) or image.mode in ("1", "L", "LA", "La")
-    if values is not None:
+    is_gray = _is_deep(image) or image.mode in ("1", "L", "LA", "La")
+    if values is not None and values.is_dark:
+        warnings.warn(
+            "An image of more than 8 bits uses the darkest sixteenth of its "
+            "range only, and comes out nearly black. `inspect-data` names "
+            "such images. Scale them, or declare the largest value of gray "
+            "ones in the TIFF tag MaxSampleValue (281).",
+            stacklevel=2,
+        )
+    if _is_deep(image):
         image = _scale(image, values)
     if "A" in image.getbands() or "transparency" in image.info:
         image = image.convert("RGBA")
@@ -162,15 +179,6 @@ def _range_of_type(image, low, high):
 
 
 def _scale(image, values):
-    if values.is_dark:
-        warnings.warn(
-            "An image of more than 8 bits uses the darkest sixteenth of its "
-            "range only, and comes out nearly black. `inspect-data` names "
-            "such images; declare their largest value in the TIFF tag "
-            "MaxSampleValue (281), or scale them.",
-            stacklevel=2,
-        )
-    # As accurate as the 24 bits of float32, at half of the memory.
     samples = _samples(image).astype("float32")
     samples -= values.black
     samples *= 255 / (values.white - values.black)

@@ -98,17 +98,51 @@ def test_white_is_zero(encode):
     np.testing.assert_array_equal(decoded(content), expected)
 
 
-def signed_16_bits(low, high):
-    """A little-endian TIFF, since Pillow writes none of this type."""
-    array = np.rint(low + (high - low) * RAMP).astype("<i2")
-    data = np.tile(array, (8, 1)).tobytes()
-    tags = [(256, 32), (257, 8), (258, 16), (259, 1), (262, 1), (273, 8)]
-    tags += [(277, 1), (278, 8), (279, len(data)), (339, 2)]
+def write_tiff(data, bits, sample_format, channels=1):
+    """A little-endian TIFF of 8 x 32 pixels, of types that Pillow can't write.
+
+    Args:
+        data: bytes of the pixels.
+        bits: int, of a sample.
+        sample_format: int, 1 for unsigned and 2 for signed.
+        channels: int, 1 for gray or 3 for color.
+    """
+    tags = [(256, 32), (257, 8), (258, bits), (259, 1)]
+    tags += [(262, 1 if channels == 1 else 2), (273, 8), (277, channels)]
+    tags += [(278, 8), (279, len(data)), (339, sample_format)]
     content = b"II*\0" + struct.pack("<I", 8 + len(data)) + data
     content += struct.pack("<H", len(tags))
     for tag, value in tags:
         content += struct.pack("<HHII", tag, 4 if tag == 279 else 3, 1, value)
     return content + bytes(4)
+
+
+def signed_16_bits(low, high):
+    array = np.rint(low + (high - low) * RAMP).astype("<i2")
+    return write_tiff(np.tile(array, (8, 1)).tobytes(), 16, 2)
+
+
+def test_12_bits():
+    row = np.rint(4095 * RAMP).astype("int")
+    bits = "".join(f"{value:012b}" for value in row) * 8
+    content = write_tiff(int(bits, 2).to_bytes(len(bits) // 8), 12, 1)
+    assert measure_values(open_image(content)) == Values(0, 4095, 0, 4095)
+    assert abs(decoded(content)[0, :, 0] - 255 * RAMP).max() <= 0.55
+
+
+def test_16_bits_of_color():
+    for white, is_dark in ((65535, False), (4000, True)):
+        row = np.rint(white * RAMP).astype("<u2")
+        data = np.repeat(np.tile(row, (8, 1))[..., None], 3, -1).tobytes()
+        content = write_tiff(data, 16, 1, channels=3)
+        assert open_image(content).mode == "RGB"
+        assert measure_values(open_image(content)).is_dark == is_dark
+        if is_dark:
+            with pytest.warns(UserWarning, match="nearly black"):
+                decoded(content, channels=3)
+        else:
+            images = decoded(content, channels=3)
+            assert abs(images[0, :, 1] - 255 * RAMP).max() <= 1
 
 
 def test_signed_values():
