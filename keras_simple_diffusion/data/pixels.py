@@ -34,7 +34,7 @@ class Values:
 
     @property
     def is_dark(self):
-        """Whether the values end in the darkest sixteenth of the range."""
+        """Test if all values are in the darkest sixteenth of the range."""
         reach, span = self.high - self.black, self.white - self.black
         return self.high > self.low and 0 < span and reach < _DARK * span
 

@@ -61,7 +61,7 @@ class ImageSource:
 
     @property
     def has_captions(self):
-        """Whether the examples have captions."""
+        """`True` if the examples have captions."""
         return self.captions() is not None
 
     def __len__(self):

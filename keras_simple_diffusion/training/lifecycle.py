@@ -20,7 +20,7 @@ from keras_simple_diffusion.utils.errors import InputError
 
 @dataclasses.dataclass
 class Position:
-    """How far a run has come; shared by its callbacks.
+    """Progress of a run, which its callbacks share.
 
     A step is one update of the weights. It takes several batches where
     gradients are accumulated. `Counter` alone changes the position during

@@ -103,8 +103,9 @@ def train_run(
 
     Example:
     ```python
+    model.save_to_preset("start")  # Or a built-in preset.
     model = keras_simple_diffusion.training.train_run(
-        "digits", "runs/digits", "uvit_digits_16", steps=1000
+        "digits", "runs/digits", "start", steps=2
     )
     ```
     """

@@ -15,7 +15,7 @@ _FILE = "config.json"
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
-    """How to train a network; `recipe.json` of a preset.
+    """Recipe for training a network; `recipe.json` of a preset.
 
     Args:
         steps: int. Number of training steps.
@@ -97,7 +97,7 @@ class Recipe:
 
 @dataclasses.dataclass(frozen=True)
 class RunSettings:
-    """What a run was asked for; `config.json` of its folder.
+    """Settings of a run; `config.json` of its folder.
 
     Args:
         data: string. `"digits"`, the path of a folder or zip, or `tfds:NAME`.

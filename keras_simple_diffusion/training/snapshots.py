@@ -88,8 +88,15 @@ def reconstruct(run, profile):
         InputError: if the run has no snapshots.
 
     Example:
-    >>> profile = keras_simple_diffusion.optimizers.PowerProfile(0.15)
-    >>> model, distance = reconstruct("runs/photos", profile)
+    ```python
+    model.save_to_preset("start")
+    keras_simple_diffusion.training.train_run(
+        "digits", "runs/digits", "start", steps=4, snapshots=2
+    )
+    model, distance = keras_simple_diffusion.training.reconstruct(
+        "runs/digits", keras_simple_diffusion.optimizers.PowerProfile(0.15)
+    )
+    ```
 
     References:
         - [Karras et al., 2024](https://arxiv.org/abs/2312.02696), sec. 3
