@@ -53,12 +53,12 @@ def inspect_data(
     print(f"\nat {size} pixels")
     print(f"  {small:,} of {len(readable):,} images would be enlarged")
     print(f"  noise schedule: {'; or '.join(suggest_schedule(size))}")
-    grey = all(
+    gray = all(
         each.mode[0] in "1LIF" and each.mode != "LAB" for each in readable
     )
     print(
         f"  keras-simple-diffusion train --data {data} --image-size {size} "
-        f"--preset {suggest_preset(size, grey)} --output runs/"
+        f"--preset {suggest_preset(size, gray)} --output runs/"
         f"{pathlib.PurePath(data.replace(':', '_')).stem}"
     )
     if size > 64:

@@ -31,7 +31,7 @@ class Facts:
         format: string, such as `"JPEG"`, or `None`.
         frames: int, more than 1 for an animation.
         values: `Values` of an image of more than 8 bits, or `None`.
-        has_profile: bool. Whether it has a color profile.
+        has_profile: bool. `True` if it has a color profile.
         broken: string, why the image cannot be read, or `None`.
     """
 
@@ -91,9 +91,9 @@ def suggest_size(facts):
     return max([size for size in _SIZES if size <= limit], default=_SIZES[0])
 
 
-def suggest_preset(image_size, grey):
+def suggest_preset(image_size, gray):
     """Suggest the preset of the smallest network for images of a size."""
-    if grey and image_size <= 16:
+    if gray and image_size <= 16:
         return "uvit_digits_16"
     names = [name for size, name in _PRESETS if size >= image_size]
     return names[0] if names else _PRESETS[-1][1]

@@ -53,8 +53,8 @@ def test_suggestions_exist():
         schedule = eval(f"ksd.schedules.{suggest_schedule(size)[0]}")
         assert schedule.image_size == size
         assert schedule.noise_size == min(size, 64)
-        for grey in (False, True):
-            assert suggest_preset(size, grey) in builtin_presets()
-    assert suggest_preset(16, grey=True) == "uvit_digits_16"
-    assert suggest_preset(16, grey=False) == "uvit_small_64"
-    assert suggest_preset(100, grey=True) == "uvit_imagenet_128"
+        for gray in (False, True):
+            assert suggest_preset(size, gray) in builtin_presets()
+    assert suggest_preset(16, gray=True) == "uvit_digits_16"
+    assert suggest_preset(16, gray=False) == "uvit_small_64"
+    assert suggest_preset(100, gray=True) == "uvit_imagenet_128"
