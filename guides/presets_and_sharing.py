@@ -114,8 +114,8 @@ backend they may differ by a grey level because of rounding.
 """
 
 loaded = ksd.models.DiffusionModel.from_preset("digits")
-images = model.generate(**DRAW)
-difference = np.abs(images.astype(int) - loaded.generate(**DRAW)).max()
+small_images = model.generate(**DRAW)
+difference = np.abs(small_images.astype(int) - loaded.generate(**DRAW)).max()
 print(f"largest difference: {difference} of 255 grey levels")
 
 """
@@ -251,7 +251,7 @@ keras-simple-diffusion generate --model hf://USER/digits_32 --labels three,eight
 
 figure, axes = plt.subplots(3, 10, figsize=(8, 2.9), layout="constrained")
 rows = {
-    "16 px": images,
+    "16 px": small_images,
     "32 px,\ntransferred": before,
     "32 px,\nfinetuned": after,
 }
