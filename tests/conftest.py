@@ -1,4 +1,5 @@
 import contextlib
+import gc
 import importlib.metadata
 import importlib.util
 import os
@@ -59,6 +60,11 @@ def pytest_collection_modifyitems(config, items):
             if chosen != here and importlib.util.find_spec(chosen):
                 reason = f"runs on one backend, {chosen}, or with --run-large"
                 item.add_marker(pytest.mark.skip(reason=reason))
+
+
+def pytest_collection_finish():
+    # Collecting garbage takes a second with all the libraries among it.
+    gc.freeze()
 
 
 def pytest_report_header():

@@ -240,6 +240,7 @@ def test_portrait_flag_of_the_unet_is_saved():
     assert copy.portrait_flag and "portrait" in copy.input
 
 
+@pytest.mark.any_backend
 def test_builtin_presets():
     names = ksd.models.builtin_presets()
     assert "uvit_digits_16" in names
@@ -253,6 +254,7 @@ def test_builtin_presets():
         models.UViTBackbone.from_preset("uvit_digit_16")
 
 
+@pytest.mark.any_backend
 @pytest.mark.parametrize(
     "make, arguments, message",
     [

@@ -92,6 +92,7 @@ def assert_same_weights(first, second):
         )
 
 
+@pytest.mark.any_backend
 def test_each_file_is_read_once(saved, opened):
     _, folder = saved
     preset = Preset.open(folder)
@@ -102,6 +103,7 @@ def test_each_file_is_read_once(saved, opened):
     assert dict(opened) == {str(folder / name): 1 for name in names}
 
 
+@pytest.mark.any_backend
 def test_a_run_reads_each_file_of_its_preset_once(saved, tmp_path, opened):
     _, folder = saved
     ksd.training.train_run("digits", tmp_path / "run", folder, steps=1)
@@ -109,6 +111,7 @@ def test_a_run_reads_each_file_of_its_preset_once(saved, tmp_path, opened):
     assert len(ours) == 4 and set(ours.values()) == {1}
 
 
+@pytest.mark.any_backend
 def test_attributes(saved):
     _, folder = saved
     preset = Preset.open(folder)
@@ -148,6 +151,7 @@ def test_weights_in_shards(saved, tmp_path):
     assert_same_weights(model.backbone, loaded.backbone)
 
 
+@pytest.mark.any_backend
 def test_a_preset_of_a_network_alone(saved, tmp_path):
     model, _ = saved
     model.backbone.save_to_preset(tmp_path)
@@ -156,6 +160,7 @@ def test_a_preset_of_a_network_alone(saved, tmp_path):
     assert_same_weights(model.backbone, loaded.backbone)
 
 
+@pytest.mark.any_backend
 def test_handles_of_a_hub(saved, hub, opened):
     model, folder = saved
     hub["a/b"] = folder
@@ -169,6 +174,7 @@ def test_handles_of_a_hub(saved, hub, opened):
         Preset.open("kaggle://a")
 
 
+@pytest.mark.any_backend
 def test_an_unreachable_hub_is_no_missing_file(saved, monkeypatch):
     from huggingface_hub.errors import LocalEntryNotFoundError
 
@@ -182,6 +188,7 @@ def test_an_unreachable_hub_is_no_missing_file(saved, monkeypatch):
         Preset.open("hf://a/b")
 
 
+@pytest.mark.any_backend
 def test_a_run_starts_from_a_handle(saved, hub, tmp_path, capsys):
     _, hub["a/b"] = saved
     run = tmp_path / "run"
@@ -218,6 +225,7 @@ def test_a_run_inherits_what_its_preset_says(particular, tmp_path):
     assert settings.recipe.ema_decay == 0.5
 
 
+@pytest.mark.any_backend
 def test_settings_of_a_run_override_those_of_its_preset(particular, tmp_path):
     model = ksd.training.train_run(
         "digits",
@@ -232,6 +240,7 @@ def test_settings_of_a_run_override_those_of_its_preset(particular, tmp_path):
     assert not model.stratified
 
 
+@pytest.mark.any_backend
 def test_lists_of_built_in_presets():
     names = ksd.models.builtin_presets()
     assert set(ksd.models.DiffusionBackbone.presets) == set(names)
@@ -243,6 +252,7 @@ def test_lists_of_built_in_presets():
     assert texts | set(ksd.models.DiffusionModel.presets) == set(names)
 
 
+@pytest.mark.any_backend
 def test_of_another_class(saved):
     _, folder = saved
     with pytest.raises(InputError, match="of a DiffusionModel, not of a Text"):
@@ -256,6 +266,7 @@ class Special(ksd.models.DiffusionModel):
     pass
 
 
+@pytest.mark.any_backend
 def test_a_subclass_takes_the_preset_of_its_base(saved):
     model, folder = saved
     special = Special.from_preset(folder)
@@ -270,6 +281,7 @@ def damage(folder, name, change):
     path.write_text(json.dumps(content))
 
 
+@pytest.mark.any_backend
 @pytest.mark.parametrize(
     "name, change, message",
     [
@@ -295,6 +307,7 @@ def test_foreign_content_is_one_line(saved, tmp_path, name, change, message):
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.any_backend
 @pytest.mark.parametrize(
     "name", ["config.json", "task.json", "recipe.json", "model.weights.h5"]
 )
@@ -307,6 +320,7 @@ def test_damaged_files_are_one_line(saved, tmp_path, name, content):
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.any_backend
 def test_what_is_no_preset(tmp_path):
     with pytest.raises(InputError, match="Did you mean uvit_digits_16"):
         Preset.open("uvit_digit_16")
@@ -320,6 +334,7 @@ def test_what_is_no_preset(tmp_path):
     assert Preset.open(preset_folder("uvit_digits_16")).recipe["steps"] == 4000
 
 
+@pytest.mark.any_backend
 def test_networks_of_keras_hub_are_refused(tmp_path):
     keras_hub.models.ViTBackbone((16, 16, 3), 8, 1, 2, 16, 16).save_to_preset(
         tmp_path
@@ -328,6 +343,7 @@ def test_networks_of_keras_hub_are_refused(tmp_path):
         Preset.open(tmp_path).load()
 
 
+@pytest.mark.any_backend
 def test_the_vocabulary_is_learned_once():
     encoder = Preset.open("uvit_emoji_64").part("text_encoder")
     assert encoder.vocabulary is None
