@@ -5,15 +5,10 @@ from typing import Annotated
 from typing import Literal
 
 import typer
-from PIL import Image
-from rich import progress
 
 from keras_simple_diffusion.backend.choice import check_backend
 from keras_simple_diffusion.cli import shared
 from keras_simple_diffusion.utils.errors import InputError
-from keras_simple_diffusion.utils.files import begin_or_resume
-from keras_simple_diffusion.utils.files import whole_file
-from keras_simple_diffusion.utils.files import write_settings
 
 
 def generate(
@@ -163,6 +158,13 @@ def _fill_folder(draw, folder, num_images, settings, batch_size, resume):
         batch_size: int. Images drawn at once.
         resume: bool.
     """
+    from PIL import Image
+    from rich import progress
+
+    from keras_simple_diffusion.utils.files import begin_or_resume
+    from keras_simple_diffusion.utils.files import whole_file
+    from keras_simple_diffusion.utils.files import write_settings
+
     settings = begin_or_resume(folder, settings, resume)
     write_settings(folder, settings)
     paths = [folder / f"{i:06d}.png" for i in range(num_images)]
