@@ -13,6 +13,8 @@ from keras_simple_diffusion.models.preset import Preset
 from keras_simple_diffusion.utils.errors import InputError
 from keras_simple_diffusion.utils.errors import check_integer
 from keras_simple_diffusion.utils.errors import check_integers
+from keras_simple_diffusion.utils.files import whole_folder
+from keras_simple_diffusion.utils.presets import NETWORK_WEIGHT_FILES
 
 # The types of blocks that `rematerialize` may name.
 _BLOCK_TYPES = ("residual", "attention", "transformer")
@@ -263,6 +265,16 @@ class DiffusionBackbone(ReleasesActivations, keras_hub.models.Backbone):
             A backbone of the preset's class.
         """
         return Preset.open(preset).load_backbone(load_weights, cls, **kwargs)
+
+    def save_to_preset(self, preset_dir, max_shard_size=10):
+        """Write configuration and weights of the network to a preset folder.
+
+        Args:
+            preset_dir: path of the folder.
+            max_shard_size: see `keras_hub.models.Backbone.save_to_preset`.
+        """
+        with whole_folder(preset_dir, NETWORK_WEIGHT_FILES) as draft:
+            super().save_to_preset(draft, max_shard_size=max_shard_size)
 
 
 def _check_image_shape(image_shape):

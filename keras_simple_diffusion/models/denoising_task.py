@@ -37,6 +37,7 @@ from keras_simple_diffusion.optimizers.wrapper import find_optimizer
 from keras_simple_diffusion.schedules import ShiftedCosineSchedule
 from keras_simple_diffusion.utils.errors import InputError
 from keras_simple_diffusion.utils.files import whole_folder
+from keras_simple_diffusion.utils.presets import WEIGHT_FILES
 
 # The seed of the noise in `evaluate`, the same in every call.
 _EVALUATION_SEED = 0x51D20000
@@ -573,7 +574,7 @@ class DenoisingTask(keras_internals.OwnTrainingSteps, keras_hub.models.Task):
         with self.averaged_weights(), processes.gathered(variables):
             if not processes.is_main_process():
                 return
-            with whole_folder(preset_dir) as draft:
+            with whole_folder(preset_dir, WEIGHT_FILES) as draft:
                 super().save_to_preset(draft, max_shard_size=max_shard_size)
 
     def get_config(self):

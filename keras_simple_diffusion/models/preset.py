@@ -186,6 +186,13 @@ class Preset:
             task = task_class.from_config({**config, **overrides})
         if load_weights:
             path = _find(self.location, _TASK_WEIGHTS)
+            # A network alone leaves the rest of the model to the caller.
+            if path is None and self.task_config and task.has_task_weights():
+                raise InputError(
+                    f"The preset '{self.name}' holds no {_TASK_WEIGHTS}, the "
+                    "weights of its text encoder. Restore it from a copy, or "
+                    "pass `load_weights=False`."
+                )
             with self._as_input_errors():
                 if path is not None:
                     task.load_task_weights(path)

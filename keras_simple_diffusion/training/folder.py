@@ -1,8 +1,11 @@
-"""The folder of a run: its files, and the point at which a run is saved."""
+"""The folder of a run: its files, and how a run is saved and restored."""
 
 import json
 import pathlib
 
+import numpy as np
+
+from keras_simple_diffusion.backend.native import from_main_process
 from keras_simple_diffusion.distribution.processes import is_main_process
 from keras_simple_diffusion.training.checkpoint import Checkpoints
 from keras_simple_diffusion.training.checkpoint import capture_state
@@ -15,9 +18,9 @@ from keras_simple_diffusion.utils.files import whole_file
 class RunFolder:
     """Everything that a run writes, and reads when it is resumed.
 
-    A run is saved when its checkpoint is. `resume_run` continues from
-    `checkpoints/`, `config.json` and the configuration in `preset/`; all other
-    files are results.
+    A run can be resumed once its checkpoint and `config.json` exist.
+    `resume_run` continues from these and the configuration in `preset/`; all
+    other files are results.
 
     Args:
         path: path of the folder.
@@ -26,7 +29,7 @@ class RunFolder:
 
     def __init__(self, path, keep=3):
         self.path = pathlib.Path(path)
-        self.preset = self.path / "preset"
+        self.preset_folder = self.path / "preset"
         self.history = self.path / "history.csv"
         self.samples = self.path / "samples"
         self.snapshots = self.path / "snapshots"
@@ -34,10 +37,14 @@ class RunFolder:
         self.checkpoints = Checkpoints(self.path / "checkpoints", keep)
 
     def check_is_free(self):
-        """Raise an `InputError` if the folder holds anything."""
-        if not self.path.exists():
-            return
-        if not self.path.is_dir() or any(self.path.iterdir()):
+        """Raise an `InputError` if the folder holds anything.
+
+        All processes must call it; the main one decides for all.
+        """
+        is_taken = self.path.exists() and (
+            not self.path.is_dir() or any(self.path.iterdir())
+        )
+        if from_main_process(np.array(is_taken, "int32")):
             raise InputError(
                 f"'{self.path}' holds something already. Choose another "
                 "--output, or continue the run there: train --resume "
@@ -56,28 +63,30 @@ class RunFolder:
         if not is_main_process() or self._has(settings):
             return
         recipe = settings.to_dict()["recipe"]
-        with whole_file(self.preset / "recipe.json") as draft:
+        with whole_file(self.preset_folder / "recipe.json") as draft:
             draft.write_text(json.dumps(recipe, indent=2) + "\n")
         settings.write(self.path)
 
-    def save(self, model, position, settings):
-        """Write a checkpoint, then the preset with the averaged weights.
+    def save(self, model, position, interval):
+        """Write the preset with the averaged weights, then a checkpoint.
 
-        All processes must call it; the main one writes.
+        All processes must call it; the main one writes. The checkpoint is
+        last: if the preset cannot be written, the run is resumed before it.
 
         Args:
             model: the compiled `DiffusionModel` or `TextToImage`.
             position: `Position` of the run.
-            settings: `RunSettings`.
+            interval: int. Steps between lines of the log.
 
         Raises:
-            OSError: if the checkpoint cannot be written. Earlier ones are
-                untouched then.
+            OSError: if preset or checkpoint cannot be written. Earlier
+                checkpoints are untouched then.
         """
+        model.save_to_preset(self.preset_folder)
         state = {
             "step": position.step,
             "seconds": round(position.seconds(), 3),
-            "settings": settings.to_dict(),
+            "interval": interval,
         }
         arrays = capture_state(model)
         if is_main_process():
@@ -85,32 +94,40 @@ class RunFolder:
         else:
             for _ in arrays:  # All processes take part in gathering them.
                 pass
-        model.save_to_preset(self.preset)
 
-    def restore(self, model, position):
+    def restore(self, model, position, interval):
         """Restore model and position from the latest checkpoint.
 
         Args:
             model: a `DiffusionModel` or `TextToImage` that is built and
                 compiled like the one that was saved.
             position: `Position` of the run, which is set.
+            interval: int. Steps between lines of the log from now on.
 
         Returns:
             A list of tuples of the metrics' variables and their values, for
-            `RestoringMetrics`; `None` if the run has no checkpoint yet.
+            `RestoringMetrics`. It is empty at an interval boundary, where
+            there is nothing to restore, and if the intervals have changed.
 
         Raises:
-            InputError: if no checkpoint is whole, or it is of another model.
+            InputError: if there is no intact checkpoint, or it is of another
+                model.
         """
         found = self.checkpoints.latest()
         if found is None:
-            return None
+            raise InputError(
+                f"The run at '{self.path}' cannot be resumed: there is no "
+                f"checkpoint in '{self.checkpoints.folder}'. Restore one from "
+                "a copy, or start a new run from its weights: train "
+                f"--initialize-from {self.path}"
+            )
         arrays, state = found
         with arrays:
             metrics = restore_state(model, arrays)
         position.step = state["step"]
         position.earlier_seconds = state["seconds"]
-        return metrics
+        is_divided = position.step % interval > 0
+        return metrics if is_divided and state["interval"] == interval else []
 
     def _has(self, settings):
         """Return `True` if `config.json` holds these settings already."""

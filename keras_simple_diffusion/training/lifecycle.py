@@ -100,12 +100,17 @@ class Counter(keras.callbacks.Callback):
         self.steps = steps
         self.max_seconds = float("inf") if minutes is None else 60 * minutes
 
-    def on_train_batch_end(self, batch, logs=None):
+    @property
+    def is_at_end(self):
+        """`True` if all steps are done, or the time is up."""
         position = self.position
-        position.count_batch()
-        if position.is_between_steps and (
+        return (
             position.step >= self.steps or position.seconds() > self.max_seconds
-        ):
+        )
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.position.count_batch()
+        if self.position.is_between_steps and self.is_at_end:
             self.model.stop_training = True
 
 

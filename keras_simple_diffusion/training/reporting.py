@@ -115,20 +115,24 @@ class History(keras.callbacks.Callback):
         position: the run's `Position`.
         path: path of the file.
         fields: list of strings. Names of the logged values to write.
+        is_divided: bool. `True` if the run resumes within an interval and has
+            its metrics. The line of the interval's first part is then dropped:
+            that of the whole interval replaces it. Defaults to `False`.
     """
 
-    def __init__(self, position, path, fields):
+    def __init__(self, position, path, fields, is_divided=False):
         super().__init__()
         self.position = position
         self.path = pathlib.Path(path)
         self.fields = ["step", "seconds", *fields]
+        last = position.step - is_divided
         rows = read_history(self.path) if self.path.exists() else []
         with whole_file(self.path) as draft:
             with draft.open("w", newline="") as file:
                 writer = csv.DictWriter(file, self.fields, restval="")
                 writer.writeheader()
                 for row in rows:
-                    if int(row["step"]) <= position.step:
+                    if int(row["step"]) <= last:
                         writer.writerow({f: row.get(f) for f in self.fields})
 
     def on_epoch_end(self, epoch, logs=None):

@@ -92,7 +92,7 @@ def train_run(
             samples_every, quick_fid, feature_weights, keep, snapshots,
             workers, crop, distribution, log: see `RunSettings`. `None` stands
             for the default there.
-        **unknown: raises an error that names the argument meant.
+        **unknown: raises an `InputError` that suggests the intended name.
 
     Returns:
         The trained `DiffusionModel` or `TextToImage`.
@@ -109,23 +109,29 @@ def train_run(
     )
     ```
     """
-    options = {k: v for k, v in locals().items() if v is not None}
-    for name in ("output", "preset", "unknown"):
-        del options[name]
-    known = sorted({*field_names(Recipe), *field_names(RunSettings)})
-    check_names(unknown, known, "`train_run`")
-    folder = RunFolder(output)
-    if is_main_process():
-        folder.check_is_free()
+    known = {*field_names(Recipe), *field_names(RunSettings)}
+    check_names(unknown, sorted(known), "`train_run`")
+    options = {
+        name: value
+        for name, value in locals().items()
+        if name in known and value is not None
+    }
+    RunFolder(output).check_is_free()
     preset = Preset.open(preset)
     settings = RunSettings.from_preset(preset, options)
-    return _train(output, settings, preset)
+    with _distributed(settings, preset):
+        run = _Run(output, settings, preset)
+        run.start()
+        return run.train()
 
 
 def resume_run(output, steps=None, minutes=None):
     """Continue a run from its latest checkpoint.
 
-    The result is the same as that of a run without interruption.
+    The result is the same as that of a run without interruption. With a new
+    number of `steps` this holds for the weights; the lines of `history.csv`
+    may average over other intervals. A run that has reached its end is not
+    trained further.
 
     Args:
         output: path of the run folder.
@@ -137,24 +143,28 @@ def resume_run(output, steps=None, minutes=None):
 
     Raises:
         InputError: if the folder holds no run, its images have changed, or
-            all checkpoints are damaged.
+            all checkpoints are missing or damaged.
         Interrupted: if a signal ended the training; the run is saved.
     """
     settings = RunSettings.read(output).override(steps, minutes)
-    return _train(output, settings, Preset.open(RunFolder(output).preset))
+    preset = Preset.open(RunFolder(output).preset_folder)
+    with _distributed(settings, preset):
+        run = _Run(output, settings, preset)
+        run.restore()
+        return run.train()
 
 
-def _train(output, settings, preset):
-    with contextlib.ExitStack() as stack:
-        if settings.distribution is not None:
-            stack.enter_context(
-                distribute(settings.distribution, preset.backbone_class)
-            )
-        return _Run(output, settings, preset).train()
+def _distributed(settings, preset):
+    if settings.distribution is None:
+        return contextlib.nullcontext()
+    return distribute(settings.distribution, preset.backbone_class)
 
 
 class _Run:
-    """A run in this process: folder, images, model and position."""
+    """A run in this process: folder, images, model and position.
+
+    Call `start` or `restore`, then `train`.
+    """
 
     def __init__(self, output, settings, preset):
         recipe = settings.recipe
@@ -170,6 +180,11 @@ class _Run:
         self.interval = max(
             1, min(recipe.steps // _NUM_INTERVALS, _MAX_INTERVAL)
         )
+        self.counter = lifecycle.Counter(
+            self.position, recipe.steps, settings.minutes
+        )
+        self.interruption = lifecycle.Interruption(self.position)
+        self.partial_metrics = []
         self.watch = Watch(
             self.position, self.folder.failure, self.images.read_batch
         )
@@ -181,11 +196,39 @@ class _Run:
             device_name() if "16" in dtype else None,
             1 if settings.distribution is None else num_devices(),
         )
+        self._compile()
+        self._describe()
+
+    def start(self):
+        """Initialize the weights of a new run, and save it."""
+        start = self.settings.initialize_from
+        if start is not None:
+            setup.initialize(self.model, start)
+        elif self.preset.has_weights:
+            self._say(
+                f"random initial weights: of '{self.preset.name}' only the "
+                "configuration is used. To start from its weights, add "
+                f"--initialize-from {self.preset.name}"
+            )
+        facts = setup.collect_facts(self.model, self.images.source)
+        self.settings = dataclasses.replace(self.settings, facts=facts)
+        self._save()
+        self.folder.write_settings(self.settings)
+
+    def restore(self):
+        """Restore the latest checkpoint."""
+        self.partial_metrics = self.folder.restore(
+            self.model, self.position, self.interval
+        )
+        wait_for_all()  # Reading ends before the main process writes.
+        self.images.check_unchanged(self.folder.path)
+        self._say(f"resuming at step {self.position.step}")
+        self.folder.write_settings(self.settings)
 
     def train(self):
         """Train from where the run stands to its end; return the model."""
-        self._compile()
-        self._fit(self._callbacks(self._restore_or_start()))
+        if not self.counter.is_at_end:
+            self._fit(self._callbacks())
         if self.position.signal is not None:
             raise lifecycle.Interrupted(
                 self.position.signal, self.position.step
@@ -214,13 +257,7 @@ class _Run:
         )
         self.model.optimizer.build(self.model.trainable_variables)
 
-    def _restore_or_start(self):
-        """Restore the latest checkpoint, or initialize a new run.
-
-        Returns:
-            A callback that restores the metrics of a partially finished
-            interval.
-        """
+    def _describe(self):
         source, backbone = self.images.source, self.model.backbone
         self._say(
             f"{len(source)} images of "
@@ -229,34 +266,8 @@ class _Run:
             f"{backbone.count_params():,} parameters; "
             f"{backend_name()} on {device_name()}"
         )
-        metrics = self.folder.restore(self.model, self.position)
-        wait_for_all()  # Reading ends before the main process writes.
-        if metrics is None:
-            self._start()
-            metrics = []
-        else:
-            self.images.check_unchanged(self.folder.path)
-            self._say(f"resuming at step {self.position.step}")
-        self.folder.write_settings(self.settings)
-        # `fit` resets the metrics at the start of an interval anyway.
-        is_partial = self.position.step % self.interval > 0
-        return lifecycle.RestoringMetrics(metrics if is_partial else [])
 
-    def _start(self):
-        start = self.settings.initialize_from
-        if start is not None:
-            setup.initialize(self.model, start)
-        elif self.preset.has_weights:
-            self._say(
-                f"random initial weights: of '{self.preset.name}' only the "
-                "configuration is used. To start from its weights, add "
-                f"--initialize-from {self.preset.name}"
-            )
-        facts = setup.collect_facts(self.model, self.images.source)
-        self.settings = dataclasses.replace(self.settings, facts=facts)
-        self._save()
-
-    def _callbacks(self, restoring):
+    def _callbacks(self):
         """Create the callbacks, in the order in which Keras calls them.
 
         The order matters: each group relies on those before it.
@@ -265,9 +276,9 @@ class _Run:
         recipe, prompts = settings.recipe, self.images.prompts
         callbacks = [
             # They set the position and the end, which all others read.
-            lifecycle.Counter(position, recipe.steps, settings.minutes),
-            lifecycle.Interruption(position),
-            restoring,
+            self.counter,
+            self.interruption,
+            lifecycle.RestoringMetrics(self.partial_metrics),
             # They add to the logs of an interval, and stop at values that
             # are not finite before anything is written.
             self.measurements,
@@ -284,7 +295,10 @@ class _Run:
                     position, recipe.steps, recipe.batch_size, settings.minutes
                 ),
                 reporting.History(
-                    position, folder.history, self._history_fields()
+                    position,
+                    folder.history,
+                    self._history_fields(),
+                    is_divided=bool(self.partial_metrics),
                 ),
                 *reporting.make_loggers(settings.log, folder.path),
             ]
@@ -336,31 +350,35 @@ class _Run:
             self._fit_epochs(callbacks, epoch, epoch + 1, rest)
         first = position.step // interval
         epochs = -(-self.settings.recipe.steps // interval)
-        if first < epochs and not self.model.stop_training:
+        if not self.model.stop_training:
             self._fit_epochs(callbacks, first, epochs, interval)
 
     def _fit_epochs(self, callbacks, first, epochs, steps):
         per_step = self.position.batches_per_step
         batches = self.images.batches(self.position.step * per_step)
         self.measurements.follow(batches)
-        with batches.errors_as_raised():
-            self.model.fit(
-                batches,
-                initial_epoch=first,
-                steps_per_epoch=steps * per_step,
-                epochs=epochs,
-                validation_data=self.images.validation,
-                validation_batch_size=self.images.validation_size,
-                validation_freq=_VALIDATION_INTERVALS,
-                shuffle=False,  # Grain has shuffled already.
-                callbacks=callbacks,
-                verbose=0,
-            )
+        try:
+            with batches.errors_as_raised():
+                self.model.fit(
+                    batches,
+                    initial_epoch=first,
+                    steps_per_epoch=steps * per_step,
+                    epochs=epochs,
+                    validation_data=self.images.validation,
+                    validation_batch_size=self.images.validation_size,
+                    validation_freq=_VALIDATION_INTERVALS,
+                    shuffle=False,  # Grain has shuffled already.
+                    callbacks=callbacks,
+                    verbose=0,
+                )
+        finally:
+            # After an error Keras does not call `on_train_end`.
+            self.interruption.restore()
 
     def _save(self):
-        if self.position.step:
+        if self.position.step:  # Before the first step nothing is watched.
             self.watch.check()
-        self.folder.save(self.model, self.position, self.settings)
+        self.folder.save(self.model, self.position, self.interval)
 
     def _say(self, text):
         if self.is_main:

@@ -177,7 +177,7 @@ class RunSettings:
             {**preset.recipe, **_take(options, field_names(Recipe))},
             f"the recipe of '{preset.name}'",
         )
-        own = _take(options, field_names(cls))
+        own = {**_take(options, field_names(cls)), "preset": preset.name}
         for name in (
             "data",
             "initialize_from",
@@ -194,9 +194,7 @@ class RunSettings:
             size = preset.backbone_config["image_shape"][:2]
         elif isinstance(size, int):
             size = (size, size)
-        return cls(
-            **own, preset=preset.name, recipe=recipe, image_size=list(size)
-        )
+        return cls(**own, recipe=recipe, image_size=list(size))
 
     @classmethod
     def read(cls, folder):

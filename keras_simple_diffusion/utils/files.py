@@ -17,12 +17,15 @@ _SETTINGS = "settings.json"
 
 
 @contextlib.contextmanager
-def whole_folder(folder):
+def whole_folder(folder, replaces=None):
     """Write files to a temporary folder and move them when all are complete.
 
     Args:
         folder: path of the target folder. Existing files are kept unless a file
             of the same name is written.
+        replaces: string or `None`. Glob pattern of the existing files that are
+            removed when all are complete, so that none of them is mistaken
+            for a new one.
 
     Yields:
         The path of an empty folder to write to. If the context ends without an
@@ -34,6 +37,8 @@ def whole_folder(folder):
     try:
         yield draft
         folder.mkdir(exist_ok=True)
+        for old in folder.glob(replaces) if replaces else ():
+            old.unlink()
         for path in sorted(pathlib.Path(draft).rglob("*")):
             target = folder / path.relative_to(draft)
             if path.is_dir():

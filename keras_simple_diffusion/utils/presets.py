@@ -8,6 +8,9 @@ from keras_simple_diffusion.utils.errors import InputError
 
 WEIGHTS = "model.weights.h5"
 SHARDED_WEIGHTS = "model.weights.json"
+# Patterns of the files that a preset's weights are stored in.
+NETWORK_WEIGHT_FILES = "model*.weights.*"
+WEIGHT_FILES = "*.weights.*"
 
 _BUILTIN = pathlib.Path(__file__).resolve().parent.parent / "presets"
 

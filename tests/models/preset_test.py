@@ -152,6 +152,39 @@ def test_weights_in_shards(saved, tmp_path):
 
 
 @pytest.mark.any_backend
+@pytest.mark.parametrize("is_task", [True, False])
+def test_weights_replace_those_of_another_number_of_shards(
+    saved, tmp_path, is_task
+):
+    for shard_size in (10, 1e-5, 10):
+        model = make_model()
+        (model if is_task else model.backbone).save_to_preset(
+            tmp_path, max_shard_size=shard_size
+        )
+        loaded = Preset.open(tmp_path).load_backbone()
+        assert_same_weights(model.backbone, loaded)
+
+
+@pytest.mark.any_backend
+def test_a_model_without_its_text_encoder_is_not_loaded(tmp_path):
+    encoder = ksd.text.TextTransformer(
+        ksd.text.learn_vocabulary(["a ship"]),
+        embedding_dim=8,
+        num_layers=1,
+        num_heads=2,
+    )
+    network = ksd.models.UViTBackbone(
+        (8, 8, 1), (8, 16), (1, 1), num_heads=2, context_dim=8
+    )
+    ksd.models.TextToImage(network, encoder).save_to_preset(tmp_path)
+    (tmp_path / "task.weights.h5").unlink()
+    preset = Preset.open(tmp_path)
+    with pytest.raises(InputError, match="no task.weights.h5"):
+        preset.load()
+    assert preset.load(load_weights=False).text_encoder.weights
+
+
+@pytest.mark.any_backend
 def test_a_preset_of_a_network_alone(saved, tmp_path):
     model, _ = saved
     model.backbone.save_to_preset(tmp_path)

@@ -175,6 +175,46 @@ def test_a_finished_run_can_be_made_longer(preset, photos, straight, tmp_path):
 
 
 @pytest.mark.any_backend
+def test_a_finished_run_is_not_trained_further(
+    preset, photos, tmp_path, terminate, monkeypatch
+):
+    # Two intervals of two steps, and a third that the end of the run divides.
+    monkeypatch.setattr("keras_simple_diffusion.training.run._NUM_INTERVALS", 2)
+    straight, cut = tmp_path / "straight", tmp_path / "cut"
+    train_run(photos, straight, preset, steps=5)
+    terminate(3)
+    with pytest.raises(Interrupted):
+        train_run(photos, cut, preset, steps=5)
+    terminate(0)
+    for steps in (None, None, 4):
+        resume_run(cut, steps)
+        assert Checkpoints(cut / "checkpoints").steps()[-1] == 5
+        assert_equal_runs(straight, cut)
+    # The time is up, too.
+    resume_run(cut, steps=9, minutes=1e-9)
+    assert_equal_runs(straight, cut)
+
+
+@pytest.mark.any_backend
+def test_metrics_of_other_intervals_are_not_restored(
+    preset, photos, straight, tmp_path, terminate, monkeypatch
+):
+    run = tmp_path / "run"
+    monkeypatch.setattr("keras_simple_diffusion.training.run._NUM_INTERVALS", 2)
+    terminate(3)
+    with pytest.raises(Interrupted):
+        train_run(photos, run, preset, steps=5)
+    terminate(0)
+    monkeypatch.setattr("keras_simple_diffusion.training.run._MAX_INTERVAL", 4)
+    resume_run(run, steps=STEPS)
+    # The line of step 4 averages over this step alone.
+    of_step = {row["step"]: row["loss"] for row in history(straight)}
+    assert {row["step"]: row["loss"] for row in history(run)}["4"] == of_step[
+        "4"
+    ]
+
+
+@pytest.mark.any_backend
 def test_a_full_disk_does_not_stop_the_training(
     preset, tmp_path, monkeypatch, photos
 ):
@@ -195,6 +235,27 @@ def test_a_full_disk_does_not_stop_the_training(
         train_run(photos, tmp_path / "b", preset, steps=3)
 
 
+@pytest.mark.any_backend
+def test_a_preset_that_cannot_be_written_leaves_no_checkpoint(
+    preset, tmp_path, monkeypatch, photos
+):
+    calls = []
+    save = ksd.models.DiffusionModel.save_to_preset
+
+    def save_unless_full(self, folder):
+        calls.append(folder)
+        if len(calls) == 2:
+            raise OSError(28, "No space left on device")
+        save(self, folder)
+
+    monkeypatch.setattr(
+        ksd.models.DiffusionModel, "save_to_preset", save_unless_full
+    )
+    with pytest.warns(UserWarning, match="step 3 .*No space left.*step 0"):
+        train_run(photos, tmp_path, preset, steps=4, checkpoint_every=3)
+    assert Checkpoints(tmp_path / "checkpoints").steps() == [0, 4]
+
+
 def test_the_history_tells_of_speed_norms_and_levels(straight):
     rows = list(csv.DictReader((straight / "history.csv").read_text().split()))
     for row in rows:
@@ -212,8 +273,10 @@ def test_the_history_tells_of_speed_norms_and_levels(straight):
 
 def test_numbers_that_are_not_finite_stop_the_run(preset, photos, tmp_path):
     run = tmp_path / "run"
+    handler = signal.getsignal(signal.SIGINT)
     with pytest.raises(InputError, match="not finite since step") as error:
         train_run(photos, run, preset, learning_rate=1e30, checkpoint_every=1)
+    assert signal.getsignal(signal.SIGINT) is handler
     report = json.loads((run / "failure" / "report.json").read_text())
     assert f"since step {report['step']}," in str(error.value)
     assert len(report["log_snr"]) == 2
@@ -295,6 +358,17 @@ def test_images_that_changed_are_an_error(straight, tmp_path):
     path.write_text(json.dumps(content))
     with pytest.raises(InputError, match="have changed since the run began"):
         resume_run(tmp_path / "run")
+
+
+@pytest.mark.any_backend
+def test_a_run_without_checkpoints_keeps_its_preset(straight, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(straight, run)
+    shutil.rmtree(run / "checkpoints")
+    before = (run / "preset" / "model.weights.h5").read_bytes()
+    with pytest.raises(InputError, match="there is no checkpoint in"):
+        resume_run(run)
+    assert (run / "preset" / "model.weights.h5").read_bytes() == before
 
 
 def test_what_cannot_be_resumed(tmp_path):
