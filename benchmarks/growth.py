@@ -2,7 +2,7 @@
 
     KERAS_BACKEND=jax python benchmarks/growth.py --output docs
 
-The small U-ViT of `contest.py` grows in one way at a time: images a step,
+The small U-ViT of `contest.py` grows in one way at a time: images per step,
 size of the images (with the wavelet in front, so that the network below
 stays the same), transformer blocks, width of the transformer. All networks are
 in one process and take turns. One plot each: seconds of a step, the

@@ -17,7 +17,7 @@ def generate(
         int | None,
         typer.Option(
             min=1,
-            help="Number of images. (default: one a label or prompt, or 16)",
+            help="Number of images. (default: one per label or prompt, or 16)",
         ),
     ] = None,
     labels: shared.Labels = None,
@@ -65,7 +65,7 @@ def generate(
     ] = False,
     output: Annotated[
         str,
-        typer.Option(help="A .png sheet, or a folder for one file an image."),
+        typer.Option(help="A .png sheet, or a folder for one file per image."),
     ] = "images.png",
 ):
     """Generate images from a trained model, on one sheet or in a folder."""

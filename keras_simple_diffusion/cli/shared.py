@@ -103,7 +103,7 @@ def read_interval(text):
 
 @dataclasses.dataclass(frozen=True)
 class Wanted:
-    """Conditions that a command was asked for, one an image.
+    """Conditions that a command was asked for, one per image.
 
     Args:
         count: int. Number of images.
@@ -142,7 +142,7 @@ def choose_conditions(
         prompts: values of `--prompt`, repeated in turn.
         negative_prompt: value of `--negative-prompt`.
         portrait: bool.
-        num_images: int or `None` for one image a label or prompt, 16 without.
+        num_images: int or `None` for one image per label or prompt, 16 without.
 
     Returns:
         A `Wanted`.

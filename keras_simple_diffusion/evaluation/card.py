@@ -6,8 +6,8 @@ All take the content of a `Report`, the dict that is its JSON.
 import textwrap
 
 from keras_simple_diffusion.evaluation.scores import FRECHET_DISTANCES
+from keras_simple_diffusion.metrics.frechet import FEW_IMAGES
 
-_FEW = 10_000
 _WIDTH = 80
 _PARTS = ("_standard_error", "_interval_95", "_deviation")  # Of other cells.
 
@@ -113,7 +113,8 @@ def _notes(content):
     for split, bits in content.get("bits_per_dimension", {}).items():
         notes.append(
             f"Bits per dimension of {bits['count']:,} {split} images: at most "
-            f"{bits['mean']:.3f} ± {bits['standard_error']:.3f}."
+            f"{bits['mean']:.3f} ± {bits['standard_error']:.3f} (a standard "
+            "error)."
         )
     counts = " and ".join(f"{n:,} {split}" for split, n in references.items())
     shape = " x ".join(map(str, content["image_shape"]))
@@ -123,15 +124,16 @@ def _notes(content):
     )
     if content["results"]:
         notes.append(
-            "(a to b) is a 95 % bootstrap interval, ± a standard deviation "
-            "over subsets of the images."
+            "In the table (a to b) is a 95 % bootstrap interval, and ± a "
+            "standard deviation over subsets of the images."
         )
     counts = [result["num_images"] for result in content["results"]]
     is_frechet = FRECHET_DISTANCES & set(content["settings"]["metrics"])
-    if is_frechet and min([*counts, *references.values()]) < _FEW:
+    if is_frechet and min([*counts, *references.values()]) < FEW_IMAGES:
         notes.append(
-            f"Warning: with fewer than {_FEW:,} images a Fréchet distance is "
-            "much too large. Compare it only with distances of as many images."
+            f"Warning: with fewer than {FEW_IMAGES:,} images a Fréchet "
+            "distance is biased upwards. Compare it only with distances of as "
+            "many images."
         )
     return [_wrap(note) for note in notes]
 

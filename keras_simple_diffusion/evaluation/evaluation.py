@@ -62,10 +62,11 @@ def evaluate(
 ):
     """Measure generated images against real ones.
 
-    A model with classes draws as many images of each; a text-to-image model
-    draws the captions of the held-out images. Real images are cropped and
-    resized to the size of the generated ones. Metrics do not depend on
-    `batch_size`, apart from rounding in the drawing of images.
+    A model with classes draws the same number of images for each class. A
+    text-to-image model draws the captions of the split `"test"`, or of the
+    last split if none has this name. Real images are cropped and resized to
+    the size of the generated ones. Metrics do not depend on `batch_size`,
+    apart from rounding in the drawing of images.
 
     Args:
         model: a `DiffusionModel` or `TextToImage`; the name or folder of a
@@ -74,8 +75,9 @@ def evaluate(
             images must all have one size.
         data: real images: a name for `keras_simple_diffusion.data.open_data`,
             of which the splits `"train"` and `"test"` are taken; an
-            `ImageSource` or a `uint8` array, taken as `"test"`; or a dict from
-            names of splits to either.
+            `ImageSource` or a `uint8` array, taken as `"test"`; or a dict
+            whose keys are the names of splits, and whose values are
+            `ImageSource`s or arrays.
         metrics: list of names, of `keras_simple_diffusion.evaluation.METRICS`:
             `"fid"`, `"fid_infinity"`, `"kid"`, `"precision_recall"`,
             `"density_coverage"`, `"nearest"` and `"inception_score"` with
@@ -84,7 +86,9 @@ def evaluate(
             with the model itself. Defaults to
             `("fid", "kid", "precision_recall")`.
         num_images: int. Number of images to draw, or to choose from stored
-            ones. Defaults to `10_000`, or all stored ones.
+            ones, and the largest number of real images of each split for
+            `"bits_per_dimension"`. Defaults to `10_000`, and to all stored
+            and real ones.
         feature_weights: path of Inception's weights, or an `InceptionFeatures`
             for several evaluations. Defaults to the published ones, downloaded
             once.
@@ -125,6 +129,7 @@ def evaluate(
 
     Example:
     ```python
+    # The folder photos/ contains the folders train/ and test/.
     report = keras_simple_diffusion.evaluation.evaluate(
         "runs/photos", "photos/", num_images=1000, guidance_scale=[1.0, 2.0])
     print(report)
@@ -206,9 +211,9 @@ def evaluate(
         if is_stored:
             sets = [image_sets.StoredImages(subject, num_images, seed)]
         else:
-            captions = list(sources.values())[-1].captions()  # Held out.
+            held_out = sources.get("test", list(sources.values())[-1])
             requests = image_sets.Requests.of(
-                subject, num_images or _NUM_IMAGES, captions
+                subject, num_images or _NUM_IMAGES, held_out.captions()
             )
             options = SamplingOptions(
                 seed=seed,

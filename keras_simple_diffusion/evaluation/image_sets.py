@@ -50,8 +50,9 @@ class Requests:
             task: a `DiffusionModel`, whose classes take turns, or a
                 `TextToImage`.
             count: int. Number of images.
-            prompts: list of strings for a `TextToImage`. They take turns; of
-                more prompts than images, evenly spaced ones are taken.
+            prompts: list of strings for a `TextToImage`. Fewer prompts than
+                images are repeated in turn; from more prompts than images,
+                evenly spaced ones are chosen.
 
         Returns:
             `Requests`.

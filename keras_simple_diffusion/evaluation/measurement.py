@@ -132,7 +132,7 @@ class Measurement:
         }
 
     def _shards(self, folder, name, count, facts):
-        """Shards that belong to these images, real and drawn, and network."""
+        """Make the shards of one network, keyed by all that they depend on."""
         batch_size, digests = (
             self.settings[key] for key in ("batch_size", "digests")
         )

@@ -17,10 +17,10 @@ class QuickFrechet(keras.callbacks.Callback):
 
     After an epoch it draws the same images from the same noise, with the
     averaged weights, and logs their distance as `quick_fid`. With few images
-    the distance is much too large: compare it only with itself.
+    the distance is biased upwards: compare it only with earlier values.
 
-    It is computed after the first epoch, and later only when all of it stays
-    within a given fraction of the training time.
+    It is computed after the first epoch. Later it is skipped whenever all
+    computations together would exceed a given share of the training time.
 
     Args:
         statistics: `keras_simple_diffusion.metrics.FeatureStatistics` of real
@@ -28,8 +28,9 @@ class QuickFrechet(keras.callbacks.Callback):
         features: function of images that these were computed with, such as
             `keras_simple_diffusion.metrics.InceptionFeatures`.
         num_images: int. Defaults to `1000`.
-        prompts: list of strings, required for a `TextToImage`. They take
-            turns; of more prompts than images, evenly spaced ones are taken.
+        prompts: list of strings, required for a `TextToImage`. Fewer prompts
+            than images are repeated in turn; from more prompts than images,
+            evenly spaced ones are chosen.
         share: float in (0, 1]. Largest fraction of the time since training
             began that it may take. Defaults to `0.05`.
         seed: int. Defaults to `0`.

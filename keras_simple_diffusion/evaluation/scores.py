@@ -53,7 +53,7 @@ def check_metrics(metrics):
 
 
 def check_choices(metrics, choices):
-    """Raise an `InputError` for a network that no metric needs, or lacks.
+    """Raise an `InputError` if a network is not used, or is missing.
 
     Args:
         metrics: list of names, of `METRICS`.

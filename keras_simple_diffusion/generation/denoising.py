@@ -148,7 +148,7 @@ class Variation:
         return min(round((1.0 - self.strength) * num_steps), num_steps - 1)
 
     def arrays(self):
-        """Return the arrays with one row an image."""
+        """Return the arrays with one row per image."""
         return {"images": self.images}
 
     @staticmethod
@@ -177,7 +177,7 @@ class Inpainting:
     mask: np.ndarray
 
     def arrays(self):
-        """Return the arrays with one row an image."""
+        """Return the arrays with one row per image."""
         return {"known": self.known, "mask": self.mask}
 
     @staticmethod
@@ -201,7 +201,7 @@ class BlockAverages:
     small: np.ndarray
 
     def arrays(self):
-        """Return the arrays with one row an image."""
+        """Return the arrays with one row per image."""
         return {"small": self.small}
 
     @staticmethod

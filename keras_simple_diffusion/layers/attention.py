@@ -152,8 +152,7 @@ class CrossAttention(_Attention):
 
     As in `keras_simple_diffusion.layers.SelfAttention`, queries and keys are
     normalized in each head, and the kernel of the last dense layer is
-    initialized with zeros. Without any token that is not padding, the
-    attention is zero.
+    initialized with zeros. If all tokens are padding, the attention is zero.
 
     Args:
         num_heads: int. Number of heads; must divide the channels.

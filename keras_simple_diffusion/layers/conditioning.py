@@ -145,8 +145,8 @@ class Conditioning(keras.layers.Layer):
         )
 
     def _vectors(self, count, name):
-        # As large as the embedding of the noise level, so that the class has
-        # an effect from the first training step.
+        # Unit standard deviation, larger than Keras's default, so that the
+        # class has an effect from the first training step.
         return keras.layers.Embedding(
             count,
             self.embedding_dim,

@@ -6,12 +6,12 @@ from keras_simple_diffusion.utils.errors import check_rate
 
 @keras.saving.register_keras_serializable("keras_simple_diffusion")
 class SeededDropout(keras.layers.Layer):
-    """Dropout whose mask is a function of a state that can be saved.
+    """Dropout with a random state that can be saved and restored.
 
-    The mask depends only on the state of the layer's `SeedGenerator`, a
-    variable with a fixed path, on every backend, so that a resumed run draws
-    the masks of an uninterrupted one. On PyTorch `keras.layers.Dropout`
-    without a seed draws from PyTorch's own generator instead.
+    On every backend the mask depends only on the state of the layer's
+    `SeedGenerator`, a variable with a fixed path, so a resumed run draws the
+    same masks as an uninterrupted one. On PyTorch `keras.layers.Dropout`
+    without a seed uses PyTorch's global generator instead.
 
     `draw_seed` and `drop` are the two halves of `call`. A rematerialized block
     is computed twice and must drop the same features both times, so it draws

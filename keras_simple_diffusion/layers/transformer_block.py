@@ -33,9 +33,9 @@ class TransformerBlock(layers.Layer):
     x = cross_attention(x, context)                 # if there is text
     ```
 
-    The conditioning enters the perceptron only. With `modulation="norm"` it
-    acts on the `C` channels of the normalized input, which takes a quarter of
-    the weights.
+    The conditioning modulates the perceptron only. With `modulation="norm"`,
+    scale and shift are applied to the `C` channels of the normalized input
+    instead of the `4 C` hidden channels, with a quarter of the weights.
 
     Args:
         num_heads: int. Number of attention heads; must divide the channels.
@@ -84,7 +84,7 @@ class TransformerBlock(layers.Layer):
         super().__init__(**kwargs)
         self.num_heads = num_heads
         self.dropout_rate = check_rate("dropout", dropout)
-        self.modulated = check_choice(
+        self.modulated_at = check_choice(
             "modulation", modulation, ("hidden", "norm")
         )
         self.rematerialize = rematerialize
@@ -122,7 +122,7 @@ class TransformerBlock(layers.Layer):
             self.norm_skip.build(skip_shape)
         self.hidden_dense.build(x_shape)
         self.modulation.build(
-            hidden_shape if self.modulated == "hidden" else x_shape,
+            hidden_shape if self.modulated_at == "hidden" else x_shape,
             embedding_shape,
         )
         self.dropout.build(hidden_shape)
@@ -160,10 +160,10 @@ class TransformerBlock(layers.Layer):
         h = inner(self.norm)(x)
         if skip is not None:
             h = (h + inner(self.norm_skip)(skip)) * (1.0 / math.sqrt(2.0))
-        if self.modulated == "norm":
+        if self.modulated_at == "norm":
             h = inner(self.modulation)(h, embedding)
         h = ops.silu(inner(self.hidden_dense)(h))
-        if self.modulated == "hidden":
+        if self.modulated_at == "hidden":
             h = inner(self.modulation)(h, embedding)
         h = self.dropout.drop(h, seed)
         x = inner(self.attention)(x + inner(self.output_dense)(h))
@@ -200,7 +200,7 @@ class TransformerBlock(layers.Layer):
             **super().get_config(),
             "num_heads": self.num_heads,
             "dropout": self.dropout_rate,
-            "modulation": self.modulated,
+            "modulation": self.modulated_at,
             "rematerialize": self.rematerialize,
         }
 

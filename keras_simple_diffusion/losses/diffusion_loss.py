@@ -4,7 +4,6 @@ from keras import ops
 from keras_simple_diffusion.losses.loss_weighting import LossWeighting
 from keras_simple_diffusion.ops.diffusion import check_prediction_type
 from keras_simple_diffusion.ops.diffusion import error_scale
-from keras_simple_diffusion.ops.diffusion import expand_like
 from keras_simple_diffusion.utils.configurable import Configurable
 from keras_simple_diffusion.utils.errors import InputError
 from keras_simple_diffusion.utils.errors import check_number
@@ -14,18 +13,17 @@ from keras_simple_diffusion.utils.errors import check_number
 class DiffusionLoss(Configurable):
     """Squared error of a diffusion model's prediction.
 
-    The error is converted from the space of the prediction to `error_type`:
-    for one network output, the error in epsilon is `alpha` times the error in
-    `v`, and `alpha / sigma` times the error in `x`.
+    The error is converted from the space of the prediction to `error_type`.
+    For the same network output, the error in epsilon is `alpha` times the
+    error in `v`, and `alpha / sigma` times the error in `x`.
 
     Args:
         error_type: string. The space of the error: `"epsilon"` (the text of
-            the paper and its U-Nets), `"v"` (its U-ViT) or `"x"`. Defaults to
-            `"epsilon"`.
-        weighting: a `keras_simple_diffusion.losses.LossWeighting`, or `None`
-            for a weight of 1 on the error in `error_type`. A weighting is
-            converted to `error_type`, so the loss does not depend on the
-            space in which the error is measured. Defaults to `None`.
+            the paper and its U-Nets), `"v"` (its U-ViT) or `"x"`. It has no
+            effect if there is a weighting. Defaults to `"epsilon"`.
+        weighting: a `keras_simple_diffusion.losses.LossWeighting`, which
+            defines the same loss in every space; or `None` for a weight of 1
+            on the squared error in `error_type`. Defaults to `None`.
         base_size: int or `None`. The smallest resolution of the multiscale
             loss in pixels, see
             `keras_simple_diffusion.losses.multiscale_mse`. Defaults to `None`,
@@ -80,15 +78,14 @@ class DiffusionLoss(Configurable):
         log_snr_derivative=None,
     ):
         error = ops.cast(prediction, "float32") - ops.cast(target, "float32")
-        scale = error_scale(log_snr, prediction_type, self.error_type)
-        error = expand_like(scale, error) * error
         if self.base_size is None:
-            loss = ops.mean(ops.square(error), axis=(1, 2, 3))
+            loss = _mse(error)
         else:
             loss = multiscale_mse(error, self.base_size)
         if self.weighting is None:
-            return loss
-        loss = self.weighting(log_snr, self.error_type) * loss
+            scale = error_scale(log_snr, prediction_type, self.error_type)
+            return ops.square(scale) * loss
+        loss = self.weighting(log_snr, prediction_type) * loss
         if self.weighting.density:
             if log_snr_derivative is None:
                 raise InputError(

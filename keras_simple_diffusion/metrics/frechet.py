@@ -6,7 +6,8 @@ import numpy as np
 
 from keras_simple_diffusion.utils.errors import InputError
 
-_FEW = 10_000
+# With fewer images a distance is reported with a warning about its bias.
+FEW_IMAGES = 10_000
 
 
 class FeatureStatistics:
@@ -136,8 +137,8 @@ def frechet_distance(a, b):
         b: `FeatureStatistics` of the same features.
 
     Returns:
-        A float of at least 0. With fewer than 10,000 images it is much too
-        large, which a warning says.
+        A float of at least 0. With fewer than 10,000 images it is biased
+        upwards, and a warning says so.
 
     Raises:
         InputError: if the features differ in number.
@@ -145,7 +146,6 @@ def frechet_distance(a, b):
     References:
         - [Heusel et al., 2017](https://arxiv.org/abs/1706.08500)
     """
-    _check(a, b)
     return FrechetReference(b).distance(a)
 
 
@@ -180,13 +180,21 @@ class FrechetReference:
 
         Returns:
             A float, see `frechet_distance`.
+
+        Raises:
+            InputError: if the features differ in number.
         """
+        if statistics.mean.shape != self._mean.shape:
+            raise InputError(
+                "The statistics must be of the same features. Received: "
+                f"{len(statistics.mean)} and {len(self._mean)} features"
+            )
         few = min(self.count, statistics.count)
-        if warn and few < _FEW:
+        if warn and few < FEW_IMAGES:
             warnings.warn(
-                f"A Fréchet distance of {few:,} images is much too large. Use "
-                f"at least {_FEW:,}, or compare it only with distances of as "
-                "many images.",
+                f"A Fréchet distance of {few:,} images is biased upwards. Use "
+                f"at least {FEW_IMAGES:,}, or compare it only with distances "
+                "of as many images.",
                 stacklevel=3,
             )
         covariance = statistics.covariance
@@ -195,7 +203,9 @@ class FrechetReference:
         return self._join(statistics.mean, np.trace(covariance), overlap)
 
     def distance_of_chosen(self, features, times):
-        """Compute the distance of a resample, faster but only to 1e-6.
+        """Compute the distance of a resample, with a relative error of 1e-6.
+
+        This is faster than `distance`.
 
         Args:
             features: float array of shape `(N, F)`, or an iterable of batches
@@ -323,11 +333,3 @@ def extrapolated_frechet_distance(features, reference, num_points=8, seed=0):
         distances.append(reference.distance_of_chosen(features, times))
     _, intercept = np.polyfit(1.0 / sizes, distances, 1)
     return float(intercept)
-
-
-def _check(a, b):
-    if a.mean.shape != b.mean.shape:
-        raise InputError(
-            "The statistics must be of the same features. Received: "
-            f"{len(a.mean)} and {len(b.mean)} features"
-        )

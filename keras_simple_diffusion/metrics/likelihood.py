@@ -28,7 +28,8 @@ class LikelihoodBound:
             `uint8` values. It depends on the schedule alone.
         bits: float64 array of shape `(N,)`, the sum of the terms.
         mean: float, the mean of `bits`.
-        standard_error: float, the standard error of `mean`. It needs 2 images.
+        standard_error: float, the standard error of `mean`, of at least 2
+            images.
     """
 
     prior: np.ndarray
@@ -77,8 +78,9 @@ def bits_per_dimension(
     uniformly and stratified: `num_times` per image, one in each of as many
     equal ranges. The reconstruction term is the same for all images.
 
-    The bound is loose for a model that has learned the grid of `uint8` levels
-    itself, such as a background that is always black: it cannot predict `u`.
+    A model trained on undequantized images predicts level centres, so the
+    added `u` counts as error. The bound is then loose, most of all where the
+    level is certain, as in a background that is always black.
 
     Args:
         model: a `keras_simple_diffusion.models.DiffusionModel`.
@@ -202,8 +204,10 @@ class _BoundProgram:
             )
             error = _mean(ops.square(noise - epsilon))
             # Control variate: mean(noise^2) - 1 has zero mean and correlates
-            # with the error. The share to subtract is estimated from the
-            # error of the previous range.
+            # with the error. For Gaussian data, noise - epsilon contains the
+            # noise times the expected error, so its square contains noise^2
+            # times the square of that error. The error of the previous range
+            # estimates it.
             part = ops.square(ops.minimum(last_error, 1.0))
             certain = error - part * (_mean(ops.square(noise)) - 1.0)
             return (

@@ -35,10 +35,10 @@ _LAST_ARGUMENTS = """\
         without classes. Defaults to `None`.
     embedding_dim: int. Width of the embedding of the conditions, an even
         number. Defaults to `1024`.
-    downsampling: string or `None`. Change of resolution before the first
-        and after the last level: `"dwt"`, the 5/3 wavelet transform,
-        `"conv"`, convolutions with the factor as size and stride, or
-        `None`. Defaults to `None`.
+    downsampling: string or `None`. Downsampling of the images before the
+        first level, undone after the last: `"dwt"`, the 5/3 wavelet
+        transform; `"conv"`, convolutions with the factor as kernel size
+        and stride; or `None`. Defaults to `None`.
     downsampling_factor: int. 2, 4 or 8. Defaults to `2`.
     portrait_flag: bool. Whether an input tells portrait images, rotated to
         landscape, from landscape images. Defaults to `False`.
@@ -293,8 +293,8 @@ class MultiLevelBackbone(DiffusionBackbone):
                 for side in (height, width)
             ]
             raise InputError(
-                f"{len(self.channels)} levels need images whose sides are "
-                f"multiples of {factor}, such as {fitting[0]}x{fitting[1]}. "
+                "The height and width of `image_shape` must be multiples of "
+                f"{factor}, such as {fitting[0]}x{fitting[1]}. "
                 f"Received: image_shape={self.image_shape}"
             )
 

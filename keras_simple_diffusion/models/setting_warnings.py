@@ -58,9 +58,9 @@ def _base_size_message(loss, size):
     if loss.base_size is None or 2 * loss.base_size <= size:
         return None
     return (
-        f"The multiscale loss with base_size={loss.base_size} does nothing for "
-        f"images of {size} pixels. The paper would use base_size=32 for "
-        "images of 512 pixels or more, and no multiscale loss below."
+        f"The multiscale loss with base_size={loss.base_size} adds no coarser "
+        f"scale for images of {size} pixels. The paper would use base_size=32 "
+        "for images of 512 pixels or more, and no multiscale loss below."
     )
 
 

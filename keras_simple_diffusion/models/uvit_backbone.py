@@ -14,16 +14,16 @@ class UViTBackbone(MultiLevelBackbone):
     The lowest level is a stack of transformer blocks without skips, which
     takes nearly all of the compute. The levels above are those of a U-Net:
     `n` residual blocks on the way down, `n + 1` with a skip each on the way
-    up. For text the level above the lowest may have transformer blocks as
-    well, `n` and `n + 1` of them, with the same skips.
+    up. For text, the level above the lowest may also consist of transformer
+    blocks, with the same numbers of blocks and the same skips.
 
     Args:
         {first_arguments}
         blocks: tuple of ints. Number of blocks of each level, counted on the
             way down; the last is the number of transformer blocks.
         transformer_levels: tuple of ints. Indices into `channels` of the
-            levels of transformer blocks, the lowest among them; the others
-            are convolutional. Defaults to `(-1,)`.
+            levels with transformer blocks, which must include the lowest
+            level; all others have residual blocks. Defaults to `(-1,)`.
         context_dim: int or `None`. Width of the text embeddings that every
             transformer block attends to; `None` for a network without text.
             Defaults to `None`.

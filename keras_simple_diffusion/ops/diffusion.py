@@ -179,24 +179,14 @@ def error_scale(log_snr, from_type, to_type):
     Raises:
         InputError: if a type is not a prediction space.
     """
-    check_prediction_type("from_type", from_type)
-    check_prediction_type("to_type", to_type)
-    alpha, sigma = alpha_sigma(log_snr)
-
-    def determinant(space):
-        a, b = PREDICTION_SPACES[space](alpha, sigma)
-        return ops.absolute(alpha * b - sigma * a)
-
-    if from_type == to_type:
-        return ops.ones_like(alpha)
-    return determinant(to_type) / determinant(from_type)
+    return ops.exp(log_error_scale(log_snr, from_type, to_type))
 
 
 def log_error_scale(log_snr, from_type, to_type):
     """Compute the logarithm of `error_scale`, at any log-SNR.
 
-    Below a log-SNR of about -87 or above 87 alpha or sigma is zero in
-    float32; their logarithms are not.
+    In float32 alpha^2 underflows below a log-SNR of about -87, and sigma^2
+    above 87. Their logarithms, computed from log-SNR, stay finite.
 
     Args:
         log_snr: float tensor of any shape.

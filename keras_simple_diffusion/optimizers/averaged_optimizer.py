@@ -73,7 +73,7 @@ class AveragedOptimizer(OptimizerWrapper):
     def observe(self, grads, is_update):
         count = self.num_averaged + ops.cast(is_update, "int32")
         self.num_averaged.assign(count)
-        # Before the first update nothing counts, but nothing may be infinite.
+        # Before the first update the gain is 0; count 1 keeps `gain` finite.
         count = ops.cast(ops.maximum(count, 1), "float32")
         for profile, averages in zip(self.profiles, self.averages, strict=True):
             gain = ops.where(is_update, profile.gain(count), 0.0)

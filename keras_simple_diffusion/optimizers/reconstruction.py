@@ -51,33 +51,33 @@ def coefficients(snapshots, target):
         target: such a pair, the average to reconstruct.
 
     Returns:
-        A tuple of a float64 NumPy array, one coefficient a snapshot, and the
+        A tuple of a float64 NumPy array, one coefficient per snapshot, and the
         relative distance of the combined shares from the target's. A value
         near 1 means that the target cannot be reconstructed, because it is
-        narrower than all tracked profiles or too far from every snapshot.
+        much narrower than the tracked profiles, or far from every snapshot.
     """
     gram = _gram_matrix([*snapshots, target])
     lengths = np.sqrt(np.diag(gram))
     gram = gram / np.outer(lengths, lengths)
     wanted, gram = gram[:-1, -1], gram[:-1, :-1]
-    # The coefficients sum to one if `scaled @ ones` is one: a particular
-    # solution, and least squares in the directions that keep it.
-    ones = lengths[-1] / lengths[:-1]
-    start = ones / (ones @ ones)
-    free = np.eye(len(ones)) - np.outer(start, ones)
+    # The coefficients sum to one if `scaled @ length_ratios` is one: a
+    # particular solution, and least squares in the directions that keep it.
+    length_ratios = lengths[-1] / lengths[:-1]
+    start = length_ratios / (length_ratios @ length_ratios)
+    free = np.eye(len(start)) - np.outer(start, length_ratios)
     inverse = np.linalg.pinv(free @ gram @ free, _CUTOFF, hermitian=True)
     scaled = start + free @ inverse @ free @ (wanted - gram @ start)
     squared = scaled @ gram @ scaled - 2.0 * scaled @ wanted + 1.0
-    return scaled * ones, float(np.sqrt(max(squared, 0.0)))
+    return scaled * length_ratios, float(np.sqrt(max(squared, 0.0)))
 
 
 def combine(arrays, coefficients):
     """Compute a linear combination of the arrays of snapshots.
 
     Args:
-        arrays: iterable of dicts from names to arrays, one a snapshot. Only
+        arrays: iterable of dicts from names to arrays, one per snapshot. Only
             one snapshot of an iterator is held in memory.
-        coefficients: array, one coefficient a snapshot.
+        coefficients: array, one coefficient per snapshot.
 
     Returns:
         A dict from names to NumPy arrays in the snapshots' precision.

@@ -1,8 +1,9 @@
 """Samplers, which turn noise into images, and guidance.
 
 A `Sampler` takes the steps of a grid of log-SNRs that `log_snr_grid` makes.
-`classifier_free_guidance`, `rescale_guidance` and the `clip_*` functions
-change the predicted clean images of a step.
+`classifier_free_guidance` and `rescale_guidance` change the network's
+prediction, in its own space; the `clip_*` functions change the predicted clean
+images.
 """
 
 from keras_simple_diffusion.samplers.ddim_sampler import DDIMSampler

@@ -13,8 +13,9 @@ class DDIMSampler(Sampler):
 
     Args:
         eta: float in `[0, 1]`. Standard deviation of the fresh noise,
-            relative to that of the ancestral sampler. 0 is deterministic, 1
-            equals `DDPMSampler(variance_interpolation=0)`. Defaults to `0.0`.
+            relative to that of `DDPMSampler(variance_interpolation=0)`. 0 is
+            deterministic, 1 is the same as this DDPM sampler. Defaults to
+            `0.0`.
 
     Example:
     ```python

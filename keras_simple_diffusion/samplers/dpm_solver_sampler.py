@@ -9,16 +9,16 @@ from keras_simple_diffusion.utils.errors import check_number
 
 @keras.saving.register_keras_serializable("keras_simple_diffusion")
 class DPMSolverSampler(Sampler):
-    """DPM-Solver++, a multistep solver with one network evaluation a step.
+    """DPM-Solver++, a multistep solver with one network evaluation per step.
 
-    It integrates the probability flow with the predicted clean images
-    extrapolated linearly in half the log-SNR `l`, from this step and the
-    previous one. With `h` the change of `l`, and `r` the change in the
-    previous step divided by `h`:
+    It integrates the probability flow with the predicted clean images `x`,
+    extrapolated linearly in `l = log_snr / 2` from this step and the previous
+    one. Let `h` be the change of `l` in this step, and `r` the ratio of its
+    change in the previous step to `h`. In the deterministic case:
 
     ```
     clean = x + (x - previous_x) / (2 r)
-    z = (sigma_next / sigma) z + alpha_next (1 - exp(-h)) clean
+    z_next = (sigma_next / sigma) z + alpha_next (1 - exp(-h)) clean
     ```
 
     The first and the last step are of first order: the first has no previous

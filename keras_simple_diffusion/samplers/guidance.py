@@ -31,7 +31,8 @@ def rescale_guidance(guided, conditional, share):
     """Reduce the contrast that guidance adds.
 
     Each guided prediction is scaled towards the standard deviation of the
-    conditional prediction of the same image.
+    conditional prediction of the same image. It is applied in the network's
+    prediction space; unlike guidance, the result depends on that space.
 
     Args:
         guided: float tensor of shape `(B, H, W, C)`.

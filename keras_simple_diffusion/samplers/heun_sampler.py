@@ -9,7 +9,7 @@ from keras_simple_diffusion.samplers.sampler import Sampler
 from keras_simple_diffusion.utils.errors import InputError
 from keras_simple_diffusion.utils.errors import check_number
 
-# Largest relative increase of the noise level in one step.
+# Largest relative increase of `sigma / alpha` in one step.
 _MAX_CHURN = math.sqrt(2.0) - 1.0
 
 
@@ -21,14 +21,15 @@ class HeunSampler(Sampler):
     the noise in the images. A step follows the mean of the slopes at its two
     ends, which costs two network evaluations. The first and the last step are
     of first order, with one evaluation: in pure noise the slope changes too
-    fast, and in nearly clean images the noise cannot be measured.
+    fast, and near the clean end, division by `sigma` amplifies the network's
+    error.
 
     With churn each step first adds fresh noise, which corrects errors of
     earlier steps.
 
     Args:
         churn: float, at least 0. Amount of fresh noise over all steps. Each
-            step multiplies the noise level by `1 + churn / num_steps`, at
+            step multiplies `sigma / alpha` by `1 + churn / num_steps`, at
             most by `sqrt(2)`. Defaults to `0.0`, which is deterministic.
         churn_interval: tuple of floats, the log-SNRs between which noise is
             added. Defaults to `(-8.0, 6.0)`.

@@ -20,8 +20,8 @@ class SamplerStep:
 
     Args:
         noisy_images: float32 tensor of shape `(B, H, W, C)`, at `log_snr`.
-        grid: float32 tensor of shape `(num_steps + 1,)`, all noise levels as
-            increasing log-SNR.
+        grid: float32 tensor of shape `(num_steps + 1,)`, the log-SNR of all
+            noise levels.
         index: int, or int32 scalar tensor. The step goes from `grid[index]`
             to `grid[index + 1]`.
         memory: nested structure of tensors that the previous step returned;
@@ -50,12 +50,12 @@ class SamplerStep:
 
     @property
     def is_first(self):
-        """A bool, or bool scalar tensor in compiled code."""
+        """`True` in the first step (a bool tensor in compiled code)."""
         return self.index < 1
 
     @property
     def is_last(self):
-        """A bool, or bool scalar tensor in compiled code."""
+        """`True` in the last step (a bool tensor in compiled code)."""
         return self.index + 1 >= self.num_steps
 
     def level(self, offset):
@@ -145,7 +145,8 @@ class Sampler(Configurable):
             noise: float tensor of shape `(B, H, W, C)`, the images at
                 `grid[0]`: standard normal noise.
             grid: float tensor of shape `(num_steps + 1,)`, increasing
-                log-SNR, see `keras_simple_diffusion.samplers.log_snr_grid`.
+                log-SNR, see `keras_simple_diffusion.samplers.log_snr_grid`;
+                or decreasing, for inversion with `DDIMSampler`.
             seed: int, or a key made by `ops.random.seed_to_key`. The fresh
                 noise of an image depends on it and on the image's index
                 alone. Defaults to `0`.
@@ -215,9 +216,8 @@ class Sampler(Configurable):
 
 def _store(kept, new, i):
     """Replace entry `i` of the first axis."""
-    shape = (-1,) + (1,) * len(new.shape)
-    is_here = ops.reshape(ops.arange(kept.shape[0]), shape) == i
-    return ops.where(is_here, new, kept)
+    start = [i] + [0] * len(new.shape)
+    return ops.slice_update(kept, start, ops.expand_dims(new, 0))
 
 
 SPACINGS = ("time", "log_snr", "power")

@@ -1,3 +1,5 @@
+import math
+
 import keras
 from keras import ops
 
@@ -10,7 +12,8 @@ from keras_simple_diffusion.schedules.noise_schedule import log_size_ratio
 from keras_simple_diffusion.utils.errors import InputError
 from keras_simple_diffusion.utils.errors import check_number
 
-# Halvings of a bracket of at most 2 pi: below the resolution of float32.
+# Halvings of a bracket as wide as the slope. A slope of up to 2 pi is halved to
+# less than the resolution of float32.
 _NUM_BISECTIONS = 26
 
 
@@ -38,8 +41,8 @@ class InterpolatedCosineSchedule(NoiseSchedule):
     Args:
         image_size: int, or `(height, width)` whose shorter side counts. The
             size of the images in pixels.
-        noise_size_low: int. The noise size at `t = 1`. Defaults to `32`.
-        noise_size_high: int. The noise size at `t = 0`. Defaults to `256`.
+        noise_size_low: float. The noise size at `t = 1`. Defaults to `32`.
+        noise_size_high: float. The noise size at `t = 0`. Defaults to `256`.
         log_snr_min: float. Log-SNR at `t = 1` before the shift. Defaults to
             `-15.0`.
         log_snr_max: float. Log-SNR at `t = 0` before the shift. Defaults to
@@ -55,7 +58,8 @@ class InterpolatedCosineSchedule(NoiseSchedule):
         InputError: if a size is not positive; if the limits are not
             increasing or, with the shift, outside of `[-80, 80]`; or if
             log-SNR would not decrease along time, which happens in the narrow
-            orientation when the sizes differ by a factor above about 23.
+            orientation when the sizes differ by too large a factor (23.1 with
+            the default limits).
 
     Example:
     >>> schedule = keras_simple_diffusion.schedules.InterpolatedCosineSchedule(
@@ -90,11 +94,12 @@ class InterpolatedCosineSchedule(NoiseSchedule):
         self._shift = high
         self._slope = low - high
         # The cosine is flattest in the middle, with slope -4 range.
-        steepest_slope = 4.0 * self._cosine.angle_range
-        if self._slope >= steepest_slope:
+        largest_slope = 4.0 * self._cosine.angle_range
+        if self._slope >= largest_slope:
+            factor = math.exp(0.5 * largest_slope)
             raise InputError(
-                "With these sizes log-SNR would not decrease along time. "
-                "`noise_size_low` must be at most a factor of about 23 above "
+                "With these sizes and limits log-SNR would not decrease along "
+                f"time. `noise_size_low` must be less than {factor:.3g} times "
                 f"`noise_size_high`. Received: noise_size_low={noise_size_low}"
                 f", noise_size_high={noise_size_high}"
             )

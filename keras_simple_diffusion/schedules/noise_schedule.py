@@ -34,7 +34,8 @@ class NoiseSchedule(Configurable):
 
         def time(self, log_snr):
             log_snr = keras.ops.convert_to_tensor(log_snr, "float32")
-            return 0.5 - 0.5 * log_snr / self.limit
+            t = 0.5 - 0.5 * log_snr / self.limit
+            return keras.ops.clip(t, 0.0, 1.0)
 
         def derivative(self, t):
             t = keras.ops.convert_to_tensor(t, "float32")

@@ -25,7 +25,7 @@ class ShiftedCosineSchedule(NoiseSchedule):
     Args:
         image_size: int, or `(height, width)` whose shorter side counts. The
             size of the images in pixels.
-        noise_size: int. The image size at which the plain cosine schedule
+        noise_size: float. The image size at which the plain cosine schedule
             applies, in pixels: "shift 64" of the paper. Defaults to `64`.
         log_snr_min: float. Log-SNR at `t = 1` before the shift. Defaults to
             `-15.0`.

@@ -301,6 +301,30 @@ def test_text_models_draw_evenly_spaced_captions():
 
 
 @pytest.mark.any_backend
+def test_captions_are_those_of_the_test_split_in_any_order():
+    words = ["a ship", "an apple"]
+    encoder = ksd.text.TextTransformer(
+        ksd.text.learn_vocabulary(words), 8, 1, 2, 6
+    )
+    backbone = ksd.models.UViTBackbone(
+        (8, 8, 3), (8, 8), (1, 1), context_dim=8, embedding_dim=16
+    )
+    task = ksd.models.TextToImage(randomize(backbone), encoder)
+    train, test = (
+        ksd.data.ArraySource(images(4, seed), captions=[word] * 4)
+        for seed, word in enumerate(words)
+    )
+
+    def digest_of_drawn(data):
+        report = evaluate(task, data, ("kid",), 4, Pixels(), num_steps=2)
+        return report.content["results"][0]["images_sha256"]
+
+    expected = digest_of_drawn({"test": test})
+    assert digest_of_drawn({"test": test, "train": train}) == expected
+    assert digest_of_drawn({"train": train}) != expected
+
+
+@pytest.mark.any_backend
 def test_the_decay_of_a_run_is_reported(model, place, real):
     model.save_to_preset(place / "run" / "preset")
     config = {"recipe": {"ema_decay": 0.99}}

@@ -176,6 +176,24 @@ def test_multiscale_mse(shape, base_size, num_sizes):
     np.testing.assert_allclose(ones, expected, rtol=1e-6)
 
 
+@pytest.mark.parametrize(
+    "prediction_type, error_type", [("v", "epsilon"), ("x", "v")]
+)
+def test_multiscale_error_is_measured_in_its_space(prediction_type, error_type):
+    target, prediction, log_snr = make_batch()
+    z = np.random.default_rng(1).normal(size=target.shape)
+    loss = losses.DiffusionLoss(error_type, base_size=2)(
+        in_space(prediction_type, target, z, log_snr),
+        in_space(prediction_type, prediction, z, log_snr),
+        log_snr,
+        prediction_type,
+    )
+    error = in_space(error_type, prediction - target, 0.0 * z, log_snr)
+    np.testing.assert_allclose(
+        to_numpy(loss), multiscale_reference(error, 2), rtol=2e-4
+    )
+
+
 def test_multiscale_loss_has_the_posterior_mean_as_minimiser():
     # Two images that a noisy one may come from, with probabilities 0.3 and
     # 0.7: for every error space the best answer is their mean.

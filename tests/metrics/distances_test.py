@@ -106,6 +106,8 @@ def test_few_images_are_warned_of():
         metrics.frechet_distance(a, a)
     with pytest.raises(InputError, match="same features"):
         metrics.frechet_distance(a, statistics_of(sets(size=3)[0]))
+    with pytest.raises(InputError, match="3 and 24 features"):
+        FrechetReference(a).distance(statistics_of(sets(size=3)[0]))
 
 
 def test_extrapolation_takes_the_bias_away():

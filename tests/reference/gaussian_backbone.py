@@ -7,7 +7,7 @@ from keras import ops
 
 
 class GaussianBackbone(keras_hub.models.Backbone):
-    """Backbone whose data are normal, with one mean a class.
+    """Backbone whose data are normal, with one mean per class.
 
     Its one weight is added to what it predicts: at zero it is exact.
 

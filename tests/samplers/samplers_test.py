@@ -5,6 +5,7 @@ from keras import ops
 
 import keras_simple_diffusion as ksd
 from keras_simple_diffusion import InputError
+from tests.helpers.checks import compiled
 from tests.helpers.checks import run_sampler_test
 from tests.reference import gaussian_oracle
 from tests.reference.adams_bashforth import AdamsBashforthSampler
@@ -272,6 +273,26 @@ def test_steps_can_be_returned(sampler):
         level = np.full(2, to_numpy(grid)[i], "float32")
         predicted = oracle.denoise(to_tensor(noisy[i]), to_tensor(level))
         np.testing.assert_allclose(to_numpy(predicted), clean[i], atol=1e-5)
+
+
+def test_compiled_code_returns_the_same_steps():
+    oracle = gaussian_oracle.GaussianOracle([-0.5, 0.5], [0.1, 0.1], [0.5, 0.5])
+    noise = np.random.default_rng(0).normal(size=(2, 8, 8, 1))
+    arguments = (
+        to_tensor(noise),
+        samplers.log_snr_grid(SCHEDULE, 5),
+        ops.convert_to_tensor(ksd.ops.random.seed_to_key(3), "int32"),
+    )
+
+    def sample(noise, grid, key):
+        return samplers.DDPMSampler().sample(
+            oracle.denoise, noise, grid, key, return_steps=True
+        )
+
+    for a, b in zip(
+        sample(*arguments), compiled(sample)(*arguments), strict=True
+    ):
+        np.testing.assert_allclose(to_numpy(a), to_numpy(b), atol=1e-5)
 
 
 def test_rescaled_guidance_has_the_contrast_of_the_condition():

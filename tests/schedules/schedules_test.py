@@ -210,10 +210,27 @@ def test_wide_limits_are_finite_and_invert(limit):
         (lambda: schedules.ShiftedCosineSchedule(64, -1), "noise_size=-1"),
         (
             lambda: schedules.InterpolatedCosineSchedule(512, 1024, 32),
-            "factor of about 23",
+            "less than 23.1 times",
         ),
     ],
 )
 def test_bad_arguments(make, message):
     with pytest.raises(InputError, match=message):
         make()
+
+
+@pytest.mark.parametrize("limit", [4.0, 10.0])
+def test_the_largest_ratio_of_sizes_follows_from_the_limits(limit):
+    limits = {"log_snr_min": -limit, "log_snr_max": limit}
+    # The shift adds 2 log(ratio) to the derivative, which is flattest at 0.5.
+    flattest = schedules.CosineSchedule(**limits).derivative(0.5)
+    ratio = np.exp(-0.5 * float(flattest))
+
+    def make(ratio):
+        return schedules.InterpolatedCosineSchedule(
+            64, 32 * ratio, 32, **limits
+        )
+
+    assert float(make(0.999 * ratio).derivative(0.5)) < 0.0
+    with pytest.raises(InputError, match=f"less than {ratio:.3g} times"):
+        make(1.001 * ratio)
