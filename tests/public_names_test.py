@@ -54,8 +54,8 @@ NAMES = {
     """,
     "models": """
         DiffusionBackbone DiffusionModel Preset ResidualUViTBackbone
-        TextToImage UNetBackbone UViTBackbone UnusualSettingWarning
-        builtin_presets count_macs transfer_weights
+        TextToImage UNetBackbone UViTBackbone UnusualDataWarning
+        UnusualSettingWarning builtin_presets count_macs transfer_weights
     """,
     "ops": """
         alpha_sigma convert_prediction diffuse dwt2 error_scale

@@ -198,13 +198,31 @@ def replace_value(variable, value):
 # === Training steps ===
 
 
-class OwnTrainingSteps:
-    """Mixin for models whose weights are read while others train them.
+# Groups of variables, in the order in which Keras hands out their values.
+_STATE = (
+    "trainable_variables",
+    "non_trainable_variables",
+    "optimizer_variables",
+    "metrics_variables",
+)
 
-    Each compiled step of `fit` and `evaluate` runs within `step_lock`. On JAX
-    these methods take the values out of the variables and hand them from step
-    to step; here they are noted before and after each step, so that they can
-    be read meanwhile, and an error in a step loses nothing.
+
+def is_validation_of_fit(arguments):
+    """Tell if `evaluate` is called by `fit`, on data that it has prepared.
+
+    Args:
+        arguments: dict of the arguments of `evaluate`.
+    """
+    return arguments.get("_use_cached_eval_dataset", False)
+
+
+class OwnTrainingSteps:
+    """Mixin for models whose weights one thread reads while another trains.
+
+    Each compiled step of `fit` and `evaluate` runs within `step_lock`. During
+    `fit` on JAX Keras moves the values out of the variables, from step to
+    step. They are stored before and after each step, so that they can be read
+    meanwhile, and an error in a step loses nothing.
     """
 
     step_lock = contextlib.nullcontext()
@@ -242,7 +260,7 @@ class OwnTrainingSteps:
     def _get_jax_state(self, purge_model_variables=False, **groups):
         with self.step_lock:
             state = super()._get_jax_state(**groups)
-            names = [name for name, is_asked in groups.items() if is_asked]
+            names = [name for name in _STATE if groups.get(name)]
             self._jax_state = dict(zip(names, state, strict=True))
             return super()._get_jax_state(
                 purge_model_variables=purge_model_variables, **groups

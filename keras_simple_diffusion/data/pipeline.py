@@ -105,7 +105,11 @@ class Batches(grain.IterDataset):
         seconds_waited: float. Total time spent in the iterator. On TensorFlow
             Keras prefetches, so training waited less than this.
         error: the exception that ended the iteration, or `None`.
+        is_checked: `True`. Images come from a decoder, labels from the data,
+            so that `fit` need not look at a first batch.
     """
+
+    is_checked = True
 
     def __init__(self, batches):
         super().__init__(batches)

@@ -93,7 +93,6 @@ class SamplingOptions:
         check_guidance(
             options.guidance_scale, bool(conditions.given), self.guidance_model
         )
-        _check_guidance_model(self.guidance_model, task)
         _check_guidance_options(self.guidance_interval, self.guidance_rescale)
         if self.clipping not in CLIPPINGS:
             raise InputError(
@@ -123,6 +122,7 @@ def with_sampling_options(method):
         if parameter.name != "options"
     ]
     kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
+    by_name = [p.name for p in own if p.kind == inspect.Parameter.VAR_KEYWORD]
     signature = inspect.Signature(
         [
             *(parameter for parameter in own if parameter.kind == kind),
@@ -148,7 +148,8 @@ def with_sampling_options(method):
                 if field.name in arguments
             }
         )
-        arguments.update(arguments.pop("conditions_by_name", {}))
+        for name in by_name:
+            arguments.update(arguments.pop(name, {}))
         return method(**arguments, options=options)
 
     wrapper.__signature__ = signature
@@ -169,7 +170,11 @@ def _or(value, default):
 
 
 def check_guidance(guidance_scale, is_conditional, guidance_model=None):
-    """Raise an `InputError` for guidance that is impossible or no guidance."""
+    """Raise an `InputError` if guidance is impossible or without effect.
+
+    That is if the scale is not finite, if a guidance model is given with a
+    scale of 1, or if an unconditional model is to be guided without one.
+    """
     if not np.isfinite(guidance_scale):
         raise InputError(
             "`guidance_scale` must be a finite number. Received: "
@@ -189,7 +194,8 @@ def check_guidance(guidance_scale, is_conditional, guidance_model=None):
         )
 
 
-def _check_guidance_model(guidance_model, task):
+def check_guidance_model(guidance_model, task):
+    """Raise an `InputError` unless a guidance model draws the same images."""
     if guidance_model is None:
         return
     if not isinstance(guidance_model, type(task)):
@@ -197,7 +203,7 @@ def _check_guidance_model(guidance_model, task):
             f"`guidance_model` must be a {type(task).__name__}. Received: "
             f"guidance_model={guidance_model!r}"
         )
-    for name in ("image_shape", "num_classes", "context_dim"):
+    for name in ("image_shape", "num_classes", "context_dim", "portrait_flag"):
         ours = getattr(task.backbone, name)
         theirs = getattr(guidance_model.backbone, name)
         if ours != theirs:

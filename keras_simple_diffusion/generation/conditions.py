@@ -17,6 +17,7 @@ class Conditions:
         given: dict of arrays with `count` rows, the inputs of the network
             beside noisy images and log-SNR. Empty for an unconditional model.
         null: dict like `given`, for the unconditional half of guidance.
+        weak: dict like `given`, for the guidance model. Defaults to `given`.
         is_single: bool. Whether a single image is returned without its batch
             axis. Defaults to `False`.
         is_portrait: bool. Whether the images are portraits, which the network
@@ -26,6 +27,7 @@ class Conditions:
     count: int
     given: dict = dataclasses.field(default_factory=dict)
     null: dict = dataclasses.field(default_factory=dict)
+    weak: dict | None = None
     is_single: bool = False
     is_portrait: bool = False
 
@@ -38,12 +40,17 @@ class Conditions:
         Returns:
             The `Conditions` of these.
         """
-        given, null = (
-            {name: np.asarray(values)[rows] for name, values in each.items()}
-            for each in (self.given, self.null)
+        given, null, weak = (
+            each and {name: np.asarray(v)[rows] for name, v in each.items()}
+            for each in (self.given, self.null, self.weak)
         )
         return dataclasses.replace(
-            self, count=len(rows), given=given, null=null, is_single=False
+            self,
+            count=len(rows),
+            given=given,
+            null=null,
+            weak=weak,
+            is_single=False,
         )
 
     def receive(self, images):
@@ -91,7 +98,7 @@ def check_list_of_labels(labels):
         isinstance(labels, str) or not hasattr(labels, "__len__")
     ):
         raise InputError(
-            "`labels` must be a list, one an image, such as [3, 3]. Received: "
+            "`labels` must be a list, one per image, such as [3, 3]. Received: "
             f"labels={labels!r}"
         )
 
@@ -135,19 +142,18 @@ def _number_of(label, class_names):
         return label
     if label not in (class_names or []):
         raise InputError(
-            f"The model has no class named '{label}'. Its classes: "
-            f"{', '.join(class_names or ['without names'])}"
+            f"The model has no class named '{label}'. "
+            + (
+                f"Its classes: {', '.join(class_names)}"
+                if class_names
+                else "Its classes have no names; pass numbers."
+            )
         )
     return class_names.index(label)
 
 
-def label_inputs(labels):
-    """Make the network's inputs of labels: a dict, empty for `None`."""
-    return {} if labels is None else {"labels": labels}
-
-
 def choose_labels(task, labels, num_images=None):
-    """Choose one label an image, repeating the given ones in turn.
+    """Choose one label per image, repeating the given ones in turn.
 
     Args:
         task: a `DiffusionModel`.

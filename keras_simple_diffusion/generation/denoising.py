@@ -1,9 +1,9 @@
 """Denoising with a trained network: prediction, guidance, constraints.
 
-Each class has two sides. Its instances hold the values of one call; `arrays`
-returns them for compiled code. Its static method `apply` is the compiled code,
-which receives these arrays, so that a program depends on the classes in use
-and never on the values.
+`Guidance`, the starts and the constraints have two sides. An instance holds
+the values of one call; `arrays` returns them for compiled code. The static
+method `apply` is the compiled code, which receives these arrays, so that a
+program depends on the classes in use and never on the values.
 """
 
 import dataclasses
@@ -34,8 +34,8 @@ class Network:
 
     Args:
         backbone: a `DiffusionBackbone`.
-        prediction_type: string, a name of
-            `keras_simple_diffusion.ops.PREDICTION_TYPES`.
+        prediction_type: string, the space, such as `"v"`; see
+            `keras_simple_diffusion.ops.convert_prediction`.
     """
 
     backbone: Any
@@ -98,8 +98,8 @@ class Guidance:
         Args:
             predict: function without arguments that returns the prediction
                 of the network alone.
-            predict_both: function without arguments that returns it and the
-                one of the weaker model.
+            predict_both: function without arguments that returns both
+                predictions, of the network and of the weaker model.
             log_snr: float32 tensor of shape `(B,)`, the same for all images.
             arrays: see `arrays`.
 
@@ -234,9 +234,9 @@ class Denoiser:
     Call arguments:
         noisy_images: float32 tensor of shape `(B, H, W, C)`.
         log_snr: float32 tensor of shape `(B,)`, the same for all images.
-        rows: dict of what each image has: `"conditions"`,
-            `"null_conditions"` (with guidance and without a guide), and
-            `"constraint"`.
+        rows: dict of what each image has: `"conditions"`; with guidance
+            `"weak_conditions"` of a guide, or else `"null_conditions"`; and
+            the arrays of the constraint in `"constraint"`.
         guidance: the arrays of a `Guidance`, or `None`.
 
     Returns:
@@ -274,7 +274,9 @@ class Denoiser:
         def predict_both():
             if self.guide is None:
                 return self._predict_halves(noisy_images, log_snr, rows)
-            weak = self.guide.predict(noisy_images, log_snr, conditions)
+            weak = self.guide.predict(
+                noisy_images, log_snr, rows["weak_conditions"]
+            )
             weak = self.guide.convert(
                 weak, noisy_images, log_snr, self.network.prediction_type
             )

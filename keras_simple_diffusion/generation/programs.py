@@ -29,8 +29,9 @@ class SamplingProgram:
 
     Call arguments:
         rows: dict of what each image has: `"indices"`, int32 `(B,)`;
-            `"conditions"` and `"null_conditions"`, dicts of the network's
-            inputs; optionally `"noise"`, float32 `(B, H, W, C)`, and the
+            `"conditions"`, a dict of the network's inputs; optionally
+            `"null_conditions"` or `"weak_conditions"`, the same for the weaker
+            prediction of guidance, `"noise"`, float32 `(B, H, W, C)`, and the
             arrays of `"start"` and `"constraint"`.
         shared: dict of what all images share: `"key"`, int32 `(2,)`;
             `"grid"`, float32 `(num_steps + 1,)`; optionally `"guidance"`, the
@@ -119,8 +120,8 @@ class InversionProgram:
 class ProgramCache:
     """Compiled programs, the most recently used ones.
 
-    A program whose variables have been exchanged since, as by quantization or
-    LoRA, is compiled anew. It can be used from several threads.
+    If the variables of a program have been replaced, by quantization or LoRA,
+    it is compiled again. The cache can be used from several threads.
 
     Args:
         size: int. Number of programs to keep. Defaults to `16`.
@@ -142,19 +143,20 @@ class ProgramCache:
             jit_compile: bool, see `compile_function`.
 
         Returns:
-            A function of the values of the program's variables and the
-            arguments of the program.
+            A function of the arguments of the program and of `values`, see
+            `compile_function`.
         """
         variables = list(program.variables)
+        key = (program, jit_compile)
         with self._lock:
-            known, function = self._entries.pop(program, (None, None))
+            known, function = self._entries.pop(key, (None, None))
             if known is None or list(map(id, known)) != list(
                 map(id, variables)
             ):
                 function = compile_function(
                     program.__call__, variables, jit_compile
                 )
-            self._entries[program] = (variables, function)
+            self._entries[key] = (variables, function)
             while len(self._entries) > self.size:
                 self._entries.popitem(last=False)
         return function

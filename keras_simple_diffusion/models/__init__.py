@@ -9,6 +9,7 @@ model of any of these classes.
 from keras_simple_diffusion.models.backbone import DiffusionBackbone
 from keras_simple_diffusion.models.cost import count_macs
 from keras_simple_diffusion.models.diffusion_model import DiffusionModel
+from keras_simple_diffusion.models.fit_data import UnusualDataWarning
 from keras_simple_diffusion.models.preset import Preset
 from keras_simple_diffusion.models.residual_uvit_backbone import (
     ResidualUViTBackbone,
@@ -28,6 +29,7 @@ __all__ = [
     "TextToImage",
     "UNetBackbone",
     "UViTBackbone",
+    "UnusualDataWarning",
     "UnusualSettingWarning",
     "builtin_presets",
     "count_macs",

@@ -12,7 +12,6 @@ from keras_simple_diffusion import losses
 from keras_simple_diffusion import schedules
 from keras_simple_diffusion.backend import keras_internals
 from keras_simple_diffusion.backend.native import replica
-from keras_simple_diffusion.distribution import processes
 from keras_simple_diffusion.distribution.batches import own_part
 from keras_simple_diffusion.distribution.batches import run_batches
 from keras_simple_diffusion.distribution.batches import whole_size
@@ -36,8 +35,6 @@ from keras_simple_diffusion.optimizers.construction import wrap_optimizer
 from keras_simple_diffusion.optimizers.wrapper import find_optimizer
 from keras_simple_diffusion.schedules import ShiftedCosineSchedule
 from keras_simple_diffusion.utils.errors import InputError
-from keras_simple_diffusion.utils.files import whole_folder
-from keras_simple_diffusion.utils.presets import WEIGHT_FILES
 
 # The seed of the noise in `evaluate`, the same in every call.
 _EVALUATION_SEED = 0x51D20000
@@ -110,8 +107,8 @@ class DenoisingTask(keras_internals.OwnTrainingSteps, keras_hub.models.Task):
         self.level_loss = None
         self.programs = ProgramCache()
         self.step_lock = StepLock()
-        # Times have a generator of their own, from which each step draws
-        # once, so that those of an earlier step can be drawn again.
+        # Each step draws its times with one draw from a generator of their
+        # own, so that `times_of_step` can repeat it.
         self.seed_generator = keras.random.SeedGenerator(name="training_seed")
         self.time_seed_generator = keras.random.SeedGenerator(name="time_seed")
         self.evaluation_seed_generator = keras.random.SeedGenerator(
@@ -158,7 +155,9 @@ class DenoisingTask(keras_internals.OwnTrainingSteps, keras_hub.models.Task):
         if averaged and previous is not None and previous.has_averages():
             averaged.build(self.trainable_variables)
             averaged.copy_averages(previous)
-        self.level_loss = noise_level_bins and LevelLoss(noise_level_bins)
+        self.level_loss = None
+        if noise_level_bins is not None:
+            self.level_loss = LevelLoss(noise_level_bins)
         super().compile(
             optimizer=optimizer,
             run_eagerly=run_eagerly,
@@ -276,29 +275,39 @@ class DenoisingTask(keras_internals.OwnTrainingSteps, keras_hub.models.Task):
             InputError: if the data do not fit the model.
         """
         fit_data.refuse(y=y, sample_weight=sample_weight)
-        x = self.prepare_data(x)
-        self.evaluation_seed_generator.state.assign([_EVALUATION_SEED, 0])
+        if not keras_internals.is_validation_of_fit(kwargs):
+            x = self.prepare_data(x)
+        self._repeat_noise()
         with self.step_lock.training():
-            try:
-                return keras.Model.evaluate(self, x, **kwargs)
-            except BaseException:
-                self.recover_values()
-                raise
+            return self._recovering(keras.Model.evaluate, x, **kwargs)
+
+    def _recovering(self, method, x, **kwargs):
+        """Call a method of Keras, and put values back after an error."""
+        try:
+            return method(self, x, **kwargs)
+        except BaseException:
+            self.recover_values()
+            raise
+
+    def _repeat_noise(self):
+        """Let `evaluate` and `test_on_batch` add the same noise each time."""
+        self.evaluation_seed_generator.state.assign([_EVALUATION_SEED, 0])
 
     def train_on_batch(self, x, **kwargs):
         """Train on one batch, see `fit` and `keras.Model.train_on_batch`."""
-        fit_data.refuse(**_weights_in(kwargs))
+        fit_data.refuse(**_refused_in(kwargs))
         self._build_optimizer()
         x = self.prepare_data(x)
         with self.step_lock.training(), self.step_lock:
-            return keras.Model.train_on_batch(self, x, **kwargs)
+            return self._recovering(keras.Model.train_on_batch, x, **kwargs)
 
     def test_on_batch(self, x, **kwargs):
         """Measure the loss of one batch, see `keras.Model.test_on_batch`."""
-        fit_data.refuse(**_weights_in(kwargs))
+        fit_data.refuse(**_refused_in(kwargs))
         x = self.prepare_data(x)
+        self._repeat_noise()
         with self.step_lock.training(), self.step_lock:
-            return keras.Model.test_on_batch(self, x, **kwargs)
+            return self._recovering(keras.Model.test_on_batch, x, **kwargs)
 
     def predict(self, *args, **kwargs):
         """Raise an error: images are drawn by `generate`."""
@@ -318,8 +327,8 @@ class DenoisingTask(keras_internals.OwnTrainingSteps, keras_hub.models.Task):
             "`model.averaged_weights()` for the averaged weights."
         )
 
-    # Files and lists of weights hold no averages: those that there are belong
-    # to other weights.
+    # Files and lists of weights hold no averages; existing averages would
+    # belong to the previous weights. Not during `fit` in another thread.
 
     def load_weights(self, filepath, **kwargs):
         """Load weights without their averages, see `keras.Model`.
@@ -351,8 +360,8 @@ class DenoisingTask(keras_internals.OwnTrainingSteps, keras_hub.models.Task):
             )
 
     def _build_optimizer(self):
-        # Or TensorFlow would make its variables while it traces the training
-        # step, each with a condition of its own, and trace it once more.
+        # Otherwise TensorFlow creates the optimizer's variables while it
+        # traces the training step, and traces the step twice.
         if self.optimizer is None or self.optimizer.built:
             return
         strategy = getattr(self, "distribute_strategy", None)
@@ -364,8 +373,8 @@ class DenoisingTask(keras_internals.OwnTrainingSteps, keras_hub.models.Task):
 
         Args:
             inputs: a batch of the data.
-            training: bool. Whether conditions are dropped and the noise
-                changes from call to call. Defaults to `False`.
+            training: bool. Whether conditions are dropped. Defaults to
+                `False`.
 
         Returns:
             A `NoisyBatch`.
@@ -452,14 +461,12 @@ class DenoisingTask(keras_internals.OwnTrainingSteps, keras_hub.models.Task):
     ):
         y_pred = dict(y_pred)
         time = y_pred.pop("time")
-        losses = self.diffusion_loss(
+        per_image = self.diffusion_loss(
             prediction_type=self.prediction_type, **y_pred
         )
         if self.level_loss is not None:
-            self.level_loss.update_state(time, losses)
-        if sample_weight is not None:
-            losses = losses * ops.cast(sample_weight, "float32")
-        loss = ops.mean(losses)
+            self.level_loss.update_state(time, per_image)
+        loss = ops.mean(per_image)
         for penalty in self.losses:
             loss = loss + ops.sum(ops.cast(penalty, "float32"))
         # Keras adds up the losses of the copies in a TensorFlow strategy.
@@ -477,7 +484,8 @@ class DenoisingTask(keras_internals.OwnTrainingSteps, keras_hub.models.Task):
         """Context in which the model has the averaged weights.
 
         It changes the weights in place, for saving and inspection; drawing
-        does not need it. Without an average it changes nothing.
+        does not need it. Without an average it changes nothing. It must not
+        be entered while another thread trains the model.
 
         Args:
             profile: int, the index of one of the averages of `compile`, or
@@ -500,8 +508,8 @@ class DenoisingTask(keras_internals.OwnTrainingSteps, keras_hub.models.Task):
             variables: list of variables of the model.
 
         Yields:
-            A list of tensors: of a weight that has an average its first
-            average, of other variables the value.
+            A list of tensors: the first average of each averaged weight, the
+            current value of all other variables.
         """
 
         def read():
@@ -533,8 +541,8 @@ class DenoisingTask(keras_internals.OwnTrainingSteps, keras_hub.models.Task):
         Returns:
             A NumPy array with one row an image, or a tuple of arrays.
         """
-        # A guide keeps the programs that it takes part in, which are freed
-        # with it.
+        # Programs that use a guide are cached in the guide, so that they are
+        # freed with it.
         owner = self if guide is None else guide
         function = owner.programs.compile(program, bool(self.jit_compile))
         variables = list(program.variables)
@@ -561,34 +569,7 @@ class DenoisingTask(keras_internals.OwnTrainingSteps, keras_hub.models.Task):
         """The variables that a preset or checkpoint has to hold."""
         return self.variables
 
-    def save_to_preset(self, preset_dir, max_shard_size=10):
-        """Write a preset folder, with the averaged weights.
 
-        Of several processes all must call it, and the main one writes.
-
-        Args:
-            preset_dir: path of the folder.
-            max_shard_size: see `keras_hub.models.Task.save_to_preset`.
-        """
-        variables = self.own_variables
-        with self.averaged_weights(), processes.gathered(variables):
-            if not processes.is_main_process():
-                return
-            with whole_folder(preset_dir, WEIGHT_FILES) as draft:
-                super().save_to_preset(draft, max_shard_size=max_shard_size)
-
-    def get_config(self):
-        serialize = keras.saving.serialize_keras_object
-        return {
-            "backbone": keras.layers.serialize(self.backbone),
-            "schedule": serialize(self.schedule),
-            "loss": serialize(self.diffusion_loss),
-            "prediction_type": self.prediction_type,
-            "stratified": self.stratified,
-            "name": self.name,
-        }
-
-
-def _weights_in(kwargs):
+def _refused_in(kwargs):
     names = ("y", "sample_weight", "class_weight")
     return {name: kwargs.get(name) for name in names}

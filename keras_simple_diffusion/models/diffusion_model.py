@@ -6,7 +6,6 @@ from keras_simple_diffusion.generation import arguments
 from keras_simple_diffusion.generation.arguments import with_sampling_options
 from keras_simple_diffusion.generation.conditions import Conditions
 from keras_simple_diffusion.generation.conditions import find_labels
-from keras_simple_diffusion.generation.conditions import label_inputs
 from keras_simple_diffusion.models import fit_data
 from keras_simple_diffusion.models.diffusion_task import DiffusionTask
 from keras_simple_diffusion.utils.errors import InputError
@@ -145,7 +144,7 @@ class DiffusionModel(DiffusionTask):
 
         Args:
             num_images: int. Defaults to the number of labels, or 1.
-            labels: list of ints or class names, one an image. Label
+            labels: list of ints or class names, one per image. Label
                 `num_classes` is the null label. Required if the backbone has
                 classes.
             {options}
@@ -161,15 +160,15 @@ class DiffusionModel(DiffusionTask):
         >>> images.shape, images.dtype
         ((16, 16, 16, 1), dtype('uint8'))
         """
-        return self.draw(self.conditions_for(num_images, labels), options)
+        conditions = self.find_conditions(options, num_images, labels=labels)
+        return self.draw(conditions, options)
 
     def conditions_for(self, count=None, labels=None):
         """Build the conditions of images.
 
         Args:
             count: int. Number of images. Defaults to that of the labels, or 1.
-            labels: see `generate`. A single one in a list is that of all
-                images.
+            labels: see `generate`.
 
         Returns:
             `Conditions`.
@@ -181,8 +180,8 @@ class DiffusionModel(DiffusionTask):
         count = arguments.count_images(count, labels)
         return Conditions(
             count,
-            label_inputs(labels),
-            label_inputs(np.full_like(labels, num_classes)),
+            {"labels": labels},
+            {"labels": np.full_like(labels, num_classes)},
         )
 
     # === Configuration ===

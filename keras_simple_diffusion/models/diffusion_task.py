@@ -7,7 +7,9 @@ from keras import ops
 
 from keras_simple_diffusion import samplers
 from keras_simple_diffusion.backend import native
+from keras_simple_diffusion.distribution import processes
 from keras_simple_diffusion.generation import arguments
+from keras_simple_diffusion.generation.arguments import SamplingOptions
 from keras_simple_diffusion.generation.arguments import with_sampling_options
 from keras_simple_diffusion.generation.denoising import BlockAverages
 from keras_simple_diffusion.generation.denoising import Denoiser
@@ -24,6 +26,8 @@ from keras_simple_diffusion.ops import random
 from keras_simple_diffusion.samplers import DDIMSampler
 from keras_simple_diffusion.samplers import log_snr_grid
 from keras_simple_diffusion.utils.errors import InputError
+from keras_simple_diffusion.utils.files import whole_folder
+from keras_simple_diffusion.utils.presets import WEIGHT_FILES
 
 # Arguments that are objects of their own.
 _OBJECTS = ("backbone", "text_encoder", "schedule", "loss", "sampler")
@@ -34,11 +38,10 @@ class DiffusionTask(DenoisingTask):
 
     Subclasses define the conditions beside what `DenoisingTask` asks for:
 
-    - `conditions_for(count, ...)` returns the `Conditions` of images, from
-      labels or prompts. `count` is the number of images, or `None` to infer
-      it. The further arguments are those that describe the images in
-      `generate`; the editing methods take the first of them as `condition`,
-      and all of them by name.
+    - `conditions_for(count, ...)` returns the `Conditions` of `count` images,
+      `None` to infer the number. Its parameters after `count` are those of
+      `generate` that describe the images. The editing methods accept the
+      first as `condition`, and all by name.
 
     Args:
         backbone: see `DiffusionModel`.
@@ -141,9 +144,10 @@ class DiffusionTask(DenoisingTask):
     def draw(self, conditions, options, start=None, constraint=None):
         """Draw images under conditions that are inputs of the network.
 
-        All other methods that draw lead here. One program is compiled for a
-        sampler, a number of steps and a batch size; conditions, guidance,
-        seed and weights are its arguments.
+        All other methods that draw lead here. The values of conditions,
+        guidance, seed and weights are arguments of the compiled program. It is
+        compiled again for another sampler, clipping, number of steps or batch
+        size, and with or without guidance, start, constraint or given noise.
 
         Args:
             conditions: the `Conditions` of the images.
@@ -156,6 +160,7 @@ class DiffusionTask(DenoisingTask):
             A `uint8` NumPy array of shape `(N, H, W, C)`, or a tuple with
             `return_steps`.
         """
+        arguments.check_guidance_model(options.guidance_model, self)
         options = options.resolve(self, conditions)
         grid = log_snr_grid(self.schedule, options.num_steps, options.spacing)
         if start is not None:
@@ -188,6 +193,10 @@ class DiffusionTask(DenoisingTask):
             ).arrays()
             if guide is None:
                 rows["null_conditions"] = conditions.null
+            elif conditions.weak is None:
+                rows["weak_conditions"] = conditions.given
+            else:
+                rows["weak_conditions"] = conditions.weak
         if options.noise is not None:
             rows["noise"] = options.noise
         if start is not None:
@@ -227,7 +236,7 @@ class DiffusionTask(DenoisingTask):
             - [Meng et al., 2021](https://arxiv.org/abs/2108.01073), sec. 3
         """
         conditions, images = self._conditions_of_images(
-            images, condition, conditions_by_name
+            images, options, condition, conditions_by_name
         )
         start = Variation(self._to_float(images), strength)
         return self.draw(conditions, options, start)
@@ -254,7 +263,7 @@ class DiffusionTask(DenoisingTask):
             - [Lugmayr et al., 2022](https://arxiv.org/abs/2201.09865), sec. 4.1
         """
         conditions, images = self._conditions_of_images(
-            images, condition, conditions_by_name
+            images, options, condition, conditions_by_name
         )
         known = self._to_float(images)
         mask = conditions.receive(np.asarray(mask)[..., None])[..., 0]
@@ -285,7 +294,7 @@ class DiffusionTask(DenoisingTask):
             - [Wang et al., 2022](https://arxiv.org/abs/2212.00490), sec. 3.2
         """
         conditions, images = self._conditions_of_images(
-            images, condition, conditions_by_name
+            images, options, condition, conditions_by_name
         )
         small = arguments.to_small_images(images, self.backbone.image_shape)
         return self.draw(conditions, options, constraint=BlockAverages(small))
@@ -323,7 +332,7 @@ class DiffusionTask(DenoisingTask):
             - [Song et al., 2021](https://arxiv.org/abs/2010.02502), sec. 4.3
         """
         conditions, images = self._conditions_of_images(
-            images, condition, conditions_by_name
+            images, SamplingOptions(), condition, conditions_by_name
         )
         return self._invert(images, conditions, num_steps, batch_size, spacing)
 
@@ -361,7 +370,15 @@ class DiffusionTask(DenoisingTask):
         References:
             - [Song et al., 2021](https://arxiv.org/abs/2010.02502), sec. 5.3
         """
-        conditions = self._find_conditions(None, condition, conditions_by_name)
+        if num_images < 1 or options.noise is not None:
+            raise InputError(
+                "`num_images` must be at least 1, and `noise` follows from the "
+                f"ends. Received: num_images={num_images}, "
+                f"noise={options.noise is not None and 'given'}"
+            )
+        conditions = self.find_conditions(
+            options, None, condition, **conditions_by_name
+        )
         if conditions.count == 1:
             conditions = conditions.take([0] * num_images)
         if conditions.count != num_images:
@@ -383,23 +400,50 @@ class DiffusionTask(DenoisingTask):
                 changes["guidance_scale"] = 1.0
         return self.draw(conditions, dataclasses.replace(options, **changes))
 
-    def _find_conditions(self, count, condition, by_name):
-        """Build `Conditions`, from the first condition and those by name."""
+    def find_conditions(self, options, count=None, condition=None, **by_name):
+        """Build the conditions of images, for a guidance model as well.
+
+        Args:
+            options: `SamplingOptions`.
+            count: int or `None`, see `conditions_for`.
+            condition: the first of the conditions. Defaults to `None`.
+            **by_name: conditions by name.
+
+        Returns:
+            `Conditions`.
+
+        Raises:
+            InputError: if there is no such condition.
+        """
         _, first, *others = inspect.signature(self.conditions_for).parameters
         if condition is not None:
-            by_name = {first: condition, **by_name}
+            if by_name.get(first) is not None:
+                raise InputError(
+                    f"`condition` and `{first}` are the same argument. "
+                    "Received: both"
+                )
+            by_name = {**by_name, first: condition}
         unknown = set(by_name) - {first, *others}
         if unknown:
             raise InputError(
-                f"The conditions of a {type(self).__name__} are "
-                f"{', '.join([first, *others])}. Received: {min(unknown)}"
+                f"There is no argument '{min(unknown)}'. The conditions of a "
+                f"{type(self).__name__} are {', '.join([first, *others])}."
             )
-        return self.conditions_for(count, **by_name)
+        conditions = self.conditions_for(count, **by_name)
+        guide = options.guidance_model
+        if guide is None:
+            return conditions
+        arguments.check_guidance_model(guide, self)
+        # Its own text encoder embeds the prompts.
+        weak = guide.conditions_for(count, **by_name).given
+        return dataclasses.replace(conditions, weak=weak)
 
-    def _conditions_of_images(self, images, condition, by_name):
+    def _conditions_of_images(self, images, options, condition, by_name):
         """Build `Conditions` of given images, and turn portraits."""
         images = np.asarray(images)
-        conditions = self._find_conditions(len(images), condition, by_name)
+        conditions = self.find_conditions(
+            options, len(images), condition, **by_name
+        )
         return conditions, conditions.receive(images)
 
     def _to_float(self, images):
@@ -435,10 +479,32 @@ class DiffusionTask(DenoisingTask):
 
     # === Configuration ===
 
+    def save_to_preset(self, preset_dir, max_shard_size=10):
+        """Write a preset folder, with the averaged weights.
+
+        Of several processes all must call it, and the main one writes.
+
+        Args:
+            preset_dir: path of the folder.
+            max_shard_size: see `keras_hub.models.Task.save_to_preset`.
+        """
+        variables = self.own_variables
+        with self.averaged_weights(), processes.gathered(variables):
+            if not processes.is_main_process():
+                return
+            with whole_folder(preset_dir, WEIGHT_FILES) as draft:
+                super().save_to_preset(draft, max_shard_size=max_shard_size)
+
     def get_config(self):
+        serialize = keras.saving.serialize_keras_object
         return {
-            **super().get_config(),
-            "sampler": keras.saving.serialize_keras_object(self.sampler),
+            "backbone": keras.layers.serialize(self.backbone),
+            "schedule": serialize(self.schedule),
+            "loss": serialize(self.diffusion_loss),
+            "prediction_type": self.prediction_type,
+            "stratified": self.stratified,
+            "name": self.name,
+            "sampler": serialize(self.sampler),
             "num_steps": self.num_steps,
             "guidance_scale": self.guidance_scale,
         }
@@ -503,7 +569,7 @@ def great_circle(first, second, count):
     cosine = (a * b).sum() / (np.linalg.norm(a) * np.linalg.norm(b))
     angle = np.arccos(np.clip(cosine, -1.0, 1.0))
     share = np.linspace(0.0, 1.0, count).reshape(-1, *[1] * a.ndim)
-    if np.sin(angle) < 1e-6:  # One direction: the straight line is the circle.
+    if np.sin(angle) < 1e-6:  # Parallel: no circle, or the line itself.
         return ((1.0 - share) * a + share * b).astype("float32")
     points = np.sin((1.0 - share) * angle) * a + np.sin(share * angle) * b
     return (points / np.sin(angle)).astype("float32")

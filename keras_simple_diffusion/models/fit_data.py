@@ -1,7 +1,7 @@
 """Data on the way into `fit` and `evaluate`: checks and conversion.
 
-Values can be checked only outside of compiled code. Arrays are checked as a
-whole, of a dataset the first batch.
+Values can be checked only outside of compiled code. Arrays are checked
+completely; of a dataset only the first batch.
 """
 
 import itertools
@@ -24,7 +24,7 @@ _TEXT_KINDS = (
 
 
 class UnusualDataWarning(UserWarning):
-    """Data whose values are valid and hardly meant."""
+    """Valid values that are probably a mistake."""
 
 
 def check(data, check_batch):
@@ -132,7 +132,7 @@ def check_labelled(inputs, backbone):
         labels = _to_numpy(conditions["labels"])
         if len(labels) != len(images):
             raise InputError(
-                "There must be one label an image. Received: "
+                "There must be one label per image. Received: "
                 f"{len(images)} images and {len(labels)} labels"
             )
         check_labels(labels, backbone.num_classes)
@@ -268,14 +268,14 @@ def tokenize_batch(batch, encoder, portrait_flag):
     if ("portrait" in batch) != portrait_flag:
         raise InputError(
             "Data must have 'portrait', 1 for an image turned on its side, "
-            "just if the network has `portrait_flag=True`. Received: "
+            "exactly when the network has `portrait_flag=True`. Received: "
             f"portrait_flag={portrait_flag} and data with {sorted(batch)}"
         )
     if "captions" in batch:
         captions = _to_list(batch.pop("captions"))
         if len(captions) != len(batch["images"]):
             raise InputError(
-                "There must be one caption an image. Received: "
+                "There must be one caption per image. Received: "
                 f"{len(batch['images'])} images and {len(captions)} captions"
             )
         batch["token_ids"], batch["text_mask"] = encoder.tokenize(captions)
@@ -309,7 +309,7 @@ def _no_images():
 
 
 def _is_checked(data):
-    """Tell if data need no check: those of this library's own pipeline."""
+    """Tell if data need no check, such as `data.Batches`."""
     return isinstance(data, _Dataset) or getattr(data, "is_checked", False)
 
 
@@ -366,14 +366,16 @@ def _check_first_images(batch):
 
 
 def _to_numpy(value):
-    return value if isinstance(value, np.ndarray) else np.asarray(value)
+    """Convert a tensor of any library, on any device, to an array."""
+    if hasattr(value, "detach"):  # A PyTorch tensor may be on a GPU.
+        value = value.detach().cpu()
+    return np.asarray(value)
 
 
 def _to_own_array(value):
-    """Convert a tensor of any backend to an array that nobody else owns."""
-    return (
-        value if isinstance(value, np.ndarray) else np.array(_to_numpy(value))
-    )
+    """Convert a tensor to an array with its own memory."""
+    array = _to_numpy(value)
+    return array if array is value else array.copy()
 
 
 def _converted(data, convert_batch):

@@ -16,9 +16,14 @@ class StepLock:
         self._condition = threading.Condition(threading.RLock())
         self._num_trainings = 0
         self._num_readers = 0
+        self._num_waiting = 0
+        self._waiting_lock = threading.Lock()
 
     def __enter__(self):
         self._condition.acquire()
+        if self._num_waiting:
+            # A lock alone would go to the same thread again.
+            self._condition.wait(timeout=1.0)
 
     def __exit__(self, *_):
         self._condition.release()
@@ -27,8 +32,9 @@ class StepLock:
     def training(self):
         """Context in which steps may change the weights."""
         with self._condition:
-            self._condition.wait_for(lambda: not self._num_readers)
+            # New readers copy from now on, so that waiting comes to an end.
             self._num_trainings += 1
+            self._condition.wait_for(lambda: not self._num_readers)
         try:
             yield
         finally:
@@ -46,13 +52,16 @@ class StepLock:
         Yields:
             The list of values, copied while the model is in training.
         """
+        self._wait(1)
         with self._condition:
+            self._wait(-1)
             values = read()
             is_copied = self._num_trainings > 0
             if is_copied:
                 values = [copy(value) for value in values]
             else:
                 self._num_readers += 1
+            self._condition.notify_all()
         try:
             yield values
         finally:
@@ -60,3 +69,7 @@ class StepLock:
                 with self._condition:
                     self._num_readers -= 1
                     self._condition.notify_all()
+
+    def _wait(self, change):
+        with self._waiting_lock:
+            self._num_waiting += change

@@ -163,7 +163,7 @@ class TextToImage(DiffusionTask):
         """Draw images of texts, with the averaged weights.
 
         Args:
-            prompts: string, or list of strings, one an image. The empty
+            prompts: string, or list of strings, one per image. The empty
                 string is no text at all.
             {options}
             negative_prompts: optional string, for all images, or list of
@@ -183,8 +183,11 @@ class TextToImage(DiffusionTask):
         >>> images.shape, images.dtype
         ((2, 16, 16, 1), dtype('uint8'))
         """
-        conditions = self.conditions_for(
-            None, prompts, negative_prompts, portrait
+        conditions = self.find_conditions(
+            options,
+            prompts=prompts,
+            negative_prompts=negative_prompts,
+            portrait=portrait,
         )
         return self.draw(conditions, options)
 
@@ -226,8 +229,8 @@ class TextToImage(DiffusionTask):
             len(prompts),
             self._embed(prompts, portrait),
             self._embed(negative_prompts, portrait),
-            is_single,
-            portrait,
+            is_single=is_single,
+            is_portrait=portrait,
         )
 
     def encode(self, texts, batch_size=64):
@@ -248,10 +251,12 @@ class TextToImage(DiffusionTask):
         return context, tokens["text_mask"]
 
     def _embed(self, texts, portrait):
-        """Make the network's inputs of texts, each different one once."""
-        different = sorted(set(texts))
-        rows = [different.index(text) for text in texts]
-        context, mask = self.encode(different)
+        """Embed texts as the network's inputs; duplicates are embedded once."""
+        numbers = {
+            text: number for number, text in enumerate(sorted(set(texts)))
+        }
+        rows = [numbers[text] for text in texts]
+        context, mask = self.encode(list(numbers))
         inputs = {"context": context[rows], "context_mask": mask[rows]}
         if self.backbone.portrait_flag:
             inputs["portrait"] = np.full(len(texts), portrait, "int32")
@@ -289,7 +294,7 @@ def make_embedder(encoder):
         A function of a list of texts and a batch size that returns the same
         as `TextToImage.encode`.
     """
-    encoder.tokenize([""])  # A pretrained encoder is loaded by this.
+    encoder.tokenize([""])  # This loads a pretrained encoder.
     program = EncodingProgram(encoder)
     function = compile_function(program.__call__, program.variables, False)
 

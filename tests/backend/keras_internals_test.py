@@ -197,6 +197,23 @@ def test_own_training_steps():
 # === Layers ===
 
 
+@relies_on("Keras", "is_validation_of_fit", "`_use_cached_eval_dataset`")
+def test_is_validation_of_fit():
+    calls = []
+
+    class Noted(keras.Sequential):
+        def evaluate(self, *args, **kwargs):
+            calls.append(internals.is_validation_of_fit(kwargs))
+            return super().evaluate(*args, **kwargs)
+
+    model = Noted([keras.Input((2,)), layers.Dense(1)])
+    model.compile("sgd", "mse")
+    x, y = np.ones((4, 2)), np.ones((4, 1))
+    model.fit(x, y, validation_data=(x, y), verbose=0)
+    model.evaluate(x, y, verbose=0)
+    assert calls == [True, False]
+
+
 @relies_on("Keras", "QuantizableSubclass", "`Layer.quantize(type_check=)`")
 def test_quantizable_subclass():
     class Plain(layers.Dense):

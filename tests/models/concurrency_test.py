@@ -2,6 +2,7 @@
 
 import gc
 import threading
+import time
 import weakref
 
 import keras
@@ -10,6 +11,7 @@ import pytest
 from keras import ops
 
 import keras_simple_diffusion as ksd
+from keras_simple_diffusion.models.step_lock import StepLock
 from tests.helpers.models import randomize
 
 DRAW = {"labels": [0, 1, 2], "num_steps": 4, "seed": 0}
@@ -197,3 +199,32 @@ def test_an_error_in_a_step_keeps_the_model(method):
     assert_same(weights_of(model), raw)
     np.testing.assert_array_equal(model.generate(**DRAW), expected)
     model.fit(make_data(), batch_size=8, epochs=1, verbose=0, shuffle=False)
+
+
+@pytest.mark.any_backend
+def test_readers_without_end_do_not_hold_a_training_up():
+    lock, done = StepLock(), threading.Event()
+
+    def read_on_and_on():
+        while not done.is_set():
+            with lock.reading(lambda: [1], lambda value: value):
+                time.sleep(0.001)
+
+    readers = [threading.Thread(target=read_on_and_on) for _ in range(3)]
+    for reader in readers:
+        reader.start()
+    steps = []
+
+    def train():
+        with lock.training():
+            for step in range(20):
+                with lock:
+                    steps.append(step)
+
+    training = threading.Thread(target=train)
+    training.start()
+    training.join(timeout=60)
+    done.set()
+    for reader in readers:
+        reader.join()
+    assert steps == list(range(20))

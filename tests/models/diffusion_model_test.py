@@ -449,7 +449,7 @@ def test_saving_a_preset_leaves_no_draft(tmp_path, monkeypatch):
         ({"labels": np.array([0, 1, 2, 4])}, r"in \[0, 2\], or 3 for no class"),
         ({"labels": np.array([0, 1, -1, 2])}, "Received: -1"),
         ({"labels": np.array([0.5, 1, 1, 2])}, "dtype float64"),
-        ({"labels": np.array([0, 1])}, "one label an image"),
+        ({"labels": np.array([0, 1])}, "one label per image"),
         ({"labels": [0, 1, 2, 7]}, "Received: 7"),
         ({"labels": np.zeros((4, 1), "int32")}, "must be a vector"),
         ({"images": np.full((4, 4, 4, 1), 256, "uint16")}, "in .256, 256"),
@@ -549,6 +549,22 @@ def test_arguments_of_keras_that_have_no_meaning_are_refused():
         model.export("somewhere")
 
 
+def test_validation_data_are_prepared_once():
+    model, data = make_model(), make_data(16)
+    # `fit` checks the first batch; its `evaluate` must not take one more.
+    history = model.fit(
+        data,
+        epochs=1,
+        validation_data=(batch for batch in [(data,)]),
+        validation_steps=1,
+        verbose=0,
+    ).history
+    assert np.isfinite(history["val_loss"]).all()
+    # The loss of one batch is measured with the same noise each time.
+    values = {float(model.test_on_batch(data)) for _ in range(2)}
+    assert len(values) == 1
+
+
 @pytest.mark.any_backend
 def test_signatures_show_all_arguments():
     options = {
@@ -565,8 +581,17 @@ def test_signatures_show_all_arguments():
                 assert f"            {option}: " in method.__doc__
     with pytest.raises(TypeError, match=r"generate\(\) .*num_inference_steps"):
         make_model().generate(labels=[0], num_inference_steps=2)
-    with pytest.raises(InputError, match="are labels. Received: prompts"):
-        make_model().edit(make_data(1)["images"], prompts=["a"])
+    model, image = make_model(), make_data(1)["images"]
+    with pytest.raises(InputError, match="argument 'prompts'.* are labels"):
+        model.edit(image, prompts=["a"])
+    with pytest.raises(InputError, match="`condition` and `labels`"):
+        model.edit(image, [0], labels=[1])
+    with pytest.raises(InputError, match="`noise` follows from the ends"):
+        model.interpolate(1, 2, 2, [0], noise=np.zeros((2, 4, 4, 1)))
+    with pytest.raises(InputError, match="num_images=0"):
+        model.interpolate(1, 2, 0, [0])
+    with pytest.raises(InputError, match="num_bins=0"):
+        model.compile(noise_level_bins=0)
     own = [
         each
         for each in ksd.models.DiffusionModel.__mro__

@@ -6,6 +6,7 @@ import pytest
 from keras import ops
 
 import keras_simple_diffusion as ksd
+from keras_simple_diffusion.utils.errors import InputError
 
 samplers = ksd.samplers
 STEPS = 6
@@ -262,7 +263,6 @@ def test_interpolation_between_images():
         ("generate", {"num_steps": "8"}, "num_steps=8"),
         ("generate", {"sampler": "fastest"}, "'fastest'"),
         ("generate", {"guidance_scale": np.nan}, "guidance_scale=nan"),
-        ("generate", {"guidance_model": "weak"}, "other than 1"),
         (
             "generate",
             {"guidance_model": "weak", "guidance_scale": 2.0},
@@ -303,3 +303,9 @@ def test_guidance_model_of_another_shape(model):
     other = make_model(num_classes=2)
     with pytest.raises(ValueError, match="a model with num_classes=2"):
         model.generate(**DRAW, guidance_scale=2.0, guidance_model=other)
+
+
+@pytest.mark.any_backend
+def test_a_guidance_model_without_guidance(model):
+    with pytest.raises(InputError, match="other than 1"):
+        model.generate(**DRAW, guidance_model=model, guidance_scale=1.0)

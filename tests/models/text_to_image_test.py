@@ -339,6 +339,19 @@ def test_images_are_edited_by_prompts():
     np.testing.assert_allclose(way[[0, 2]], ends, atol=1)
 
 
+def test_a_guidance_model_embeds_prompts_by_itself():
+    model, guide = make_model(), make_model()
+    model.fit(make_data(), batch_size=4, verbose=0)
+    guide.fit(make_data(), batch_size=4, epochs=2, verbose=0)
+    draw = {"num_steps": 2, "seed": 0, "sampler": "ddim"}
+    # A scale of 0 is the guide alone.
+    images = model.generate(
+        ["a ship"], guidance_model=guide, guidance_scale=0.0, **draw
+    )
+    alone = guide.generate(["a ship"], guidance_scale=1.0, **draw)
+    np.testing.assert_allclose(images.astype(int), alone, atol=1)
+
+
 def test_a_portrait_is_edited_upright():
     shape = (4, 8, 1)
     model = make_model(network={"image_shape": shape, "portrait_flag": True})
