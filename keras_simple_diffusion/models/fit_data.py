@@ -173,7 +173,7 @@ def split_inputs(inputs, backbone):
         )
     if labels is not None and len(labels.shape) != 1:
         raise InputError(
-            "Labels must be a vector of integers, one an image. Received: "
+            "Labels must be a vector of integers, one per image. Received: "
             f"labels of shape {tuple(labels.shape)}"
         )
     return images, {} if labels is None else {"labels": labels}

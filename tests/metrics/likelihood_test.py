@@ -210,7 +210,7 @@ def test_wrong_inputs_are_told():
         measure(model, images[:, :3], labels)
     with pytest.raises(InputError, match="labels"):
         measure(model, images)
-    with pytest.raises(InputError, match="one label an image"):
+    with pytest.raises(InputError, match="one label per image"):
         measure(model, images, labels[:1])
     with pytest.raises(InputError, match="num_times=0"):
         measure(model, images, labels, num_times=0)
