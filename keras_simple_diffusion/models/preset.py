@@ -9,12 +9,12 @@ import keras
 import keras_hub
 
 from keras_simple_diffusion.backend.keras_internals import find_preset_file
-from keras_simple_diffusion.models.denoising_task import DenoisingTask
 from keras_simple_diffusion.utils import presets as files
 from keras_simple_diffusion.utils.errors import InputError
 
 _TASK_WEIGHTS = "task.weights.h5"
-# Task of a preset that holds a network alone, by whether it takes text.
+# Default task of a network, by whether the network takes text. Names instead
+# of classes, so that networks do not import the tasks that train them.
 _TASKS = {
     False: "keras_simple_diffusion>DiffusionModel",
     True: "keras_simple_diffusion>TextToImage",
@@ -91,10 +91,10 @@ class Preset:
                 f"'{name}' holds a {backbone_class.__name__} without "
                 "`image_shape`, which is no network of images."
             )
-        takes_text = backbone_config.get("context_dim") is not None
-        default = {"registered_name": _TASKS[takes_text], "config": {}}
+        default = _TASKS[_takes_text(backbone_config)]
         task_class, task_config = _resolve(
-            read("task.json") or default, f"{name}/task.json"
+            read("task.json") or {"registered_name": default, "config": {}},
+            f"{name}/task.json",
         )
         # The network of task.json is that of config.json once more.
         task_config.pop("backbone", None)
@@ -117,13 +117,14 @@ class Preset:
     @property
     def takes_text(self):
         """`True` if the model draws images of texts."""
-        return self.backbone_config.get("context_dim") is not None
+        return _takes_text(self.backbone_config)
 
     @property
     def has_weights(self):
         """`True` if the preset holds weights, not a configuration alone.
 
-        Remote presets are assumed to: the answer would be a download.
+        A remote preset is assumed to have weights; checking would download
+        them.
         """
         return self.folder is None or files.has_weights(self.folder)
 
@@ -153,24 +154,28 @@ class Preset:
                 Defaults to the preset's.
             **overrides: arguments of the model that replace the preset's,
                 such as `guidance_scale`; `dtype` and `image_shape` are those
-                of the network.
+                of the network, and cannot be combined with `backbone`.
 
         Returns:
             A `DiffusionModel` or `TextToImage`.
 
         Raises:
-            InputError: if the weights are missing or damaged, or the
-                configuration does not fit the class.
+            InputError: if the weights are missing or damaged, the
+                configuration does not fit the class, or overrides contradict
+                each other.
 
         Example:
         >>> preset = keras_simple_diffusion.models.Preset.open("emoji")
         >>> model = preset.load(guidance_scale=2.0)
         """
         self._check_weights(load_weights)
-        requested = task_class or DenoisingTask
+        requested = task_class or keras.saving.get_registered_object(
+            _TASKS[self.takes_text]
+        )
         task_class = self.task_class
         if not issubclass(task_class, requested):
-            # A subclass takes its base's configuration; without one, any fits.
+            # A subclass accepts its base's configuration; without a task
+            # configuration any class is accepted.
             if self.task_config and not issubclass(requested, task_class):
                 raise self._is_another(task_class, requested)
             task_class = requested
@@ -181,6 +186,12 @@ class Preset:
         }
         if "backbone" not in overrides:
             overrides["backbone"] = self.load_backbone(False, **network)
+        elif network:
+            raise InputError(
+                f"{' and '.join(f'`{name}`' for name in network)} cannot be "
+                "changed in a `backbone` that is given. Pass them to the "
+                "backbone instead."
+            )
         config = copy.deepcopy(self.task_config)
         with self._as_input_errors():
             task = task_class.from_config({**config, **overrides})
@@ -270,10 +281,11 @@ class Preset:
         except InputError:
             raise
         except (AttributeError, KeyError, OSError, TypeError, ValueError) as e:
-            reason = str(e).split("Exception encountered: ")[-1].strip()
+            message = str(e).split("Exception encountered: ")[-1].strip()
+            reason = message.partition("\n")[0][:300]
             raise InputError(
                 f"The preset '{self.name}' cannot be loaded: "
-                f"{type(e).__name__}: {reason.splitlines()[0][:300]}"
+                f"{type(e).__name__}: {reason}"
             ) from e
 
 
@@ -294,6 +306,10 @@ class BuiltinPresets:
             if issubclass(preset.backbone_class, owner)
             or issubclass(preset.task_class, owner)
         }
+
+
+def _takes_text(backbone_config):
+    return backbone_config.get("context_dim") is not None
 
 
 def _find(location, name):

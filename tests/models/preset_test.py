@@ -286,8 +286,12 @@ def test_lists_of_built_in_presets():
 
 
 @pytest.mark.any_backend
-def test_of_another_class(saved):
+def test_of_another_class(saved, tmp_path):
     _, folder = saved
+    vit = keras_hub.models.ViTBackbone((16, 16, 3), 8, 1, 2, 16, 16)
+    keras_hub.models.ViTImageClassifier(vit, 2).save_to_preset(tmp_path)
+    with pytest.raises(InputError, match="Classifier, not of a DiffusionModel"):
+        Preset.open(tmp_path).load()
     with pytest.raises(InputError, match="of a DiffusionModel, not of a Text"):
         ksd.models.TextToImage.from_preset(folder)
     with pytest.raises(InputError, match="UViTBackbone, not of a UNetBackbone"):
@@ -305,6 +309,29 @@ def test_a_subclass_takes_the_preset_of_its_base(saved):
     special = Special.from_preset(folder)
     assert type(special) is Special and special.prediction_type == "x"
     assert_same_weights(model.backbone, special.backbone)
+
+
+@pytest.mark.any_backend
+def test_settings_of_a_network_contradict_a_given_network(saved):
+    model, folder = saved
+    with pytest.raises(InputError, match="`dtype` and `image_shape` cannot"):
+        Preset.open(folder).load(
+            backbone=model.backbone, dtype="bfloat16", image_shape=(16, 16, 1)
+        )
+
+
+@keras.saving.register_keras_serializable("tests")
+class Terse(ksd.models.DiffusionModel):
+    @classmethod
+    def from_config(cls, config):
+        raise ValueError
+
+
+@pytest.mark.any_backend
+def test_an_error_without_a_message_names_its_type(saved):
+    _, folder = saved
+    with pytest.raises(InputError, match="cannot be loaded: ValueError"):
+        Terse.from_preset(folder)
 
 
 def damage(folder, name, change):
