@@ -34,12 +34,12 @@ test-%: $(VENV)/tests.stamp
 	KERAS_BACKEND=$* $(PYTHON) -m pytest -q -n 2 --dist loadfile \
 	  $(PYTEST_ARGUMENTS)
 
-# The newest Python, JAX and NumPy that passed; tests of PyTorch are skipped.
+# The newest Python, JAX and NumPy that passed.
 PYTHON_NEWEST ?= python3.12
 NEWEST := .venv-newest
 test-newest: $(NEWEST)/tests.stamp
 	KERAS_BACKEND=jax $(NEWEST)/bin/python -m pytest -q -n 2 --dist loadfile \
-	  $(PYTEST_ARGUMENTS)
+	  --one-backend $(PYTEST_ARGUMENTS)
 
 test-large: PYTEST_ARGUMENTS += --run-large
 test-large: test

@@ -1,7 +1,6 @@
 import contextlib
 import gc
 import importlib.metadata
-import importlib.util
 import os
 import pathlib
 
@@ -44,21 +43,26 @@ def pytest_addoption(parser):
         action="store_true",
         help="run all tests on this backend, the slow ones as well",
     )
+    parser.addoption(
+        "--one-backend",
+        action="store_true",
+        help="run what is independent of the backend on this one",
+    )
 
 
 def pytest_collection_modifyitems(config, items):
     if config.getoption("--run-large"):
         return
+    one_backend = config.getoption("--one-backend")
     for item in items:
         if "large" in item.keywords:
             reason = "slow: needs --run-large"
             item.add_marker(pytest.mark.skip(reason=reason))
         any_backend = item.get_closest_marker("any_backend")
-        if any_backend:
+        if any_backend and not one_backend:
             chosen = any_backend.kwargs.get("on", "torch")
-            here = keras.config.backend()
-            if chosen != here and importlib.util.find_spec(chosen):
-                reason = f"runs on one backend, {chosen}, or with --run-large"
+            if chosen != keras.config.backend():
+                reason = f"runs on {chosen}, or with --one-backend"
                 item.add_marker(pytest.mark.skip(reason=reason))
 
 

@@ -12,7 +12,7 @@ from PIL import Image
 import keras_simple_diffusion as ksd
 from keras_simple_diffusion import cli
 
-pytestmark = pytest.mark.any_backend
+pytestmark = pytest.mark.any_backend(on="tensorflow")
 
 
 @pytest.fixture
