@@ -83,7 +83,8 @@ def train(
     checkpoint_every: option(
         int,
         min=1,
-        help="Save a checkpoint after this many steps. (default: at the end)",
+        help="Save a checkpoint after this many steps. (default: after 2 "
+        "minutes, then every 10)",
     ) = None,
     keep: option(
         int, min=2, help="Keep this many checkpoints. (default: 3)"

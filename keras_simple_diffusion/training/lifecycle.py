@@ -213,31 +213,51 @@ class Saving(StepCallback):
         save: function without arguments that writes a checkpoint.
         interval: int. Steps between lines of the log. Where an interval ends,
             the checkpoint is written after the line.
-        every: int or `None`. Steps between checkpoints.
+        every: int or `None`. Steps between checkpoints. `None` saves by time:
+            after 2 minutes, then every 10.
+        clock: function without arguments that returns seconds. Defaults to
+            `time.monotonic`.
     """
 
-    def __init__(self, position, save, interval, every=None):
+    FIRST_SECONDS = 120.0
+    SECONDS = 600.0
+
+    def __init__(
+        self, position, save, interval, every=None, clock=time.monotonic
+    ):
         super().__init__(position)
         self.save = save
         self.interval = interval
         self.every = every
+        self.clock = clock
         self.saved = position.step
+        self.next_time = None
+
+    def on_train_begin(self, logs=None):
+        if self.next_time is None:
+            self.next_time = self.clock() + self.FIRST_SECONDS
 
     def on_step_end(self):
         if self.position.step % self.interval:
-            self._save_if_due()
+            self._save_if_due(is_time=num_processes() == 1 and self._is_time())
 
     def on_epoch_end(self, epoch, logs=None):
-        self._save_if_due()
+        # Several processes save at the same step: the main one decides.
+        is_time = from_main_process(np.array(self._is_time()))
+        self._save_if_due(bool(is_time))
 
     def on_train_end(self, logs=None):
         self._save_or_fail()
 
-    def _save_if_due(self):
+    def _is_time(self):
+        return self.every is None and self.clock() >= self.next_time
+
+    def _save_if_due(self, is_time):
         step = self.position.step
         if self.position.signal is not None:
             self._save_or_fail()
-        elif self.every and step % self.every == 0:
+        elif is_time or (self.every and step % self.every == 0):
+            self.next_time = self.clock() + self.SECONDS
             try:
                 self._save()
             except OSError as error:

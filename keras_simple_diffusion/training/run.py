@@ -266,6 +266,12 @@ class _Run:
             f"{backbone.count_params():,} parameters; "
             f"{backend_name()} on {device_name()}"
         )
+        every = self.settings.checkpoint_every
+        self._say(
+            "checkpoints after 2 minutes, then every 10, and at the end"
+            if every is None
+            else f"checkpoints every {every} steps, and at the end"
+        )
 
     def _callbacks(self):
         """Create the callbacks, in the order in which Keras calls them.

@@ -116,8 +116,9 @@ class RunSettings:
             network starts with.
         embeddings: string or `None`. Folder of the captions' embeddings.
         minutes: float or `None`. Maximum training time of the whole run.
-        checkpoint_every: int or `None`. Steps between checkpoints; there is
-            always one at the end.
+        checkpoint_every: int or `None`. Steps between checkpoints. `None`
+            saves by time, after 2 minutes and then every 10. There is always
+            a checkpoint at the end.
         samples_every: int or `None`. Steps between sheets of samples; there
             is always one at the end.
         quick_fid: int or `None`. Number of images of a Fréchet distance that

@@ -18,6 +18,8 @@ from keras_simple_diffusion.training import resume_run
 from keras_simple_diffusion.training import train_run
 from keras_simple_diffusion.training.checkpoint import Checkpoints
 from keras_simple_diffusion.training.lifecycle import Interruption
+from keras_simple_diffusion.training.lifecycle import Position
+from keras_simple_diffusion.training.lifecycle import Saving
 from keras_simple_diffusion.utils.errors import InputError
 
 STEPS = 8
@@ -377,3 +379,43 @@ def test_what_cannot_be_resumed(tmp_path):
     (tmp_path / "config.json").write_text("{")
     with pytest.raises(InputError, match="not the configuration of a run"):
         resume_run(tmp_path)
+
+
+@pytest.mark.any_backend
+def test_checkpoints_are_saved_by_time():
+    # A step of 7 seconds, and an interval of 9 steps in which to save.
+    position, seconds, saved = Position(), [0.0], [0.0]
+    saving = Saving(
+        position,
+        lambda: saved.append(seconds[0]),
+        interval=9,
+        clock=lambda: seconds[0],
+    )
+    saving.set_model(ksd.models.DiffusionModel)  # It is only looked at.
+    saving.on_train_begin()
+    for step in range(1, 400):
+        seconds[0] += 7.0
+        position.step = step
+        saving.on_step_end()
+        if step % 9 == 0:
+            saving.on_epoch_end(step // 9)
+        # Whenever it is killed, at most 10 minutes and a step are lost.
+        limit = 120.0 if len(saved) == 1 else 600.0
+        assert seconds[0] - saved[-1] <= limit + 7.0
+    assert len(saved) == 1 + 1 + (400 * 7 - 120) // 600
+    # With a number of steps the time does not matter.
+    every = Saving(position, lambda: saved.append(0), 9, every=1000)
+    every.clock = lambda: seconds[0] + 1e6
+    every.on_train_begin()
+    count = len(saved)
+    every.on_step_end()
+    assert len(saved) == count
+
+
+@pytest.mark.any_backend
+def test_a_run_saves_by_time(preset, photos, tmp_path, monkeypatch):
+    monkeypatch.setattr(Saving, "FIRST_SECONDS", 0.0)
+    monkeypatch.setattr(Saving, "SECONDS", 0.0)
+    train_run(photos, tmp_path / "run", preset, steps=3)
+    steps = Checkpoints(tmp_path / "run" / "checkpoints").steps()
+    assert steps == [1, 2, 3]
