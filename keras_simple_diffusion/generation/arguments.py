@@ -293,7 +293,7 @@ def count_images(num_images, labels):
         num_images = 1 if labels is None else len(labels)
     if num_images < 1 or (labels is not None and len(labels) != num_images):
         raise InputError(
-            "`num_images` must be at least 1, and there must be one label an "
+            "`num_images` must be at least 1, and there must be one label per "
             f"image. Received: num_images={num_images} and "
             f"{'no' if labels is None else len(labels)} labels"
         )
