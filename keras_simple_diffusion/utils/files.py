@@ -1,19 +1,32 @@
-"""Files that are written whole, their digests, and folders to resume."""
+"""Files that are written whole, folders of one process, digests, settings."""
 
 import contextlib
+import glob
 import hashlib
 import json
 import os
 import pathlib
 import secrets
 import shutil
+import socket
 import tempfile
 
 import numpy as np
 
 from keras_simple_diffusion.utils.errors import InputError
 
+try:
+    import fcntl
+except ImportError:  # Windows has no such locks: nothing is locked there.
+    fcntl = None
+
 _SETTINGS = "settings.json"
+_DRAFT = ".draft-"
+_LOCK = ".lock"
+_NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0)
+
+
+# === Whole files and folders ===
 
 
 @contextlib.contextmanager
@@ -28,25 +41,44 @@ def whole_folder(folder, replaces=None):
             for a new one.
 
     Yields:
-        The path of an empty folder to write to. If the context ends without an
-        error, its files are moved to `folder`.
+        The `pathlib.Path` of an empty folder to write to. If the context ends
+        without an error, its files are moved to `folder`.
     """
     folder = pathlib.Path(folder)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    draft = tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent)
-    try:
+    with _draft_of(folder) as draft:
+        draft.mkdir()
         yield draft
         folder.mkdir(exist_ok=True)
         for old in folder.glob(replaces) if replaces else ():
             old.unlink()
-        for path in sorted(pathlib.Path(draft).rglob("*")):
+        for path in sorted(draft.rglob("*")):
             target = folder / path.relative_to(draft)
             if path.is_dir():
                 target.mkdir(exist_ok=True)
             else:
+                sync(path)
                 os.replace(path, target)
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def new_folder(folder):
+    """Write a folder completely or not at all.
+
+    Args:
+        folder: path of the target folder. An existing one is replaced.
+
+    Yields:
+        The `pathlib.Path` of an empty folder to write to. If the context ends
+        without an error, it takes the place of `folder`.
+    """
+    folder = pathlib.Path(folder)
+    with _draft_of(folder) as draft:
+        draft.mkdir()
+        yield draft
+        if os.path.lexists(folder):  # Removed at the end, with the draft.
+            os.rename(folder, draft.with_name("replaced"))
+        os.rename(draft, folder)
+        sync(folder.parent)
 
 
 @contextlib.contextmanager
@@ -57,17 +89,157 @@ def whole_file(path):
         path: path of the file.
 
     Yields:
-        The path of a temporary file in the same folder with the same suffix. If
-        the context ends without an error, it replaces `path`.
+        The `pathlib.Path` of a temporary file of the same name in another
+        folder. If the context ends without an error, it replaces `path`.
     """
     path = pathlib.Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".draft-{os.getpid()}-{path.name}")
-    try:
+    with _draft_of(path) as draft:
         yield draft
+        sync(draft)
         os.replace(draft, path)
+
+
+def remove_drafts(folder, name=""):
+    """Remove the drafts that processes left when they were killed.
+
+    Args:
+        folder: path. Drafts are searched in it, not in its subfolders.
+        name: string. Name of the file or folder that was being written.
+            Defaults to any.
+    """
+    if fcntl is None:  # Drafts in use cannot be told from others.
+        return
+    for draft in pathlib.Path(folder).glob(f"{_DRAFT}{glob.escape(name)}*"):
+        if draft.is_symlink() or not draft.is_dir():
+            continue
+        with contextlib.suppress(OSError):
+            lock = _open_lock(draft / _LOCK)
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(draft)
+            finally:
+                os.close(lock)
+
+
+@contextlib.contextmanager
+def _draft_of(target):
+    """Hold a new path of the same name in a locked folder beside the target.
+
+    The lock distinguishes the drafts of a process that writes from those of
+    one that was killed.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    remove_drafts(target.parent, f"{target.name}-")
+    lock = None
+    while lock is None:  # Another process may just have removed the draft.
+        prefix = f"{_DRAFT}{target.name}-"
+        draft = tempfile.mkdtemp(prefix=prefix, dir=target.parent)
+        with contextlib.suppress(FileNotFoundError):
+            lock = _lock(pathlib.Path(draft) / _LOCK)
+    try:
+        yield pathlib.Path(draft) / target.name
     finally:
-        draft.unlink(missing_ok=True)
+        os.close(lock)
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+# === Folders of one process ===
+
+
+@contextlib.contextmanager
+def locked_folder(folder):
+    """Hold a folder for this process; the end of the process releases it.
+
+    The folder is created if it does not exist. The lock is a file `.lock`
+    that stays in it. Drafts in the folder are removed.
+
+    Args:
+        folder: path of the folder.
+
+    Raises:
+        InputError: if another process holds the folder, or it cannot be
+            written.
+    """
+    folder = pathlib.Path(folder)
+    path = folder / _LOCK
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = _lock(path)
+    except OSError as error:
+        raise InputError(
+            f"'{folder}' cannot be written: {error.strerror}. Choose another "
+            "folder, or change its permissions."
+        ) from error
+    if lock is None:
+        holder = path.read_text(errors="replace").strip()[:100]
+        raise InputError(
+            f"'{folder}' is in use by {holder or 'another process'}. Wait for "
+            "its end, or stop it first."
+        )
+    try:
+        os.truncate(lock, 0)
+        name = f"process {os.getpid()} on {socket.gethostname()}"
+        os.write(lock, f"{name}\n".encode())
+        remove_drafts(folder)
+        yield
+    finally:
+        os.close(lock)
+
+
+def is_unused(folder):
+    """Tell if a folder is absent, or empty but for a lock and drafts."""
+    folder = pathlib.Path(folder)
+    if not folder.is_dir():
+        return not os.path.lexists(folder)
+    return all(
+        path.name == _LOCK or path.name.startswith(_DRAFT)
+        for path in folder.iterdir()
+    )
+
+
+def _lock(path):
+    """Open and lock a file.
+
+    Args:
+        path: path of the file, created if it does not exist.
+
+    Returns:
+        A file descriptor, whose closing releases the lock; `None` if another
+        one holds the lock, or the file was removed meanwhile.
+    """
+    descriptor = _open_lock(path)
+    try:
+        if fcntl is not None:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if os.path.samestat(os.fstat(descriptor), os.stat(path)):
+            return descriptor
+    except (BlockingIOError, FileNotFoundError):
+        pass
+    except OSError:  # The file system has no locks: work without.
+        return descriptor
+    os.close(descriptor)
+    return None
+
+
+def _open_lock(path):
+    return os.open(path, os.O_RDWR | os.O_CREAT | _NO_FOLLOW, 0o666)
+
+
+def sync(path):
+    """Wait until a file, or the entries of a folder, are on the disk.
+
+    Args:
+        path: path of the file or folder.
+    """
+    is_folder = pathlib.Path(path).is_dir()
+    descriptor = os.open(path, os.O_RDONLY if is_folder else os.O_RDWR)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+# === Digests and settings ===
 
 
 def sha256(*parts):
@@ -110,7 +282,7 @@ def begin_or_resume(folder, settings, resume):
     folder = pathlib.Path(folder)
     settings = json.loads(json.dumps(settings))
     if not resume:
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        if not is_unused(folder):
             raise InputError(
                 f"'{folder}' holds something already. Choose another output, "
                 "or pass --resume (in Python `resume=True`) to continue."
