@@ -13,6 +13,7 @@ from keras_simple_diffusion.backend import native
 from keras_simple_diffusion.distribution.processes import is_main_process
 from keras_simple_diffusion.distribution.processes import wait_for_all
 from keras_simple_diffusion.metrics.frechet import FeatureStatistics
+from keras_simple_diffusion.utils.files import remove_drafts
 from keras_simple_diffusion.utils.files import sha256
 from keras_simple_diffusion.utils.files import whole_file
 
@@ -120,6 +121,9 @@ def fill_shards(read, outputs, title="features"):
         title: string. Label of the progress bar. Defaults to `"features"`.
     """
     first, _ = outputs[0]
+    if is_main_process():
+        for shards, _ in outputs:
+            remove_drafts(shards.folder)
     missing = np.array(
         [[s.load(start) is None for s, _ in outputs] for start in first.starts]
     )

@@ -1,10 +1,9 @@
 """Checkpoints of a run, each complete and verified or absent."""
 
+import contextlib
 import hashlib
 import json
-import os
 import pathlib
-import shutil
 import warnings
 import zipfile
 
@@ -13,10 +12,12 @@ import numpy as np
 
 from keras_simple_diffusion.distribution.processes import to_numpy
 from keras_simple_diffusion.utils.errors import InputError
+from keras_simple_diffusion.utils.files import new_folder
+from keras_simple_diffusion.utils.files import remove_folder
+from keras_simple_diffusion.utils.files import sync
 
 _ARRAYS = "arrays.npz"
 _MANIFEST = "manifest.json"
-_DRAFT = ".draft-"
 
 
 class Checkpoints:
@@ -41,17 +42,24 @@ class Checkpoints:
             )
         self.folder = pathlib.Path(folder)
         self.keep = keep
+        self._damaged = set()
 
     def steps(self):
-        """List the steps of the checkpoints, in increasing order."""
+        """List the steps of the checkpoints, in increasing order.
+
+        Links are not checkpoints: what they lead to belongs to others.
+        """
         return sorted(
             int(path.name)
             for path in self.folder.glob("[0-9]*")
-            if path.name.isdigit()
+            if path.name.isdecimal() and not path.is_symlink()
         )
 
     def save(self, step, arrays, state):
-        """Write a checkpoint, and remove all but the latest `keep`.
+        """Write a checkpoint, and remove earlier ones than the latest `keep`.
+
+        Checkpoints of later steps are left: this step was reached without
+        them, so they are damaged or those of another course of the run.
 
         Args:
             step: int. Number of steps done.
@@ -62,27 +70,16 @@ class Checkpoints:
             OSError: if it cannot be written, or reads back differently. The
                 earlier checkpoints are untouched then.
         """
-        target = self.folder / f"{step:08d}"
-        draft = self.folder / f"{_DRAFT}{step:08d}"
-        shutil.rmtree(draft, ignore_errors=True)
-        draft.mkdir(parents=True)
-        try:
+        with new_folder(self._path(step)) as draft:
             digest = _write_arrays(draft / _ARRAYS, arrays)
             content = {"step": step, "state": state, "arrays_sha256": digest}
             content["sha256"] = _digest_of_json(content)
             _write(draft / _MANIFEST, json.dumps(content, indent=2).encode())
-            if _problem_with(draft) is not None:
-                raise OSError(
-                    f"it reads back differently: {_problem_with(draft)}"
-                )
-            shutil.rmtree(target, ignore_errors=True)
-            draft.rename(target)
-            _sync_folder(self.folder)
-        except BaseException:
-            shutil.rmtree(draft, ignore_errors=True)
-            raise
-        for old in self.steps()[: -self.keep]:
-            shutil.rmtree(self.folder / f"{old:08d}", ignore_errors=True)
+            problem = _problem_with(draft, step)
+            if problem is not None:
+                raise OSError(f"it reads back differently: {problem}")
+        self._damaged.discard(step)
+        self._remove_before(step)
 
     def latest(self):
         """Open the latest intact checkpoint.
@@ -97,14 +94,14 @@ class Checkpoints:
         Raises:
             InputError: if all checkpoints are damaged.
         """
-        steps = self.steps()
         problems = []
-        for step in reversed(steps):
-            folder = self.folder / f"{step:08d}"
-            problem = _problem_with(folder)
+        for step in reversed(self.steps()):
+            folder = self._path(step)
+            problem = _problem_with(folder, step)
             if problem is None:
                 manifest = json.loads((folder / _MANIFEST).read_bytes())
                 return np.load(folder / _ARRAYS), manifest["state"]
+            self._damaged.add(step)
             problems.append(f"'{folder}' ({problem})")
             warnings.warn(
                 f"The checkpoint {problems[-1]} is damaged and skipped; trying "
@@ -119,22 +116,45 @@ class Checkpoints:
             )
         return None
 
+    def _remove_before(self, step):
+        """Remove what is older than the last intact ones up to a step.
 
-def _problem_with(folder):
+        A folder without a manifest is none of ours, and stays.
+        """
+        ours = [
+            each
+            for each in self.steps()
+            if each <= step and (self._path(each) / _MANIFEST).is_file()
+        ]
+        kept = [each for each in ours if each not in self._damaged]
+        for old in ours[: ours.index(kept[-self.keep :][0])]:
+            with contextlib.suppress(OSError):
+                remove_folder(self._path(old))
+
+    def _path(self, step):
+        return self.folder / f"{step:08d}"
+
+
+def _problem_with(folder, step):
     """Describe the damage of a checkpoint; `None` if it is intact."""
+    for name in (_MANIFEST, _ARRAYS):
+        path = folder / name
+        if path.exists() and (path.is_symlink() or not path.is_file()):
+            return f"{name} is no regular file"
     try:
         content = json.loads((folder / _MANIFEST).read_bytes())
         expected = content.pop("sha256")
         if _digest_of_json(content) != expected:
             return f"{_MANIFEST} has changed"
-        if content["step"] != int(folder.name.removeprefix(_DRAFT)):
+        if content["step"] != step:
             return f"{_MANIFEST} is of step {content['step']}"
         with (folder / _ARRAYS).open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
         if digest != content["arrays_sha256"]:
             return f"{_ARRAYS} has changed"
     except OSError as error:
-        return f"{pathlib.Path(error.filename).name}: {error.strerror}"
+        name = pathlib.Path(error.filename or folder).name
+        return f"{name}: {error.strerror or error}"
     except (ValueError, KeyError, TypeError, AttributeError):
         return f"{_MANIFEST} cannot be read"
     return None
@@ -150,24 +170,14 @@ def _write_arrays(path, arrays):
                 np.lib.format.write_array(
                     member, np.asanyarray(array), allow_pickle=False
                 )
-    with path.open("rb+") as file:
-        os.fsync(file.fileno())
+    sync(path)
+    with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _write(path, content):
-    with path.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _sync_folder(path):
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    path.write_bytes(content)
+    sync(path)
 
 
 def _digest_of_json(content):

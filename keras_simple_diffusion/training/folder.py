@@ -1,7 +1,10 @@
 """The folder of a run: its files, and how a run is saved and restored."""
 
+import contextlib
 import json
+import os
 import pathlib
+import zipfile
 
 import numpy as np
 
@@ -10,8 +13,9 @@ from keras_simple_diffusion.distribution.processes import is_main_process
 from keras_simple_diffusion.training.checkpoint import Checkpoints
 from keras_simple_diffusion.training.checkpoint import capture_state
 from keras_simple_diffusion.training.checkpoint import restore_state
-from keras_simple_diffusion.training.settings import RunSettings
 from keras_simple_diffusion.utils.errors import InputError
+from keras_simple_diffusion.utils.files import is_unused
+from keras_simple_diffusion.utils.files import locked_folder
 from keras_simple_diffusion.utils.files import whole_file
 
 
@@ -39,17 +43,53 @@ class RunFolder:
     def check_is_free(self):
         """Raise an `InputError` if the folder holds anything.
 
-        All processes must call it; the main one decides for all.
+        A start that was killed before `config.json` counts as nothing. All
+        processes must call it; the main one decides for all.
         """
-        is_taken = self.path.exists() and (
-            not self.path.is_dir() or any(self.path.iterdir())
-        )
-        if from_main_process(np.array(is_taken, "int32")):
+        is_free = is_unused(self.path, ("preset", "checkpoints"))
+        if not from_main_process(np.array(is_free)):
             raise InputError(
                 f"'{self.path}' holds something already. Choose another "
                 "--output, or continue the run there: train --resume "
                 f"{self.path}"
             )
+
+    def check_entries(self):
+        """Raise an `InputError` if writing could leave the folder.
+
+        A run writes to regular files inside its folder only; links that came
+        with somebody else's run could lead anywhere.
+        """
+        for folder, names, files in os.walk(self.path):
+            is_top = pathlib.Path(folder) == self.path
+            for name in names + files * is_top:
+                path = pathlib.Path(folder) / name
+                if path.is_symlink() or not (path.is_file() or path.is_dir()):
+                    raise InputError(
+                        f"'{path}' is no regular file or folder, so the run "
+                        "is not resumed. Put a copy of the content in its "
+                        "place."
+                    )
+
+    @contextlib.contextmanager
+    def held(self):
+        """Hold the folder for this run alone, and remove drafts in it.
+
+        All processes must enter it; the main one holds the folder.
+
+        Raises:
+            InputError: if another process holds it.
+        """
+        problem = None
+        with contextlib.ExitStack() as stack:
+            if is_main_process():
+                try:
+                    stack.enter_context(locked_folder(self.path))
+                except InputError as error:
+                    problem = error
+            if from_main_process(np.array(problem is not None)):
+                raise problem or InputError(f"'{self.path}' is in use.")
+            yield
 
     def write_settings(self, settings):
         """Write `config.json`, and the recipe into the preset.
@@ -60,7 +100,7 @@ class RunFolder:
         Args:
             settings: `RunSettings`.
         """
-        if not is_main_process() or self._has(settings):
+        if not is_main_process():
             return
         recipe = settings.to_dict()["recipe"]
         with whole_file(self.preset_folder / "recipe.json") as draft:
@@ -79,21 +119,32 @@ class RunFolder:
             interval: int. Steps between lines of the log.
 
         Raises:
-            OSError: if preset or checkpoint cannot be written. Earlier
-                checkpoints are untouched then.
+            OSError: if preset or checkpoint cannot be written, in every
+                process. Earlier checkpoints are untouched then.
         """
-        model.save_to_preset(self.preset_folder)
-        state = {
-            "step": position.step,
-            "seconds": round(position.seconds(), 3),
-            "interval": interval,
-        }
+        problem = None
+        try:
+            model.save_to_preset(self.preset_folder)
+        except (OSError, RuntimeError) as error:  # HDF5 raises RuntimeErrors.
+            problem = error
         arrays = capture_state(model)
-        if is_main_process():
-            self.checkpoints.save(position.step, arrays, state)
-        else:
-            for _ in arrays:  # All processes take part in gathering them.
-                pass
+        if is_main_process() and problem is None:
+            state = {
+                "step": position.step,
+                "seconds": round(position.seconds(), 3),
+                "interval": interval,
+            }
+            try:
+                self.checkpoints.save(position.step, arrays, state)
+            except OSError as error:
+                problem = error
+        for _ in arrays:  # All processes take part in gathering all arrays.
+            pass
+        if from_main_process(np.array(problem is not None)):
+            raise OSError(
+                getattr(problem, "strerror", None)
+                or str(problem or "the main process could not write")
+            ) from problem
 
     def restore(self, model, position, interval):
         """Restore model and position from the latest checkpoint.
@@ -122,16 +173,17 @@ class RunFolder:
                 f"--initialize-from {self.path}"
             )
         arrays, state = found
-        with arrays:
-            metrics = restore_state(model, arrays)
-        position.step = state["step"]
-        position.earlier_seconds = state["seconds"]
-        is_divided = position.step % interval > 0
-        return metrics if is_divided and state["interval"] == interval else []
-
-    def _has(self, settings):
-        """Return `True` if `config.json` holds these settings already."""
         try:
-            return RunSettings.read(self.path) == settings
-        except InputError:
-            return False
+            with arrays:
+                metrics = restore_state(model, arrays)
+            position.step = int(state["step"])
+            position.earlier_seconds = float(state["seconds"])
+            is_same_interval = state["interval"] == interval
+        except (KeyError, TypeError, zipfile.BadZipFile) as error:
+            raise InputError(
+                f"The checkpoint of '{self.path}' is not one of this library: "
+                f"{type(error).__name__}: {error}. Restore the folder from a "
+                "copy."
+            ) from error
+        is_divided = position.step % interval > 0
+        return metrics if is_divided and is_same_interval else []

@@ -4,6 +4,7 @@ Keras calls each hook of all callbacks in the order of their list. In that of
 a run `Counter` is first and `Saving` last, see `run.py`.
 """
 
+import contextlib
 import dataclasses
 import signal
 import threading
@@ -16,6 +17,7 @@ import numpy as np
 from keras_simple_diffusion.backend.native import from_main_process
 from keras_simple_diffusion.backend.native import num_processes
 from keras_simple_diffusion.utils.errors import InputError
+from keras_simple_diffusion.utils.files import whole_file
 
 
 @dataclasses.dataclass
@@ -57,11 +59,56 @@ class Position:
         if self.is_between_steps:
             self.step += 1
 
+    def last_boundary(self, interval):
+        """Return the last step, at most the present one, that ends an interval.
+
+        What is made at the end of intervals is made up to this step when a
+        run is resumed: a checkpoint is written after it.
+
+        Args:
+            interval: int. Steps between lines of the log.
+        """
+        return self.step - self.step % interval
+
     def seconds(self):
         """Return the training time of the run, without compilation."""
         if self.started is None:
             return self.earlier_seconds
         return self.earlier_seconds + time.monotonic() - self.started
+
+
+@contextlib.contextmanager
+def result_file(path):
+    """Write a result of a run completely or not at all.
+
+    If it cannot be written, for example on a full disk, a warning says so and
+    the training continues.
+
+    Args:
+        path: path of the file.
+
+    Yields:
+        The path of a temporary file of the same name.
+    """
+    with result_warnings(path), whole_file(path) as draft:
+        yield draft
+
+
+@contextlib.contextmanager
+def result_warnings(path):
+    """Turn errors of writing a result of a run into warnings.
+
+    Args:
+        path: path of the file or folder.
+    """
+    try:
+        yield
+    except OSError as error:
+        warnings.warn(
+            f"'{path}' could not be written ({error.strerror or error}). The "
+            "training continues.",
+            stacklevel=4,
+        )
 
 
 class StepCallback(keras.callbacks.Callback):

@@ -2,6 +2,7 @@
 
 import csv
 import importlib.util
+import io
 import pathlib
 import time
 
@@ -16,8 +17,8 @@ from rich import progress
 
 from keras_simple_diffusion.distribution.processes import is_main_process
 from keras_simple_diffusion.training.lifecycle import StepCallback
+from keras_simple_diffusion.training.lifecycle import result_file
 from keras_simple_diffusion.utils.errors import InputError
-from keras_simple_diffusion.utils.files import whole_file
 from keras_simple_diffusion.utils.sheets import draw_sheet
 
 
@@ -107,7 +108,7 @@ def _clock(seconds):
 
 
 class History(keras.callbacks.Callback):
-    """Append a line to `history.csv` after each interval.
+    """Add a line to `history.csv` after each interval.
 
     Lines of steps after the checkpoint that the run resumes from are dropped.
 
@@ -127,13 +128,14 @@ class History(keras.callbacks.Callback):
         self.fields = ["step", "seconds", *fields]
         last = position.step - is_divided
         rows = read_history(self.path) if self.path.exists() else []
-        with whole_file(self.path) as draft:
-            with draft.open("w", newline="") as file:
-                writer = csv.DictWriter(file, self.fields, restval="")
-                writer.writeheader()
-                for row in rows:
-                    if int(row["step"]) <= last:
-                        writer.writerow({f: row.get(f) for f in self.fields})
+        text = io.StringIO(newline="")
+        self._writer = csv.DictWriter(text, self.fields, restval="")
+        self._writer.writeheader()
+        for row in rows:
+            if int(row["step"]) <= last:
+                self._writer.writerow({f: row.get(f) for f in self.fields})
+        self._text = text
+        self._write()
 
     def on_epoch_end(self, epoch, logs=None):
         row = {
@@ -143,18 +145,39 @@ class History(keras.callbacks.Callback):
         for name, value in (logs or {}).items():
             if name in self.fields:
                 row[name] = f"{value:.6g}"
-        with self.path.open("a", newline="") as file:
-            csv.DictWriter(file, self.fields, restval="").writerow(row)
+        self._writer.writerow(row)
+        self._write()
+
+    def _write(self):
+        # Written whole, so a failure loses no line: the next write has it.
+        with result_file(self.path) as draft:
+            draft.write_text(self._text.getvalue(), newline="")
 
 
 def read_history(path):
     """Read the rows of a `history.csv` as dicts of strings.
 
-    A last row that an interruption left incomplete is dropped.
+    Args:
+        path: path of the file.
+
+    Returns:
+        A list of dicts. An incomplete last row is dropped.
+
+    Raises:
+        InputError: if the file holds anything else.
     """
-    with pathlib.Path(path).open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    return [row for row in rows if None not in row.values()]
+    try:
+        with pathlib.Path(path).open(newline="") as file:
+            rows = list(csv.DictReader(file))
+        rows = [row for row in rows if None not in row.values()]
+        for row in rows:
+            int(row["step"])
+    except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
+        raise InputError(
+            f"'{path}' is not the history of a run: {error}. Restore it from "
+            "a copy, or remove it."
+        ) from error
+    return rows
 
 
 # Peak of dense bfloat16 matrix products of one device in FLOP/s, from the
@@ -282,18 +305,19 @@ class Samples(keras.callbacks.Callback):
         folder: path of the folder of sheets, named after their steps.
         every: int. Steps between sheets. A sheet is drawn at the end of the
             interval that reaches its step.
+        interval: int. Steps between lines of the log.
         seed: int. Seed of the noise. Defaults to `0`.
         prompts: list of strings for a `TextToImage`, else `None`.
     """
 
-    def __init__(self, position, folder, every, seed=0, prompts=None):
+    def __init__(self, position, folder, every, interval, seed=0, prompts=None):
         super().__init__()
         self.position = position
         self.folder = pathlib.Path(folder)
         self.every = every
         self.seed = seed
         self.prompts = prompts
-        self.drawn = position.step // every
+        self.drawn = position.last_boundary(interval) // every
 
     def on_epoch_end(self, epoch, logs=None):
         step = self.position.step
@@ -302,7 +326,7 @@ class Samples(keras.callbacks.Callback):
         self.drawn = step // self.every
         sheet = draw_samples(self.model, self.seed, self.prompts)
         if is_main_process():
-            with whole_file(self.folder / f"{step:08d}.png") as draft:
+            with result_file(self.folder / f"{step:08d}.png") as draft:
                 sheet.save(draft)
 
 

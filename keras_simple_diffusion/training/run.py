@@ -17,6 +17,7 @@ from keras_simple_diffusion.training import lifecycle
 from keras_simple_diffusion.training import reporting
 from keras_simple_diffusion.training import setup
 from keras_simple_diffusion.training.folder import RunFolder
+from keras_simple_diffusion.training.lifecycle import result_file
 from keras_simple_diffusion.training.settings import Recipe
 from keras_simple_diffusion.training.settings import RunSettings
 from keras_simple_diffusion.training.settings import check_names
@@ -116,13 +117,17 @@ def train_run(
         for name, value in locals().items()
         if name in known and value is not None
     }
-    RunFolder(output).check_is_free()
+    folder = RunFolder(output)
+    folder.check_is_free()
     preset = Preset.open(preset)
     settings = RunSettings.from_preset(preset, options)
     with _distributed(settings, preset):
         run = _Run(output, settings, preset)
-        run.start()
-        return run.train()
+        run.initialize()
+        with folder.held():  # Nothing is written before this line.
+            folder.check_is_free()
+            run.start()
+            return run.train()
 
 
 def resume_run(output, steps=None, minutes=None):
@@ -146,9 +151,11 @@ def resume_run(output, steps=None, minutes=None):
             all checkpoints are missing or damaged.
         Interrupted: if a signal ended the training; the run is saved.
     """
+    folder = RunFolder(output)
     settings = RunSettings.read(output).override(steps, minutes)
-    preset = Preset.open(RunFolder(output).preset_folder)
-    with _distributed(settings, preset):
+    folder.check_entries()
+    preset = Preset.open(folder.preset_folder)
+    with _distributed(settings, preset), folder.held():
         run = _Run(output, settings, preset)
         run.restore()
         return run.train()
@@ -199,8 +206,8 @@ class _Run:
         self._compile()
         self._describe()
 
-    def start(self):
-        """Initialize the weights of a new run, and save it."""
+    def initialize(self):
+        """Initialize the weights of a new run."""
         start = self.settings.initialize_from
         if start is not None:
             setup.initialize(self.model, start)
@@ -210,8 +217,11 @@ class _Run:
                 "configuration is used. To start from its weights, add "
                 f"--initialize-from {self.preset.name}"
             )
-        facts = setup.collect_facts(self.model, self.images.source)
+        facts = setup.collect_facts(self.model, self.images)
         self.settings = dataclasses.replace(self.settings, facts=facts)
+
+    def start(self):
+        """Save a new run, which can be resumed from then on."""
         self._save()
         self.folder.write_settings(self.settings)
 
@@ -222,7 +232,7 @@ class _Run:
         )
         wait_for_all()  # Reading ends before the main process writes.
         self.images.check_unchanged(self.folder.path)
-        self._say(f"resuming at step {self.position.step}")
+        self._say(f"going on from step {self.position.step}")
         self.folder.write_settings(self.settings)
 
     def train(self):
@@ -239,9 +249,12 @@ class _Run:
         )
         if self.is_main:
             path, history = self.folder.path, self.folder.history
-            sheet.save(path / "samples.png")
-            reporting.draw_loss(history, path / "loss.png")
-            reporting.draw_levels(history, path / "levels.png", _NUM_LEVELS)
+            with result_file(path / "samples.png") as draft:
+                sheet.save(draft)
+            with result_file(path / "loss.png") as draft:
+                reporting.draw_loss(history, draft)
+            with result_file(path / "levels.png") as draft:
+                reporting.draw_levels(history, draft, _NUM_LEVELS)
         return self.model
 
     def _compile(self):
@@ -315,6 +328,7 @@ class _Run:
                     position,
                     folder.samples,
                     settings.samples_every,
+                    self.interval,
                     settings.seed,
                     prompts,
                 )
@@ -326,6 +340,7 @@ class _Run:
                     folder.snapshots,
                     recipe.steps,
                     settings.snapshots,
+                    self.interval,
                 )
             )
         # It is last: a checkpoint means that all of the above is done.

@@ -1,5 +1,6 @@
 """From a preset and the settings of a run to its images and its model."""
 
+import json
 import platform
 import warnings
 
@@ -25,6 +26,7 @@ from keras_simple_diffusion.models.transfer import transfer_weights
 from keras_simple_diffusion.text.text_transformer import TextTransformer
 from keras_simple_diffusion.training import captions
 from keras_simple_diffusion.utils.errors import InputError
+from keras_simple_diffusion.utils.files import sha256
 from keras_simple_diffusion.version import __version__
 
 _NUM_VALIDATION = 512
@@ -86,9 +88,10 @@ class RunImages:
         if not settings.workers:
             self._examples = keep_decoded(self.source)
         self.validation = self.validation_size = None
-        if "test" not in sources:
+        self._held_out = sources.get("test")
+        if self._held_out is None:
             return
-        held_out = take(sources["test"], _NUM_VALIDATION)
+        held_out = take(self._held_out, _NUM_VALIDATION)
         examples = [held_out[index] for index in range(len(held_out))]
         share, self.validation_size = own_share(
             stack(examples, self._keys), self.batch_size
@@ -105,20 +108,52 @@ class RunImages:
         """Return one whole batch as a dict of arrays."""
         return next(iter(self._batches(number, 0, 1, 0)))
 
+    def facts(self):
+        """Return digests of all that the run reads, a dict of JSON types."""
+        cache = self.cache
+        return {
+            "num_images": len(self.source),
+            "fingerprint": self.source.fingerprint,
+            "held_out": self._held_out and self._held_out.fingerprint,
+            "embeddings": cache
+            and sha256(json.dumps(cache.encoder), *cache.texts),
+        }
+
     def check_unchanged(self, run):
-        """Raise an `InputError` unless the images are those of the start.
+        """Check that the images are those of the start.
+
+        Other held-out images cause a warning: they change the reports of the
+        run, not its weights.
 
         Args:
             run: path of the run's folder.
+
+        Raises:
+            InputError: if the images to train on, or the embeddings of their
+                captions, have changed.
         """
-        facts = self.settings.facts
-        if facts["fingerprint"] != self.source.fingerprint:
+        begun, now = self.settings.facts, self.facts()
+        start = (
+            f"or start a new run from this one's weights: train "
+            f"--initialize-from {run} --data {self.settings.data}"
+        )
+        if begun["fingerprint"] != now["fingerprint"]:
             raise InputError(
                 f"The images of '{self.settings.data}' have changed since "
-                f"the run began: {facts['num_images']} then, "
-                f"{len(self.source)} now. Restore the old ones, or start a "
-                f"new run from this one's weights: train --initialize-from "
-                f"{run} --data {self.settings.data}"
+                f"the run began: {begun['num_images']} then, "
+                f"{now['num_images']} now. Restore the old ones, {start}"
+            )
+        if begun["embeddings"] != now["embeddings"]:
+            raise InputError(
+                f"The embeddings in '{self.settings.embeddings}' have changed "
+                f"since the run began. Restore the old ones, {start}"
+            )
+        if begun["held_out"] != now["held_out"]:
+            warnings.warn(
+                f"The held-out images of '{self.settings.data}' have changed "
+                "since the run began: the held-out loss is that of other "
+                "images from here on.",
+                stacklevel=2,
             )
 
     def _batches(self, first, index, count, num_workers):
@@ -204,19 +239,18 @@ def initialize(model, preset):
         )
 
 
-def collect_facts(model, source):
+def collect_facts(model, images):
     """Collect what a run records of its start: images, size, versions.
 
     Args:
         model: the `DiffusionModel` or `TextToImage`.
-        source: the `ImageSource`.
+        images: `RunImages`.
 
     Returns:
         A dict of JSON types.
     """
     return {
-        "num_images": len(source),
-        "fingerprint": source.fingerprint,
+        **images.facts(),
         "parameters": model.backbone.count_params(),
         "versions": {
             "keras_simple_diffusion": __version__,

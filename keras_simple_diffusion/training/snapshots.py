@@ -15,8 +15,8 @@ from keras_simple_diffusion.optimizers.averaged_optimizer import (
 )
 from keras_simple_diffusion.optimizers.profiles import PowerProfile
 from keras_simple_diffusion.optimizers.wrapper import find_optimizer
+from keras_simple_diffusion.training.lifecycle import result_file
 from keras_simple_diffusion.utils.errors import InputError
-from keras_simple_diffusion.utils.files import whole_file
 
 # Averages of lengths between and around these two are reconstructed from
 # their snapshots.
@@ -34,20 +34,22 @@ class Snapshots(keras.callbacks.Callback):
         steps: int. Steps of the whole run.
         count: int. Number of snapshots in the whole run. Each is taken at the
             end of the interval that reaches its step.
+        interval: int. Steps between lines of the log.
     """
 
-    def __init__(self, position, folder, steps, count):
+    def __init__(self, position, folder, steps, count, interval):
         super().__init__()
         self.position = position
         self.folder = pathlib.Path(folder)
         self.steps = steps
         self.count = count
-        self.taken = self._due()
+        self.taken = self._due(position.last_boundary(interval))
 
     def on_epoch_end(self, epoch, logs=None):
-        if self._due() == self.taken:
+        due = self._due(self.position.step)
+        if due == self.taken:
             return
-        self.taken = self._due()
+        self.taken = due
         optimizer = find_optimizer(self.model.optimizer, AveragedOptimizer)
         count = int(keras.ops.convert_to_numpy(optimizer.num_averaged))
         for index, profile in enumerate(PROFILES):
@@ -62,11 +64,11 @@ class Snapshots(keras.callbacks.Callback):
             if not is_main_process():
                 continue
             name = f"{self.position.step:08d}-{index}.npz"
-            with whole_file(self.folder / name) as draft:
+            with result_file(self.folder / name) as draft:
                 np.savez(draft, **{_META: json.dumps(meta)}, **arrays)
 
-    def _due(self):
-        return self.position.step * self.count // self.steps
+    def _due(self, step):
+        return step * self.count // self.steps
 
 
 def reconstruct(run, profile):

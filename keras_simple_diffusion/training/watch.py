@@ -10,8 +10,9 @@ from keras import ops
 from keras_simple_diffusion.distribution.processes import is_main_process
 from keras_simple_diffusion.optimizers.watched_optimizer import WatchedOptimizer
 from keras_simple_diffusion.optimizers.wrapper import find_optimizer
+from keras_simple_diffusion.training.lifecycle import result_warnings
 from keras_simple_diffusion.utils.errors import InputError
-from keras_simple_diffusion.utils.files import whole_folder
+from keras_simple_diffusion.utils.files import new_folder
 
 
 class Watch(keras.callbacks.Callback):
@@ -73,10 +74,10 @@ class Watch(keras.callbacks.Callback):
             "norms": optimizer.report(),
         }
         if is_main_process():
-            with whole_folder(self.folder) as draft:
-                np.savez_compressed(pathlib.Path(draft) / "batch.npz", **batch)
+            with result_warnings(self.folder), new_folder(self.folder) as draft:
+                np.savez_compressed(draft / "batch.npz", **batch)
                 text = json.dumps(report, indent=2)
-                (pathlib.Path(draft) / "report.json").write_text(text + "\n")
+                (draft / "report.json").write_text(text + "\n")
         raise InputError(
             f"The gradients are not finite since step {step}, whose log-SNRs "
             f"lie in [{log_snr.min():.1f}, {log_snr.max():.1f}] and whose "

@@ -81,6 +81,17 @@ def new_folder(folder):
         sync(folder.parent)
 
 
+def remove_folder(folder):
+    """Remove a folder completely or, if the process is killed, not at all.
+
+    Args:
+        folder: path of the folder.
+    """
+    folder = pathlib.Path(folder)
+    with _draft_of(folder) as draft:
+        os.rename(folder, draft)
+
+
 @contextlib.contextmanager
 def whole_file(path):
     """Write a file completely or not at all.
@@ -99,17 +110,19 @@ def whole_file(path):
         os.replace(draft, path)
 
 
-def remove_drafts(folder, name=""):
+def remove_drafts(folder, pattern="**/*"):
     """Remove the drafts that processes left when they were killed.
 
     Args:
-        folder: path. Drafts are searched in it, not in its subfolders.
-        name: string. Name of the file or folder that was being written.
-            Defaults to any.
+        folder: path of the folder.
+        pattern: string. Glob pattern of the files and folders that were being
+            written. Defaults to all in the folder and its subfolders.
     """
     if fcntl is None:  # Drafts in use cannot be told from others.
         return
-    for draft in pathlib.Path(folder).glob(f"{_DRAFT}{glob.escape(name)}*"):
+    parents, _, name = pattern.rpartition("/")
+    pattern = f"{parents}/{_DRAFT}{name}".lstrip("/")
+    for draft in list(pathlib.Path(folder).glob(pattern)):
         if draft.is_symlink() or not draft.is_dir():
             continue
         with contextlib.suppress(OSError):
@@ -129,18 +142,30 @@ def _draft_of(target):
     one that was killed.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
-    remove_drafts(target.parent, f"{target.name}-")
-    lock = None
-    while lock is None:  # Another process may just have removed the draft.
-        prefix = f"{_DRAFT}{target.name}-"
-        draft = tempfile.mkdtemp(prefix=prefix, dir=target.parent)
-        with contextlib.suppress(FileNotFoundError):
-            lock = _lock(pathlib.Path(draft) / _LOCK)
+    remove_drafts(target.parent, f"{glob.escape(target.name)}-*")
+    draft, lock = _locked_draft(target)
     try:
-        yield pathlib.Path(draft) / target.name
+        yield draft / target.name
     finally:
         os.close(lock)
         shutil.rmtree(draft, ignore_errors=True)
+
+
+def _locked_draft(target):
+    while True:
+        draft = tempfile.mkdtemp(
+            prefix=f"{_DRAFT}{target.name}-", dir=target.parent
+        )
+        draft = pathlib.Path(draft)
+        try:
+            lock = _lock(draft / _LOCK)
+        except FileNotFoundError:
+            continue  # Another process has removed it before it was locked.
+        except BaseException:
+            shutil.rmtree(draft, ignore_errors=True)
+            raise
+        if lock is not None:
+            return draft, lock
 
 
 # === Folders of one process ===
@@ -150,8 +175,9 @@ def _draft_of(target):
 def locked_folder(folder):
     """Hold a folder for this process; the end of the process releases it.
 
-    The folder is created if it does not exist. The lock is a file `.lock`
-    that stays in it. Drafts in the folder are removed.
+    The folder is created if it does not exist, and drafts in it are removed.
+    The lock is a file `.lock`, which stays in the folder if the context ends
+    with an error.
 
     Args:
         folder: path of the folder.
@@ -182,19 +208,26 @@ def locked_folder(folder):
         os.write(lock, f"{name}\n".encode())
         remove_drafts(folder)
         yield
+        path.unlink(missing_ok=True)
     finally:
         os.close(lock)
 
 
-def is_unused(folder):
-    """Tell if a folder is absent, or empty but for a lock and drafts."""
+def is_unused(folder, left=()):
+    """Tell if a folder is absent, or empty but for a lock and drafts.
+
+    Args:
+        folder: path of the folder.
+        left: names of files and folders that a process may leave in a folder
+            that it held when it was killed. They count as nothing beside a
+            lock.
+    """
     folder = pathlib.Path(folder)
     if not folder.is_dir():
         return not os.path.lexists(folder)
-    return all(
-        path.name == _LOCK or path.name.startswith(_DRAFT)
-        for path in folder.iterdir()
-    )
+    names = [path.name for path in folder.iterdir()]
+    names = [n for n in names if n != _LOCK and not n.startswith(_DRAFT)]
+    return not names or (folder / _LOCK).exists() and set(names) <= set(left)
 
 
 def _lock(path):

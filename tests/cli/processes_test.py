@@ -69,7 +69,7 @@ def test_sigterm_saves_and_resume_goes_on(trained, tmp_path):
     arguments = ["train", "--resume", "run", "--steps", str(step + 2)]
     result = run_command(*arguments, cwd=tmp_path)  # Not where it was begun.
     assert result.returncode == 0, result.stderr
-    assert f"resuming at step {step}" in result.stdout
+    assert f"going on from step {step}" in result.stdout
     with (tmp_path / "run" / "history.csv").open() as file:
         steps = [int(row["step"]) for row in csv.DictReader(file)]
     assert steps[0] == 100 and steps[-1] == step + 2
