@@ -17,7 +17,6 @@ import numpy as np
 from keras_simple_diffusion.backend.native import from_main_process
 from keras_simple_diffusion.backend.native import num_processes
 from keras_simple_diffusion.utils.errors import InputError
-from keras_simple_diffusion.utils.files import whole_file
 
 
 @dataclasses.dataclass
@@ -78,28 +77,19 @@ class Position:
 
 
 @contextlib.contextmanager
-def result_file(path):
-    """Write a result of a run completely or not at all.
-
-    If it cannot be written, for example on a full disk, a warning says so and
-    the training continues.
-
-    Args:
-        path: path of the file.
-
-    Yields:
-        The path of a temporary file of the same name.
-    """
-    with result_warnings(path), whole_file(path) as draft:
-        yield draft
-
-
-@contextlib.contextmanager
 def result_warnings(path):
     """Turn errors of writing a result of a run into warnings.
 
+    A full disk stops nothing but the result concerned.
+
     Args:
         path: path of the file or folder.
+
+    Example:
+    ```python
+    with result_warnings(path), whole_file(path) as draft:
+        image.save(draft)
+    ```
     """
     try:
         yield
@@ -107,7 +97,7 @@ def result_warnings(path):
         warnings.warn(
             f"'{path}' could not be written ({error.strerror or error}). The "
             "training continues.",
-            stacklevel=4,
+            stacklevel=3,
         )
 
 

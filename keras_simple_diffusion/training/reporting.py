@@ -17,8 +17,9 @@ from rich import progress
 
 from keras_simple_diffusion.distribution.processes import is_main_process
 from keras_simple_diffusion.training.lifecycle import StepCallback
-from keras_simple_diffusion.training.lifecycle import result_file
+from keras_simple_diffusion.training.lifecycle import result_warnings
 from keras_simple_diffusion.utils.errors import InputError
+from keras_simple_diffusion.utils.files import whole_file
 from keras_simple_diffusion.utils.sheets import draw_sheet
 
 
@@ -150,7 +151,7 @@ class History(keras.callbacks.Callback):
 
     def _write(self):
         # Written whole, so a failure loses no line: the next write has it.
-        with result_file(self.path) as draft:
+        with result_warnings(self.path), whole_file(self.path) as draft:
             draft.write_text(self._text.getvalue(), newline="")
 
 
@@ -326,7 +327,8 @@ class Samples(keras.callbacks.Callback):
         self.drawn = step // self.every
         sheet = draw_samples(self.model, self.seed, self.prompts)
         if is_main_process():
-            with result_file(self.folder / f"{step:08d}.png") as draft:
+            path = self.folder / f"{step:08d}.png"
+            with result_warnings(path), whole_file(path) as draft:
                 sheet.save(draft)
 
 

@@ -17,7 +17,7 @@ from keras_simple_diffusion.training import lifecycle
 from keras_simple_diffusion.training import reporting
 from keras_simple_diffusion.training import setup
 from keras_simple_diffusion.training.folder import RunFolder
-from keras_simple_diffusion.training.lifecycle import result_file
+from keras_simple_diffusion.training.lifecycle import result_warnings
 from keras_simple_diffusion.training.settings import Recipe
 from keras_simple_diffusion.training.settings import RunSettings
 from keras_simple_diffusion.training.settings import check_names
@@ -25,6 +25,7 @@ from keras_simple_diffusion.training.settings import field_names
 from keras_simple_diffusion.training.snapshots import PROFILES
 from keras_simple_diffusion.training.snapshots import Snapshots
 from keras_simple_diffusion.training.watch import Watch
+from keras_simple_diffusion.utils.files import whole_file
 
 # Steps between lines of the log: a fiftieth of the run, 100 at most.
 _NUM_INTERVALS = 50
@@ -248,13 +249,17 @@ class _Run:
             self.model, self.settings.seed, self.images.prompts
         )
         if self.is_main:
-            path, history = self.folder.path, self.folder.history
-            with result_file(path / "samples.png") as draft:
-                sheet.save(draft)
-            with result_file(path / "loss.png") as draft:
-                reporting.draw_loss(history, draft)
-            with result_file(path / "levels.png") as draft:
-                reporting.draw_levels(history, draft, _NUM_LEVELS)
+            history = self.folder.history
+            for name, draw in {
+                "samples.png": sheet.save,
+                "loss.png": lambda path: reporting.draw_loss(history, path),
+                "levels.png": lambda path: reporting.draw_levels(
+                    history, path, _NUM_LEVELS
+                ),
+            }.items():
+                path = self.folder.path / name
+                with result_warnings(path), whole_file(path) as draft:
+                    draw(draft)
         return self.model
 
     def _compile(self):

@@ -15,8 +15,9 @@ from keras_simple_diffusion.optimizers.averaged_optimizer import (
 )
 from keras_simple_diffusion.optimizers.profiles import PowerProfile
 from keras_simple_diffusion.optimizers.wrapper import find_optimizer
-from keras_simple_diffusion.training.lifecycle import result_file
+from keras_simple_diffusion.training.lifecycle import result_warnings
 from keras_simple_diffusion.utils.errors import InputError
+from keras_simple_diffusion.utils.files import whole_file
 
 # Averages of lengths between and around these two are reconstructed from
 # their snapshots.
@@ -64,7 +65,8 @@ class Snapshots(keras.callbacks.Callback):
             if not is_main_process():
                 continue
             name = f"{self.position.step:08d}-{index}.npz"
-            with result_file(self.folder / name) as draft:
+            path = self.folder / name
+            with result_warnings(path), whole_file(path) as draft:
                 np.savez(draft, **{_META: json.dumps(meta)}, **arrays)
 
     def _due(self, step):
