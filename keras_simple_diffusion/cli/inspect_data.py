@@ -1,5 +1,6 @@
 import collections
 import pathlib
+import shlex
 from typing import Annotated
 
 import typer
@@ -36,11 +37,13 @@ def inspect_data(
     if not readable:
         raise InputError(
             f"None of the {len(everything)} images of '{data}' can be read: "
-            f"{everything[0].name} ({everything[0].broken}) and the others."
+            f"{everything[0].name} ({everything[0].broken})"
+            f"{' and the others' * (len(everything) > 1)}."
         )
     names = next(iter(sources.values())).class_names
     counts = ", ".join(f"{len(v):,} to {_use(k)}" for k, v in facts.items())
-    print(f"{len(everything):,} images in '{printable(data)}': {counts}")
+    noun = f"image{'s' * (len(everything) != 1)}"
+    print(f"{len(everything):,} {noun} in '{printable(data)}': {counts}")
     _print_sizes(readable)
     _print_values(readable)
     _print_classes(everything, names)
@@ -53,19 +56,24 @@ def inspect_data(
     print(f"\nat {size} pixels")
     print(f"  {small:,} of {len(readable):,} images would be enlarged")
     print(f"  noise schedule: {'; or '.join(suggest_schedule(size))}")
-    gray = all(
-        each.mode[0] in "1LIF" and each.mode != "LAB" for each in readable
-    )
+    gray = all(each.gray for each in readable)
+    captions = any(each.captions for each in everything)
+    run = f"runs/{pathlib.PurePath(data.replace(':', '_')).stem}"
     print(
-        f"  keras-simple-diffusion train --data {data} --image-size {size} "
-        f"--preset {suggest_preset(size, gray)} --output runs/"
-        f"{pathlib.PurePath(data.replace(':', '_')).stem}"
+        f"  keras-simple-diffusion train --data {_quoted(data)} --image-size "
+        f"{size} --preset {suggest_preset(size, gray, captions)} "
+        f"--output {_quoted(run)}"
     )
     if size > 64:
-        print("  (that is the paper's network; uvit_small_64 is a small one)")
+        small = suggest_preset(64, False, captions)
+        print(f"  (that is the paper's network; {small} is a small one)")
     if output is not None:
         _draw(data, size, next(iter(sources)), output)
         print(f"The sheet is {output}.")
+
+
+def _quoted(text):
+    return shlex.quote(printable(text))
 
 
 def _use(split):
@@ -120,8 +128,8 @@ def _tally(values):
 
 
 def _print_values(facts):
-    """The raw values of images of more than 8 bits, and their use."""
-    from keras_simple_diffusion.data.folders import some_of
+    """The raw values of images, and what becomes of them."""
+    from keras_simple_diffusion.utils.user_text import some_of
 
     deep = collections.defaultdict(list)
     for each in facts:
@@ -132,19 +140,23 @@ def _print_values(facts):
         low = min(each.values.low for each in images)
         high = max(each.values.high for each in images)
         print(
-            f"values of {len(images):,} images of mode {mode}: {low:g} to "
-            f"{high:g}; {black:g} becomes black and {white:g} white"
+            f"values of {len(images):,} image{'s' * (len(images) > 1)} of mode "
+            f"{mode}: {low:g} to {high:g}; {black:g} becomes black and "
+            f"{white:g} white"
         )
-    dark = [each.name for each in facts if each.values and each.values.is_dark]
+    dark = [each for each in facts if each.values and each.values.is_dark]
     if dark:
+        deep = any(each.values.white != 255 for each in dark)
         print(
             f"  {len(dark):,} of them are nearly black in this range: "
-            f"{printable(some_of(dark))}. Scale them, or declare the largest "
-            "value of gray ones in the TIFF tag MaxSampleValue (281)."
+            f"{some_of([each.name for each in dark])}. Scale them"
+            + deep
+            * ", or declare the largest value of gray ones in the TIFF "
+            "tag MaxSampleValue (281)" + "."
         )
     profiles = sum(each.has_profile for each in facts)
     if profiles:
-        print(f"{profiles:,} have a color profile and are converted to sRGB")
+        print(f"{profiles:,} with a color profile, converted to sRGB")
 
 
 def _print_classes(facts, names):
@@ -153,10 +165,9 @@ def _print_classes(facts, names):
         return
     names = [printable(name) for name in names]
     found = collections.Counter(each.label for each in facts)
-    counts = sorted(
-        ((found[label], name) for label, name in enumerate(names)), reverse=True
-    )
-    print(f"\n{len(names)} classes")
+    counts = [(found[label], name) for label, name in enumerate(names)]
+    counts.sort(key=lambda each: -each[0])
+    print(f"\n{len(names)} class{'es' * (len(names) > 1)}")
     width = max(len(name) for name in names)
     shown = counts
     if len(counts) > _MAX_CLASSES:
@@ -206,15 +217,14 @@ def _print_broken(facts):
 
 def _print_left_out(sources):
     """Files of the data that are no part of any split."""
-    from keras_simple_diffusion.data.folders import some_of
+    from keras_simple_diffusion.utils.user_text import some_of
 
     left_out = {}
     for source in sources.values():
-        left_out.update(source.left_out)
+        for reason, names in source.left_out.items():
+            left_out.setdefault(reason, {}).update(dict.fromkeys(names))
     for reason, names in left_out.items():
-        print(
-            f"{len(names):,} left out, {reason}: {printable(some_of(names, 3))}"
-        )
+        print(f"{len(names):,} left out, {reason}: {some_of([*names], 3)}")
 
 
 def _draw(data, size, split, output):

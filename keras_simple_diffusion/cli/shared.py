@@ -227,6 +227,7 @@ def read_image(path, task, smaller=1, portrait=False):
     Returns:
         A `uint8` array of shape `(H, W, C)`.
     """
+    from keras_simple_diffusion.data.containers import read_file
     from keras_simple_diffusion.data.decoding import Decoder
     from keras_simple_diffusion.data.formats import UNREADABLE
 
@@ -235,7 +236,7 @@ def read_image(path, task, smaller=1, portrait=False):
         height, width = width, height
     decoder = Decoder((height // smaller, width // smaller), channels)
     try:
-        return decoder(pathlib.Path(path).read_bytes())["images"]
+        return decoder(read_file(path))["images"]
     except UNREADABLE as error:
         raise InputError(f"'{path}' is not a readable image: {error}") from (
             error

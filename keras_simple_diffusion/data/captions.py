@@ -7,12 +7,15 @@ import json
 import math
 import posixpath
 import re
+import reprlib
 import warnings
 
 from keras_simple_diffusion.data.containers import plain_path
 from keras_simple_diffusion.data.formats import UNREADABLE
 from keras_simple_diffusion.utils.errors import InputError
 from keras_simple_diffusion.utils.user_text import decode_text
+from keras_simple_diffusion.utils.user_text import plain_text
+from keras_simple_diffusion.utils.user_text import printable
 
 _FILE_COLUMNS = ("file_name", "image_file_name", "filename", "image")
 # The first of these that a row has is its caption.
@@ -24,7 +27,7 @@ _TEXT_COLUMNS = (
     "description",
     "label",
 )
-_SIDECARS = (".txt", ".caption")
+SIDECARS = (".txt", ".caption")
 _NOT_WORDS = re.compile(r"[\d\s.,:;eE+-]*")  # Such as boxes of objects.
 _MAX_PARQUET = 2**31  # Bytes of the columns that are read.
 
@@ -58,7 +61,7 @@ def read_captions(container, images):
                 captions[image] += texts
     for image in images:
         stem, _ = posixpath.splitext(image)
-        for name in (stem + suffix for suffix in _SIDECARS):
+        for name in (stem + suffix for suffix in SIDECARS):
             if name in container.sizes and image not in captions:
                 texts = _read_sidecar(container, name)
                 if texts:
@@ -69,12 +72,13 @@ def read_captions(container, images):
 
 def _read_metadata(container, name, reader, known):
     """Yield the images of a metadata file with their captions."""
-    where = f"'{name}' of '{container.path}'"
+    where = f"'{printable(name)}' of '{container.path}'"
     folder, missing, columns, found = posixpath.dirname(name), [], {}, 0
+    used = False
     for number, row in reader(_content(container, name, where), where):
         row = {str(key).strip().casefold(): v for key, v in row.items()}
         columns.update(dict.fromkeys(row))
-        key = next((each for each in _FILE_COLUMNS if row.get(each)), None)
+        key = next((n for n in _FILE_COLUMNS if _is_name(row.get(n))), None)
         if key is None:
             raise InputError(
                 f"{where} has no `file_name` in line {number}. Expected "
@@ -90,6 +94,7 @@ def _read_metadata(container, name, reader, known):
         if column == "label" and all(map(_NOT_WORDS.fullmatch, texts)):
             continue  # Numbers of classes.
         if texts:
+            used = True
             yield image, texts
     if missing and found:
         warnings.warn(
@@ -103,10 +108,11 @@ def _read_metadata(container, name, reader, known):
             f"'{min(known)}'. It names '{missing[0]}'. Expected paths relative "
             "to it."
         )
-    if columns and not set(columns) & set(_TEXT_COLUMNS):
+    if not used:
         warnings.warn(
-            f"{where} has no captions. Expected a column `text`, `caption` or "
-            f"`prompt`. Its columns are {', '.join(columns)}.",
+            f"{where} has no captions, and is not used. Expected a column "
+            "`text`, `caption` or `prompt`; classes are folders. "
+            f"{_describe(columns)}",
             stacklevel=4,
         )
     if "split" in columns:
@@ -115,6 +121,21 @@ def _read_metadata(container, name, reader, known):
             "such as train and test.",
             stacklevel=4,
         )
+
+
+def _describe(columns):
+    """Say what a metadata file without captions has instead."""
+    if not columns:
+        return "It has no rows."
+    for name in _TEXT_COLUMNS:
+        if name in columns:
+            kind = "only numbers" if name == "label" else "no text"
+            return f"Its column `{name}` holds {kind}."
+    return f"Its columns are {printable(', '.join(columns))}."
+
+
+def _is_name(value):
+    return isinstance(value, str | int) and value != ""
 
 
 def _image_path(container, folder, name):
@@ -134,9 +155,9 @@ def _texts(value, where, number):
         if not isinstance(each, str | int | float):
             raise InputError(
                 f"The caption in line {number} of {where} is neither text nor "
-                f"a list of texts: {each!r}."
+                f"a list of texts: {reprlib.repr(each)}."
             )
-        texts.append(str(each))
+        texts.append(plain_text(str(each)))
     return [text for text in texts if text.strip()]
 
 
@@ -147,7 +168,7 @@ def _json_rows(content, where):
             continue
         try:
             row = json.loads(line)
-        except (json.JSONDecodeError, RecursionError) as error:
+        except (ValueError, RecursionError) as error:
             raise InputError(
                 f"Line {number} of {where} is no JSON: {error}."
             ) from error
@@ -226,8 +247,9 @@ def _parquet_rows(content, where):
 def _read_sidecar(container, name):
     # One name for all, so that they cause one warning.
     where = f"The text files beside the images of '{container.path}'"
-    text = decode_text(_content(container, name, f"'{name}'"), where)
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    content = _content(container, name, f"'{printable(name)}'")
+    lines = re.split("[\r\n]", decode_text(content, where))
+    lines = [line.strip() for line in lines if line.strip()]
     return [] if all(map(_NOT_WORDS.fullmatch, lines)) else lines
 
 

@@ -9,6 +9,7 @@ import threading
 import unicodedata
 import zipfile
 
+from keras_simple_diffusion.data.formats import UNREADABLE
 from keras_simple_diffusion.utils.errors import InputError
 
 _MAX_BYTES = 2**29  # Of one file.
@@ -46,12 +47,35 @@ def open_container(path):
     Returns:
         A `Folder` or `Zip`.
     """
-    path = pathlib.Path(path)
-    if path.is_dir():
-        return Folder(path)
-    if path.is_file():
-        return Zip(path)
+    place = pathlib.Path(path)
+    if str(path) and place.is_dir():
+        return Folder(place)
+    if place.is_file():
+        return Zip(place)
     raise InputError(f"There is no folder or zip file at '{path}'.")
+
+
+def read_file(path, count=None):
+    """Read a regular file of at most 512 MiB, or its first bytes.
+
+    Args:
+        path: path of the file.
+        count: int or `None` for all of it. Defaults to `None`.
+
+    Returns:
+        The content, as bytes.
+
+    Raises:
+        OSError: if it is too large, or a pipe or device.
+    """
+    with open(path, "rb", opener=_open_at_once) as file:
+        status = os.fstat(file.fileno())
+        if not stat.S_ISREG(status.st_mode):
+            raise OSError("it is not a regular file")
+        if count is None:
+            _check_size(status.st_size)
+            count = status.st_size
+        return file.read(count)
 
 
 def plain_path(name):
@@ -98,7 +122,7 @@ class Container:
         self._raw_names = {}  # The container's own, where they differ.
 
     def stamp(self, name):
-        """Return a number that changes if a file is replaced."""
+        """Return a number that changes if a file is replaced or removed."""
         raise NotImplementedError
 
     def read(self, name):
@@ -116,8 +140,10 @@ class Container:
             self.left_out[raw] = "its path leads out of the data"
         elif is_hidden(plain):
             self.left_out[raw] = HIDDEN
-        elif plain in self.sizes and self._raw(plain) != raw:
+        elif plain in self.sizes:
             self.left_out[raw] = "another file has the same name"
+            if self._raw(plain) == raw:  # Of a zip, which holds it twice.
+                self.sizes[plain] = size
         else:
             self.sizes[plain] = size
             if plain != raw:
@@ -153,7 +179,8 @@ class Folder(Container):
                 with os.scandir(place) as found:
                     entries = sorted(found, key=lambda each: each.name)
             except OSError as error:
-                self.left_out[inside] = f"a folder not opened: {error.strerror}"
+                reason = f"a folder not opened: {error.strerror}"
+                self.left_out[inside or "."] = reason
                 continue
             if (status.st_dev, status.st_ino) in seen:
                 self.left_out[inside] = "a link to a folder that is listed"
@@ -185,33 +212,24 @@ class Folder(Container):
         return os.path.commonpath([target, root]) == target
 
     def stamp(self, name):
-        return os.stat(self.path / self._raw(name)).st_mtime_ns
+        try:
+            return os.stat(self.path / self._raw(name)).st_mtime_ns
+        except OSError:  # A link to nowhere, or deleted meanwhile.
+            return 0
 
     def read(self, name):
-        return self._read(name, _MAX_BYTES)
-
-    def head(self, name):
         try:
-            return self._read(name)
-        except OSError:
-            return b""
-
-    def _read(self, name, limit=None):
-        try:
-            with open(
-                self.path / self._raw(name), "rb", opener=_open_at_once
-            ) as file:
-                status = os.fstat(file.fileno())
-                if not stat.S_ISREG(status.st_mode):
-                    raise OSError("it is not a regular file")
-                if limit is None:
-                    return file.read(_HEAD)
-                _check_size(status.st_size)
-                return file.read(status.st_size)
+            return read_file(self.path / self._raw(name))
         except OSError as error:
             if not self.path.is_dir():
                 raise _gone("folder", self.path) from error
             raise
+
+    def head(self, name):
+        try:
+            return read_file(self.path / self._raw(name), _HEAD)
+        except OSError:
+            return b""
 
 
 class Zip(Container):
@@ -256,7 +274,7 @@ class Zip(Container):
     def head(self, name):
         try:
             return self._read(name, _HEAD)
-        except Exception:
+        except UNREADABLE:
             return b""
 
     def _read(self, name, count=None):
@@ -277,7 +295,7 @@ class Zip(Container):
                 file = zipfile.ZipFile(self.path)
             except FileNotFoundError as error:
                 raise _gone("zip file", self.path) from error
-            except (OSError, zipfile.BadZipFile) as error:
+            except UNREADABLE as error:
                 raise InputError(
                     f"'{self.path}' is not a readable zip file: {error}."
                 ) from error

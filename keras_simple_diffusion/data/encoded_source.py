@@ -6,11 +6,14 @@ import warnings
 
 import numpy as np
 
-from keras_simple_diffusion.data.folders import some_of
 from keras_simple_diffusion.data.formats import UNREADABLE
+from keras_simple_diffusion.data.formats import open_image
 from keras_simple_diffusion.data.formats import reason_of
+from keras_simple_diffusion.data.pixels import is_gray
 from keras_simple_diffusion.data.sources import ImageSource
 from keras_simple_diffusion.utils.errors import InputError
+from keras_simple_diffusion.utils.user_text import printable
+from keras_simple_diffusion.utils.user_text import some_of
 
 _MAX_IN_A_ROW = 32
 _MAX_NAMED = 10
@@ -82,6 +85,17 @@ class EncodedSource(ImageSource):
             example["captions"] = captions[int(choice * len(captions))]
         return example
 
+    def has_color(self, count=16):
+        """Test if any of a few images, evenly spaced, is stored in color."""
+        for index in range(0, len(self), -(-len(self) // count)):
+            try:
+                with open_image(self.record(index)[0]) as image:
+                    if not is_gray(image):
+                        return True
+            except UNREADABLE:
+                continue  # Reading it for training names it.
+        return False
+
     def example(self, index, rng=None):
         position, choice = None, 0.0
         if rng is not None:
@@ -101,7 +115,7 @@ class EncodedSource(ImageSource):
         reason = self.broken[names[-1]]
         raise InputError(
             f"{attempts} images in a row of '{self.place}' cannot be read: "
-            f"{some_of(names)} ({reason})"
+            f"{some_of(names)} ({printable(reason)})"
         )
 
     def _note(self, index, error):
@@ -113,8 +127,8 @@ class EncodedSource(ImageSource):
             count = len(self.broken)
         if count <= _MAX_NAMED:
             warnings.warn(
-                f"'{name}' of '{self.place}' cannot be read and is replaced "
-                f"by another image ({self.broken[name]})",
+                f"'{printable(name)}' of '{self.place}' cannot be read and is "
+                f"replaced by another image ({printable(self.broken[name])})",
                 stacklevel=2,
             )
         if count == _MAX_NAMED + 1:

@@ -11,7 +11,8 @@ from PIL import UnidentifiedImageError
 from PIL import features
 
 # Only these decoders of Pillow see a file, whatever its name says.
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
+FORMATS = ("JPEG", "PNG", "GIF", "BMP", "TIFF")
+FORMATS += ("WEBP",) if features.check("webp") else ()
 FORMATS += ("AVIF",) if features.check("avif") else ()
 FORMATS += ("JPEG2000",) if features.check("jpg_2000") else ()
 MAX_PIXELS = 178_956_970  # Pillow's limit for decompression bombs.
@@ -22,6 +23,7 @@ UNREADABLE = (
     EOFError,
     Image.DecompressionBombError,
     LookupError,
+    MemoryError,
     NotImplementedError,
     OSError,
     RuntimeError,

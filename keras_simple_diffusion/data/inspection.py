@@ -14,6 +14,7 @@ from keras_simple_diffusion.data.formats import UNREADABLE
 from keras_simple_diffusion.data.formats import open_image
 from keras_simple_diffusion.data.formats import reason_of
 from keras_simple_diffusion.data.pixels import Values
+from keras_simple_diffusion.data.pixels import is_gray
 from keras_simple_diffusion.data.pixels import measure_values
 from keras_simple_diffusion.utils.errors import InputError
 
@@ -30,7 +31,8 @@ class Facts:
         mode: string, Pillow's mode such as `"RGB"`, or `None`.
         format: string, such as `"JPEG"`, or `None`.
         frames: int, more than 1 for an animation.
-        values: `Values` of an image of more than 8 bits, or `None`.
+        gray: bool. `True` if it is stored without colors.
+        values: `Values` of the image, or `None` for palettes and inks.
         has_profile: bool. `True` if it has a color profile.
         broken: string, why the image cannot be read, or `None`.
     """
@@ -42,14 +44,18 @@ class Facts:
     mode: str | None = None
     format: str | None = None
     frames: int = 0
+    gray: bool = False
     values: Values | None = None
     has_profile: bool = False
     broken: str | None = None
 
 
+_BYTES = ("L", "LA", "RGB", "RGBA")  # Modes of 8 bits and white at 255.
 _SIZES = (16, 32, 64, 128, 256, 512)
 _PRESETS = ((64, "uvit_small_64"), (128, "uvit_imagenet_128"))
 _PRESETS += ((256, "uvit_imagenet_256"), (512, "uvit_imagenet_512"))
+_TEXT_PRESETS = ((64, "uvit_emoji_64"), (256, "uvit_text_256"))
+_TEXT_PRESETS += ((512, "uvit_text_512"),)
 
 
 def examine(source):
@@ -91,12 +97,22 @@ def suggest_size(facts):
     return max([size for size in _SIZES if size <= limit], default=_SIZES[0])
 
 
-def suggest_preset(image_size, gray):
-    """Suggest the preset of the smallest network for images of a size."""
-    if gray and image_size <= 16:
+def suggest_preset(image_size, gray, captions=False):
+    """Suggest the preset of the smallest network for images of a size.
+
+    Args:
+        image_size: int.
+        gray: bool. `True` for images without colors.
+        captions: bool. `True` for images with captions. Defaults to `False`.
+
+    Returns:
+        The name of a preset.
+    """
+    if gray and image_size <= 16 and not captions:
         return "uvit_digits_16"
-    names = [name for size, name in _PRESETS if size >= image_size]
-    return names[0] if names else _PRESETS[-1][1]
+    presets = _TEXT_PRESETS if captions else _PRESETS
+    names = [name for size, name in presets if size >= image_size]
+    return names[0] if names else presets[-1][1]
 
 
 def suggest_schedule(image_size):
@@ -132,7 +148,15 @@ def _look_at_array(source, index):
         mode="L" if channels == 1 else "RGB",
         format="array",
         frames=1,
+        gray=channels == 1,
     )
+
+
+def _extrema(image):
+    """The smallest and largest value of each channel but transparency."""
+    bands = [band for band in image.getbands() if band != "A"]
+    found = np.reshape(image.getextrema(), (-1, 2))
+    return found[: len(bands)]
 
 
 def _look_at_file(source, index):
@@ -142,7 +166,11 @@ def _look_at_file(source, index):
         with open_image(content) as image, memory_for(image):
             values = measure_values(image)
             size, frames = upright_size(image), getattr(image, "n_frames", 1)
+            gray = is_gray(image)
             image.load()
+            if values is None and image.mode in _BYTES:
+                low, high = np.transpose(_extrema(image))
+                values = Values(int(low.min()), int(high.max()), 0, 255)
             return Facts(
                 name,
                 label,
@@ -151,6 +179,7 @@ def _look_at_file(source, index):
                 image.mode,
                 image.format,
                 frames,
+                gray,
                 values,
                 "icc_profile" in image.info,
             )

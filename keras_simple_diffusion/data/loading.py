@@ -10,12 +10,12 @@ from keras_simple_diffusion.data.decoding import Decoder
 from keras_simple_diffusion.data.decoding import check_format
 from keras_simple_diffusion.data.encoded_source import FileSource
 from keras_simple_diffusion.data.folders import list_images
-from keras_simple_diffusion.data.folders import some_of
 from keras_simple_diffusion.data.formats import UNREADABLE
 from keras_simple_diffusion.data.sources import ArraySource
 from keras_simple_diffusion.data.splits import MissingSplitError
 from keras_simple_diffusion.data.tfds_source import TFDSSource
 from keras_simple_diffusion.utils.errors import InputError
+from keras_simple_diffusion.utils.user_text import some_of
 
 
 def open_data(

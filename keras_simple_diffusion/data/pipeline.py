@@ -72,8 +72,9 @@ def training_batches(
         )
     if source.has_captions and not {"captions", "context"} & set(keys):
         warnings.warn(
-            "The captions of the data are not used. Train a preset of text to "
-            "images, or add 'captions' to `keys`.",
+            "The captions of the data are not used. A preset of text to images "
+            "uses them, such as uvit_emoji_64; in Python, add 'captions' to "
+            "`keys`.",
             stacklevel=2,
         )
     num_threads = 1 if num_workers else min(16, os.cpu_count() or 1)

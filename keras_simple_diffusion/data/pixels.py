@@ -81,6 +81,14 @@ def _is_deep(image):
     return image.mode.startswith(("I", "F"))
 
 
+def is_gray(image):
+    """Return whether an image is stored without colors."""
+    if image.mode == "P":
+        palette = np.reshape(image.getpalette("RGB"), (-1, 3))
+        return bool((palette == palette[:, :1]).all())
+    return _is_deep(image) or image.mode in ("1", "L", "LA", "La")
+
+
 def to_8_bits(image, mode, values):
     """Convert an image of any mode to 8 bits a channel, without transparency.
 
@@ -99,7 +107,7 @@ def to_8_bits(image, mode, values):
         profile that changes colors.
     """
     profile = image.info.get("icc_profile")
-    is_gray = _is_deep(image) or image.mode in ("1", "L", "LA", "La")
+    gray = image.mode != "P" and is_gray(image)
     if values is not None and values.is_dark:
         warnings.warn(
             "An image of more than 8 bits uses the darkest sixteenth of its "
@@ -119,7 +127,7 @@ def to_8_bits(image, mode, values):
     elif not profile:
         return image.convert(mode), None
     elif image.mode != "CMYK":
-        image = image.convert("L" if is_gray else "RGB")
+        image = image.convert("L" if gray else "RGB")
     transform = _transform(profile, image.mode)
     if transform is None:
         return image.convert(mode), None

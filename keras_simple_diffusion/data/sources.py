@@ -1,5 +1,6 @@
 """Random access to training examples, and sources made from sources."""
 
+import hashlib
 import zlib
 
 import numpy as np
@@ -118,16 +119,25 @@ class ArraySource(ImageSource):
 class _Subset(ImageSource):
     def __init__(self, source, chosen):
         super().__init__(
-            source.image_shape, source.class_names, source.fingerprint
+            source.image_shape,
+            source.class_names,
+            _digest(source.fingerprint, chosen),
         )
         self._source = source
         self._chosen = chosen
+
+    def content_digest(self):
+        return _digest(self._source.content_digest(), self._chosen)
 
     def __len__(self):
         return len(self._chosen)
 
     def example(self, index, rng=None):
         return self._source.example(self._chosen[index], rng)
+
+
+def _digest(*parts):
+    return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
 
 
 def take(source, count, seed=0):
@@ -183,6 +193,9 @@ class DecodedSource(ImageSource):
         self._source = source
         self._kept = {}
 
+    def content_digest(self):
+        return self._source.content_digest()
+
     def __len__(self):
         return len(self._source)
 
@@ -230,6 +243,9 @@ class EmbeddedSource(ImageSource):
         self.source = source
         self.cache = cache
         self.sequence_length = sequence_length
+
+    def content_digest(self):
+        return self.source.content_digest()
 
     def __len__(self):
         return len(self.source)

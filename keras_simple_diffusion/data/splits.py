@@ -37,6 +37,12 @@ def role_of(name):
     return _SPELLINGS.get(_spelling(name))
 
 
+def roles_within(name):
+    """Return the roles that words of a name stand for, as in `trainA`."""
+    words = re.findall("[A-Z]?[a-z]+|[A-Z]+", name)
+    return {role_of(word) for word in words} - {None}
+
+
 def matching_splits(split, names):
     """Find the splits that a request stands for.
 
@@ -62,6 +68,8 @@ def matching_splits(split, names):
 
 
 def _spelling(name):
+    if set(name) & set("[]%:+"):  # A part or a sum of splits, as TFDS has them.
+        return ""
     letters = re.sub(r"[\W\d_]+", "", name.casefold())
     for filler in _FILLERS:
         shorter = letters.removesuffix(filler).removeprefix(filler)

@@ -41,10 +41,14 @@ class TFDSSource(EncodedSource):
 
         builder = _prepared_builder(name)
         features = builder.info.features
+        if not isinstance(features, tfds.features.FeaturesDict):
+            raise InputError(
+                f"The examples of 'tfds:{name}' have no named features."
+            )
         self._image = _first(features, tfds.features.Image)
         self._label = _first(features, tfds.features.ClassLabel)
         self._caption = next(
-            (key for key in _CAPTIONS if key in features), None
+            (key for key in _CAPTIONS if _is_text(features, key)), None
         )
         if self._image is None:
             raise InputError(
@@ -86,6 +90,11 @@ class TFDSSource(EncodedSource):
     def record(self, index):
         example = self._records[index]
         label = None if self._label is None else int(example[self._label])
+        if label is not None and label < 0:
+            raise InputError(
+                f"'{self.place}' has images without a class, such as "
+                f"{self.name(index)}. Choose another split."
+            )
         captions = None
         if self._caption is not None:
             captions = self._captions_of(example)
@@ -103,7 +112,20 @@ class TFDSSource(EncodedSource):
         import tensorflow_datasets as tfds
 
         skip = {self._image: tfds.decode.SkipDecoding()}
-        return builder.as_data_source(split=split, decoders=skip)
+        try:
+            records = builder.as_data_source(split=split, decoders=skip)
+            is_empty = not len(records) or not records[0]
+        except Exception as error:  # Of files that are gone, of any kind.
+            raise InputError(
+                f"The split '{split}' of 'tfds:{builder.info.full_name}' "
+                f"cannot be read: {_line_of(error)}"
+            ) from error
+        if is_empty:
+            raise InputError(
+                f"The split '{split}' of 'tfds:{builder.info.full_name}' is "
+                "empty."
+            )
+        return records
 
     def _choose_split(self, builder, name, split):
         splits = builder.info.splits
@@ -121,6 +143,14 @@ class TFDSSource(EncodedSource):
 def _first(features, kind):
     keys = (key for key, each in features.items() if isinstance(each, kind))
     return next(keys, None)
+
+
+def _is_text(features, key):
+    """Return whether a feature is there and holds one or several texts."""
+    dtype = features[key].np_dtype if key in features else None
+    if isinstance(dtype, dict):
+        dtype = dtype.get("text")
+    return dtype is not None and np.dtype(dtype) == object
 
 
 def _prepared_builder(name):

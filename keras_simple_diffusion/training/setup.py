@@ -8,6 +8,7 @@ import keras
 
 from keras_simple_diffusion.backend.native import backend_name
 from keras_simple_diffusion.data.embedding_cache import EmbeddingCache
+from keras_simple_diffusion.data.encoded_source import EncodedSource
 from keras_simple_diffusion.data.loading import open_data
 from keras_simple_diffusion.data.loading import open_splits
 from keras_simple_diffusion.data.pipeline import training_batches
@@ -73,6 +74,7 @@ class RunImages:
                 f"'{settings.data}' has no split to train on, only a held-out "
                 "one. Expected a folder `train` beside it."
             )
+        _warn_of_lost_colors(preset, sources["train"])
         if self.cache is not None:
             length = self.cache.encoder["sequence_length"]
             sources = {
@@ -167,6 +169,17 @@ class RunImages:
             process_count=count,
             num_workers=num_workers,
             keys=self._keys,
+        )
+
+
+def _warn_of_lost_colors(preset, source):
+    is_file = isinstance(source, EncodedSource)
+    if is_file and source.image_shape[2] == 1 and source.has_color():
+        warnings.warn(
+            f"The images are stored in color and become gray, since the "
+            f"network of '{preset.name}' has one channel. Presets such as "
+            "uvit_small_64 train in color.",
+            stacklevel=2,
         )
 
 

@@ -48,11 +48,22 @@ def decode_text(content, where):
                 "come out wrong, save it as UTF-8.",
                 stacklevel=2,
             )
-        return unicodedata.normalize("NFC", text)
+        return plain_text(text)
     raise InputError(
         f"{where} is no text in UTF-8 or UTF-16 (with a byte order mark). Save "
         "it as UTF-8."
     )
+
+
+def plain_text(text):
+    """Return text in its composed form (NFC), and encodable as UTF-8.
+
+    Args:
+        text: string. JSON may escape a half of a character (a surrogate),
+            which becomes `"?"`.
+    """
+    text = text.encode(errors="replace").decode()
+    return unicodedata.normalize("NFC", text)
 
 
 def printable(text):
@@ -66,6 +77,14 @@ def printable(text):
         writing direction, or bytes that are no text.
     """
     return "".join(map(_escape, text))
+
+
+def some_of(names, count=10):
+    """Join the first of several names, escaped by `printable`."""
+    text = ", ".join(map(printable, names[:count]))
+    if len(names) > count:
+        text += f" and {len(names) - count:,} more"
+    return text
 
 
 def _escape(character):

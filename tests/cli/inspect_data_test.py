@@ -82,7 +82,7 @@ def test_values_profiles_and_what_is_left_out(run_here, tmp_path):
         "3 images in",
         "values of 2 images of mode I;16: 0 to 3875; 0 becomes black and 65535",
         "2 of them are nearly black in this range: Training/0.png, Training/1",
-        "1 have a color profile and are converted to sRGB",
+        "1 with a color profile, converted to sRGB",
         "1 left out, not an image: notes.txt",
         "beside the folders of the splits: preview.png",
         "of the format .heic, which is not read: Training/a\\x1b[31m.heic",
@@ -97,6 +97,41 @@ def test_image_size_and_digits(run_here):
     assert code == 0
     assert "1,437 to train on, 360 to hold out" in out
     assert "--image-size 16 --preset uvit_digits_16" in out
+
+
+def test_the_command_that_is_proposed(run_here, tmp_path):
+    folder = tmp_path / "my pets"
+    folder.mkdir()
+    Image.effect_noise((64, 64), 50).convert("RGB").save(folder / "1.png")
+    (folder / "1.txt").write_text("a cat")
+    _, out, _ = run_here("--data", str(folder))
+    assert "1 image in" in out and "1 captions of 2 to 2 words" in out
+    assert f"--data '{folder}' --image-size 64 --preset uvit_emoji_64" in out
+    assert out.rstrip().endswith("--output 'runs/my pets'")
+
+
+def test_8_bits_that_are_nearly_black(run_here, tmp_path):
+    Image.fromarray(np.eye(9, dtype="uint8")).save(tmp_path / "mask.png")
+    Image.effect_noise((9, 9), 50).convert("LA").save(tmp_path / "ok.png")
+    Image.new("P", (9, 9)).save(tmp_path / "palette.png")
+    Image.new("L", (9, 9)).save(tmp_path / "black.png")
+    _, out, _ = run_here("--data", str(tmp_path))
+    assert "values of 2 images of mode L: 0 to 1; 0 becomes black" in out
+    assert "values of 1 image of mode LA" in out and "mode P:" not in out
+    assert "1 of them are nearly black in this range: mask.png. Scale th" in out
+    assert "TIFF" not in out
+
+
+def test_what_is_left_out_of_each_split(run_here, tmp_path):
+    for split in ("train", "test"):
+        for i in range(2):
+            (tmp_path / split).mkdir(exist_ok=True)
+            Image.new("RGB", (9, 9)).save(tmp_path / split / f"{i}.png")
+        (tmp_path / split / "0.txt").write_text("a cat")
+    with pytest.warns(UserWarning, match="without a caption"):
+        _, out, _ = run_here("--data", str(tmp_path))
+    told = "2 left out, without a caption: train/1.png, test/1.png"
+    assert told in out
 
 
 def test_nothing_to_look_at(run_here, tmp_path):

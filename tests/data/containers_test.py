@@ -2,6 +2,7 @@ import os
 import pickle
 import zipfile
 
+import numpy as np
 import pytest
 
 import keras_simple_diffusion as ksd
@@ -9,6 +10,8 @@ from keras_simple_diffusion.data import containers
 from keras_simple_diffusion.data.containers import is_hidden
 from keras_simple_diffusion.data.containers import open_container
 from keras_simple_diffusion.data.containers import plain_path
+from keras_simple_diffusion.data.containers import read_file
+from keras_simple_diffusion.data.formats import UNREADABLE
 from keras_simple_diffusion.utils.errors import InputError
 
 pytestmark = pytest.mark.any_backend
@@ -88,6 +91,41 @@ def test_names_in_zips(tmp_path):
     assert copy.stamp("photos/cats/0.png") == container.stamp(
         "photos/cats/0.png"
     )
+
+
+def test_a_name_twice_in_a_zip(tmp_path):
+    path = write_zip(tmp_path / "a.zip", {"1.png": b"first"})
+    with pytest.warns(UserWarning, match="Duplicate name"):
+        with zipfile.ZipFile(path, "a") as file:
+            file.writestr("1.png", b"second, which is the one that counts")
+    container = open_container(path)
+    assert container.left_out == {"1.png": "another file has the same name"}
+    assert container.read("1.png").startswith(b"second")
+    assert container.sizes["1.png"] == len(container.read("1.png"))
+
+
+def test_damaged_zips(tmp_path):
+    members = {f"{i}/\u732b.png": bytes(range(50)) for i in range(3)}
+    content = write_zip(tmp_path / "a.zip", members).read_bytes()
+    rng, refused, unread = np.random.default_rng(0), 0, 0
+    for _ in range(300):
+        damaged = bytearray(content)
+        first = content.index(b"PK\1\2") if rng.random() < 0.7 else 0
+        for place in rng.integers(first, len(content), rng.integers(1, 6)):
+            damaged[place] = rng.integers(256)
+        (tmp_path / "b.zip").write_bytes(damaged)
+        try:
+            container = open_container(tmp_path / "b.zip")
+        except InputError as error:
+            refused += "is not a readable zip file" in str(error)
+            continue
+        for name in container.sizes:
+            container.head(name)
+            try:
+                assert container.read(name) == members[name]
+            except UNREADABLE:
+                unread += 1
+    assert refused > 20 and unread > 20
 
 
 def test_zips_of_macos_have_utf8_names(tmp_path):
@@ -187,6 +225,30 @@ def test_other_compression_and_encryption(tmp_path, encode, image):
     path.write_bytes(content)
     with pytest.raises(InputError, match="encrypted: 1.png"):
         ksd.data.open_data(path, 8)
+
+
+def test_files_that_are_gone(tmp_path, encode, image):
+    os.symlink("gone.png", tmp_path / "1.png")
+    (tmp_path / "2.png").write_bytes(encode(image(0)))
+    source = ksd.data.open_data(tmp_path, 8)
+    first = source.content_digest()
+    (tmp_path / "2.png").unlink()
+    assert source.content_digest() != first
+
+
+def test_no_path_is_not_the_current_folder():
+    with pytest.raises(InputError, match="no folder or zip file at ''"):
+        open_container("")
+
+
+def test_regular_files_only(tmp_path):
+    (tmp_path / "a").write_bytes(b"abc")
+    assert read_file(tmp_path / "a") == b"abc"
+    assert read_file(tmp_path / "a", 2) == b"ab"
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", "/dev/zero", tmp_path):
+        with pytest.raises(OSError):
+            read_file(path)
 
 
 def test_names_that_are_no_text(tmp_path, encode, image):

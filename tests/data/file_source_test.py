@@ -7,6 +7,7 @@ import zipfile
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import keras_simple_diffusion as ksd
 from keras_simple_diffusion.utils.errors import InputError
@@ -119,3 +120,27 @@ def test_data_that_are_gone(folder, tmp_path):
         of_folder[0]
     with pytest.raises(InputError, match="The zip file '.*a.zip' is gone"):
         of_zip[0]
+
+
+def test_names_in_warnings_are_escaped(tmp_path, encode, image):
+    (tmp_path / "a\x1b[2J.png").write_bytes(b"")
+    (tmp_path / "b.png").write_bytes(encode(image(0)))
+    source = ksd.data.open_data(tmp_path, 8)
+    with pytest.warns(UserWarning, match=r"'a\\x1b\[2J.png' of") as caught:
+        source[0]
+    assert not any("\x1b" in str(each.message) for each in caught)
+
+
+def test_color_is_noticed(tmp_path, encode, image):
+    gray = image(0, (9, 9))
+    palette = Image.new("P", (9, 9))
+    palette.putpalette([7, 7, 7, 200, 200, 200])
+    for i, content in enumerate(
+        (encode(gray), encode(palette), encode(gray.astype("uint16")), b"")
+    ):
+        (tmp_path / f"{i}.png").write_bytes(content)
+    assert not ksd.data.open_data(tmp_path, 8).has_color()
+    palette.putpalette([7, 7, 9])
+    for content in (encode(palette), encode(image(0)), encode(image(0), "gif")):
+        (tmp_path / "4.png").write_bytes(content)
+        assert ksd.data.open_data(tmp_path, 8).has_color()

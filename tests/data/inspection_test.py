@@ -6,6 +6,7 @@ from keras_simple_diffusion.data.inspection import examine
 from keras_simple_diffusion.data.inspection import suggest_preset
 from keras_simple_diffusion.data.inspection import suggest_schedule
 from keras_simple_diffusion.data.inspection import suggest_size
+from keras_simple_diffusion.models.preset import Preset
 from keras_simple_diffusion.utils.presets import builtin_presets
 
 pytestmark = pytest.mark.any_backend
@@ -58,3 +59,6 @@ def test_suggestions_exist():
     assert suggest_preset(16, gray=True) == "uvit_digits_16"
     assert suggest_preset(16, gray=False) == "uvit_small_64"
     assert suggest_preset(100, gray=True) == "uvit_imagenet_128"
+    for size in (16, 64, 128, 1000):
+        preset = Preset.open(suggest_preset(size, True, captions=True))
+        assert preset.takes_text

@@ -146,15 +146,26 @@ def test_values(tmp_path, write_images):
         (2.5, ["2.5"]),
         ("one\u2028two\x85three", ["one\u2028two\x85three"]),
         ("cafe\u0301", ["caf\u00e9"]),
+        ("half \ud83d", ["half ?"]),  # A surrogate, escaped in JSON.
     ):
         row = {"file_name": "1.png", "text": text, "caption": "not this"}
-        line = json.dumps(row, ensure_ascii=False) + "\n"
-        (tmp_path / "metadata.jsonl").write_bytes(line.encode())
-        assert caption_of(tmp_path) == expected
+        for escaped in (True, False):
+            line = json.dumps(row, ensure_ascii=escaped) + "\n"
+            content = line.encode(errors="replace")
+            (tmp_path / "metadata.jsonl").write_bytes(content)
+            assert caption_of(tmp_path) == expected
     # Numbers of classes are no captions; neither is nothing.
-    for key, value in (("label", 3), ("text", " ")):
+    for key, value, what in (
+        ("label", 3, "Its column `label` holds only numbers"),
+        ("text", " ", "Its column `text` holds no text"),
+        ("tags", "a", "Its columns are file_name, tags"),
+    ):
         row = {"file_name": "1.png", key: value}
         write_lines(tmp_path / "metadata.jsonl", row)
+        with pytest.warns(UserWarning, match=f"no captions.*{what}"):
+            assert list_images(tmp_path).captions is None
+    (tmp_path / "metadata.jsonl").write_text("\n")
+    with pytest.warns(UserWarning, match="It has no rows"):
         assert list_images(tmp_path).captions is None
 
 
@@ -211,7 +222,10 @@ def test_text_files_beside_images(tmp_path, write_images):
     for i in (1, 2, 3):
         (tmp_path / "a" / f"{i}.txt").write_text("0 0.5 0.5 0.25 1e-1\n")
     (tmp_path / "a" / "2.caption").unlink()
-    assert list_images(tmp_path).captions is None
+    with pytest.warns(
+        UserWarning, match="3 are left out, .*without words: a/1"
+    ):
+        assert list_images(tmp_path).captions is None
 
 
 def test_splits_in_other_spellings(tmp_path, write_images):

@@ -15,6 +15,8 @@ from keras_simple_diffusion.data.formats import open_image
 from keras_simple_diffusion.data.pixels import Values
 from keras_simple_diffusion.data.pixels import measure_values
 from tests.reference.icc_profile import PRIMARIES
+from tests.reference.icc_profile import make_gray_profile
+from tests.reference.icc_profile import make_ink_profile
 from tests.reference.icc_profile import make_profile
 from tests.reference.icc_profile import to_d50
 
@@ -180,17 +182,20 @@ def test_tiff_orientation(orientation, compression, encode, image):
     np.testing.assert_array_equal(images, np.asarray(upright))
 
 
-def expected_srgb(colors, primaries, gamma):
-    linear = (colors / 255.0) ** gamma
-    xyz = linear @ to_d50(primaries).T
-    linear = xyz @ np.linalg.inv(to_d50(PRIMARIES["srgb"])).T
-    linear = np.clip(linear, 0, 1)
+def srgb_of_linear(linear):
     encoded = np.where(
         linear <= 0.0031308,
         12.92 * linear,
         1.055 * linear ** (1 / 2.4) - 0.055,
     )
     return 255 * encoded
+
+
+def expected_srgb(colors, primaries, gamma):
+    linear = (colors / 255.0) ** gamma
+    xyz = linear @ to_d50(primaries).T
+    linear = xyz @ np.linalg.inv(to_d50(PRIMARIES["srgb"])).T
+    return srgb_of_linear(np.clip(linear, 0, 1))
 
 
 @pytest.mark.parametrize("name", ["display_p3", "adobe_rgb"])
@@ -213,6 +218,35 @@ def test_profiles_are_converted_to_srgb(name, suffix, encode):
         array = np.full((8, 8, 3), level, "uint8")
         content = encode(array, suffix, icc_profile=profile, **options)
         assert abs(decoded(content, 8, 3).astype(int) - level).max() <= 1
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_gray_profiles(dtype, channels, encode):
+    white = np.iinfo(dtype).max
+    row = np.rint(white * RAMP).astype(dtype)
+    content = encode(np.tile(row, (8, 1)), icc_profile=make_gray_profile(1.0))
+    expected = srgb_of_linear(row / white)
+    found = decoded(content, channels=channels)[4]
+    # The darkest linear levels are far apart in sRGB.
+    assert abs(found - expected[:, None])[2:].max() <= 2.5
+
+
+def test_profiles_of_inks(encode):
+    # Lightness is linear in the ink, for black and for the other three.
+    for inks, lightness in (
+        ((0, 0, 0, 0), 1),
+        ((0, 0, 0, 128), 1 - 128 / 255),
+        ((64, 128, 192, 0), 1 - (64 + 128 + 192) / 3 / 255),
+        ((255, 255, 255, 255), 0),
+    ):
+        image = Image.new("CMYK", (8, 8), inks)
+        content = encode(image, "tiff", icc_profile=make_ink_profile())
+        y = ((100 * lightness + 16) / 116) ** 3 if lightness > 0.08 else 0
+        found = decoded(content, 8, 3)[4, 4]
+        assert abs(found - srgb_of_linear(np.array(y))).max() <= 3
+        gray = decoded(content, 8, 1)[4, 4, 0]
+        assert abs(int(gray) - int(found[1])) <= 2
 
 
 def test_profiles_that_change_nothing(encode, image):

@@ -1,9 +1,12 @@
+import os
 import pickle
 
 import numpy as np
 import pytest
 
 import keras_simple_diffusion as ksd
+from keras_simple_diffusion.data.sources import DecodedSource
+from keras_simple_diffusion.data.sources import EmbeddedSource
 from keras_simple_diffusion.data.sources import stack
 from keras_simple_diffusion.data.sources import take
 
@@ -56,6 +59,24 @@ def test_take_is_the_same_choice_in_every_call():
     assert values == [int(again[i]["images"].item()) for i in range(8)]
     other = take(source, 8, seed=1)
     assert values != [int(other[i]["images"].item()) for i in range(8)]
+
+
+def test_digests_tell_which_images_are_taken(tmp_path, write_images):
+    write_images(tmp_path, *(f"{i}.png" for i in range(6)))
+    source = ksd.data.open_data(tmp_path, 8)
+    few, others = take(source, 3), take(source, 3, seed=1)
+    for digest in (lambda each: each.fingerprint, lambda e: e.content_digest()):
+        assert len({digest(each) for each in (source, few, others)}) == 3
+        assert digest(take(source, 3)) == digest(few)
+    before = [few.content_digest(), DecodedSource(few).content_digest()]
+    assert before[0] == before[1]
+    for path in tmp_path.iterdir():
+        os.utime(path, ns=(1, 1))
+    # A replaced file is told, whatever is around the source.
+    assert not {few.content_digest()} & {*before}
+    assert DecodedSource(few).content_digest() == few.content_digest()
+    embedded = EmbeddedSource(source, None, 4)
+    assert embedded.content_digest() == source.content_digest()
 
 
 def test_stack():

@@ -4,6 +4,7 @@ import keras_simple_diffusion as ksd
 from keras_simple_diffusion.data.splits import MissingSplitError
 from keras_simple_diffusion.data.splits import matching_splits
 from keras_simple_diffusion.data.splits import role_of
+from keras_simple_diffusion.data.splits import roles_within
 
 pytestmark = pytest.mark.any_backend
 
@@ -48,3 +49,16 @@ def test_open_splits(folder, tmp_path, write_images):
     with pytest.raises(MissingSplitError, match="It has: train"):
         ksd.data.open_data(tmp_path / "only", 8, "validation")
     assert len(ksd.data.open_data(tmp_path / "held", 8, "validation")) == 1
+
+
+def test_parts_of_tensorflow_splits_are_no_roles():
+    for name in ("train[:50%]", "train+test", "train[10:20]"):
+        assert role_of(name) is None
+    assert not matching_splits("train[:50%]", ["train", "test"])
+
+
+def test_roles_within_a_name():
+    assert roles_within("trainA") == {"train"}
+    assert roles_within("TEST_old") == {"test"}
+    assert roles_within("train-val") == {"train", "validation"}
+    assert roles_within("strain detest validity") == set()

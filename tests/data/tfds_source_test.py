@@ -1,4 +1,5 @@
 import pickle
+import shutil
 
 import numpy as np
 import pytest
@@ -53,6 +54,36 @@ def stored(tmp_path_factory, image):
         )
         return root / name / "1.0.0"
 
+    def store_other(name, features, examples):
+        tfds.dataset_builders.store_as_tfds_dataset(
+            name=name,
+            version="1.0.0",
+            features=tfds.features.FeaturesDict(features),
+            split_datasets={"train": examples},
+            data_dir=root,
+            file_format="array_record",
+            disable_shuffling=True,
+        )
+
+    images = {"image": tfds.features.Image(shape=(8, 8, 3))}
+    store_other(
+        "no_images",
+        {"text": tfds.features.Text()},
+        [(0, {"text": "a"})],
+    )
+    # A number called text, and a class that only some images have.
+    store_other(
+        "odd_features",
+        {
+            **images,
+            "text": np.int64,
+            "label": tfds.features.ClassLabel(num_classes=2),
+        },
+        [
+            (i, {"image": image(i, (8, 8, 3)), "text": i, "label": 1 - 2 * i})
+            for i in range(2)
+        ],
+    )
     store("tiny_images", "array_record")
     store("old_images", "tfrecord")
     return root
@@ -115,6 +146,27 @@ def test_mocked_dataset(data_dir):
         assert 0 <= source[4]["labels"] < 10
         batch = next(iter(ksd.data.training_batches(source, 8)))
         assert batch["images"].shape == (8, 16, 16, 1)
+
+
+def test_features_that_are_missing(data_dir):
+    with pytest.raises(InputError, match="has no images. It has: text"):
+        ksd.data.open_data("tfds:no_images", 8)
+    source = ksd.data.open_data("tfds:odd_features", 8)
+    assert source.captions() is None and source.class_names == ["0", "1"]
+    assert source[0]["labels"] == 1 and "captions" not in source[0]
+    with pytest.raises(InputError, match=r"without a class, such as train\[1"):
+        source[1]
+    with pytest.raises(MissingSplitError, match="It has: train"):
+        ksd.data.open_data("tfds:odd_features", 8, "train[:50%]")
+
+
+def test_files_that_are_missing(data_dir, tmp_path, monkeypatch):
+    shutil.copytree(data_dir / "tiny_images", tmp_path / "tiny_images")
+    monkeypatch.setattr(tfds.core.constants, "DATA_DIR", str(tmp_path))
+    for path in tmp_path.rglob("*-train.array_record*"):
+        path.unlink()
+    with pytest.raises(InputError, match="split 'train' of 'tfds:tiny_images"):
+        ksd.data.open_data("tfds:tiny_images", 8)
 
 
 def test_names_that_do_not_exist(data_dir):
