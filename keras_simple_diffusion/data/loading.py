@@ -31,7 +31,8 @@ def open_data(
     The outermost folders inside a folder or zip are classes, in alphabetical
     order. If they are splits, such as `train` and `test`, one of them is
     opened; a class has the same number in each. Captions are read from
-    `metadata.jsonl` or `metadata.csv` (`file_name`, `text`).
+    `metadata.jsonl`, `.csv` or `.parquet` (`file_name`, `text`), or from a text
+    file beside each image. Warnings name what is left out.
 
     Args:
         name: string. `"digits"`, the path of a folder or zip of images, or

@@ -84,7 +84,7 @@ def _is_deep(image):
 def is_gray(image):
     """Return whether an image is stored without colors."""
     if image.mode == "P":
-        palette = np.reshape(image.getpalette("RGB"), (-1, 3))
+        palette = np.reshape(image.getpalette("RGB") or [], (-1, 3))
         return bool((palette == palette[:, :1]).all())
     return _is_deep(image) or image.mode in ("1", "L", "LA", "La")
 

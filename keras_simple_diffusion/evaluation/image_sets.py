@@ -1,9 +1,11 @@
 """The images that `evaluate` compares: generated, stored, and real ones."""
 
 import collections
+import contextlib
 import dataclasses
 import json
 import pathlib
+import warnings
 
 import numpy as np
 
@@ -16,6 +18,7 @@ from keras_simple_diffusion.data.loading import open_data
 from keras_simple_diffusion.data.loading import open_splits
 from keras_simple_diffusion.data.sources import ArraySource
 from keras_simple_diffusion.data.sources import ImageSource
+from keras_simple_diffusion.data.splits import MissingSplitError
 from keras_simple_diffusion.generation.conditions import Conditions
 from keras_simple_diffusion.models.preset import Preset
 from keras_simple_diffusion.models.text_to_image import TextToImage
@@ -301,6 +304,13 @@ def _array_source(images, name):
 def _common_size(path):
     """Return the height and width that all images of a folder or zip have."""
     listing = list_images(path)
+    with contextlib.suppress(MissingSplitError):
+        held_out = list_images(path, "test")
+        warnings.warn(
+            f"Of '{path}' the {len(listing.names)} images to train on are "
+            f"evaluated, not the {len(held_out.names)} to hold out.",
+            stacklevel=4,
+        )
     names = collections.defaultdict(list)
     for name in listing.names:
         try:

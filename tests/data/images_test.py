@@ -2,6 +2,7 @@ import zipfile
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import keras_simple_diffusion as ksd
 
@@ -121,3 +122,24 @@ def test_damaged_file_in_a_zip_is_skipped(tmp_path, encode, image):
     with pytest.warns(UserWarning, match="1 of 3 .* skipped: 1.png"):
         images = ksd.data.load_images(path, 8)
     assert len(images.images) == 2
+
+
+def test_each_image_is_resized_by_itself(tmp_path, encode, image):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    contents = [
+        encode(image(0, (8, 8, 3))),
+        encode(image(1, (64, 40, 3))),
+        encode(image(2, (40, 64))),
+        encode(image(3, (24, 30, 4))),
+        encode(image(4, (33, 30, 3)), "jpeg", exif=exif),
+        encode(image(5, (200, 300, 3)), "webp", lossless=True),
+    ]
+    for order in (contents, contents[::-1]):
+        for i, content in enumerate(order):
+            (tmp_path / f"{i}.png").write_bytes(content)
+        source = ksd.data.open_data(tmp_path, 16)
+        for i, content in enumerate(order):
+            np.testing.assert_array_equal(
+                source[i]["images"], ksd.data.Decoder(16)(content)["images"]
+            )

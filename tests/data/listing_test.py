@@ -1,6 +1,7 @@
 import json
 import zipfile
 
+import numpy as np
 import pytest
 
 import keras_simple_diffusion as ksd
@@ -96,6 +97,36 @@ def test_bad_metadata(tmp_path, write_images):
     (tmp_path / "metadata.csv").write_text("file_name,text\n1.png,a,b")
     with pytest.raises(InputError, match="more cells.* Quote texts"):
         list_images(tmp_path)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_damaged_metadata(tmp_path, write_images):
+    write_images(tmp_path, *(f"{i}.png" for i in range(3)))
+    rows = [
+        {"file_name": f"{i}.png", "text": ["a caf\u00e9", "two"], "id": i}
+        for i in range(3)
+    ]
+    write_lines(tmp_path / "metadata.jsonl", *rows)
+    csv = 'file_name;text\n0.png;"a; b"\n1.png;\n2.png;c\n'
+    (tmp_path / "metadata.csv").write_text(csv)
+    rng, refused = np.random.default_rng(0), 0
+    for name in ("metadata.jsonl", "metadata.csv"):
+        content = (tmp_path / name).read_bytes()
+        for _ in range(100):
+            damaged = bytearray(content)
+            for place in rng.integers(0, len(content), rng.integers(1, 5)):
+                damaged[place] = rng.integers(256)
+            (tmp_path / name).write_bytes(damaged)
+            try:
+                assert len(list_images(tmp_path).names)
+            except InputError:
+                refused += 1
+        (tmp_path / name).write_bytes(content)
+    assert 20 < refused < 180
+    for line in ("[" * 10**5, "1" * 10**4, '{"file_name": "0.png", "text": 1e'):
+        (tmp_path / "metadata.jsonl").write_text(line)
+        with pytest.raises(InputError, match="Line 1 .* is no JSON"):
+            list_images(tmp_path)
 
 
 def test_real_captions(shared_data):

@@ -274,6 +274,9 @@ def test_sizes_are_those_of_each_file(place, real):
 
     features.name = "any"
     evaluate("tall", real, ("kid",), feature_weights=features)
+    # One split of a folder that has two is said.
+    with pytest.warns(UserWarning, match="6 images to train on .* the 6 to ho"):
+        evaluate("real", real, ("kid",), feature_weights=Pixels())
 
 
 def test_text_models_draw_evenly_spaced_captions():
