@@ -8,6 +8,7 @@ the versions of Keras and keras_hub from above to those that pass.
 import contextlib
 import functools
 import importlib.util
+import os
 
 import keras
 
@@ -67,6 +68,41 @@ def builtin_handle(preset):
 
     known = keras_hub.models.Backbone.presets.get(preset)
     return None if known is None else known["kaggle_handle"]
+
+
+def is_downloaded(preset):
+    """Tell if the weights of a preset of a hub are on this machine.
+
+    Args:
+        preset: string. A preset of keras_hub, or an `hf://` or `kaggle://`
+            handle; others count as not downloaded.
+    """
+    scheme, _, name = (builtin_handle(preset) or preset).partition("://")
+    try:
+        if scheme == "kaggle":
+            from kagglehub import cache
+            from kagglehub import handle
+
+            model = handle.parse_model_handle(name)
+            find = functools.partial(cache.get_cached_path, model)
+        elif scheme == "hf":
+            from huggingface_hub import try_to_load_from_cache
+
+            find = functools.partial(try_to_load_from_cache, name)
+        else:
+            return False
+        found = [find(file) for file in _WEIGHTS_OF_HUBS]
+    except (ImportError, ValueError):  # No client, or a malformed handle.
+        return False
+    return any(isinstance(p, str) and os.path.exists(p) for p in found)
+
+
+_WEIGHTS_OF_HUBS = (
+    "model.weights.h5",
+    "model.weights.json",
+    "model.safetensors",
+    "model.safetensors.index.json",
+)
 
 
 # === DINOv2 (keras_hub) ===

@@ -1,5 +1,6 @@
 """The command `generate`: images on one sheet, or one file each."""
 
+import json
 import pathlib
 from typing import Annotated
 from typing import Literal
@@ -9,6 +10,13 @@ import typer
 from keras_simple_diffusion.backend.choice import check_backend
 from keras_simple_diffusion.cli import shared
 from keras_simple_diffusion.utils.errors import InputError
+from keras_simple_diffusion.utils.files import begin_or_resume
+from keras_simple_diffusion.utils.files import check_is_free
+from keras_simple_diffusion.utils.files import held_folder
+from keras_simple_diffusion.utils.files import sha256
+from keras_simple_diffusion.utils.files import whole_file
+
+_DIGEST = "sha256"  # Name of the text in an image's file.
 
 
 def generate(
@@ -76,6 +84,8 @@ def generate(
             "`--resume` continues to fill a folder. Received: --output "
             f"{output}, which is a file."
         )
+    if not one_sheet:
+        check_is_free(output)
     task = shared.load_model(model)
     wanted = shared.choose_conditions(
         task, labels, prompt, negative_prompt, portrait, num_images
@@ -108,15 +118,9 @@ def generate(
             "prompt": prompt,
             "negative_prompt": negative_prompt,
             "portrait": portrait,
-            "steps": steps,
-            "guidance": guidance,
-            "guidance_interval": guidance_interval,
-            "guidance_rescale": guidance_rescale,
             "guidance_model": guidance_model,
-            "sampler": sampler,
-            "spacing": spacing,
-            "clipping": clipping,
             "seed": seed,
+            **_describe(task, wanted, options),
         }
         folder = pathlib.Path(output)
         _fill_folder(draw, folder, wanted.count, settings, batch_size, resume)
@@ -145,8 +149,37 @@ def _save_strip(clean, names, output):
     )
 
 
+def _describe(task, wanted, options):
+    """Resolve and check options, and describe all that images depend on.
+
+    Returns:
+        A dict of JSON values for `begin_or_resume`.
+    """
+    from keras_simple_diffusion.generation.arguments import SamplingOptions
+    from keras_simple_diffusion.models.content import model_digest
+
+    options = SamplingOptions(**options)
+    one = wanted.arguments([0])  # It is enough to check the options.
+    resolved = options.resolve(task, task.find_conditions(options, 1, **one))
+    guide = options.guidance_model
+    return {
+        "steps": resolved.num_steps,
+        "guidance": resolved.guidance_scale,
+        "guidance_interval": resolved.guidance_interval,
+        "guidance_rescale": resolved.guidance_rescale,
+        "sampler": repr(resolved.sampler),
+        "spacing": resolved.spacing,
+        "clipping": resolved.clipping,
+        "model_content": model_digest(task),
+        "guidance_model_content": guide and model_digest(guide),
+    }
+
+
 def _fill_folder(draw, folder, num_images, settings, batch_size, resume):
     """Write images `000000.png`, `000001.png`, ... into a folder.
+
+    Each holds a digest of its pixels and of the settings, so that a damaged
+    image, or one that was drawn otherwise, is drawn again.
 
     Args:
         draw: function that draws images, from a list of their numbers and a
@@ -158,24 +191,48 @@ def _fill_folder(draw, folder, num_images, settings, batch_size, resume):
         batch_size: int. Images drawn at once.
         resume: bool.
     """
-    from PIL import Image
     from rich import progress
 
-    from keras_simple_diffusion.utils.files import begin_or_resume
-    from keras_simple_diffusion.utils.files import whole_file
-    from keras_simple_diffusion.utils.files import write_settings
-
     settings = begin_or_resume(folder, settings, resume)
-    write_settings(folder, settings)
-    paths = [folder / f"{i:06d}.png" for i in range(num_images)]
-    missing = [i for i, path in enumerate(paths) if not path.exists()]
-    for start in progress.track(
-        range(0, len(missing), batch_size), "drawing", disable=not missing
-    ):
-        indices = missing[start : start + batch_size]
-        images = draw(indices, settings["seed"])
-        for i, image in zip(indices, images, strict=True):
-            with whole_file(paths[i]) as draft:
-                if image.shape[-1] == 1:
-                    image = image[..., 0]
-                Image.fromarray(image).save(draft)
+    with held_folder(folder, settings, resume):
+        key = sha256(json.dumps(settings, sort_keys=True))
+        paths = [folder / f"{i:06d}.png" for i in range(num_images)]
+        missing = [
+            i for i, path in enumerate(paths) if not _is_intact(path, key)
+        ]
+        for start in progress.track(
+            range(0, len(missing), batch_size), "drawing", disable=not missing
+        ):
+            indices = missing[start : start + batch_size]
+            images = draw(indices, settings["seed"])
+            for i, image in zip(indices, images, strict=True):
+                _save_image(image, paths[i], key)
+
+
+def _save_image(image, path, key):
+    from PIL import Image
+    from PIL import PngImagePlugin
+
+    if image.shape[-1] == 1:
+        image = image[..., 0]
+    facts = PngImagePlugin.PngInfo()
+    facts.add_text(_DIGEST, sha256(key, image))
+    with whole_file(path) as draft:
+        Image.fromarray(image).save(draft, pnginfo=facts)
+
+
+def _is_intact(path, key):
+    """Tell if a file is an image of `_save_image`, undamaged."""
+    import numpy as np
+    from PIL import Image
+
+    from keras_simple_diffusion.data.formats import UNREADABLE
+
+    if not path.is_file():
+        return False
+    try:
+        with Image.open(path, formats=["PNG"]) as image:
+            pixels = np.asarray(image)
+            return image.text.get(_DIGEST) == sha256(key, pixels)
+    except UNREADABLE:
+        return False

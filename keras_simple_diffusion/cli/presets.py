@@ -1,5 +1,6 @@
 """Commands about presets: list them, make one, embed captions for one."""
 
+import pathlib
 from typing import Annotated
 
 import typer
@@ -8,6 +9,11 @@ from rich import table
 
 from keras_simple_diffusion.backend.choice import check_backend
 from keras_simple_diffusion.utils.errors import InputError
+from keras_simple_diffusion.utils.files import check_is_free
+from keras_simple_diffusion.utils.files import is_unused
+from keras_simple_diffusion.utils.files import locked_folder
+from keras_simple_diffusion.utils.files import new_folder
+from keras_simple_diffusion.utils.presets import WEIGHT_FILES
 from keras_simple_diffusion.utils.presets import builtin_presets
 from keras_simple_diffusion.utils.presets import has_weights
 from keras_simple_diffusion.utils.presets import preset_folder
@@ -71,15 +77,36 @@ def average(
     from keras_simple_diffusion.optimizers import PowerProfile
     from keras_simple_diffusion.training import reconstruct
 
+    _check_output(output)
     profile = (
         PowerProfile(width) if decay is None else ExponentialProfile(decay)
     )
     model, distance = reconstruct(run, profile)
-    model.save_to_preset(output)
+    with locked_folder(output), new_folder(output) as draft:
+        model.save_to_preset(draft)
     print(
         f"The preset is in {output}. Its average differs by {distance:.1%} "
         "from the requested one."
     )
+
+
+def _check_output(output):
+    """Raise an `InputError` if a folder holds anything but an average."""
+    check_is_free(output)
+    folder = pathlib.Path(output)
+    if is_unused(folder):
+        return
+    others = [
+        path.name
+        for path in (folder.iterdir() if folder.is_dir() else [folder])
+        if not path.is_file() or not path.match(WEIGHT_FILES)
+    ]
+    others = set(others) - {"config.json", "task.json", "metadata.json"}
+    if others:
+        raise InputError(
+            f"'{output}' holds something else already, such as "
+            f"'{min(others)}'. Choose another output."
+        )
 
 
 def embed(

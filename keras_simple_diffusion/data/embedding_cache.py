@@ -7,7 +7,12 @@ import ml_dtypes
 import numpy as np
 
 from keras_simple_diffusion.utils.errors import InputError
+from keras_simple_diffusion.utils.files import is_intact
+from keras_simple_diffusion.utils.files import is_unused
+from keras_simple_diffusion.utils.files import seal
+from keras_simple_diffusion.utils.files import sha256
 from keras_simple_diffusion.utils.files import whole_file
+from keras_simple_diffusion.utils.presets import read_json
 
 _CONFIG = "config.json"
 _SHARD_SIZE = 4096
@@ -19,28 +24,41 @@ class EmbeddingCache:
     The folder holds `config.json`, with the encoder and the texts, and shards
     of up to 4096 texts: `00000000.npy` contains the embeddings of all tokens
     in sequence as the bits of bfloat16, `00000000.lengths.npy` the number of
-    tokens of each text. Shards are memory-mapped. The first text is the empty
-    one; its embeddings are the null condition. Shards are written one by one,
-    so an interrupted computation can be resumed.
+    tokens of each text. Shards are memory-mapped. Each file ends with a digest
+    of its content and of the configuration, which is checked when the file is
+    opened. The first text is the empty one; its embeddings are the null
+    condition. Shards are written one by one, so an interrupted computation can
+    be resumed.
 
     Args:
         folder: path of the folder.
 
     Raises:
-        InputError: if the folder holds no embeddings.
+        InputError: if the folder holds no embeddings, or its configuration is
+            damaged.
     """
 
     def __init__(self, folder):
         self.folder = pathlib.Path(folder)
-        try:
-            config = json.loads((self.folder / _CONFIG).read_text())
-        except FileNotFoundError:
+        if not (self.folder / _CONFIG).exists():
             raise InputError(
                 f"'{folder}' holds no embeddings. Make them: "
                 f"keras-simple-diffusion embed --output {folder} ..."
-            ) from None
-        self.encoder = config["encoder"]
-        self.texts = config["texts"]
+            )
+        config = read_json(self.folder / _CONFIG)
+        self.encoder = config.get("encoder")
+        self.texts = config.get("texts")
+        if (
+            not isinstance(self.encoder, dict)
+            or not isinstance(self.encoder.get("sequence_length"), int)
+            or not isinstance(self.texts, list)
+            or not all(isinstance(text, str) for text in self.texts)
+        ):
+            raise InputError(
+                f"'{self.folder / _CONFIG}' is not that of stored embeddings. "
+                "Restore it from a copy, or make them anew."
+            )
+        self._key = sha256(json.dumps([config, _SHARD_SIZE], sort_keys=True))
         self._rows = {text: row for row, text in enumerate(self.texts)}
         self._mapped = {}
 
@@ -59,28 +77,40 @@ class EmbeddingCache:
         Raises:
             InputError: if the folder holds anything else.
         """
-        folder = pathlib.Path(folder)
-        path = folder / _CONFIG
+        cls.check_output(folder)
+        path = pathlib.Path(folder) / _CONFIG
         texts = ["", *sorted(set(texts) - {""})]
         config = {"encoder": encoder, "texts": texts}
-        if path.exists():
-            if json.loads(path.read_text()) != config:
-                raise InputError(
-                    f"'{folder}' holds embeddings of other texts or of another "
-                    "encoder. Choose another --output."
-                )
-        elif folder.exists() and any(folder.iterdir()):
+        if not path.exists():
+            with whole_file(path) as draft:
+                draft.write_text(json.dumps(config) + "\n")
+        elif read_json(path) != config:
+            raise InputError(
+                f"'{folder}' holds embeddings of other texts or of another "
+                "encoder. Choose another --output."
+            )
+        return cls(folder)
+
+    @staticmethod
+    def check_output(folder):
+        """Raise an `InputError` if a folder holds anything but embeddings.
+
+        Args:
+            folder: path.
+        """
+        has_config = (pathlib.Path(folder) / _CONFIG).exists()
+        if not has_config and not is_unused(folder):
             raise InputError(
                 f"'{folder}' holds something already. Choose another --output."
             )
-        with whole_file(path) as draft:
-            draft.write_text(json.dumps(config) + "\n")
-        return cls(folder)
 
     def missing(self):
-        """Return the number of the first text of each missing shard."""
+        """Return the number of the first text of each missing shard.
+
+        Damaged shards are missing, too.
+        """
         starts = range(0, len(self.texts), _SHARD_SIZE)
-        return [start for start in starts if not self._path(start).exists()]
+        return [start for start in starts if not self._is_intact(start)]
 
     def texts_of(self, start):
         """Return the texts of a shard."""
@@ -97,8 +127,10 @@ class EmbeddingCache:
         tokens = embeddings[mask.astype(bool)].astype(ml_dtypes.bfloat16)
         with whole_file(self._path(start, ".lengths")) as draft:
             np.save(draft, mask.sum(axis=1).astype("int32"))
+            seal(draft, self._key_of(start, ".lengths"))
         with whole_file(self._path(start)) as draft:
             np.save(draft, tokens.view("uint16"))
+            seal(draft, self._key_of(start))
 
     def read(self, text, sequence_length):
         """Read the embeddings of a text, padded with zeros.
@@ -135,15 +167,25 @@ class EmbeddingCache:
 
     def _shard(self, start):
         if start not in self._mapped:
-            path = self._path(start)
-            if not path.exists():
+            if not self._is_intact(start):
                 raise InputError(
                     f"'{self.folder}' is incomplete: {len(self.missing())} of "
-                    "its files are missing. Run the same `embed` again."
+                    "its files are missing or damaged. Run the same `embed` "
+                    "again."
                 )
             ends = np.cumsum(np.load(self._path(start, ".lengths")))
-            self._mapped[start] = np.load(path, mmap_mode="r"), ends
+            tokens = np.load(self._path(start), mmap_mode="r")
+            self._mapped[start] = tokens, ends
         return self._mapped[start]
+
+    def _is_intact(self, start):
+        return all(
+            is_intact(self._path(start, kind), self._key_of(start, kind))
+            for kind in ("", ".lengths")
+        )
+
+    def _key_of(self, start, kind=""):
+        return f"{self._key} {start}{kind}"
 
     def _path(self, start, kind=""):
         return self.folder / f"{start:08d}{kind}.npy"

@@ -9,6 +9,8 @@ import numbers
 import pathlib
 import tempfile
 
+import numpy as np
+
 from keras_simple_diffusion import samplers
 from keras_simple_diffusion.backend import native
 from keras_simple_diffusion.backend.native import backend_name
@@ -24,7 +26,8 @@ from keras_simple_diffusion.generation.arguments import SamplingOptions
 from keras_simple_diffusion.models.text_to_image import TextToImage
 from keras_simple_diffusion.utils.errors import InputError
 from keras_simple_diffusion.utils.files import begin_or_resume
-from keras_simple_diffusion.utils.files import write_settings
+from keras_simple_diffusion.utils.files import check_is_free
+from keras_simple_diffusion.utils.files import held_folder
 
 # Arguments that published figures were measured with.
 PROTOCOLS = {
@@ -124,8 +127,9 @@ def evaluate(
         prints as a table.
 
     Raises:
-        InputError: if arguments, model and data do not suit each other, or if
-            `output` was begun with others.
+        InputError: if arguments, model and data do not suit each other, if
+            `output` was begun with others or is in use by another process, or
+            if the model's weights are not finite.
 
     Example:
     ```python
@@ -164,6 +168,9 @@ def evaluate(
     }
     scores.check_choices(metrics, choices)
 
+    if output is not None:
+        check_is_free(pathlib.Path(output).with_suffix(".features"))
+
     # Open both sides, and check that the metrics suit them.
     subject = image_sets.open_subject(model)
     is_stored = isinstance(subject, ImageSource)
@@ -171,7 +178,7 @@ def evaluate(
     sources = image_sets.open_references(data, shape)
     if is_stored:
         _check_stored(metrics, steps, scales, guidance_interval, sampler)
-        drawing = {"fingerprint": subject.content_digest()}
+        drawing = {"sha256": subject.content_digest()}
     else:
         _check_model(subject, metrics, sources)
         drawing = image_sets.drawing_facts(subject, model)
@@ -201,8 +208,11 @@ def evaluate(
                 "num_resamples": num_resamples,
                 "seed": seed,
                 "networks": {name: networks[name].name for name in networks},
-                "weights": drawing,
-                "digests": {s: sources[s].content_digest() for s in sources},
+                "model_content": drawing["sha256"],
+                "data_content": {
+                    split: source.content_digest()
+                    for split, source in sources.items()
+                },
                 "versions": _versions(),
             },
             resume,
@@ -232,9 +242,7 @@ def evaluate(
                 )
                 for count, scale in itertools.product(steps, scales)
             ]
-        wait_for_all()  # All processes have looked for stored settings.
-        if is_main_process():
-            write_settings(folder, settings)
+        stack.enter_context(_held_by_main(folder, settings, resume))
         measure = Measurement(folder, settings, networks, sources, data)
         content = {
             "settings": settings,
@@ -247,10 +255,28 @@ def evaluate(
             content["bits_per_dimension"] = {
                 split: measure.likelihood(subject, split) for split in sources
             }
-    report = Report(content)
-    if output is not None and is_main_process():
-        report.save(output)
+        report = Report(content)
+        if output is not None and is_main_process():
+            report.save(output)
     return report
+
+
+@contextlib.contextmanager
+def _held_by_main(folder, settings, resume):
+    """Hold a folder in the main process, for all processes."""
+    wait_for_all()  # All processes have looked for stored settings.
+    with contextlib.ExitStack() as stack:
+        problem = None
+        if is_main_process():
+            try:
+                stack.enter_context(held_folder(folder, settings, resume))
+            except InputError as error:
+                problem = error
+        if native.from_main_process(np.array(problem is not None)):
+            raise problem or InputError(
+                f"The main process cannot write to '{folder}'."
+            )
+        yield
 
 
 _EXPECTED = {

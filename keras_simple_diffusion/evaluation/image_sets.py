@@ -3,13 +3,11 @@
 import collections
 import contextlib
 import dataclasses
-import json
 import pathlib
 import warnings
 
 import numpy as np
 
-from keras_simple_diffusion.backend import native
 from keras_simple_diffusion.data.decoding import upright_size
 from keras_simple_diffusion.data.folders import list_images
 from keras_simple_diffusion.data.formats import UNREADABLE
@@ -20,10 +18,11 @@ from keras_simple_diffusion.data.sources import ArraySource
 from keras_simple_diffusion.data.sources import ImageSource
 from keras_simple_diffusion.data.splits import MissingSplitError
 from keras_simple_diffusion.generation.conditions import Conditions
+from keras_simple_diffusion.models.content import model_digest
 from keras_simple_diffusion.models.preset import Preset
 from keras_simple_diffusion.models.text_to_image import TextToImage
 from keras_simple_diffusion.utils.errors import InputError
-from keras_simple_diffusion.utils.files import sha256
+from keras_simple_diffusion.utils.presets import read_json
 
 _CLASS_PROMPT = "a photo of a {}"  # The caption of a class, for CLIP.
 
@@ -276,17 +275,19 @@ def drawing_facts(task, model):
 
     Returns:
         A dict of the kind of weights, the decay of their average if it is the
-        model of a run, and their digest.
+        model of a run, and the digest of the model.
+
+    Raises:
+        InputError: if a weight is not finite.
     """
     facts = {"kind": "average"}
     if isinstance(model, str | pathlib.Path):
         folder = pathlib.Path(model)
         if (folder / "preset").exists():
-            config = json.loads((folder / "config.json").read_text())
-            facts["ema_decay"] = config["recipe"]["ema_decay"]
-    with task.reading_averages(task.trainable_variables) as values:
-        arrays = [native.to_numpy(value) for value in values]
-    return {**facts, "sha256": sha256(*arrays)}
+            recipe = read_json(folder / "config.json").get("recipe")
+            if isinstance(recipe, dict) and "ema_decay" in recipe:
+                facts["ema_decay"] = recipe["ema_decay"]
+    return {**facts, "sha256": model_digest(task)}
 
 
 def _array_source(images, name):

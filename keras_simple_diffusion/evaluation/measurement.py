@@ -105,7 +105,7 @@ class Measurement:
         settings, source = self.settings, self.sources[split]
         count = min(len(source), settings["num_images"] or len(source))
         chosen = choose(len(source), count, settings["seed"])
-        facts = [settings["weights"], settings["seed"], len(source)]
+        facts = [settings["model_content"], settings["seed"], len(source)]
         shards = self._shards(f"bits-{split}", "", count, facts)
 
         def bits(numbers):
@@ -134,7 +134,7 @@ class Measurement:
     def _shards(self, folder, name, count, facts):
         """Make the shards of one network, keyed by all that they depend on."""
         batch_size, digests = (
-            self.settings[key] for key in ("batch_size", "digests")
+            self.settings[key] for key in ("batch_size", "data_content")
         )
         size = -(-_FEATURE_BATCH // batch_size) * batch_size
         network = self.settings["networks"].get(name, name)

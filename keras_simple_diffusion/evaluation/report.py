@@ -7,7 +7,9 @@ import pathlib
 from keras_simple_diffusion.evaluation.card import draw_scores
 from keras_simple_diffusion.evaluation.card import format_table
 from keras_simple_diffusion.evaluation.card import write_card
+from keras_simple_diffusion.utils.errors import InputError
 from keras_simple_diffusion.utils.files import whole_file
+from keras_simple_diffusion.utils.presets import read_json
 
 
 class Result(collections.abc.Mapping):
@@ -84,8 +86,25 @@ class Report(collections.abc.Mapping):
 
     @classmethod
     def load(cls, path):
-        """Read the report from a `.json` file of `save`."""
-        return cls(json.loads(pathlib.Path(path).read_text()))
+        """Read the report from a `.json` file of `save`.
+
+        Args:
+            path: path of the file.
+
+        Returns:
+            A `Report`.
+
+        Raises:
+            InputError: if the file is damaged, or holds anything else.
+        """
+        content = read_json(path)
+        try:
+            return cls(content)
+        except (AttributeError, KeyError, TypeError) as error:
+            raise InputError(
+                f"'{path}' is not the report of an evaluation, as `save` "
+                "writes it. Restore it from a copy, or evaluate again."
+            ) from error
 
     def __getitem__(self, name):
         if name not in self._scores and len(self.results) > 1:

@@ -1,7 +1,6 @@
 """Features in checked files, so that an evaluation can be resumed."""
 
 import hashlib
-import io
 import json
 import os
 import pathlib
@@ -13,11 +12,12 @@ from keras_simple_diffusion.backend import native
 from keras_simple_diffusion.distribution.processes import is_main_process
 from keras_simple_diffusion.distribution.processes import wait_for_all
 from keras_simple_diffusion.metrics.frechet import FeatureStatistics
+from keras_simple_diffusion.utils.errors import InputError
+from keras_simple_diffusion.utils.files import is_intact
 from keras_simple_diffusion.utils.files import remove_drafts
+from keras_simple_diffusion.utils.files import seal
 from keras_simple_diffusion.utils.files import sha256
 from keras_simple_diffusion.utils.files import whole_file
-
-_DIGEST_SIZE = hashlib.sha256().digest_size
 
 
 class FeatureShards:
@@ -46,7 +46,13 @@ class FeatureShards:
 
     def __iter__(self):
         for start in self.starts:
-            yield self.load(start)
+            features = self.load(start)
+            if features is None:  # It was removed or damaged meanwhile.
+                raise InputError(
+                    f"'{self.path(start)}' is missing or damaged. Evaluate "
+                    "again, with --resume (in Python `resume=True`)."
+                )
+            yield features
 
     def path(self, start):
         """Return the path of the file whose first image is number `start`."""
@@ -61,8 +67,10 @@ class FeatureShards:
         Returns:
             An array, or `None` if the file is missing or damaged.
         """
-        content = read_checked(self.path(start), f"{self.key} {start}")
-        return None if content is None else np.load(io.BytesIO(content))
+        features = _load(self.path(start), self._key_of(start))
+        expected = min(self.starts.step, self.count - start)
+        is_whole = isinstance(features, np.ndarray) and features.ndim > 0
+        return features if is_whole and len(features) == expected else None
 
     def save(self, start, features):
         """Write the features of one file.
@@ -71,10 +79,12 @@ class FeatureShards:
             start: int. Number of its first image.
             features: array with one row per image.
         """
-        content = io.BytesIO()
-        np.save(content, features)
-        key = f"{self.key} {start}"
-        write_checked(self.path(start), content.getvalue(), key)
+        with whole_file(self.path(start)) as draft:
+            np.save(draft, features)
+            seal(draft, self._key_of(start))
+
+    def _key_of(self, start):
+        return f"{self.key} {start}"
 
     def statistics(self):
         """Compute `FeatureStatistics` of all, with one file in memory."""
@@ -156,41 +166,17 @@ def image_digests(images):
         A `uint8` array of shape `(N, 32)`.
     """
     digests = b"".join(hashlib.sha256(p.tobytes()).digest() for p in images)
-    return np.frombuffer(digests, "uint8").reshape(len(images), _DIGEST_SIZE)
+    return np.frombuffer(digests, "uint8").reshape(len(images), 32)
 
 
-def write_checked(path, content, key):
-    """Write a file that ends with a digest of its content.
-
-    Args:
-        path: path of the file.
-        content: bytes.
-        key: string that the digest covers as well.
-    """
-    with whole_file(path) as draft:
-        draft.write_bytes(content + _digest(content, key))
-
-
-def read_checked(path, key):
-    """Read a file of `write_checked`.
-
-    Args:
-        path: path of the file.
-        key: string, the one that it was written with.
-
-    Returns:
-        The content as bytes, or `None` if there is no such file, if it is
-        damaged, or if it was written with another key.
-    """
-    if not path.exists():
+def _load(path, key):
+    """Load a file of NumPy's that was sealed; `None` if it is not intact."""
+    if not is_intact(path, key):
         return None
-    content = path.read_bytes()
-    content, digest = content[:-_DIGEST_SIZE], content[-_DIGEST_SIZE:]
-    return content if digest == _digest(content, key) else None
-
-
-def _digest(content, key):
-    return hashlib.sha256(key.encode() + b"\n" + content).digest()
+    try:
+        return np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError):  # It never was one of NumPy's.
+        return None
 
 
 def reference_features(source, features, cache=None, title="reference"):
@@ -230,12 +216,11 @@ def reference_features(source, features, cache=None, title="reference"):
 
     fill_shards(read, [(shards, features)], title)
     path = folder / "statistics.npz"
-    if is_main_process() and read_checked(path, digest) is None:
+    if is_main_process() and not is_intact(path, digest):
         with whole_file(folder / "key.json") as draft:
             draft.write_text(text + "\n")
-        content = io.BytesIO()
-        shards.statistics().save(content)
-        write_checked(path, content.getvalue(), digest)
+        with whole_file(path) as draft:
+            shards.statistics().save(draft)
+            seal(draft, digest)
     wait_for_all()
-    content = io.BytesIO(read_checked(path, digest))
-    return shards, FeatureStatistics.load(content)
+    return shards, FeatureStatistics.load(path)

@@ -3,6 +3,7 @@
 import collections
 import dataclasses
 import threading
+import warnings
 from typing import Any
 
 from keras import ops
@@ -38,9 +39,10 @@ class SamplingProgram:
             arrays of a `Guidance`.
 
     Returns:
-        A `uint8` tensor of shape `(B, H, W, C)`; with `return_steps` a tuple
-        of it and two of shape `(B, num_steps, H, W, C)`, the noisy and the
-        predicted clean images of each step.
+        A tuple of a `uint8` tensor of shape `(B, H, W, C)` and a bool tensor
+        of shape `(B,)`, whether the image is finite; with `return_steps` also
+        two of shape `(B, num_steps, H, W, C)`, the noisy and the predicted
+        clean images of each step.
     """
 
     denoiser: Denoiser
@@ -76,10 +78,26 @@ class SamplingProgram:
             return_clean=True,
             return_steps=self.return_steps,
         )
-        if not self.return_steps:
-            return to_uint8(results)
-        images, *steps = (to_uint8(result) for result in results)
-        return images, *(ops.swapaxes(step, 0, 1) for step in steps)
+        images, *steps = results if self.return_steps else [results]
+        is_finite = ops.all(ops.isfinite(images), axis=(1, 2, 3))
+        steps = (ops.swapaxes(to_uint8(step), 0, 1) for step in steps)
+        return to_uint8(images), is_finite, *steps
+
+
+def warn_unless_finite(is_finite):
+    """Warn of drawn images that hold NaN or infinity, and came out black.
+
+    Args:
+        is_finite: bool array, one per image.
+    """
+    if not is_finite.all():
+        warnings.warn(
+            f"{(~is_finite).sum()} of {len(is_finite)} images are not finite "
+            "(NaN or infinity) and black: the weights are not finite, or the "
+            "network overflows. Use weights of an earlier step, a smaller "
+            "guidance scale, or another dtype.",
+            stacklevel=2,
+        )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -50,10 +50,11 @@ class ClassifierOutputs(ImageFeatures):
         digest = sha256(path.read_bytes())
         try:
             self.model = keras.models.load_model(path, compile=False)
-        except (OSError, ValueError, TypeError) as error:
+        except Exception as error:  # A foreign file can fail in any way.
+            reason = str(error).partition("\n")[0][:300]
             raise InputError(
                 f"'{path}' cannot be loaded as a Keras model: "
-                f"{str(error).splitlines()[0]}"
+                f"{type(error).__name__}: {reason}"
             ) from error
         shape = self.model.output_shape
         if not isinstance(shape, tuple) or len(shape) != 2:

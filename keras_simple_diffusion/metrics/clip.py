@@ -6,6 +6,7 @@ import numpy as np
 from keras_simple_diffusion.backend.compilation import compile_function
 from keras_simple_diffusion.distribution.batches import run_batches
 from keras_simple_diffusion.metrics.image_features import ImageFeatures
+from keras_simple_diffusion.metrics.image_features import hub_errors
 from keras_simple_diffusion.metrics.image_features import load_network
 from keras_simple_diffusion.metrics.image_features import weights_digest
 from keras_simple_diffusion.metrics.resizing import normalize_images
@@ -52,9 +53,10 @@ class CLIPFeatures(ImageFeatures):
 
     def __init__(self, preset="clip_vit_base_patch32", batch_size=32):
         self._backbone = load_network(keras_hub.models.CLIPBackbone, preset)
-        self._tokenizer = keras_hub.models.CLIPTokenizer.from_preset(
-            str(preset)
-        )
+        with hub_errors(preset):
+            self._tokenizer = keras_hub.models.CLIPTokenizer.from_preset(
+                str(preset)
+            )
         image_size = self._backbone.vision_encoder.image_shape[0]
         digest = weights_digest(self._backbone)
         super().__init__(

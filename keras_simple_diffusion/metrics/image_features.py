@@ -1,5 +1,6 @@
 """Networks that turn images into features: base class and loading."""
 
+import contextlib
 import pathlib
 
 import numpy as np
@@ -10,6 +11,7 @@ from keras_simple_diffusion.backend.compilation import compile_function
 from keras_simple_diffusion.distribution.batches import run_batches
 from keras_simple_diffusion.utils.errors import InputError
 from keras_simple_diffusion.utils.files import sha256
+from keras_simple_diffusion.utils.presets import check_folder
 
 
 class ImageFeatures:
@@ -80,7 +82,8 @@ def load_network(kind, preset, **kwargs):
         The backbone.
 
     Raises:
-        InputError: if `preset` is none of these, or of another class.
+        InputError: if `preset` is none of these, of another class, damaged, or
+            cannot be downloaded.
     """
     preset = str(preset)
     is_folder = (pathlib.Path(preset) / "config.json").exists()
@@ -89,13 +92,33 @@ def load_network(kind, preset, **kwargs):
             f"`preset` must be a preset folder of a {kind.__name__}, a handle, "
             f"or one of: {', '.join(kind.presets)}. Received: preset={preset!r}"
         )
-    found = keras_internals.get_preset_loader(preset).check_backbone_class()
-    if not issubclass(found, kind):
+    with hub_errors(preset):
+        if is_folder:
+            check_folder(preset)
+        loader = keras_internals.get_preset_loader(preset)
+        found = loader.check_backbone_class()
+        if not issubclass(found, kind):
+            raise InputError(
+                f"`preset` must be of a {kind.__name__}. Received: "
+                f"preset={preset!r}, which is of a {found.__name__}"
+            )
+        return kind.from_preset(preset, dtype="float32", **kwargs)
+
+
+@contextlib.contextmanager
+def hub_errors(preset):
+    """Turn errors of a preset of keras_hub, or of a network, into one line."""
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:  # Each client of a hub has its own.
+        reason = " ".join(str(error).split())[:300]
         raise InputError(
-            f"`preset` must be of a {kind.__name__}. Received: "
-            f"preset={preset!r}, which is of a {found.__name__}"
-        )
-    return kind.from_preset(preset, dtype="float32", **kwargs)
+            f"The preset '{preset}' cannot be loaded: {type(error).__name__}: "
+            f"{reason} Without a network, name the folder of a copy instead "
+            "(--clip or --dinov2, in Python `preset`)."
+        ) from error
 
 
 def weights_digest(backbone):

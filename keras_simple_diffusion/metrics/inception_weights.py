@@ -23,7 +23,10 @@ _UNREADABLE = (
     KeyError,
     ValueError,
     EOFError,
+    OSError,
     RuntimeError,
+    TypeError,
+    AttributeError,
 )
 
 _STEM = {
@@ -113,10 +116,11 @@ def load_inception(path=None):
         `(2048, num_classes)`, or `None`; and the SHA-256 of the file, a string.
 
     Raises:
-        InputError: if there is no such file, or it has other content.
+        InputError: if there is no such file, if it has other content, or if
+            it cannot be downloaded.
     """
     if path is None:
-        path = keras.utils.get_file(origin=_URL, file_hash=_SHA256)
+        path = _download()
     path = pathlib.Path(path)
     if not path.is_file():
         raise InputError(f"There is no weights file at '{path}'.")
@@ -139,7 +143,32 @@ def load_inception(path=None):
             f"and {len(missing) - 1} others are missing."
         )
     convolutions = {name: weights[name] for name in sorted(expected)}
+    for name, array in convolutions.items():
+        is_kernel = name.endswith("kernel")
+        is_float = np.issubdtype(array.dtype, np.floating)
+        if array.ndim != (4 if is_kernel else 1) or not is_float:
+            raise InputError(
+                f"'{path}' does not hold the weights of Inception: {name} is "
+                f"{array.dtype} of shape {array.shape}."
+            )
+        if not np.isfinite(array).all():
+            raise InputError(
+                f"'{path}' is damaged: {name} holds NaN or infinity. Restore "
+                "it from a copy."
+            )
     return convolutions, weights.get(_LOGITS), digest
+
+
+def _download():
+    """Download the published file, or find it where it was put before."""
+    try:
+        return keras.utils.get_file(origin=_URL, file_hash=_SHA256)
+    except Exception as error:  # Keras's class for a failed download.
+        reason = " ".join(str(error).split())[:300]
+        raise InputError(
+            f"The weights of Inception cannot be downloaded: {reason}. Pass a "
+            "file of them: `feature_weights` (--feature-weights)."
+        ) from error
 
 
 def fold(state):

@@ -19,6 +19,7 @@ from keras_simple_diffusion.generation.denoising import Network
 from keras_simple_diffusion.generation.denoising import Variation
 from keras_simple_diffusion.generation.programs import InversionProgram
 from keras_simple_diffusion.generation.programs import SamplingProgram
+from keras_simple_diffusion.generation.programs import warn_unless_finite
 from keras_simple_diffusion.models.denoising_task import DenoisingTask
 from keras_simple_diffusion.models.preset import BuiltinPresets
 from keras_simple_diffusion.models.preset import Preset
@@ -203,10 +204,11 @@ class DiffusionTask(DenoisingTask):
             rows["start"] = start.arrays()
         if constraint is not None:
             rows["constraint"] = constraint.arrays()
-        images = self.run_program(
+        images, is_finite, *steps = self.run_program(
             program, rows, shared, options.batch_size, guide
         )
-        return _present(images, conditions)
+        warn_unless_finite(is_finite)
+        return _present((images, *steps) if steps else images, conditions)
 
     @with_sampling_options
     def edit(

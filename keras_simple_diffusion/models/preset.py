@@ -7,8 +7,12 @@ import pathlib
 
 import keras
 import keras_hub
+from keras import ops
 
 from keras_simple_diffusion.backend.keras_internals import find_preset_file
+from keras_simple_diffusion.text.pretrained_text_encoder import (
+    PretrainedTextEncoder,
+)
 from keras_simple_diffusion.utils import presets as files
 from keras_simple_diffusion.utils.errors import InputError
 
@@ -110,6 +114,11 @@ class Preset:
         )
 
     @property
+    def is_builtin(self):
+        """`True` if the preset is part of this package."""
+        return self.folder is not None and files.is_builtin(self.folder)
+
+    @property
     def folder(self):
         """The local folder as a `pathlib.Path`, `None` if it is remote."""
         return None if "://" in self.location else pathlib.Path(self.location)
@@ -138,11 +147,11 @@ class Preset:
             The schedule, loss, sampler or text encoder; `None` if the preset
             leaves it to the default.
         """
-        config = copy.deepcopy(self.task_config.get(name))
+        config = self._checked(self.task_config.get(name))
         if config is None:
             return None
         with self._as_input_errors():
-            return keras.saving.deserialize_keras_object(config)
+            return self._trusted(keras.saving.deserialize_keras_object(config))
 
     def load(self, load_weights=True, task_class=None, **overrides):
         """Build the model, with its weights.
@@ -192,11 +201,14 @@ class Preset:
                 "changed in a `backbone` that is given. Pass them to the "
                 "backbone instead."
             )
-        config = copy.deepcopy(self.task_config)
+        given = overrides.get("text_encoder")
+        config = self._checked(self.task_config)
         with self._as_input_errors():
             task = task_class.from_config({**config, **overrides})
+        if given is None and hasattr(task, "text_encoder"):
+            self._trusted(task.text_encoder)
         if load_weights:
-            path = _find(self.location, _TASK_WEIGHTS)
+            path = self._find_weights(_TASK_WEIGHTS)
             # A network alone leaves the rest of the model to the caller.
             if path is None and self.task_config and task.has_task_weights():
                 raise InputError(
@@ -204,10 +216,12 @@ class Preset:
                     "weights of its text encoder. Restore it from a copy, or "
                     "pass `load_weights=False`."
                 )
+            weights = self._find_network_weights()
             with self._as_input_errors():
                 if path is not None:
                     task.load_task_weights(path)
-                task.backbone.load_weights(self._find_weights())
+                task.backbone.load_weights(weights)
+            self._check_finite(task)
         return task
 
     def load_backbone(
@@ -238,11 +252,14 @@ class Preset:
         overrides["dtype"] = (
             overrides.get("dtype") or keras.config.dtype_policy()
         )
-        config = copy.deepcopy(self.backbone_config)
+        config = self._checked(self.backbone_config)
+        weights = self._find_network_weights() if load_weights else None
         with self._as_input_errors():
             backbone = backbone_class.from_config({**config, **overrides})
             if load_weights:
-                backbone.load_weights(self._find_weights())
+                backbone.load_weights(weights)
+        if load_weights:
+            self._check_finite(backbone)
         return backbone
 
     def _is_another(self, found, requested):
@@ -260,27 +277,83 @@ class Preset:
                 f"it: keras-simple-diffusion train --preset {self.name}"
             )
 
-    def _find_weights(self):
+    def _checked(self, config):
+        """Copy a configuration that names only objects which may be made.
+
+        Keras would make any of its own as well. Some of them read files or
+        download, and none is part of a model of images.
+        """
+        for _, value in files.walk_json(config):
+            if not isinstance(value, dict) or "class_name" not in value:
+                continue
+            name = value.get("registered_name") or value["class_name"]
+            if not _is_allowed(name, value):
+                raise InputError(
+                    f"The preset '{self.name}' cannot be loaded: it names "
+                    f"'{str(name)[:100]}', which is no registered part of a "
+                    "model of images. Import the module that registers it "
+                    "first, if you trust it."
+                )
+        return copy.deepcopy(config)
+
+    def _trusted(self, part):
+        """Let the text encoder of a built-in preset be downloaded."""
+        if self.is_builtin and isinstance(part, PretrainedTextEncoder):
+            part.may_download = True
+        return part
+
+    def _find_network_weights(self):
         """Return the local path of the network's weights, or of their index."""
-        path = _find(self.location, files.WEIGHTS)
+        path = self._find_weights(files.WEIGHTS)
         if path is not None:
             return path
         index = _find(self.location, files.SHARDED_WEIGHTS)
         if index is None:
             raise InputError(f"The preset '{self.name}' holds no weights.")
-        for shards in files.read_json(index)["weight_map"].values():
-            for shard in [shards] if isinstance(shards, str) else shards:
-                _find(self.location, shard)  # Brings it beside the index.
+        # Keras opens the first shard, whichever the index names.
+        for shard in ["model_00000.weights.h5", *files.shards_of(index)]:
+            if self._find_weights(shard) is None:
+                raise InputError(
+                    f"The preset '{self.name}' holds no {shard}, a part of its "
+                    "weights. Restore it from a copy."
+                )
         return index
+
+    def _find_weights(self, name):
+        """Return the local path of a file of weights, `None` without it."""
+        path = _find(self.location, name)
+        if path is not None:
+            files.check_weights(path)
+        return path
+
+    def _check_finite(self, model):
+        """Raise an `InputError` if weights are NaN or infinite."""
+        wrong = [
+            weight.path
+            for weight in model.weights
+            if keras.backend.is_float_dtype(weight.dtype)
+            and not bool(ops.all(ops.isfinite(weight)))
+        ]
+        if wrong:
+            raise InputError(
+                f"The weights of the preset '{self.name}' are not finite (NaN "
+                f"or infinity in {len(wrong)} arrays, the first is "
+                f"'{wrong[0]}'): its training diverged, or the file is "
+                "damaged. Use weights of an earlier step or of a copy."
+            )
 
     @contextlib.contextmanager
     def _as_input_errors(self):
-        """Turn errors of Keras about the preset's files into one line."""
+        """Turn errors about the preset's files into one line.
+
+        Whatever is made from a foreign configuration can fail in any way, and
+        each backend has its own error for arrays that are too large.
+        """
         try:
             yield
         except InputError:
             raise
-        except (AttributeError, KeyError, OSError, TypeError, ValueError) as e:
+        except Exception as e:
             message = str(e).split("Exception encountered: ")[-1].strip()
             reason = message.partition("\n")[0][:300]
             raise InputError(
@@ -312,17 +385,34 @@ def _takes_text(backbone_config):
     return backbone_config.get("context_dim") is not None
 
 
+def _is_allowed(name, config):
+    """Tell if a configuration names an object that a preset may consist of.
+
+    That is any class which this package or the user has registered, and
+    Keras's policies of dtypes.
+    """
+    if not isinstance(name, str):
+        return False
+    if name.partition(">")[0] in ("keras", "keras_hub", "keras_nlp"):
+        return False
+    if isinstance(keras.saving.get_registered_object(name), type):
+        return True
+    is_of_keras = config.get("module") in ("keras", "keras.dtype_policies")
+    policy = getattr(keras.dtype_policies, name, None)
+    return is_of_keras and isinstance(policy, type)
+
+
 def _find(location, name):
     """Return the local path of a preset's file, `None` if it has none."""
     if "://" not in location:
-        path = pathlib.Path(location) / name
-        return path if path.exists() else None
+        return files.find_inside(location, name)
     try:
         return find_preset_file(location, name)
-    except (ImportError, OSError, ValueError) as error:
+    except Exception as error:  # Each client of a hub has its own.
         reason = " ".join(str(error).split())
         raise InputError(
-            f"'{location}' cannot be read: {reason[:300]}"
+            f"'{location}' cannot be read: {reason[:300]} Check the name and "
+            "the network, or pass the folder of a copy."
         ) from error
 
 

@@ -1,6 +1,7 @@
 import contextlib
 import hashlib
 import pathlib
+import re
 import types
 import warnings
 
@@ -10,8 +11,10 @@ import numpy as np
 from keras import ops
 
 from keras_simple_diffusion.backend.keras_internals import builtin_handle
+from keras_simple_diffusion.backend.keras_internals import is_downloaded
 from keras_simple_diffusion.text.text_encoder import TextEncoder
 from keras_simple_diffusion.utils.errors import InputError
+from keras_simple_diffusion.utils.presets import check_folder
 
 _BYTES_HASHED = 2**20  # Of each file; different weights differ from the start.
 
@@ -22,7 +25,9 @@ class PretrainedTextEncoder(TextEncoder):
 
     The preset of a model stores the encoder's name and revision and the
     embeddings of the empty text, but not the encoder's weights. The encoder is
-    loaded when the first text is tokenized.
+    loaded when the first text is tokenized. An encoder that is named by the
+    preset of a model, unless it is a preset of this package, is not
+    downloaded: it must be on this machine already.
 
     Embeddings are rounded to bfloat16, the format of
     `keras_simple_diffusion.data.EmbeddingCache`, so training from cached
@@ -43,8 +48,8 @@ class PretrainedTextEncoder(TextEncoder):
         **kwargs: base layer keyword arguments.
 
     Raises:
-        InputError: if the preset does not exist, has another revision, or has
-            an unsupported backbone.
+        InputError: if the preset does not exist, has another revision, has an
+            unsupported backbone, or cannot be downloaded.
 
     Example:
     ```python
@@ -58,6 +63,9 @@ class PretrainedTextEncoder(TextEncoder):
         - [Raffel et al., 2019](https://arxiv.org/abs/1910.10683)
     """
 
+    # Set to `False` where a stranger may have chosen the encoder.
+    may_download = True
+
     def __init__(
         self,
         preset,
@@ -67,6 +75,7 @@ class PretrainedTextEncoder(TextEncoder):
         dtype="float32",
         **kwargs,
     ):
+        _check_preset(preset)
         found = find_revision(preset)
         if revision not in (None, found):
             raise InputError(
@@ -115,6 +124,8 @@ class PretrainedTextEncoder(TextEncoder):
     def load(self):
         """Load the weights and the tokenizer if they are not loaded yet."""
         if self._loaded is None:
+            if not self.may_download:
+                _check_is_here(self.preset)
             self._loaded = _load(self.preset, self.dtype_policy)
             self._embed_null()
 
@@ -184,6 +195,65 @@ class PretrainedTextEncoder(TextEncoder):
             "revision": self.revision,
         }
 
+    @classmethod
+    def from_config(cls, config):
+        """Make the encoder that the preset of a model names.
+
+        A stranger may have named it. It downloads nothing, and reads a folder
+        only with the digest of its files, which are those of the training
+        then.
+        """
+        _check_preset(config.get("preset"))
+        needed = ["embedding_dim"]  # Without it, it is loaded immediately.
+        if _is_folder(config["preset"]):
+            needed.append("revision")
+        for name in needed:
+            if config.get(name) is None:
+                raise InputError(
+                    "The configuration of a PretrainedTextEncoder must have "
+                    f"`{name}`. Add it, or pass the encoder as `text_encoder`."
+                )
+        encoder = super().from_config(config)
+        encoder.may_download = False
+        return encoder
+
+
+def _check_preset(preset):
+    if not isinstance(preset, (str, pathlib.Path)):
+        raise InputError(
+            "`preset` must be the name, folder or handle of a preset. "
+            f"Received: preset={preset!r}"
+        )
+
+
+def _is_folder(preset):
+    preset = str(preset)
+    return "://" not in preset and builtin_handle(preset) is None
+
+
+def _check_is_here(preset):
+    """Raise an `InputError` if a preset would have to be downloaded."""
+    if _is_folder(preset) or is_downloaded(preset):
+        return
+    handle = builtin_handle(preset) or preset
+    scheme, _, name = handle.partition("://")
+    way = ""
+    if re.fullmatch(r"[\w.-]+(/[\w.-]+)+", name):
+        way = _DOWNLOADS.get(scheme, "").format(name)
+    raise InputError(
+        f"The model needs the text encoder '{handle}', which is not on this "
+        f"machine and is not downloaded unasked. If you trust it, {way}pass "
+        "`text_encoder=PretrainedTextEncoder(...)` in Python."
+    )
+
+
+# By the hubs' own clients, in whose cache keras_hub finds it.
+_DOWNLOADS = {
+    "hf": "run `hf download {0}`, or ",
+    "kaggle": 'run `python -c "import kagglehub; '
+    "kagglehub.model_download('{0}')\"`, or ",
+}
+
 
 def find_revision(preset):
     """Identify the version of a preset without downloading it.
@@ -205,11 +275,11 @@ def find_revision(preset):
     if handle is not None:
         return handle
     folder = pathlib.Path(preset)
-    if not folder.is_dir():
+    if not (folder / "config.json").is_file():
         raise InputError(
             f"The text encoder '{preset}' was not found: it is neither a "
-            "preset of keras_hub nor a folder. Restore it, or pass a copy of "
-            "it as `text_encoder=PretrainedTextEncoder(...)`."
+            "preset of keras_hub nor a folder of one. Restore it, or pass a "
+            "copy of it as `text_encoder=PretrainedTextEncoder(...)`."
         )
     digest = hashlib.sha256()
     for path in sorted(folder.rglob("*")):
@@ -233,8 +303,19 @@ def _quiet():
 
 @_quiet()
 def _load(preset, dtype):
-    backbone = keras_hub.models.Backbone.from_preset(str(preset), dtype=dtype)
-    tokenizer = keras_hub.tokenizers.Tokenizer.from_preset(str(preset))
+    preset = str(preset)
+    if _is_folder(preset):
+        check_folder(preset)
+    try:
+        backbone = keras_hub.models.Backbone.from_preset(preset, dtype=dtype)
+        tokenizer = keras_hub.tokenizers.Tokenizer.from_preset(preset)
+    except Exception as error:  # Each client of a hub has its own.
+        reason = " ".join(str(error).split())
+        raise InputError(
+            f"The text encoder '{preset}' cannot be loaded: {reason[:300]} "
+            "Without a network, pass the folder of a copy as "
+            "`text_encoder=PretrainedTextEncoder(FOLDER)`."
+        ) from error
     inputs, outputs = backbone.input, backbone.output
     if isinstance(outputs, dict):
         for name in ("encoder_sequence_output", "sequence_output"):

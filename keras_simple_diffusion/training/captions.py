@@ -11,6 +11,7 @@ from keras_simple_diffusion.text.pretrained_text_encoder import (
     PretrainedTextEncoder,
 )
 from keras_simple_diffusion.utils.errors import InputError
+from keras_simple_diffusion.utils.files import locked_folder
 
 _NUM_PROMPTS = 36
 
@@ -47,7 +48,8 @@ def make_text_encoder(preset, captions):
 def embed_data(data, preset, output, batch_size=64):
     """Write the embeddings of all captions of the data, in all its splits.
 
-    After an interruption, a second call computes only what is missing.
+    After an interruption, a second call computes only what is missing or
+    damaged.
 
     Args:
         data: string, see `keras_simple_diffusion.data.open_data`.
@@ -61,9 +63,11 @@ def embed_data(data, preset, output, batch_size=64):
         An `EmbeddingCache`.
 
     Raises:
-        InputError: if the data has no captions, or the encoder is trained
-            together with the network.
+        InputError: if the data has no captions, if the encoder is trained
+            together with the network, or if another process writes to the
+            folder.
     """
+    EmbeddingCache.check_output(output)
     preset = Preset.open(preset)
     captions = []
     for source in open_splits(data, 8).values():
@@ -74,11 +78,12 @@ def embed_data(data, preset, output, batch_size=64):
             f"The text encoder of '{preset.name}' is trained together with the "
             "network, so its embeddings cannot be computed in advance."
         )
-    cache = EmbeddingCache.create(output, encoder.identity(), captions)
-    embed = make_embedder(encoder)
-    for start in progress.track(cache.missing(), "embedding"):
-        context, mask = embed(cache.texts_of(start), batch_size)
-        cache.write(start, context, mask)
+    with locked_folder(output):
+        cache = EmbeddingCache.create(output, encoder.identity(), captions)
+        embed = make_embedder(encoder)
+        for start in progress.track(cache.missing(), "embedding"):
+            context, mask = embed(cache.texts_of(start), batch_size)
+            cache.write(start, context, mask)
     return cache
 
 

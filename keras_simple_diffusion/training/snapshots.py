@@ -1,7 +1,10 @@
 """Snapshots of averaged weights, and averages reconstructed from them."""
 
+import contextlib
 import json
 import pathlib
+import zipfile
+import zlib
 
 import keras
 import numpy as np
@@ -13,10 +16,13 @@ from keras_simple_diffusion.optimizers import reconstruction
 from keras_simple_diffusion.optimizers.averaged_optimizer import (
     AveragedOptimizer,
 )
+from keras_simple_diffusion.optimizers.profiles import AverageProfile
 from keras_simple_diffusion.optimizers.profiles import PowerProfile
 from keras_simple_diffusion.optimizers.wrapper import find_optimizer
 from keras_simple_diffusion.training.lifecycle import result_warnings
+from keras_simple_diffusion.utils.configurable import resolve
 from keras_simple_diffusion.utils.errors import InputError
+from keras_simple_diffusion.utils.errors import check_number
 from keras_simple_diffusion.utils.files import whole_file
 
 # Averages of lengths between and around these two are reconstructed from
@@ -24,6 +30,7 @@ from keras_simple_diffusion.utils.files import whole_file
 PROFILES = (PowerProfile(0.05), PowerProfile(0.10))
 
 _META = "meta.json"
+_MAX_UPDATES = 10**9  # The time of a reconstruction grows with them.
 
 
 class Snapshots(keras.callbacks.Callback):
@@ -89,7 +96,8 @@ def reconstruct(run, profile):
         `keras_simple_diffusion.optimizers.reconstruction`.
 
     Raises:
-        InputError: if the run has no snapshots.
+        InputError: if the run has no snapshots, or if they are damaged or of
+            another model.
 
     Example:
     ```python
@@ -111,21 +119,57 @@ def reconstruct(run, profile):
             f"'{run}' has no snapshots to reconstruct an average from. Train "
             "with --snapshots 32, for example."
         )
-    snapshots = []
-    for path in paths:
-        with np.load(path) as file:
-            meta = json.loads(str(file[_META]))
-        kept = keras.saving.deserialize_keras_object(meta["profile"])
-        snapshots.append((kept, meta["num_updates"]))
+    snapshots = [_read_meta(path) for path in paths]
     last = max(count for _, count in snapshots)
     shares, distance = reconstruction.coefficients(snapshots, (profile, last))
-    arrays = reconstruction.combine(map(_read_arrays, paths), shares)
     model = Preset.open(run).load()
+    shapes = {w.path: tuple(w.shape) for w in model.trainable_variables}
+    arrays = reconstruction.combine(
+        (_read_arrays(path, shapes) for path in paths), shares
+    )
     for weight in model.trainable_variables:
         weight.assign(arrays[weight.path])
     return model, distance
 
 
-def _read_arrays(path):
-    with np.load(path) as file:
-        return {name: file[name] for name in file.files if name != _META}
+def _read_meta(path):
+    """Read the profile of a snapshot and its number of updates."""
+    with _as_input_error(path), np.load(path) as file:
+        meta = json.loads(str(file[_META]))
+        profile = resolve(AverageProfile, dict(meta["profile"]), {})
+        count = meta["num_updates"]
+        check_number("num_updates", count, 1, _MAX_UPDATES, whole=True)
+        return profile, count
+
+
+def _read_arrays(path, shapes):
+    """Read the averages of a snapshot, of the weights of a model."""
+    with _as_input_error(path), np.load(path) as file:
+        arrays = {name: file[name] for name in shapes}
+        if {name: array.shape for name, array in arrays.items()} != shapes:
+            raise ValueError("its arrays have other shapes than the weights")
+        return arrays
+
+
+@contextlib.contextmanager
+def _as_input_error(path):
+    try:
+        if not path.is_file():
+            raise OSError("it is no regular file")
+        yield
+    except (
+        AttributeError,
+        EOFError,
+        KeyError,
+        OSError,
+        RecursionError,
+        TypeError,
+        ValueError,
+        zipfile.BadZipFile,
+        zlib.error,
+    ) as error:
+        reason = str(error).partition("\n")[0][:200]
+        raise InputError(
+            f"'{path}' is not a snapshot of the run's model: {reason}. Remove "
+            "it, or restore it from a copy."
+        ) from error

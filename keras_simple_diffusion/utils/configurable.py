@@ -43,10 +43,11 @@ class Configurable:
     @classmethod
     def from_config(cls, config):
         """Make an object from the result of `get_config`."""
-        deserialize = keras.saving.deserialize_keras_object
         return cls(
             **{
-                name: deserialize(value) if isinstance(value, dict) else value
+                name: _from_dict(Configurable, value)
+                if isinstance(value, dict)
+                else value
                 for name, value in config.items()
             }
         )
@@ -138,21 +139,24 @@ def resolve(kind, identifier, constructors):
 
 
 def _from_dict(kind, config):
-    try:
-        made = keras.saving.deserialize_keras_object(config)
-    except InputError:
-        raise
-    except (TypeError, ValueError) as error:
-        raise InputError(
-            f"The configuration is not that of a {kind.__name__}: {error} "
-            f"Received: {config}"
-        ) from error
-    if not isinstance(made, kind):
+    # A stranger's configuration may name any class of Keras, some of which
+    # read files: none is made but that which is expected.
+    name = config.get("registered_name")
+    found = keras.saving.get_registered_object(str(name))
+    if not isinstance(found, type) or not issubclass(found, kind):
         raise InputError(
             f"The configuration must be that of a {kind.__name__}. Received: "
-            f"{config}"
+            f"{str(config)[:300]}"
         )
-    return made
+    try:
+        return keras.saving.deserialize_keras_object(config)
+    except InputError:
+        raise
+    except (AttributeError, TypeError, ValueError) as error:
+        raise InputError(
+            f"The configuration is not that of a {kind.__name__}: "
+            f"{str(error)[:300]} Received: {str(config)[:300]}"
+        ) from error
 
 
 _LITERALS = {"true": True, "false": False, "none": None}

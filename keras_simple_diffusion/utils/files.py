@@ -1,4 +1,4 @@
-"""Files that are written whole, folders of one process, digests, settings."""
+"""Whole files, folders of one process, digests, and settings of a folder."""
 
 import contextlib
 import glob
@@ -9,6 +9,7 @@ import pathlib
 import secrets
 import shutil
 import socket
+import stat
 import tempfile
 
 import numpy as np
@@ -21,6 +22,8 @@ except ImportError:  # Windows has no such locks: nothing is locked there.
     fcntl = None
 
 _SETTINGS = "settings.json"
+_DIGEST_SIZE = hashlib.sha256().digest_size
+_PART_SIZE = 2**20
 _DRAFT = ".draft-"
 _LOCK = ".lock"
 _NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0)
@@ -197,11 +200,7 @@ def locked_folder(folder):
             "folder, or change its permissions."
         ) from error
     if lock is None:
-        holder = path.read_text(errors="replace").strip()[:100]
-        raise InputError(
-            f"'{folder}' is in use by {holder or 'another process'}. Wait for "
-            "its end, or stop it first."
-        )
+        raise _in_use(folder)
     try:
         os.truncate(lock, 0)
         name = f"process {os.getpid()} on {socket.gethostname()}"
@@ -211,6 +210,31 @@ def locked_folder(folder):
         path.unlink(missing_ok=True)
     finally:
         os.close(lock)
+
+
+def check_is_free(folder):
+    """Raise an `InputError` if another process holds a folder.
+
+    Args:
+        folder: path. Nothing is written to it.
+    """
+    path = pathlib.Path(folder) / _LOCK
+    if fcntl is None or not path.is_file():
+        return
+    with contextlib.suppress(OSError):
+        lock = _lock(path)
+        if lock is None:
+            raise _in_use(folder)
+        os.close(lock)
+
+
+def _in_use(folder):
+    path = pathlib.Path(folder) / _LOCK
+    holder = path.read_text(errors="replace").strip()[:100]
+    return InputError(
+        f"'{folder}' is in use by {holder or 'another process'}. Wait for its "
+        "end, or stop it first."
+    )
 
 
 def is_unused(folder, left=()):
@@ -295,32 +319,74 @@ def sha256(*parts):
     return digest.hexdigest()
 
 
+# Ends of the names of settings that are digests of files.
+_CONTENT = "_content"
+
+
+def seal(path, key=""):
+    """Append a SHA-256 digest of a file's content and of a key to the file.
+
+    Args:
+        path: path of the file.
+        key: string, all that the content depends on. Defaults to `""`.
+    """
+    with open(path, "rb+") as file:
+        file.write(_digest_of_file(file, key))
+
+
+def is_intact(path, key=""):
+    """Tell if a file is as it was when `seal` was called with the same key.
+
+    Args:
+        path: path of the file, which may be missing.
+        key: string. Defaults to `""`.
+    """
+    try:
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            return False
+        with open(path, "rb") as file:
+            size = os.stat(path).st_size - _DIGEST_SIZE
+            return size >= 0 and _digest_of_file(file, key, size) == file.read()
+    except OSError:  # It cannot be read.
+        return False
+
+
+def _digest_of_file(file, key, size=float("inf")):
+    """Compute the digest of a key and of the next bytes of a file."""
+    digest = hashlib.sha256(f"{key}\n".encode())
+    while part := file.read(min(size, _PART_SIZE)):
+        digest.update(part)
+        size -= len(part)
+    return digest.digest()
+
+
 def begin_or_resume(folder, settings, resume):
     """Check the settings of a folder whose work can be resumed.
+
+    Nothing is written; `held_folder` does that.
 
     Args:
         folder: path. It must be new or empty, unless `resume` is set.
         settings: dict of JSON values that the content of the folder depends
-            on. A `"seed"` of `None` becomes a random one in a new folder, and
-            the stored one in an old folder.
-        resume: bool. Whether to continue with what `write_settings` stored.
+            on. The `"seed"` among them is `None` for a random one in a new
+            folder, and for the stored one in an old folder. A name that ends
+            in `_content` is that of a digest.
+        resume: bool. Whether to continue with what `held_folder` stored.
 
     Returns:
         A dict, the settings to work with.
 
     Raises:
         InputError: if the folder is not empty, if it holds nothing to resume,
-            or if it was begun with other settings.
+            if it was begun with other settings, or if another process holds
+            it.
     """
     folder = pathlib.Path(folder)
+    check_is_free(folder)
     settings = json.loads(json.dumps(settings))
     if not resume:
-        if not is_unused(folder):
-            raise InputError(
-                f"'{folder}' holds something already. Choose another output, "
-                "or pass --resume (in Python `resume=True`) to continue."
-            )
-        if settings.get("seed", 0) is None:
+        _check_is_unused(folder)
+        if settings["seed"] is None:
             settings["seed"] = secrets.randbits(63)
         return settings
     path = folder / _SETTINGS
@@ -329,31 +395,62 @@ def begin_or_resume(folder, settings, resume):
             f"There is nothing to resume in '{folder}': it has no {_SETTINGS}. "
             "Begin without --resume."
         )
-    try:
-        stored = json.loads(path.read_text())
-        begun = {name: stored.get(name) for name in settings}
-    except (ValueError, AttributeError):
-        raise InputError(
-            f"'{path}' is damaged. Remove '{folder}' to begin anew."
-        ) from None
+    begun = _read_settings(path)
     for name, value in settings.items():
         if name == "seed" and value is None:
+            settings["seed"] = begun.get("seed")
+        elif begun.get(name) == value:
             continue
-        if begun[name] != value:
+        elif name.endswith(_CONTENT):
             raise InputError(
-                f"'{folder}' was begun with {name}={begun[name]}. Received: "
-                f"{name}={value}. Repeat the options to resume, or choose "
-                "another output."
+                f"The {name.removesuffix(_CONTENT)} has changed since "
+                f"'{folder}' was begun. Restore the old content to resume, or "
+                "choose another output."
             )
-    return begun
+        else:
+            raise InputError(
+                f"'{folder}' was begun with {name}={begun.get(name)}. "
+                f"Received: {name}={value}. Repeat the options to resume, or "
+                "choose another output."
+            )
+    return settings
 
 
-def write_settings(folder, settings):
-    """Store settings for `begin_or_resume`.
+def _read_settings(path):
+    try:
+        begun = json.loads(path.read_text()) if path.is_file() else None
+        if isinstance(begun, dict) and isinstance(begun.get("seed"), int):
+            return begun
+    except (OSError, ValueError, RecursionError):
+        pass
+    raise InputError(
+        f"'{path}' is damaged. Remove '{path.parent}' to begin anew."
+    )
+
+
+def _check_is_unused(folder):
+    if not is_unused(folder):
+        raise InputError(
+            f"'{folder}' holds something already. Choose another output, "
+            "or pass --resume (in Python `resume=True`) to continue."
+        )
+
+
+@contextlib.contextmanager
+def held_folder(folder, settings, resume):
+    """Hold a folder for this process, and store the settings of its content.
 
     Args:
         folder: path, created if it does not exist.
-        settings: dict of JSON values.
+        settings: dict, the result of `begin_or_resume`.
+        resume: bool, the same as there.
+
+    Raises:
+        InputError: if another process holds the folder.
     """
-    with whole_file(pathlib.Path(folder) / _SETTINGS) as draft:
-        draft.write_text(json.dumps(settings, indent=2) + "\n")
+    with locked_folder(folder):
+        if not resume:
+            _check_is_unused(folder)  # Another process may have been faster.
+        with whole_file(pathlib.Path(folder) / _SETTINGS) as draft:
+            draft.write_text(json.dumps(settings, indent=2) + "\n")
+        yield

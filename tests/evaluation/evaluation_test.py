@@ -154,7 +154,7 @@ def test_an_interrupted_evaluation_is_continued(model, real, place):
         run(seed=None, resume=True, num_resamples=5)
     # Another image of the same name.
     write(real / "train" / "a", seed=9)
-    with pytest.raises(InputError, match="begun with digests="):
+    with pytest.raises(InputError, match="The data has changed"):
         run(seed=None, resume=True)
 
 

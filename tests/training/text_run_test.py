@@ -292,10 +292,13 @@ def test_embeddings_that_do_not_fit(
         train_run(
             captioned, tmp_path / "run", frozen_preset, embeddings=tmp_path
         )
-    embed_data(captioned, frozen_preset, tmp_path / "cache")
-    config = json.loads((tmp_path / "cache" / "config.json").read_text())
-    config["encoder"]["revision"] = "other"
-    (tmp_path / "cache" / "config.json").write_text(json.dumps(config))
+    encoder = ksd.models.Preset.open(frozen_preset).part("text_encoder")
+    cache = ksd.data.EmbeddingCache.create(
+        tmp_path / "cache",
+        {**encoder.identity(), "revision": "other"},
+        ksd.data.open_data(captioned, 8).captions(),
+    )
+    cache.write(0, *make_embedder(encoder)(cache.texts))
     with pytest.raises(InputError, match="of another encoder"):
         train_run(
             captioned,
