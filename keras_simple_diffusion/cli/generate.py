@@ -157,10 +157,12 @@ def _describe(task, wanted, options):
     """
     from keras_simple_diffusion.generation.arguments import SamplingOptions
     from keras_simple_diffusion.models.content import model_digest
+    from keras_simple_diffusion.samplers import log_snr_grid
 
     options = SamplingOptions(**options)
     one = wanted.arguments([0])  # It is enough to check the options.
     resolved = options.resolve(task, task.find_conditions(options, 1, **one))
+    log_snr_grid(task.schedule, resolved.num_steps, resolved.spacing)
     guide = options.guidance_model
     return {
         "steps": resolved.num_steps,
@@ -178,8 +180,8 @@ def _describe(task, wanted, options):
 def _fill_folder(draw, folder, num_images, settings, batch_size, resume):
     """Write images `000000.png`, `000001.png`, ... into a folder.
 
-    Each holds a digest of its pixels and of the settings, so that a damaged
-    image, or one that was drawn otherwise, is drawn again.
+    Each holds a digest of its pixels, its number and the settings, so that a
+    damaged image, or one that was drawn otherwise, is drawn again.
 
     Args:
         draw: function that draws images, from a list of their numbers and a
@@ -195,10 +197,11 @@ def _fill_folder(draw, folder, num_images, settings, batch_size, resume):
 
     settings = begin_or_resume(folder, settings, resume)
     with held_folder(folder, settings, resume):
-        key = sha256(json.dumps(settings, sort_keys=True))
+        digest = sha256(json.dumps(settings, sort_keys=True))
         paths = [folder / f"{i:06d}.png" for i in range(num_images)]
+        keys = [f"{digest} {i}" for i in range(num_images)]
         missing = [
-            i for i, path in enumerate(paths) if not _is_intact(path, key)
+            i for i in range(num_images) if not _is_intact(paths[i], keys[i])
         ]
         for start in progress.track(
             range(0, len(missing), batch_size), "drawing", disable=not missing
@@ -206,7 +209,7 @@ def _fill_folder(draw, folder, num_images, settings, batch_size, resume):
             indices = missing[start : start + batch_size]
             images = draw(indices, settings["seed"])
             for i, image in zip(indices, images, strict=True):
-                _save_image(image, paths[i], key)
+                _save_image(image, paths[i], keys[i])
 
 
 def _save_image(image, path, key):

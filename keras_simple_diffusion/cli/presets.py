@@ -93,19 +93,16 @@ def average(
 def _check_output(output):
     """Raise an `InputError` if a folder holds anything but an average."""
     check_is_free(output)
-    folder = pathlib.Path(output)
-    if is_unused(folder):
+    if is_unused(output):
         return
-    others = [
-        path.name
-        for path in (folder.iterdir() if folder.is_dir() else [folder])
-        if not path.is_file() or not path.match(WEIGHT_FILES)
-    ]
-    others = set(others) - {"config.json", "task.json", "metadata.json"}
-    if others:
+    names = ("config.json", "task.json", "metadata.json", WEIGHT_FILES, ".*")
+    folder = pathlib.Path(output)
+    if not folder.is_dir() or not all(
+        any(map(path.match, names)) for path in folder.iterdir()
+    ):
         raise InputError(
-            f"'{output}' holds something else already, such as "
-            f"'{min(others)}'. Choose another output."
+            f"'{output}' holds something else than an average already. Choose "
+            "another output."
         )
 
 

@@ -174,7 +174,8 @@ def _load(path, key):
     if not is_intact(path, key):
         return None
     try:
-        return np.load(path, allow_pickle=False)
+        with path.open("rb") as file:
+            return np.load(file, allow_pickle=False)
     except (OSError, ValueError, EOFError):  # It never was one of NumPy's.
         return None
 

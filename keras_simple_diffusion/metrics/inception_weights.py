@@ -127,7 +127,7 @@ def load_inception(path=None):
     digest = sha256(path.read_bytes())
     try:
         if path.suffix == ".npz":
-            with np.load(path) as file:
+            with path.open("rb") as opened, np.load(opened) as file:
                 weights = {name: file[name] for name in file.files}
         else:
             weights = fold(_read_torch(path))

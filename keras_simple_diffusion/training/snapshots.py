@@ -134,7 +134,7 @@ def reconstruct(run, profile):
 
 def _read_meta(path):
     """Read the profile of a snapshot and its number of updates."""
-    with _as_input_error(path), np.load(path) as file:
+    with _opened(path) as file:
         meta = json.loads(str(file[_META]))
         profile = resolve(AverageProfile, dict(meta["profile"]), {})
         count = meta["num_updates"]
@@ -144,7 +144,7 @@ def _read_meta(path):
 
 def _read_arrays(path, shapes):
     """Read the averages of a snapshot, of the weights of a model."""
-    with _as_input_error(path), np.load(path) as file:
+    with _opened(path) as file:
         arrays = {name: file[name] for name in shapes}
         if {name: array.shape for name, array in arrays.items()} != shapes:
             raise ValueError("its arrays have other shapes than the weights")
@@ -152,11 +152,13 @@ def _read_arrays(path, shapes):
 
 
 @contextlib.contextmanager
-def _as_input_error(path):
+def _opened(path):
+    """Open a snapshot; errors while it is read become one line."""
     try:
         if not path.is_file():
             raise OSError("it is no regular file")
-        yield
+        with path.open("rb") as file, np.load(file) as arrays:
+            yield arrays
     except (
         AttributeError,
         EOFError,

@@ -73,6 +73,25 @@ def test_builtin_handle():
     assert rest.rsplit("/", 1)[1].isdecimal()  # The version.
 
 
+@relies_on("kagglehub", "is_downloaded", "`cache.get_cached_path`")
+def test_is_downloaded(tmp_path, monkeypatch):
+    monkeypatch.setenv("KAGGLEHUB_CACHE", str(tmp_path))
+    handle = "kaggle://a/b/keras/c/1"
+    for preset in (handle, "t5_1.1_small", "hf://no-one/nothing", "gs://a/b"):
+        assert not internals.is_downloaded(preset)
+    for malformed in ("kaggle://a", "hf://a; b", "hf://"):
+        assert not internals.is_downloaded(malformed)
+    # Where kagglehub itself finds it, without a network.
+    folder = tmp_path / "models" / "a" / "b" / "keras" / "c"
+    (folder / "1").mkdir(parents=True)
+    (folder / "1" / "model.weights.h5").write_bytes(b"")
+    (folder / ".complete" / "1").mkdir(parents=True)
+    (folder / ".complete" / "1" / "model.weights.h5.complete").touch()
+    assert internals.is_downloaded(handle)
+    path = internals.find_preset_file(handle, "model.weights.h5")
+    assert path == str(folder / "1" / "model.weights.h5")
+
+
 @relies_on("keras_hub", "dino_positions", "`DINOV2Backbone`'s positions")
 def test_dino_positions():
     backbone = keras_hub.models.DINOV2Backbone(

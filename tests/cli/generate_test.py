@@ -1,10 +1,14 @@
 """`generate` and the editing commands, in this process."""
 
+import shutil
+
 import numpy as np
 import pytest
 from PIL import Image
 
 import keras_simple_diffusion as ksd
+from tests.helpers.commands import error_line
+from tests.helpers.commands import run_command
 
 
 def test_generate_from_a_run(call, tmp_path):
@@ -70,6 +74,80 @@ def test_generate_fills_a_folder_and_goes_on(call, error_of, trained, tmp_path):
     assert "holds something already" in error
     error = error_of("generate", *options, "--resume")
     assert "was begun with labels=red,blue. Received: labels=red" in error
+
+
+@pytest.fixture(scope="module")
+def copies(trained, tmp_path_factory):
+    """A preset whose weights can be changed, and images drawn from it."""
+    place, _ = trained
+    folder = tmp_path_factory.mktemp("copies")
+    shutil.copytree(place / "run" / "preset", folder / "model")
+    command = ("generate", "--model", "model", "--steps", "2", "--seed", "1")
+    command += ("--labels", "0,1", "--num-images", "6", "--output", "drawn")
+    result = run_command(*command, cwd=folder)
+    assert result.returncode == 0, result.stderr
+    return folder, command
+
+
+def pixels_of(folder):
+    return [np.asarray(Image.open(p)) for p in sorted(folder.glob("*.png"))]
+
+
+@pytest.mark.any_backend
+def test_damaged_images_are_drawn_again(copies):
+    folder, command = copies
+    drawn = folder / "drawn"
+    expected = pixels_of(drawn)
+    whole = (drawn / "000001.png").read_bytes()
+    damaged = {
+        "000000.png": whole[: len(whole) // 2],
+        "000001.png": bytes(len(whole)),
+        "000002.png": b"",
+        "000003.png": whole,  # Another image of the same model.
+    }
+    for name, content in damaged.items():
+        (drawn / name).write_bytes(content)
+    Image.fromarray(expected[4]).save(drawn / "000004.png")  # Without digest.
+    kept = (drawn / "000005.png").stat().st_mtime_ns
+    assert run_command(*command, "--resume", cwd=folder).returncode == 0
+    # The batches are others.
+    np.testing.assert_allclose(pixels_of(drawn), expected, atol=1)
+    assert (drawn / "000005.png").stat().st_mtime_ns == kept
+
+
+@pytest.mark.any_backend
+@pytest.mark.parametrize("is_guide", [False, True])
+def test_a_changed_model_does_not_fill_the_folder_of_another(
+    copies, tmp_path, is_guide
+):
+    shutil.copytree(copies[0], tmp_path / "copies")
+    folder, command = tmp_path / "copies", list(copies[1])
+    changed = folder / "model"
+    if is_guide:
+        changed = shutil.copytree(folder / "model", folder / "guide")
+        command[-1] = "guided"
+        command += ["--guidance-model", "guide", "--guidance", "2"]
+        assert run_command(*command, cwd=folder).returncode == 0
+    # The same weights and settings, written again, are the same model.
+    model = ksd.models.Preset.open(changed).load()
+    model.save_to_preset(changed)
+    command.append("--resume")
+    assert run_command(*command, cwd=folder).returncode == 0
+    weight = model.backbone.trainable_weights[0]
+    weight.assign(weight + 0.1)
+    model.save_to_preset(changed)
+    error = error_line(run_command(*command, cwd=folder))
+    assert "model has changed since" in error and "Restore the old" in error
+
+
+@pytest.mark.any_backend
+def test_bad_options_leave_no_folder(trained, error_of, tmp_path):
+    place, _ = trained
+    model = ["--model", str(place / "run"), "--output", "many"]
+    for options in (["--steps", "0"], ["--guidance", "nan"]):
+        error_of("generate", *model, *options)
+    error_of("generate", *model, "--guidance-model", str(place / "run"))
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.any_backend

@@ -159,6 +159,64 @@ def test_an_interrupted_evaluation_is_continued(model, real, place):
 
 
 @pytest.mark.any_backend
+def test_an_evaluation_is_bound_to_the_content_of_the_model(place):
+    def make(schedule, shift=0.0):
+        backbone = ksd.models.UViTBackbone(
+            (8, 8, 3), channels=(8, 8), blocks=(1, 1)
+        )
+        model = ksd.models.DiffusionModel(randomize(backbone), schedule)
+        weight = backbone.trainable_weights[0]
+        weight.assign(weight + shift)
+        model.save_to_preset("model")
+
+    def run(resume):
+        return evaluate(
+            "model",
+            images(),
+            ("kid",),
+            4,
+            Pixels(),
+            num_steps=1,
+            output="report.json",
+            resume=resume,
+        )
+
+    make(None)
+    report = run(False)
+    make(None)  # Written again, it is the same model.
+    assert dict(run(True)) == dict(report)
+    # The weights are the same in the second case.
+    for change in ((None, 0.1), (ksd.schedules.CosineSchedule(),)):
+        make(*change)
+        with pytest.raises(InputError, match="The model has changed since"):
+            run(True)
+
+
+@pytest.mark.any_backend
+def test_a_model_that_is_not_finite_is_not_measured(place):
+    backbone = ksd.models.UViTBackbone(
+        (8, 8, 3), channels=(8, 8), blocks=(1, 1)
+    )
+    weight = backbone.trainable_weights[0]
+    weight.assign(weight * np.nan)
+    model = ksd.models.DiffusionModel(backbone)
+    with pytest.raises(InputError, match="not finite: 'conv_in|not finite"):
+        evaluate(model, images(), ("kid",), 4, Pixels(), num_steps=1)
+    with pytest.warns(UserWarning, match="2 of 2 images are not finite"):
+        model.generate(2, num_steps=1)
+
+
+@pytest.mark.any_backend
+@pytest.mark.parametrize(
+    "content", ["{", "[]", "{}", '{"results": 1}', '{"results": [{}]}']
+)
+def test_a_damaged_report_is_one_line(place, content):
+    (place / "report.json").write_text(content)
+    with pytest.raises(InputError, match="report.json'"):
+        ksd.evaluation.Report.load("report.json")
+
+
+@pytest.mark.any_backend
 def test_features_of_another_evaluation_are_not_taken(place):
     def run(seed, output):
         return evaluate(
@@ -196,6 +254,7 @@ def test_features_of_another_evaluation_are_not_taken(place):
 
 def test_values_do_not_depend_on_the_batch_size(model, place):
     real = images(40, 1)
+    source = ksd.data.ArraySource(real, [0, 1] * 20, class_names=["a", "b"])
     metrics = (*METRICS, "inception_score", "density_coverage", "fid_infinity")
     stored, drawn = [], []
     for size in (3, 32, 50):
@@ -205,8 +264,8 @@ def test_values_do_not_depend_on_the_batch_size(model, place):
         drawn.append(
             evaluate(
                 model,
-                real,
-                ("kid",),
+                source,
+                ("kid", "bits_per_dimension"),
                 40,
                 Pixels(),
                 num_steps=2,

@@ -9,6 +9,7 @@ from keras_simple_diffusion import evaluation
 from keras_simple_diffusion.evaluation import scores
 from keras_simple_diffusion.evaluation.shards import image_digests
 from keras_simple_diffusion.utils.errors import InputError
+from keras_simple_diffusion.utils.files import seal
 
 
 class Colours:
@@ -67,6 +68,35 @@ def test_shards_go_on_where_they_stopped(tmp_path):
 
 
 @pytest.mark.any_backend
+def test_files_that_are_not_features_are_missing(tmp_path):
+    shards = evaluation.FeatureShards(tmp_path, 10, 8, "key")
+    path = shards.path(8)
+    path.parent.mkdir(exist_ok=True)
+    kinds = {
+        "rows": np.zeros((3, 2)),
+        "one number": np.float32(1.0),
+        "objects": np.array([{}, {}], object),
+    }
+    for kind, array in kinds.items():
+        np.save(path, array, allow_pickle=True)
+        seal(path, "key 8")
+        assert shards.load(8) is None, kind
+    for content in (b"", b"no array", bytes(100)):
+        path.write_bytes(content)
+        assert shards.load(8) is None
+        seal(path, "key 8")
+        assert shards.load(8) is None
+    path.unlink()
+    path.mkdir()
+    assert shards.load(8) is None
+    path.rmdir()
+    shards.save(8, np.ones((2, 3)))
+    assert shards.load(8).shape == (2, 3)
+    with pytest.raises(InputError, match="00000000.npy' is missing or damaged"):
+        shards.statistics()
+
+
+@pytest.mark.any_backend
 def test_reference_is_computed_once(tmp_path):
     source = ksd.data.ArraySource(make_images(20))
     features = Colours()
@@ -77,6 +107,13 @@ def test_reference_is_computed_once(tmp_path):
     assert features.count == 20
     np.testing.assert_array_equal(again[1].mean, statistics.mean)
     assert len(shards) == 20
+    # Damaged statistics are computed from the features again.
+    (path,) = tmp_path.rglob("statistics.npz")
+    for content in (b"", path.read_bytes()[:-9], bytes(5000)):
+        path.write_bytes(content)
+        again = evaluation.reference_features(source, features, tmp_path)
+        np.testing.assert_array_equal(again[1].mean, statistics.mean)
+    assert features.count == 20
     # Other data, or another network, are another reference.
     other = ksd.data.ArraySource(make_images(20, seed=1))
     evaluation.reference_features(other, features, tmp_path)

@@ -121,3 +121,39 @@ def test_devices_and_batches_change_nothing(shared_data):
     with ksd.distribution.distribute("data") as distribution:
         assert distribution.num_model_replicas == 8
         assert distance(8) == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.any_backend
+def test_a_failed_download_names_the_option_that_helps(monkeypatch, tmp_path):
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+    missing = (tmp_path / "missing.pth").as_uri()
+    monkeypatch.setattr(inception_weights, "_URL", missing)
+    monkeypatch.setattr(
+        keras.utils.get_file.__globals__["config"],
+        "keras_home",
+        lambda: str(tmp_path),
+    )
+    with pytest.raises(InputError, match="--feature-weights") as error:
+        ksd.metrics.InceptionFeatures()
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.any_backend
+@pytest.mark.parametrize("kind", ["empty", "text", "pickled", "shapes", "nan"])
+def test_damaged_weights_are_one_line(tmp_path, kind):
+    arrays = {}
+    for name in inception_weights.LAYERS:
+        arrays[f"{name}/kernel"] = np.zeros((1, 1, 2, 2), "float32")
+        arrays[f"{name}/bias"] = np.zeros(2, "float32")
+    if kind == "shapes":
+        arrays["conv/bias"] = np.zeros((2, 2), "float32")
+    if kind == "nan":
+        arrays["conv/bias"] = np.full(2, np.nan, "float32")
+    if kind == "pickled":
+        arrays["conv/bias"] = np.array([{}], object)
+    path = tmp_path / "weights.npz"
+    np.savez(path, **arrays)
+    if kind in ("empty", "text"):
+        path.write_bytes(b"text" if kind == "text" else b"")
+    with pytest.raises(InputError, match="weights.npz"):
+        ksd.metrics.InceptionFeatures(path)

@@ -237,6 +237,16 @@ def test_training_from_embeddings_and_on_the_fly_is_equal(
     lost.unlink()
     embed_data(captioned, frozen_preset, tmp_path / "cache", 4)
     assert lost.read_bytes() == content
+    # Damaged by a power loss, a file is not believed, and computed again.
+    for path in sorted((tmp_path / "cache").glob("*.npy"))[:2]:
+        content = path.read_bytes()
+        for damaged in (content[:-40], content[:-1] + b"?", b""):
+            path.write_bytes(damaged)
+            stored = ksd.data.EmbeddingCache(tmp_path / "cache")
+            with pytest.raises(InputError, match="1 of its files are missing"):
+                stored.read("", 8)
+            embed_data(captioned, frozen_preset, tmp_path / "cache", 4)
+            assert path.read_bytes() == content
 
     train_run(captioned, tmp_path / "live", frozen_preset)
     loaded = []
@@ -259,6 +269,39 @@ def test_training_from_embeddings_and_on_the_fly_is_equal(
     np.testing.assert_allclose(
         losses(tmp_path / "stored"), losses(tmp_path / "live"), rtol=1e-5
     )
+
+
+@pytest.mark.any_backend
+@pytest.mark.parametrize(
+    "content",
+    [
+        "{",
+        "[]",
+        "{}",
+        '{"encoder": [], "texts": []}',
+        '{"encoder": {"sequence_length": "8"}, "texts": []}',
+        '{"encoder": {"sequence_length": 8}, "texts": ["", 1]}',
+    ],
+)
+def test_a_damaged_configuration_of_embeddings_is_one_line(tmp_path, content):
+    (tmp_path / "config.json").write_text(content)
+    with pytest.raises(InputError, match="config.json'"):
+        ksd.data.EmbeddingCache(tmp_path)
+
+
+@pytest.mark.any_backend
+def test_embeddings_killed_at_the_start_are_begun_again(
+    captioned, frozen_preset, preset, tmp_path
+):
+    folder = tmp_path / "cache"
+    (folder / ".draft-config.json-abc").mkdir(parents=True)
+    (folder / ".lock").write_text("")
+    embed_data(captioned, frozen_preset, folder)
+    assert not list(folder.glob(".draft-*"))
+    # Folders of anything else are left as they are.
+    with pytest.raises(InputError, match="holds something already"):
+        embed_data(captioned, frozen_preset, captioned)
+    assert not (captioned / ".lock").exists()
 
 
 @pytest.mark.any_backend
