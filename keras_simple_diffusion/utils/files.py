@@ -229,8 +229,10 @@ def check_is_free(folder):
 
 
 def _in_use(folder):
-    path = pathlib.Path(folder) / _LOCK
-    holder = path.read_text(errors="replace").strip()[:100]
+    holder = ""
+    with contextlib.suppress(OSError):  # It may just have been removed.
+        holder = (pathlib.Path(folder) / _LOCK).read_text(errors="replace")
+    holder = holder.strip()[:100]
     return InputError(
         f"'{folder}' is in use by {holder or 'another process'}. Wait for its "
         "end, or stop it first."
