@@ -32,6 +32,7 @@ from PIL import Image
 import keras_simple_diffusion as ksd
 from keras_simple_diffusion import cli
 from keras_simple_diffusion.data import embedding_cache
+from keras_simple_diffusion.training import run
 from keras_simple_diffusion.training.reporting import read_history
 
 _CHANGES = ("os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.truncate")
@@ -238,12 +239,13 @@ def run_command(*words):
 
 
 def train(place, output):
+    run._NUM_INTERVALS = 2  # Checkpoints lie within intervals, too.
     if (output / "run" / "config.json").exists():
         run_command("train", "--resume", output / "run")
         return
     run_command(
         *("train", "--data", place / "images", "--preset", place / "preset"),
-        *("--steps", 4, "--checkpoint-every", 1, "--samples-every", 2),
+        *("--steps", 4, "--checkpoint-every", 1, "--samples-every", 3),
         *("--snapshots", 2, "--keep", 2, "--output", output / "run"),
     )
 

@@ -67,6 +67,48 @@ def test_the_last_few_are_kept(checkpoints):
         Checkpoints(checkpoints.folder, keep=1)
 
 
+def test_only_whole_checkpoints_count_as_kept(checkpoints):
+    for step in (30, 40):
+        checkpoints.save(step, arrays_of(step), {"step": step})
+    for step in (30, 40):
+        flip_a_byte(checkpoints.folder / f"{step:08d}" / "arrays.npz")
+    with pytest.warns(UserWarning, match="damaged"):
+        assert checkpoints.latest()[1]["step"] == 20
+    # The run continues from 20: later ones are of another course of it.
+    for step in (25, 27, 35):
+        checkpoints.save(step, arrays_of(step), {"step": step})
+    assert checkpoints.steps() == [25, 27, 30, 35, 40]
+    checkpoints.save(40, arrays_of(40), {"step": 40})
+    assert checkpoints.steps() == [27, 30, 35, 40]
+    assert checkpoints.latest()[1]["step"] == 40
+
+
+def test_what_is_no_checkpoint_is_not_removed(checkpoints, tmp_path):
+    (checkpoints.folder / "00000001").mkdir()
+    (checkpoints.folder / "00000001" / "notes.txt").write_text("mine")
+    (tmp_path / "elsewhere").mkdir()
+    (checkpoints.folder / "00000002").symlink_to(tmp_path / "elsewhere")
+    (checkpoints.folder / "00000030").symlink_to(tmp_path / "elsewhere")
+    for step in (30, 40, 50, 60):
+        checkpoints.save(step, arrays_of(step), {})
+    assert checkpoints.steps() == [1, 40, 50, 60]
+    assert (checkpoints.folder / "00000001" / "notes.txt").exists()
+    assert (tmp_path / "elsewhere").is_dir()
+
+
+def test_a_file_that_cannot_be_read_counts_as_damaged(checkpoints):
+    for name in FILES:
+        path = checkpoints.folder / "00000020" / name
+        path.unlink()
+        path.mkdir()
+        with pytest.warns(UserWarning, match=f"{name} is no regular file"):
+            assert checkpoints.latest()[1]["step"] == 10
+        path.rmdir()
+        path.symlink_to(checkpoints.folder / "00000010" / name)
+        with pytest.warns(UserWarning, match=f"{name} is no regular file"):
+            assert checkpoints.latest()[1]["step"] == 10
+
+
 @pytest.mark.parametrize("damage", [truncate, flip_a_byte, empty, delete])
 @pytest.mark.parametrize("name", FILES)
 def test_a_damaged_one_is_passed_over_aloud(checkpoints, name, damage):

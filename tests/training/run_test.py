@@ -13,6 +13,7 @@ from PIL import Image
 
 import keras_simple_diffusion as ksd
 from keras_simple_diffusion.training import Interrupted
+from keras_simple_diffusion.training import lifecycle
 from keras_simple_diffusion.training import reconstruct
 from keras_simple_diffusion.training import resume_run
 from keras_simple_diffusion.training import train_run
@@ -360,6 +361,73 @@ def test_images_that_changed_are_an_error(straight, tmp_path):
     path.write_text(json.dumps(content))
     with pytest.raises(InputError, match="have changed since the run began"):
         resume_run(tmp_path / "run")
+
+
+@pytest.mark.any_backend
+@pytest.mark.parametrize("change", [None, "other"])
+def test_held_out_images_that_changed_are_said(straight, tmp_path, change):
+    shutil.copytree(straight, tmp_path / "run")
+    path = tmp_path / "run" / "config.json"
+    content = json.loads(path.read_text())
+    assert content["facts"]["held_out"] != content["facts"]["fingerprint"]
+    content["facts"]["held_out"] = change
+    path.write_text(json.dumps(content))
+    with pytest.warns(UserWarning, match="held-out images .* have changed"):
+        resume_run(tmp_path / "run")
+
+
+@pytest.mark.any_backend
+@pytest.mark.parametrize(
+    "name", ["preset", "samples.png", "checkpoints/00000008", "history.csv"]
+)
+def test_a_run_with_links_is_not_resumed(straight, tmp_path, name):
+    run, other = tmp_path / "run", tmp_path / "other"
+    shutil.copytree(straight, run)
+    (run / name).rename(other)
+    (run / name).symlink_to(other)
+    with pytest.raises(InputError, match=f"{name}' is no regular file"):
+        resume_run(run, steps=STEPS + 1)
+    # A link to the run itself is its owner's choice.
+    (run / name).unlink()
+    other.rename(run / name)
+    (tmp_path / "link").symlink_to(run)
+    resume_run(tmp_path / "link")
+
+
+@pytest.mark.any_backend
+@pytest.mark.parametrize("text", [b"a,b\n1,2\n", b"step\nx\n", b"\xff\n1\n", b""])
+def test_a_damaged_history_is_one_line(straight, tmp_path, text):
+    shutil.copytree(straight, tmp_path / "run")
+    (tmp_path / "run" / "history.csv").write_bytes(text)
+    if text:
+        with pytest.raises(InputError, match="not the history of a run"):
+            resume_run(tmp_path / "run", steps=STEPS + 1)
+    else:
+        resume_run(tmp_path / "run", steps=STEPS + 1)
+
+
+@pytest.mark.any_backend
+def test_a_result_that_cannot_be_written_stops_nothing(
+    preset, photos, straight, tmp_path
+):
+    run, block = tmp_path / "run", ("samples", "snapshots")
+
+    class Block(Interruption):
+        """It puts files where the run wants to make folders."""
+
+        def on_train_begin(self, logs=None):
+            for name in block:
+                (run / name).write_text("")
+            super().on_train_begin(logs)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(lifecycle, "Interruption", Block)
+        with pytest.warns(UserWarning, match="could not be written") as told:
+            train_run(photos, run, preset, samples_every=2, snapshots=2, keep=3)
+    messages = [str(each.message) for each in told]
+    for name in block:
+        assert any(f"{name}/0000000" in text for text in messages)
+    assert history(run) == history(straight)
 
 
 @pytest.mark.any_backend
