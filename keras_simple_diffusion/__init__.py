@@ -13,6 +13,7 @@ A namespace is imported when it is first used, so that
 
 import importlib
 
+from keras_simple_diffusion.backend.logs import hide_logs
 from keras_simple_diffusion.utils.errors import InputError
 from keras_simple_diffusion.utils.registration import register_with_keras
 from keras_simple_diffusion.version import __version__
@@ -49,4 +50,5 @@ def __getattr__(name):
     return importlib.import_module(f"{__name__}.{name}")
 
 
+hide_logs()
 register_with_keras()

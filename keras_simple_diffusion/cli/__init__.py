@@ -1,57 +1,139 @@
 """The command `keras-simple-diffusion`. Keras is imported inside commands."""
 
+import os
 import sys
+import traceback
 import warnings
+from typing import Annotated
 
 import typer
+from typer.core import TyperGroup
 
+from keras_simple_diffusion.backend.logs import VERBOSE
 from keras_simple_diffusion.cli import edit
 from keras_simple_diffusion.cli import evaluate
 from keras_simple_diffusion.cli import generate
 from keras_simple_diffusion.cli import inspect_data
+from keras_simple_diffusion.cli import list_presets
 from keras_simple_diffusion.cli import presets
 from keras_simple_diffusion.cli import train
-from keras_simple_diffusion.utils.errors import InputError
+from keras_simple_diffusion.cli.failures import explain
 from keras_simple_diffusion.utils.user_text import printable
+from keras_simple_diffusion.version import __version__
 
 __all__ = ["main"]
 
-# In the order of the help.
-_COMMANDS = (
-    train.train,
-    presets.embed,
-    presets.average,
-    generate.generate,
-    edit.edit,
-    edit.inpaint,
-    edit.upscale,
-    edit.interpolate,
-    evaluate.evaluate,
-    inspect_data.inspect_data,
-    presets.presets,
-)
+_NAME = "keras-simple-diffusion"
+
+# Commands in the order of the help, with examples.
+_COMMANDS = {
+    train.train: (
+        "train --data photos/ --output runs/photos",
+        "train --data photos.zip --preset uvit_small_64 --minutes 60 "
+        "--output runs/photos",
+        "train --resume runs/photos --steps 20000",
+    ),
+    presets.embed: (
+        "embed --data captioned/ --preset uvit_text_256 --output embeddings",
+    ),
+    presets.average: (
+        "average --run runs/photos --width 0.1 --output averaged",
+    ),
+    generate.generate: (
+        'generate --model emoji --prompt "blue heart" --seed 1',
+        "generate --model caltech101 --labels airplanes,sunflower --guidance 2",
+        "generate --model runs/photos --num-images 1000 --output images",
+    ),
+    edit.edit: ('edit --model emoji --image heart.png --prompt "green heart"',),
+    edit.inpaint: (
+        "inpaint --model caltech101 --image bike.jpg --mask mask.png "
+        "--labels Motorbikes",
+    ),
+    edit.upscale: (
+        "upscale --model caltech101 --image small.png --labels sunflower",
+    ),
+    edit.interpolate: (
+        "interpolate --model runs/photos --first 1 --second photo.jpg",
+    ),
+    evaluate.evaluate: (
+        "evaluate --model runs/photos --data photos/ --num-images 1000",
+        "evaluate --model images/ --data photos/ --metrics fid,kid",
+    ),
+    inspect_data.inspect_data: (
+        "inspect-data --data photos/ --output photos.png",
+    ),
+    list_presets.presets: ("presets", "presets --json"),
+}
 
 
 def __dir__():
     return __all__
 
 
+class _Commands(TyperGroup):
+    """Commands whose errors are one line, with exit status 2."""
+
+    def invoke(self, ctx):
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            print("Interrupted.", file=sys.stderr)
+            raise typer.Exit(130) from None
+        except Exception as error:
+            command = self.get_command(ctx, ctx.invoked_subcommand or "")
+            reason = explain(error, command)
+            if reason is None:
+                raise
+            if os.environ.get(VERBOSE):
+                traceback.print_exc()
+            print(f"Error: {printable(reason)}", file=sys.stderr)
+            raise typer.Exit(2) from None
+
+
 def main():
     """Run the command line; a user's mistake becomes one line and status 2."""
     warnings.formatwarning = _one_line
     app = typer.Typer(
-        help="Train image diffusion models in pixels, and generate from them.",
+        cls=_Commands,
+        callback=_options_of_all,
         no_args_is_help=True,
-        add_completion=False,
         pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
     )
-    for command in _COMMANDS:
-        app.command()(command)
-    try:
-        app()
-    except InputError as error:
-        print(f"Error: {printable(str(error))}", file=sys.stderr)
-        sys.exit(2)
+    for command, examples in _COMMANDS.items():
+        lines = [f"  {_NAME} {example}" for example in examples]
+        app.command(epilog="\n".join(["Examples:", *lines]))(command)
+    app()
+
+
+def _show_version(is_asked):
+    if is_asked:
+        print(f"{_NAME} {__version__}")
+        raise typer.Exit
+
+
+def _options_of_all(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version",
+            callback=_show_version,
+            is_eager=True,
+            help="Show the version and exit.",
+        ),
+    ] = False,
+    verbose: Annotated[
+        bool,
+        typer.Option(
+            "--verbose",
+            envvar=VERBOSE,
+            help="Show the log of TensorFlow, and where an error arose.",
+        ),
+    ] = False,
+):
+    """Train image diffusion models in pixels, and generate from them."""
+    if verbose:
+        os.environ[VERBOSE] = "1"
 
 
 def _one_line(message, *args, **kwargs):

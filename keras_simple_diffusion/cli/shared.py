@@ -79,7 +79,14 @@ def load_model(name):
     """Load the model of a run or preset, of classes or of texts."""
     from keras_simple_diffusion.models import Preset
 
-    return Preset.open(name).load()
+    preset = Preset.open(name)
+    if not preset.has_weights:
+        raise InputError(
+            f"The preset '{preset.name}' is a configuration without weights. "
+            "Train it first: keras-simple-diffusion train --data FOLDER "
+            f"--preset {preset.name} --output RUN"
+        )
+    return preset.load()
 
 
 def read_interval(text):
@@ -151,14 +158,20 @@ def choose_conditions(
         InputError: if an option does not fit the model.
     """
     if task.backbone.context_dim is None:
-        _check_unused("takes no text", prompts, negative_prompt, portrait)
-        from keras_simple_diffusion.generation import conditions
-
-        count, chosen = conditions.choose_labels(task, labels, num_images)
-        captions = conditions.caption_labels(task, chosen)
+        has_classes = task.backbone.num_classes is not None
+        hint = (
+            "has classes: choose them by --labels"
+            if has_classes
+            else ("is unconditional: it takes no text")
+        )
+        _check_unused(hint, "--prompt", prompts and prompts[0])
+        _check_unused(hint, "--negative-prompt", negative_prompt)
+        _check_unused(hint, "--portrait", portrait)
+        count, chosen = _choose_labels(task, labels, num_images)
+        captions = chosen and [_caption(task, label) for label in chosen]
         lists = {} if chosen is None else {"labels": chosen}
         return Wanted(count, lists, captions=captions)
-    _check_unused("takes --prompt, not --labels", labels)
+    _check_unused("draws texts: pass them by --prompt", "--labels", labels)
     if not prompts:
         raise InputError(
             "The model draws images of texts: pass --prompt, such as "
@@ -170,10 +183,86 @@ def choose_conditions(
     return Wanted(count, {"prompts": chosen}, common, chosen)
 
 
-def _check_unused(what, *options):
-    unused = [option for option in options if option]
-    if unused:
-        raise InputError(f"The model {what}. Received: {unused[0]}")
+def _choose_labels(task, labels, num_images):
+    """Choose one label per image, repeating the given ones in turn.
+
+    Args:
+        task: a `DiffusionModel`.
+        labels: string of numbers and class names separated by commas, or
+            `None` for all classes.
+        num_images: int or `None` for one image per label, 16 without classes.
+
+    Returns:
+        A tuple of the number of images and the list of labels, `None` for an
+        unconditional model.
+
+    Raises:
+        InputError: if the model has no such classes.
+    """
+    from keras_simple_diffusion.generation.conditions import find_labels
+
+    num_classes = task.backbone.num_classes
+    chosen = None
+    if labels is not None:
+        names = task.class_names or []
+        chosen = [_to_label(part, names) for part in _split(labels, names)]
+    elif num_classes is not None:
+        chosen = list(range(num_classes))
+    find_labels(chosen, num_classes, task.class_names)  # It checks them.
+    if num_images is None:
+        num_images = 16 if chosen is None else len(chosen)
+    if chosen is not None:
+        chosen = [chosen[i % len(chosen)] for i in range(num_images)]
+    return num_images, chosen
+
+
+def _split(text, class_names):
+    """Split at commas, except those inside of a class name."""
+    parts, rest = [], text
+    while rest is not None:
+        for text in (rest, rest.lstrip()):
+            names = [name for name in class_names if _begins(text, name)]
+            if names:
+                break
+        part = text[: max(map(len, names), default=0)]
+        if not names:
+            part = text.partition(",")[0]
+        parts.append(part)
+        after = text[len(part) :]
+        rest = after[1:] if after else None
+    return parts
+
+
+def _begins(text, name):
+    """Tell if a list of names begins with a name, in any case of letters."""
+    same = text[: len(name)].casefold() == name.casefold()
+    return same and text[len(name) :][:1] in ("", ",")
+
+
+def _to_label(text, class_names):
+    """Return the class of a name in any case of letters, or a number."""
+    if text in class_names:
+        return text
+    text = text.strip()
+    if re.fullmatch("-?[0-9]{1,18}", text):
+        return int(text)
+    same = [n for n in class_names if n.casefold() == text.casefold()]
+    return same[0] if len(same) == 1 else text
+
+
+def _caption(task, label):
+    if isinstance(label, str):
+        return label
+    if label == task.backbone.num_classes:
+        return "(none)"
+    names = task.class_names or ()
+    return names[label] if 0 <= label < len(names) else str(label)
+
+
+def _check_unused(hint, option, value):
+    if value:
+        value = "" if value is True else f" {value}"
+        raise InputError(f"The model {hint}. Received: {option}{value}")
 
 
 def is_sheet(output):

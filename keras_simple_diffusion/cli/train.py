@@ -1,3 +1,6 @@
+"""The command `train`."""
+
+import functools
 from typing import Literal
 
 import typer
@@ -11,146 +14,159 @@ _OF_THE_PROCESS = ("resume", "coordinator", "num_processes", "process_id")
 # Options that a resumed run may change.
 _OF_ANY_RUN = ("steps", "minutes")
 
+# Options in the groups of the help.
+_data_option = functools.partial(option, rich_help_panel="Data")
+_network_option = functools.partial(option, rich_help_panel="Network")
+_recipe_option = functools.partial(option, rich_help_panel="Recipe")
+_result_option = functools.partial(option, rich_help_panel="Results")
+_machine_option = functools.partial(option, rich_help_panel="Machine")
+
 
 def train(
-    data: option(
+    data: _data_option(
         str, help="Train on digits, a folder or .zip of images, or tfds:NAME."
     ) = None,
-    output: option(str, help="Write the run to this new folder.") = None,
-    resume: option(
-        str,
-        help="Continue this run. All settings come from it; only --steps and "
-        "--minutes can be changed.",
-    ) = None,
-    preset: option(
-        str,
-        help="Use network and recipe of this preset, run or hf:// handle, see "
-        "`presets`; for its weights see --initialize-from. "
-        "(default: uvit_small_64)",
-    ) = None,
-    image_size: option(
+    image_size: _data_option(
         int,
         min=1,
         help="Resize images to this height and width in pixels. "
         "(default: the preset's)",
     ) = None,
-    crop: option(
+    crop: _data_option(
         Literal["center", "random"],
         help="Choose the part to keep of an image of another shape. "
         "(default: center)",
     ) = None,
-    steps: option(
-        int, help="Train for this many steps. (default: the preset's)"
-    ) = None,
-    minutes: option(
-        float, min=0, help="Stop training after this time. (default: never)"
-    ) = None,
-    batch_size: option(
-        int, help="Train on this many images per step. (default: the preset's)"
-    ) = None,
-    accumulate: option(
-        int,
-        help="Split each batch into this many parts and accumulate their "
-        "gradients. (default: the preset's, mostly 1)",
-    ) = None,
-    optimizer: option(
-        Literal["adam", "adamw", "muon"],
-        help="Choose the optimizer. (default: the preset's)",
-    ) = None,
-    learning_rate: option(
-        float,
-        help="Set the learning rate after warm-up. (default: the preset's)",
-    ) = None,
-    weight_decay: option(
-        float, help="Set the decay of adamw and muon. (default: the preset's)"
-    ) = None,
-    stratified: option(
-        bool,
-        "--stratified/--no-stratified",
-        help="Cover the noise levels evenly in each batch. "
-        "(default: the preset's)",
-    ) = None,
-    initialize_from: option(
-        str,
-        help="Start from the weights of this run or preset, of the same "
-        "network at any image size. (default: random weights)",
-    ) = None,
-    embeddings: option(
+    embeddings: _data_option(
         str,
         help="Read the captions' embeddings from this folder, written by "
         "`embed`. (default: run the text encoder)",
     ) = None,
-    checkpoint_every: option(
+    workers: _data_option(
         int,
-        min=1,
-        help="Save a checkpoint after this many steps. (default: after 2 "
-        "minutes, then every 10)",
+        min=0,
+        help="Read images in this many processes. (default: in threads)",
     ) = None,
-    keep: option(
-        int, min=2, help="Keep this many checkpoints. (default: 3)"
-    ) = None,
-    samples_every: option(
-        int,
-        min=1,
-        help="Draw a sheet of samples after this many steps. "
-        "(default: at the end)",
-    ) = None,
-    quick_fid: option(
-        int,
-        min=2,
-        help="Log a Fréchet distance of this many images: once, then in at "
-        "most a twentieth of the time. (default: none)",
-    ) = None,
-    feature_weights: option(
+    preset: _network_option(
         str,
-        help="Read Inception's weights for --quick-fid from this file. "
-        "(default: download them)",
+        help="Use network and recipe of this preset, run or hf:// handle, see "
+        "`presets`; for its weights see --initialize-from. "
+        "(default: uvit_small_64)",
     ) = None,
-    snapshots: option(
-        int,
-        min=2,
-        help="Keep averages of the weights for `average` at this many times. "
-        "(default: none)",
+    initialize_from: _network_option(
+        str,
+        help="Start from the weights of this run or preset, of the same "
+        "network at any image size. (default: random weights)",
     ) = None,
-    dtype: option(
+    dtype: _network_option(
         Literal["float32", "mixed_bfloat16", "mixed_float16"],
         help="Compute the network in this precision. (default: the preset's, "
         "mostly float32)",
     ) = None,
-    rematerialize: option(
+    rematerialize: _network_option(
         list[str],
         help="Recompute blocks for the gradient to save memory: residual, "
         "transformer, attention or none; can be repeated. "
         "(default: the preset's, mostly none)",
     ) = None,
-    workers: option(
+    steps: _recipe_option(
         int,
-        min=0,
-        help="Read images in this many processes. (default: in threads)",
+        help="Take this many training steps, each an update of the weights. "
+        "(default: the preset's)",
     ) = None,
-    log: option(
+    minutes: _recipe_option(
+        float,
+        min=0,
+        help="Stop after this training time of the whole run. (default: never)",
+    ) = None,
+    batch_size: _recipe_option(
+        int, help="Train on this many images per step. (default: the preset's)"
+    ) = None,
+    accumulate: _recipe_option(
+        int,
+        help="Split each batch into this many parts and accumulate their "
+        "gradients. (default: the preset's, mostly 1)",
+    ) = None,
+    optimizer: _recipe_option(
+        Literal["adam", "adamw", "muon"],
+        help="Choose the optimizer. (default: the preset's)",
+    ) = None,
+    learning_rate: _recipe_option(
+        float,
+        help="Set the learning rate after warm-up. (default: the preset's)",
+    ) = None,
+    weight_decay: _recipe_option(
+        float, help="Set the decay of adamw and muon. (default: the preset's)"
+    ) = None,
+    stratified: _recipe_option(
+        bool,
+        "--stratified/--no-stratified",
+        help="Cover the noise levels evenly in each batch. "
+        "(default: the preset's)",
+    ) = None,
+    seed: _recipe_option(
+        int, min=0, max=2**32 - 1, help="Seed the whole run. (default: 0)"
+    ) = None,
+    output: _result_option(
+        str, help="Write the run to this new folder."
+    ) = None,
+    resume: _result_option(
+        str,
+        help="Continue this run. All settings come from it; only --steps and "
+        "--minutes can be changed.",
+    ) = None,
+    checkpoint_every: _result_option(
+        int,
+        min=1,
+        help="Save a checkpoint after this many steps. (default: after 2 "
+        "minutes, then every 10)",
+    ) = None,
+    keep: _result_option(
+        int, min=2, help="Keep this many checkpoints. (default: 3)"
+    ) = None,
+    samples_every: _result_option(
+        int,
+        min=1,
+        help="Draw a sheet of samples after this many steps. "
+        "(default: at the end)",
+    ) = None,
+    quick_fid: _result_option(
+        int,
+        min=2,
+        help="Log a Fréchet distance of this many images: once, then in at "
+        "most a twentieth of the time. (default: none)",
+    ) = None,
+    feature_weights: _result_option(
+        str,
+        help="Read Inception's weights for --quick-fid from this file. "
+        "(default: download them)",
+    ) = None,
+    snapshots: _result_option(
+        int,
+        min=2,
+        help="Keep averages of the weights for `average` at this many times. "
+        "(default: none)",
+    ) = None,
+    log: _result_option(
         list[str],
         help="Log to tensorboard or wandb as well; can be repeated. "
         "(default: history.csv only)",
     ) = None,
-    distribution: option(
+    distribution: _machine_option(
         str,
         help="Use all devices: data, sharded or tensor:N. "
         "(default: one device)",
     ) = None,
-    coordinator: option(
+    coordinator: _machine_option(
         str,
         help="Connect to process 0 of several at HOST:PORT. (default: found "
         "on TPU pods and under SLURM)",
     ) = None,
-    num_processes: option(
+    num_processes: _machine_option(
         int, min=1, help="Set the number of processes."
     ) = None,
-    process_id: option(
+    process_id: _machine_option(
         int, min=0, help="Set the number of this process."
-    ) = None,
-    seed: option(
-        int, min=0, max=2**32 - 1, help="Seed the whole run. (default: 0)"
     ) = None,
 ):
     """Train a model on images, into a run folder that holds everything."""

@@ -1,11 +1,13 @@
-"""Conditions under which images are drawn, and the labels that make them."""
+"""Conditions under which images are drawn, and labels as numbers."""
 
 import dataclasses
-import re
+import difflib
 
 import numpy as np
 
 from keras_simple_diffusion.utils.errors import InputError
+
+_MAX_NAMES = 20  # Classes in an error message.
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -140,88 +142,16 @@ def find_labels(labels, num_classes, class_names):
 def _number_of(label, class_names):
     if not isinstance(label, str):
         return label
-    if label not in (class_names or []):
-        raise InputError(
-            f"The model has no class named '{label}'. "
-            + (
-                f"Its classes: {', '.join(class_names)}"
-                if class_names
-                else "Its classes have no names; pass numbers."
-            )
-        )
-    return class_names.index(label)
-
-
-def choose_labels(task, labels, num_images=None):
-    """Choose one label per image, repeating the given ones in turn.
-
-    Args:
-        task: a `DiffusionModel`.
-        labels: string of numbers and class names separated by commas, or
-            `None` for all classes.
-        num_images: int or `None` for one image a label, 16 without classes.
-
-    Returns:
-        A tuple of the number of images and the list of labels, `None` for an
-        unconditional model.
-
-    Raises:
-        InputError: if the model has no such classes.
-    """
-    num_classes = task.backbone.num_classes
-    chosen = None
-    if labels is not None:
-        names = task.class_names or []
-        chosen = [_find_label(part, names) for part in _split(labels, names)]
-    elif num_classes is not None:
-        chosen = list(range(num_classes))
-    find_labels(chosen, num_classes, task.class_names)  # It checks them.
-    if num_images is None:
-        num_images = 16 if chosen is None else len(chosen)
-    if chosen is not None:
-        chosen = [chosen[i % len(chosen)] for i in range(num_images)]
-    return num_images, chosen
-
-
-def _split(text, class_names):
-    """Split at commas, except those inside of a class name."""
-    parts, rest = [], text
-    while rest is not None:
-        for text in (rest, rest.lstrip()):
-            names = [n for n in class_names if f"{text},".startswith(f"{n},")]
-            if names:
-                break
-        part = max(names, key=len, default=text.partition(",")[0])
-        parts.append(part)
-        after = text[len(part) :]
-        rest = after[1:] if after else None
-    return parts
-
-
-def _find_label(text, class_names):
-    if text in class_names:
-        return text
-    text = text.strip()
-    return int(text) if re.fullmatch("-?[0-9]+", text) else text
-
-
-def caption_labels(task, labels):
-    """Name labels for a sheet: class names, or numbers where there are none.
-
-    Args:
-        task: a `DiffusionModel`.
-        labels: list of ints and class names, or `None`.
-
-    Returns:
-        A list of strings, or `None`.
-    """
-    return labels and [_caption(task, label) for label in labels]
-
-
-def _caption(task, label):
-    if isinstance(label, str):
-        return label
-    if label == task.backbone.num_classes:
-        return "(none)"
-    names = task.class_names or ()
-    return names[label] if 0 <= label < len(names) else str(label)
+    if label in (class_names or []):
+        return class_names.index(label)
+    if not class_names:
+        hint = "Its classes have no names; pass numbers."
+    else:
+        lower = {name.casefold(): name for name in class_names}
+        close = difflib.get_close_matches(label.casefold(), lower, n=3)
+        hint = "Its classes: " + ", ".join(class_names[:_MAX_NAMES])
+        if len(class_names) > _MAX_NAMES:
+            hint += f" and {len(class_names) - _MAX_NAMES} more"
+        if close:
+            hint = f"Did you mean {' or '.join(lower[n] for n in close)}?"
+    raise InputError(f"The model has no class named '{label}'. {hint}")

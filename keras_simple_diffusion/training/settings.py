@@ -2,15 +2,117 @@
 
 import dataclasses
 import difflib
+import functools
 import json
 import pathlib
 
 from keras_simple_diffusion.optimizers.construction import make_optimizer
 from keras_simple_diffusion.utils.errors import InputError
+from keras_simple_diffusion.utils.errors import check_choice
+from keras_simple_diffusion.utils.errors import check_number
 from keras_simple_diffusion.utils.files import whole_file
 from keras_simple_diffusion.utils.presets import read_json
 
 _FILE = "config.json"
+_MAX_COUNT = 10**9  # Of steps, and of images at once.
+
+
+# === Checks of values, from Python, the command line or a file ===
+
+
+def _check_type(name, value, kind, noun):
+    if not isinstance(value, kind):
+        raise InputError(f"`{name}` must be {noun}. Received: {name}={value!r}")
+
+
+def _check_strings(name, value):
+    if not isinstance(value, list) or not all(
+        isinstance(each, str) for each in value
+    ):
+        raise InputError(
+            f"`{name}` must be a list of strings. Received: {name}={value!r}"
+        )
+
+
+def _check_size(name, value):
+    _check_type(name, value, list, "a list of height and width")
+    if len(value) != 2:
+        raise InputError(
+            f"`{name}` must be height and width. Received: {name}={value!r}"
+        )
+    for each in value:
+        check_number(name, each, at_least=1, at_most=2**16, whole=True)
+
+
+_is_positive = functools.partial(check_number, above=0)
+_is_count = functools.partial(
+    check_number, at_least=1, at_most=_MAX_COUNT, whole=True
+)
+_is_several = functools.partial(
+    check_number, at_least=2, at_most=_MAX_COUNT, whole=True
+)
+_is_rate = functools.partial(check_number, at_least=0, below=1)
+_is_text = functools.partial(_check_type, kind=str, noun="a string")
+_is_flag = functools.partial(_check_type, kind=bool, noun="true or false")
+
+_RECIPE_CHECKS = {
+    "steps": _is_count,
+    "batch_size": _is_count,
+    "optimizer": functools.partial(
+        check_choice, choices=("adam", "adamw", "muon")
+    ),
+    "learning_rate": _is_positive,
+    "beta_1": _is_rate,
+    "beta_2": _is_rate,
+    "epsilon": functools.partial(check_number, at_least=0),
+    "weight_decay": functools.partial(check_number, at_least=0),
+    "warmup_steps": functools.partial(
+        check_number, at_least=0, at_most=_MAX_COUNT, whole=True
+    ),
+    "clip_norm": _is_positive,
+    "ema_decay": _is_rate,
+    "accumulate": _is_count,
+    "flip": _is_flag,
+}
+_RUN_CHECKS = {
+    "data": _is_text,
+    "preset": _is_text,
+    "image_size": _check_size,
+    "dtype": _is_text,
+    "rematerialize": _check_strings,
+    "stratified": _is_flag,
+    "seed": functools.partial(
+        check_number, at_least=0, at_most=2**32 - 1, whole=True
+    ),
+    "initialize_from": _is_text,
+    "embeddings": _is_text,
+    "minutes": functools.partial(check_number, at_least=0),
+    "checkpoint_every": _is_count,
+    "samples_every": _is_count,
+    "quick_fid": _is_several,
+    "feature_weights": _is_text,
+    "keep": _is_several,
+    "snapshots": _is_several,
+    "workers": functools.partial(
+        check_number, at_least=0, at_most=1024, whole=True
+    ),
+    "crop": functools.partial(check_choice, choices=("center", "random")),
+    "distribution": _is_text,
+    "log": _check_strings,
+    "facts": functools.partial(_check_type, kind=dict, noun="an object"),
+}
+
+
+def _check_fields(settings, checks):
+    """Check the fields of a dataclass; `None` is valid if it is the default."""
+    for field in dataclasses.fields(settings):
+        value = getattr(settings, field.name)
+        is_left_out = value is None and field.default is None
+        if field.name in checks and not is_left_out:
+            checks[field.name](field.name, value)
+
+
+# === Recipe and run ===
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,12 +152,7 @@ class Recipe:
     flip: bool = False
 
     def __post_init__(self):
-        for name in ("steps", "batch_size", "learning_rate", "accumulate"):
-            value = getattr(self, name)
-            if not isinstance(value, (int, float)) or not value > 0:
-                raise InputError(
-                    f"`{name}` must be positive. Received: {name}={value!r}"
-                )
+        _check_fields(self, _RECIPE_CHECKS)
         if self.batch_size % self.accumulate:
             raise InputError(
                 "`batch_size` must be a multiple of `accumulate`. Received: "
@@ -78,7 +175,10 @@ class Recipe:
             InputError: if a field is unknown, or its value out of range.
         """
         check_names(fields, field_names(cls), source)
-        return cls(**fields)
+        try:
+            return cls(**fields)
+        except InputError as error:
+            raise InputError(f"In {source}: {error}") from error
 
     def make_optimizer(self):
         """Create the `keras.optimizers.Optimizer` of the recipe."""
@@ -161,6 +261,9 @@ class RunSettings:
     log: list = dataclasses.field(default_factory=list)
     facts: dict = dataclasses.field(default_factory=dict)
 
+    def __post_init__(self):
+        _check_fields(self, _RUN_CHECKS)
+
     @classmethod
     def from_preset(cls, preset, options):
         """Complete the options of a new run by those of a preset.
@@ -174,9 +277,9 @@ class RunSettings:
             `RunSettings`, in which paths are absolute, so that the run can be
             resumed from anywhere.
         """
-        recipe = Recipe.from_dict(
-            {**preset.recipe, **_take(options, field_names(Recipe))},
-            f"the recipe of '{preset.name}'",
+        recipe = dataclasses.replace(
+            Recipe.from_dict(preset.recipe, f"the recipe of '{preset.name}'"),
+            **_take(options, field_names(Recipe)),
         )
         own = {**_take(options, field_names(cls)), "preset": preset.name}
         for name in (
@@ -218,8 +321,12 @@ class RunSettings:
             )
         try:
             content = read_json(path)
+            _check_type("recipe", content["recipe"], dict, "an object")
             recipe = Recipe.from_dict(content["recipe"])
-            return cls(**{**content, "recipe": recipe})
+            settings = cls(**{**content, "recipe": recipe})
+            for name in ("fingerprint", "num_images"):
+                settings.facts[name]
+            return settings
         except (InputError, TypeError, KeyError) as error:
             raise InputError(
                 f"'{path}' is not the configuration of a run of this version: "

@@ -7,9 +7,11 @@ line and the processes that read images must not wait for that, so our classes
 are imported right after keras_hub, whoever imports it.
 """
 
+import contextlib
 import importlib
-import importlib.util
 import sys
+
+from keras_simple_diffusion.utils.imports import wrap_import
 
 
 def register_with_keras():
@@ -17,26 +19,13 @@ def register_with_keras():
     if "keras_hub" in sys.modules:
         _import_models()
     else:
-        sys.meta_path.insert(0, _KerasHubFinder())
+        wrap_import("keras_hub", _then_import_models)
 
 
-class _KerasHubFinder:
-    """Finder of keras_hub that adds the import of our models to its own."""
-
-    def find_spec(self, name, path=None, target=None):
-        if name != "keras_hub":
-            return None
-        sys.meta_path.remove(self)
-        spec = importlib.util.find_spec(name)
-        if spec is not None:
-            execute = spec.loader.exec_module
-
-            def execute_and_register(module):
-                execute(module)
-                _import_models()
-
-            spec.loader.exec_module = execute_and_register
-        return spec
+@contextlib.contextmanager
+def _then_import_models():
+    yield
+    _import_models()
 
 
 def _import_models():

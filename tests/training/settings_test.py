@@ -6,7 +6,6 @@ import json
 
 import pytest
 
-from keras_simple_diffusion import cli
 from keras_simple_diffusion.cli.train import train
 from keras_simple_diffusion.models import Preset
 from keras_simple_diffusion.training import Recipe
@@ -52,6 +51,7 @@ def test_unknown_fields_of_a_presets_recipe(tmp_path):
 def test_presets_and_options_are_joined(tmp_path):
     preset = Preset.open("uvit_digits_16")
     options = {"data": tmp_path, "steps": 7, "image_size": 24, "log": ("a",)}
+    options["facts"] = {"fingerprint": "a", "num_images": 1}
     settings = RunSettings.from_preset(preset, options)
     assert settings.recipe.steps == 7
     assert settings.recipe.learning_rate == preset.recipe["learning_rate"]
@@ -72,15 +72,67 @@ def test_settings_of_another_version(tmp_path):
         RunSettings.read(tmp_path)
 
 
-@pytest.mark.parametrize("width", ["80", "100"])
-def test_the_list_of_presets_is_readable(monkeypatch, capsys, width):
-    monkeypatch.setenv("COLUMNS", width)
-    monkeypatch.setattr("sys.argv", ["x", "presets"])
-    with pytest.raises(SystemExit):
-        cli.main()
-    lines = capsys.readouterr().out.splitlines()
-    first = {line.split()[0]: line for line in lines if line[:1].strip()}
-    for name in ("sid2_flop_heavy_imagenet_256", "uvit_digits_16"):
-        described = Preset.open(name).metadata["description"]
-        assert described.split()[0] in first[name]
-    assert max(map(len, lines)) <= int(width)
+def a_run():
+    preset = Preset.open("uvit_digits_16")
+    facts = {"fingerprint": "a", "num_images": 1}
+    return RunSettings.from_preset(preset, {"data": "digits", "facts": facts})
+
+
+def test_every_field_is_checked():
+    settings = a_run()
+    for name in names_of(Recipe):
+        with pytest.raises(InputError, match=f"`{name}` must be"):
+            dataclasses.replace(settings.recipe, **{name: object()})
+    for name in names_of(RunSettings) - {"recipe"}:
+        with pytest.raises(InputError, match=f"`{name}` must be"):
+            dataclasses.replace(settings, **{name: object()})
+
+
+@pytest.mark.parametrize(
+    "name, value",
+    [
+        ("steps", 0),
+        ("steps", 1.5),
+        ("steps", True),
+        ("steps", 10**400),
+        ("batch_size", "4"),
+        ("learning_rate", 0),
+        ("learning_rate", float("inf")),
+        ("beta_1", 1),
+        ("ema_decay", -0.1),
+        ("clip_norm", 0),
+        ("warmup_steps", -1),
+        ("flip", 1),
+        ("optimizer", "sgd"),
+    ],
+)
+def test_values_of_a_recipe(name, value):
+    with pytest.raises(InputError, match=f"In the recipe: `{name}` must"):
+        Recipe.from_dict({name: value})
+
+
+@pytest.mark.parametrize(
+    "name, value",
+    [
+        ("image_size", [8]),
+        ("image_size", [8, 0]),
+        ("image_size", [8, 10**9]),
+        ("minutes", float("nan")),
+        ("minutes", -1),
+        ("seed", 2**32),
+        ("keep", 1),
+        ("workers", -1),
+        ("crop", "left"),
+        ("log", [1]),
+        ("facts", {}),
+        ("recipe", []),
+        ("recipe", {"steps": "many"}),
+        ("unknown", 1),
+    ],
+)
+def test_values_of_a_run(tmp_path, name, value):
+    a_run().write(tmp_path)
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), name: value}))
+    with pytest.raises(InputError, match="not the configuration of a run"):
+        RunSettings.read(tmp_path)
