@@ -1,5 +1,6 @@
 """Commands that start from images: edit, inpaint, upscale, interpolate."""
 
+import re
 from typing import Annotated
 
 import typer
@@ -11,7 +12,10 @@ from keras_simple_diffusion.utils.errors import InputError
 Image = Annotated[
     str, typer.Option(help="An image file; it is cropped and resized to fit.")
 ]
-Count = Annotated[int, typer.Option(min=1, help="Number of images.")]
+Count = Annotated[
+    int,
+    typer.Option(min=1, max=shared.MAX_IMAGES, help="Number of images."),
+]
 
 
 def edit(
@@ -149,9 +153,10 @@ def interpolate(
     wanted = shared.choose_conditions(
         task, labels, prompt, negative_prompt, portrait, num_images
     )
+    shared.check_sheet_size(task, num_images)
     ends = [
         int(end)
-        if end.isdigit()
+        if re.fullmatch("[0-9]{1,20}", end)
         else shared.read_image(end, task, portrait=portrait)
         for end in (first, second)
     ]
@@ -178,6 +183,7 @@ def _prepare(
     wanted = shared.choose_conditions(
         task, labels, prompts, negative_prompt, portrait, num_images
     )
+    shared.check_sheet_size(task, num_images)
     return task, wanted
 
 

@@ -42,6 +42,7 @@ def evaluate(
         int | None,
         typer.Option(
             min=4,
+            max=shared.MAX_IMAGES,
             help="Number of images. (default: 10000, or all stored ones)",
         ),
     ] = None,
@@ -89,7 +90,9 @@ def evaluate(
     ] = 64,
     resamples: Annotated[
         int,
-        typer.Option(min=0, help="Bootstrap resamples for FID's interval."),
+        typer.Option(
+            min=0, max=10_000, help="Bootstrap resamples for FID's interval."
+        ),
     ] = 20,
     distribution: Annotated[
         Literal["data"] | None,

@@ -25,6 +25,7 @@ def generate(
         int | None,
         typer.Option(
             min=1,
+            max=shared.MAX_IMAGES,
             help="Number of images. (default: one per label or prompt, or 16)",
         ),
     ] = None,
@@ -90,6 +91,8 @@ def generate(
     wanted = shared.choose_conditions(
         task, labels, prompt, negative_prompt, portrait, num_images
     )
+    if one_sheet:
+        shared.check_sheet_size(task, wanted.count)
     options = {
         "num_steps": steps,
         "guidance_scale": guidance,

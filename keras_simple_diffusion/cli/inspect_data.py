@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from keras_simple_diffusion.cli import shared
 from keras_simple_diffusion.utils.errors import InputError
 from keras_simple_diffusion.utils.user_text import printable
 
@@ -18,7 +19,9 @@ def inspect_data(
     ],
     image_size: Annotated[
         int | None,
-        typer.Option(min=1, help="Pixels. (default: what suits the images)"),
+        typer.Option(
+            min=1, max=2**16, help="Pixels. (default: what suits the images)"
+        ),
     ] = None,
     output: Annotated[
         str | None, typer.Option(help="Where to draw a sheet of the images.")
@@ -30,6 +33,8 @@ def inspect_data(
     from keras_simple_diffusion.data.inspection import suggest_size
     from keras_simple_diffusion.data.loading import open_splits
 
+    if output is not None:
+        shared.check_sheet(output)
     sources = open_splits(data, 8)
     facts = {split: _examine(split, each) for split, each in sources.items()}
     everything = [each for split in facts.values() for each in split]
@@ -233,10 +238,14 @@ def _draw(data, size, split, output):
 
     from keras_simple_diffusion.data.loading import open_data
     from keras_simple_diffusion.data.sources import take
-    from keras_simple_diffusion.utils.files import whole_file
-    from keras_simple_diffusion.utils.sheets import draw_sheet
+    from keras_simple_diffusion.utils.memory import check_memory
 
     source = take(open_data(data, size, split), 64)
+    channels = source.image_shape[2]
+    check_memory(
+        f"Sheets of {len(source)} images of {size} pixels",
+        2 * len(source) * size * size * channels,
+    )
     examples = [source[index] for index in range(len(source))]
     captions = None
     if source.class_names is not None:
@@ -245,5 +254,4 @@ def _draw(data, size, split, output):
     elif "captions" in examples[0]:
         captions = [example["captions"] for example in examples]
     images = np.stack([example["images"] for example in examples])
-    with whole_file(output) as draft:
-        draw_sheet(images, captions=captions).save(draft)
+    shared.save_sheet(images, output, captions=captions)

@@ -25,6 +25,9 @@ def option(kind, *names, **settings):
     return Annotated[kind | None, typer.Option(*names, **settings)]
 
 
+_MAX_SHEET = 10**8  # Pixels on a sheet.
+MAX_IMAGES = 10**6
+
 Model = Annotated[
     str, typer.Option(help="Folder of a run, or a preset with weights.")
 ]
@@ -290,6 +293,23 @@ def check_sheet(output):
         raise InputError(
             "The sheet of images is a .png or .jpg file. Received: "
             f"--output {output}"
+        )
+
+
+def check_sheet_size(task, count):
+    """Raise an `InputError` if images are too many for one sheet.
+
+    Args:
+        task: a `DiffusionModel` or `TextToImage`.
+        count: int. Number of images.
+    """
+    height, width, _ = task.backbone.image_shape
+    most = max(1, _MAX_SHEET // max(height * width, 64 * 64))
+    if count > most:
+        raise InputError(
+            f"A sheet holds at most {most:,} images of {height} x {width}. "
+            f"Received: {count:,} images. Draw less, or `generate` them into a "
+            "folder: --output FOLDER"
         )
 
 

@@ -6,6 +6,7 @@ import warnings
 
 import keras
 
+from keras_simple_diffusion import schedules
 from keras_simple_diffusion.backend.native import backend_name
 from keras_simple_diffusion.data.embedding_cache import EmbeddingCache
 from keras_simple_diffusion.data.encoded_source import EncodedSource
@@ -28,9 +29,13 @@ from keras_simple_diffusion.text.text_transformer import TextTransformer
 from keras_simple_diffusion.training import captions
 from keras_simple_diffusion.utils.errors import InputError
 from keras_simple_diffusion.utils.files import sha256
+from keras_simple_diffusion.utils.memory import check_memory
 from keras_simple_diffusion.version import __version__
 
 _NUM_VALIDATION = 512
+# Arrays of the size of the images that a training step holds at least: images,
+# noise, their mixture, target, prediction and the gradient of the prediction.
+_ARRAYS_PER_STEP = 6
 
 
 class RunImages:
@@ -54,6 +59,13 @@ class RunImages:
         recipe = settings.recipe
         self.batch_size = recipe.batch_size // recipe.accumulate
         check_batch_size(self.batch_size)
+        height, width = settings.image_size
+        channels = preset.backbone_config["image_shape"][2]
+        check_memory(
+            f"Training steps with {self.batch_size} images of {height} x "
+            f"{width}",
+            _ARRAYS_PER_STEP * self.batch_size * height * width * channels * 4,
+        )
         self.cache = None
         self._keys = ("images", "labels")
         if settings.embeddings is not None:
@@ -217,9 +229,10 @@ def build_model(preset, images, settings):
         network["rematerialize"] = settings.rematerialize
     if settings.stratified is not None:
         task["stratified"] = settings.stratified
-    schedule = preset.part("schedule")
+    size = min(source.image_shape[:2])
+    schedule = schedules.get(preset.part("schedule"), image_size=size)
     if schedule is not None:
-        task["schedule"] = schedule.for_image_size(min(source.image_shape[:2]))
+        task["schedule"] = schedule.for_image_size(size)
     backbone = preset.load_backbone(load_weights=False, **network)
     return preset.load(load_weights=False, backbone=backbone, **task)
 
@@ -232,6 +245,11 @@ def initialize(model, preset):
         preset: string, path or `Preset` of the trained one.
     """
     preset = Preset.open(preset)
+    if not preset.has_weights:
+        raise InputError(
+            f"The preset '{preset.name}' is a configuration without weights: "
+            "there is nothing to start from. Leave out `initialize_from`."
+        )
     source = preset.load()
     transfer_weights(source.backbone, model.backbone)
     ours = getattr(model, "text_encoder", None)

@@ -35,7 +35,7 @@ def test_bad_generate_arguments(trained, error_of, tmp_path):
     error = error_of("generate", "--model", "uvit_digits_16")
     assert "configuration without weights" in error
     error = error_of("generate", *model, "--steps", "0")
-    assert "num_steps=0" in error
+    assert "--steps=0" in error
     error = error_of("generate", *model, "--output", "images.gif")
     assert "file, or a folder. Received: --output images.gif" in error
     error = error_of("generate", *model, "--resume")
@@ -197,7 +197,7 @@ def test_editing_commands(call, error_of, trained, tmp_path):
     model = ["--model", str(place / "run")]
     red = ["--image", str(red[1])]
     error = error_of("edit", *model, *red, "--strength", "2")
-    assert "strength=2.0" in error
+    assert "--strength=2.0" in error
     error = error_of("upscale", *model, *red, "--factor", "3")
     assert "must divide the model's images of 8 x 8. Received: 3" in error
     (tmp_path / "no.png").write_text("no image")

@@ -60,7 +60,7 @@ def test_bad_train_arguments(trained, error_of, tmp_path):
     error = error_of(*base, "new", *data, "--image-size", "9")
     assert "multiples of 2, such as 8x8" in error
     error = error_of(*base, "new", *data, "--steps", "0")
-    assert "steps=0" in error
+    assert "--steps=0" in error
     error = error_of("train", "--resume", "none")
     assert "There is no run at 'none'" in error
     error = error_of("train", "--resume", str(place / "run"), "--seed", "1")
@@ -68,7 +68,7 @@ def test_bad_train_arguments(trained, error_of, tmp_path):
     error = error_of("train", *data)
     assert "needs --output" in error
     error = error_of(*base, "new", *data, "--accumulate", "3")
-    assert "multiple of `accumulate`" in error
+    assert "multiple of `--accumulate`" in error
     error = error_of(*base, "new", *data, "--log", "paper")
     assert "loggers are 'tensorboard' and 'wandb'" in error
     refused = run_command(

@@ -12,12 +12,13 @@ import pytest
 from keras_simple_diffusion import cli
 
 
-def run_command(*arguments, cwd):
+def run_command(*arguments, cwd, **changes):
     """Run a command in this process.
 
     Args:
         *arguments: Words of the command line.
         cwd: Working directory.
+        **changes: Changed variables of the environment.
 
     Returns:
         A `subprocess.CompletedProcess`, as `run_process` returns.
@@ -30,7 +31,8 @@ def run_command(*arguments, cwd):
         contextlib.redirect_stderr(io.StringIO()) as stderr,
     ):
         patch.setattr(sys, "argv", ["keras-simple-diffusion", *words])
-        patch.setenv("COLUMNS", "100")
+        for name, value in {"COLUMNS": "100", **changes}.items():
+            patch.setenv(name, value)
         with pytest.raises(SystemExit) as exit:
             cli.main()
     return subprocess.CompletedProcess(
