@@ -45,7 +45,7 @@ def check_number(
     is_valid = (
         isinstance(value, kind)
         and not isinstance(value, bool)
-        and math.isfinite(value)
+        and _is_finite(value)
         and (at_least is None or value >= at_least)
         and (at_most is None or value <= at_most)
         and (above is None or value > above)
@@ -139,6 +139,13 @@ def is_rate(value):
     """Tell if a value is a number in [0, 1)."""
     is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
     return is_number and 0.0 <= value < 1.0
+
+
+def _is_finite(value):
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # An integer beyond the largest float.
+        return False
 
 
 def _is_integer(value):

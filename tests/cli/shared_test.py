@@ -29,7 +29,7 @@ def test_completion_is_offered(tmp_path):
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_help_and_its_examples(tmp_path, command):
-    result = run_command(command, "-h", cwd=tmp_path)
+    result = run_command(command, "-h", cwd=tmp_path, COLUMNS="300")
     assert result.returncode == 0
     text, _, examples = result.stdout.partition("Examples:")
     assert f"keras-simple-diffusion {command}" in examples
