@@ -1,11 +1,11 @@
 """Choice of the Keras backend, read before Keras is imported."""
 
 import importlib.util
-import json
 import os
 import pathlib
 
 from keras_simple_diffusion.utils.errors import InputError
+from keras_simple_diffusion.utils.presets import read_json
 
 BACKENDS = ("jax", "tensorflow", "torch")
 
@@ -16,7 +16,7 @@ def configured_backend():
     home = pathlib.Path(os.environ.get("KERAS_HOME", "~/.keras")).expanduser()
     file = home / "keras.json"
     if not name and file.exists():
-        name = json.loads(file.read_text()).get("backend")
+        name = read_json(file).get("backend")
     return name or "tensorflow"
 
 

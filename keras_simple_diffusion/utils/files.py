@@ -12,8 +12,6 @@ import socket
 import stat
 import tempfile
 
-import numpy as np
-
 from keras_simple_diffusion.utils.errors import InputError
 
 try:
@@ -315,7 +313,7 @@ def sha256(*parts):
     for part in parts:
         if isinstance(part, str):
             part = part.encode()
-        elif isinstance(part, np.ndarray):
+        elif not isinstance(part, bytes):
             part = part.tobytes()
         digest.update(part)
     return digest.hexdigest()

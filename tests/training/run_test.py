@@ -395,7 +395,9 @@ def test_a_run_with_links_is_not_resumed(straight, tmp_path, name):
 
 
 @pytest.mark.any_backend
-@pytest.mark.parametrize("text", [b"a,b\n1,2\n", b"step\nx\n", b"\xff\n1\n", b""])
+@pytest.mark.parametrize(
+    "text", [b"a,b\n1,2\n", b"step\nx\n", b"\xff\n1\n", b""]
+)
 def test_a_damaged_history_is_one_line(straight, tmp_path, text):
     shutil.copytree(straight, tmp_path / "run")
     (tmp_path / "run" / "history.csv").write_bytes(text)
