@@ -12,6 +12,8 @@ import os
 
 import keras
 
+from keras_simple_diffusion.utils.interrupts import uninterrupted
+
 # === Presets (keras_hub) ===
 # keras_hub is imported inside functions: it takes seconds.
 
@@ -179,6 +181,11 @@ def output_structure(model):
 # === Layers ===
 
 
+def layers_within(layer):
+    """List the layers within a layer or model, at any depth."""
+    return layer._flatten_layers(include_self=False)
+
+
 class QuantizableSubclass:
     """Mixin for subclasses of Keras layers that compute the same as these.
 
@@ -255,10 +262,11 @@ def is_validation_of_fit(arguments):
 class OwnTrainingSteps:
     """Mixin for models whose weights one thread reads while another trains.
 
-    Each compiled step of `fit` and `evaluate` runs within `step_lock`. During
-    `fit` on JAX Keras moves the values out of the variables, from step to
-    step. They are stored before and after each step, so that they can be read
-    meanwhile, and an error in a step loses nothing.
+    Each compiled step of `fit` and `evaluate` runs within `step_lock`.
+
+    On JAX Keras moves the values out of the variables, from step to step. They
+    are stored before and after each step, so that they can be read meanwhile,
+    and that neither an error nor Ctrl-C loses them.
     """
 
     step_lock = contextlib.nullcontext()
@@ -272,9 +280,10 @@ class OwnTrainingSteps:
         self.test_function = self._locked(self.test_function)
 
     def recover_values(self):
-        """Put values back after an error in `evaluate`, as `fit` does."""
+        """Put values back into the variables, if Keras has moved them out."""
         if hasattr(self, "jax_state_sync"):
             self.jax_state_sync()
+            self._jax_state = None
 
     def _locked(self, step):
         if getattr(step, "is_locked", False):
@@ -283,21 +292,33 @@ class OwnTrainingSteps:
         @functools.wraps(step)
         def locked(*args):
             with self.step_lock:
-                results = step(*args)
-                if hasattr(self, "jax_state_sync"):
-                    _, values = results
-                    names = list(self._jax_state)
-                    self._jax_state = dict(zip(names, values, strict=True))
-                return results
+                return step(*args)
 
         locked.is_locked = True
         return locked
+
+    def _make_function(self, step_function, *args, **kwargs):
+        if hasattr(self, "jax_state_sync"):
+            step_function = self._storing(step_function)
+        return super()._make_function(step_function, *args, **kwargs)
+
+    def _storing(self, step):
+        def stored(state, data):
+            # The step frees the arrays of its state: only the results count.
+            with uninterrupted():
+                outputs, state = step(state, data)
+                names = list(self._jax_state)
+                self._jax_state = dict(zip(names, state, strict=True))
+            return outputs, state
+
+        return stored
 
     def _get_jax_state(self, purge_model_variables=False, **groups):
         with self.step_lock:
             state = super()._get_jax_state(**groups)
             names = [name for name in _STATE if groups.get(name)]
             self._jax_state = dict(zip(names, state, strict=True))
+            self._jax_state_synced = False
             return super()._get_jax_state(
                 purge_model_variables=purge_model_variables, **groups
             )
@@ -323,6 +344,37 @@ class OwnTrainingSteps:
             keras.ops.convert_to_tensor(kept.get(id(variable), variable))
             for variable in variables
         ]
+
+
+def keeps_values(method):
+    """Let a method of a Keras model keep the model's values in any case.
+
+    Args:
+        method: function of a model with `OwnTrainingSteps`, such as
+            `keras.Model.evaluate`. It may be called within a callback of
+            another one, and end by an error or Ctrl-C.
+
+    Returns:
+        A function with the same arguments.
+    """
+
+    @functools.wraps(method)
+    def call(self, *args, **kwargs):
+        self.recover_values()
+        try:
+            return method(self, *args, **kwargs)
+        except BaseException:
+            self.recover_values()
+            raise
+
+    return call
+
+
+def average_loss_in_float32(model):
+    """Let a compiled model add up its loss in float32, whatever `floatx` is."""
+    mean = keras.metrics.Mean("loss", dtype="float32")
+    # Not by the model's own method, which would list it a second time.
+    object.__setattr__(model, "_loss_tracker", mean)
 
 
 # === Optimizers ===

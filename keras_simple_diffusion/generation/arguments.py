@@ -11,6 +11,8 @@ import numpy as np
 
 from keras_simple_diffusion import samplers
 from keras_simple_diffusion.generation.denoising import CLIPPINGS
+from keras_simple_diffusion.generation.values import check_images
+from keras_simple_diffusion.generation.values import is_float
 from keras_simple_diffusion.utils.errors import InputError
 
 
@@ -330,14 +332,9 @@ def to_small_images(images, image_shape):
 
 
 def _to_float(images):
-    is_float = np.issubdtype(images.dtype, np.floating)
-    if is_float and (np.abs(images) <= 1.001).all():
+    check_images(images)
+    if is_float(images):
         return images.astype("float32")
-    if images.dtype != "uint8":
-        raise InputError(
-            "Images must be uint8 in [0, 255], or float in [-1, 1]. "
-            f"Received: {images.dtype} in [{images.min()}, {images.max()}]"
-        )
     return images.astype("float32") / np.float32(127.5) - np.float32(1.0)
 
 

@@ -5,6 +5,7 @@ import difflib
 
 import numpy as np
 
+from keras_simple_diffusion.generation.values import check_labels
 from keras_simple_diffusion.utils.errors import InputError
 
 _MAX_NAMES = 20  # Classes in an error message.
@@ -73,25 +74,6 @@ class Conditions:
         if self.is_portrait:
             images = np.rot90(images, -1, axes=(-3, -2))
         return images[0] if self.is_single else images
-
-
-def check_labels(labels, num_classes):
-    """Raise an `InputError` unless labels are integers in [0, num_classes].
-
-    Label `num_classes` is the null label, which stands for no class.
-    """
-    labels = np.asarray(labels)
-    if not np.issubdtype(labels.dtype, np.integer) or labels.ndim != 1:
-        raise InputError(
-            "Labels must be a list or vector of integers. Received: dtype "
-            f"{labels.dtype} and shape {labels.shape}"
-        )
-    outside = labels[(labels < 0) | (labels > num_classes)]
-    if len(outside):
-        raise InputError(
-            f"Labels must be in [0, {num_classes - 1}], or {num_classes} for "
-            f"no class. Received: {outside[0]}"
-        )
 
 
 def check_list_of_labels(labels):

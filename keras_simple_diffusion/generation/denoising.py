@@ -41,23 +41,19 @@ class Network:
     backbone: Any
     prediction_type: str
 
-    def predict(self, noisy_images, log_snr, conditions, training=False):
+    def predict(self, noisy_images, log_snr, inputs, training=False):
         """Predict from noisy images.
 
         Args:
             noisy_images: float32 tensor of shape `(B, H, W, C)`.
             log_snr: float32 tensor of shape `(B,)`.
-            conditions: dict of the network's further inputs.
+            inputs: dict of the network's other inputs, such as labels.
             training: bool. Defaults to `False`.
 
         Returns:
             The prediction, a float32 tensor of shape `(B, H, W, C)`.
         """
-        inputs = {
-            "noisy_images": noisy_images,
-            "log_snr": log_snr,
-            **conditions,
-        }
+        inputs = {"noisy_images": noisy_images, "log_snr": log_snr, **inputs}
         return ops.cast(self.backbone(inputs, training=training), "float32")
 
     def convert(self, prediction, noisy_images, log_snr, to_type):
@@ -234,8 +230,8 @@ class Denoiser:
     Call arguments:
         noisy_images: float32 tensor of shape `(B, H, W, C)`.
         log_snr: float32 tensor of shape `(B,)`, the same for all images.
-        rows: dict of what each image has: `"conditions"`; with guidance
-            `"weak_conditions"` of a guide, or else `"null_conditions"`; and
+        rows: dict of what each image has: `"inputs"`; with guidance
+            `"weak_inputs"` of a guide, or else `"null_inputs"`; and
             the arrays of the constraint in `"constraint"`.
         guidance: the arrays of a `Guidance`, or `None`.
 
@@ -266,16 +262,16 @@ class Denoiser:
 
     def predict(self, noisy_images, log_snr, rows, guidance=None):
         """Predict in the network's own space, with guidance if there is any."""
-        conditions = rows["conditions"]
+        inputs = rows["inputs"]
 
         def predict():
-            return self.network.predict(noisy_images, log_snr, conditions)
+            return self.network.predict(noisy_images, log_snr, inputs)
 
         def predict_both():
             if self.guide is None:
                 return self._predict_halves(noisy_images, log_snr, rows)
             weak = self.guide.predict(
-                noisy_images, log_snr, rows["weak_conditions"]
+                noisy_images, log_snr, rows["weak_inputs"]
             )
             weak = self.guide.convert(
                 weak, noisy_images, log_snr, self.network.prediction_type
@@ -297,8 +293,8 @@ class Denoiser:
             join(noisy_images, noisy_images),
             join(log_snr, log_snr),
             {
-                name: join(value, rows["null_conditions"][name])
-                for name, value in rows["conditions"].items()
+                name: join(value, rows["null_inputs"][name])
+                for name, value in rows["inputs"].items()
             },
         )
         return ops.split(prediction, 2)

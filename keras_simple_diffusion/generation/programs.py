@@ -30,8 +30,8 @@ class SamplingProgram:
 
     Call arguments:
         rows: dict of what each image has: `"indices"`, int32 `(B,)`;
-            `"conditions"`, a dict of the network's inputs; optionally
-            `"null_conditions"` or `"weak_conditions"`, the same for the weaker
+            `"inputs"`, a dict of the network's inputs; optionally
+            `"null_inputs"` or `"weak_inputs"`, the same for the weaker
             prediction of guidance, `"noise"`, float32 `(B, H, W, C)`, and the
             arrays of `"start"` and `"constraint"`.
         shared: dict of what all images share: `"key"`, int32 `(2,)`;
@@ -108,7 +108,7 @@ class InversionProgram:
         network: a `Network`.
 
     Call arguments:
-        rows: dict of `"images"`, float32 `(B, H, W, C)`, and `"conditions"`,
+        rows: dict of `"images"`, float32 `(B, H, W, C)`, and `"inputs"`,
             a dict of the network's inputs.
         shared: dict of `"grid"`, float32 `(num_steps + 1,)`, from the clean
             to the noisy end.

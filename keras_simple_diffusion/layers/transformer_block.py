@@ -236,3 +236,6 @@ class PositionEmbedding2D(keras.layers.Layer):
 
     def matrix_products(self, x_shape, context_length):
         return []
+
+    def get_config(self):
+        return super().get_config()

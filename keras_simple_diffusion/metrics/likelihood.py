@@ -122,7 +122,7 @@ def bits_per_dimension(
             f"least 1. Received: {len(images)} images, num_times={num_times}, "
             f"batch_size={batch_size}"
         )
-    conditions = model.conditions_for(len(images), labels).given
+    inputs = model.conditions_for(len(images), labels).given
     seed = arguments.to_seed(seed)
     high, low = ops.convert_to_numpy(model.schedule([0.0, 1.0])).tolist()
     numbers = arguments.to_indices(indices, len(images))
@@ -131,7 +131,7 @@ def bits_per_dimension(
     offsets = ((first + _GOLDEN_RATIO * numbers) % 1.0).astype("float32")
     rows = {
         "images": images,
-        "conditions": conditions,
+        "inputs": inputs,
         "numbers": numbers,
         "offsets": offsets,
     }
@@ -158,7 +158,7 @@ class _BoundProgram:
         network: a `Network`.
 
     Call arguments:
-        rows: dict with `"images"`, `uint8` `(B, H, W, C)`; `"conditions"`, a
+        rows: dict with `"images"`, `uint8` `(B, H, W, C)`; `"inputs"`, a
             dict of the network's inputs; `"numbers"`, int32 `(B,)`, the
             images' numbers; `"offsets"`, float32 `(B,)`, the place of the
             log-SNR within each range.
@@ -196,9 +196,7 @@ class _BoundProgram:
             share = (ops.cast(index, "float32") + place) * weight
             log_snr = high + (low - high) * share
             noisy = diffuse(clean, noise, log_snr)
-            prediction = self.network.predict(
-                noisy, log_snr, rows["conditions"]
-            )
+            prediction = self.network.predict(noisy, log_snr, rows["inputs"])
             epsilon = self.network.convert(
                 prediction, noisy, log_snr, "epsilon"
             )

@@ -6,10 +6,10 @@ texts. Their networks are `UNetBackbone`, `UViTBackbone` and
 model of any of these classes.
 """
 
+from keras_simple_diffusion.generation.values import UnusualDataWarning
 from keras_simple_diffusion.models.backbone import DiffusionBackbone
 from keras_simple_diffusion.models.cost import count_macs
 from keras_simple_diffusion.models.diffusion_model import DiffusionModel
-from keras_simple_diffusion.models.fit_data import UnusualDataWarning
 from keras_simple_diffusion.models.preset import Preset
 from keras_simple_diffusion.models.residual_uvit_backbone import (
     ResidualUViTBackbone,

@@ -4,6 +4,7 @@ import re
 import keras
 import keras_hub
 
+from keras_simple_diffusion.backend import keras_internals
 from keras_simple_diffusion.backend.compilation import ReleasesActivations
 from keras_simple_diffusion.layers.conditioning import Conditioning
 from keras_simple_diffusion.layers.protocol import check_layouts
@@ -20,7 +21,11 @@ from keras_simple_diffusion.utils.presets import NETWORK_WEIGHT_FILES
 _BLOCK_TYPES = ("residual", "attention", "transformer")
 
 
-class DiffusionBackbone(ReleasesActivations, keras_hub.models.Backbone):
+class DiffusionBackbone(
+    ReleasesActivations,
+    keras_internals.OwnTrainingSteps,
+    keras_hub.models.Backbone,
+):
     """Base class of all networks that denoise images.
 
     A backbone is a functional model from a dictionary of inputs to one tensor
@@ -99,6 +104,8 @@ class DiffusionBackbone(ReleasesActivations, keras_hub.models.Backbone):
     layer_types = (Conditioning,)
     # Whether `context_dim` may be given.
     supports_text = True
+    # How often other weights have been loaded.
+    num_loads = 0
 
     def __init__(
         self,
@@ -155,14 +162,14 @@ class DiffusionBackbone(ReleasesActivations, keras_hub.models.Backbone):
 
     def _make_inputs(self):
         inputs = {
-            "noisy_images": keras.Input(self.image_shape, name="noisy_images"),
-            "log_snr": keras.Input((), name="log_snr"),
+            "noisy_images": _float_input(self.image_shape, "noisy_images"),
+            "log_snr": _float_input((), "log_snr"),
         }
         if self.num_classes is not None:
             inputs["labels"] = keras.Input((), dtype="int32", name="labels")
         if self.context_dim is not None:
-            inputs["context"] = keras.Input(
-                (None, self.context_dim), name="context"
+            inputs["context"] = _float_input(
+                (None, self.context_dim), "context"
             )
             inputs["context_mask"] = keras.Input(
                 (None,), dtype="int32", name="context_mask"
@@ -250,6 +257,79 @@ class DiffusionBackbone(ReleasesActivations, keras_hub.models.Backbone):
             )
         return layout_map
 
+    # === Weights ===
+
+    fit = keras_internals.keeps_values(keras.Model.fit)
+    evaluate = keras_internals.keeps_values(keras.Model.evaluate)
+    predict = keras_internals.keeps_values(keras.Model.predict)
+    train_on_batch = keras_internals.keeps_values(keras.Model.train_on_batch)
+    test_on_batch = keras_internals.keeps_values(keras.Model.test_on_batch)
+    predict_on_batch = keras_internals.keeps_values(
+        keras.Model.predict_on_batch
+    )
+
+    def load_weights(self, filepath, **kwargs):
+        """Load weights, see `keras.Model`."""
+        super().load_weights(filepath, **kwargs)
+        self.num_loads += 1
+
+    def set_weights(self, weights):
+        """Set the weights, see `keras.Model`."""
+        super().set_weights(weights)
+        self.num_loads += 1
+
+    def load_lora_weights(self, filepath):
+        """Load the weights of `save_lora_weights`.
+
+        Args:
+            filepath: path of a file whose name ends in `.lora.h5`.
+        """
+        super().load_lora_weights(filepath)
+        self.num_loads += 1
+
+    def default_lora_layer_names(self):
+        """Return the names of the layers that `enable_lora` adds LoRA to.
+
+        Returns:
+            A list of strings, the projections of attention.
+        """
+        return ["qkv", "query", "key_value"]
+
+    def enable_lora(self, rank, target_layer_names=None):
+        """Freeze the network but for low-rank changes of some kernels (LoRA).
+
+        A compiled model must be compiled again before it is trained.
+
+        Args:
+            rank: int. Rank of the changes.
+            target_layer_names: list of strings. Names of dense layers or
+                convolutions. Defaults to `default_lora_layer_names()`.
+
+        Raises:
+            InputError: if there are no such layers, or if they have LoRA.
+
+        References:
+            - [Hu et al., 2021](https://arxiv.org/abs/2106.09685)
+        """
+        check_integer("rank", rank)
+        names = target_layer_names or self.default_lora_layer_names()
+        able = [
+            layer
+            for layer in keras_internals.layers_within(self)
+            if hasattr(layer, "enable_lora")
+        ]
+        if any(layer.lora_enabled for layer in able):
+            raise InputError(
+                "The network has LoRA already, which can be enabled once."
+            )
+        if not any(layer.name in names for layer in able):
+            raise InputError(
+                f"No layer can have LoRA under the names {list(names)}. Pass "
+                "`target_layer_names`, some of "
+                f"{sorted({layer.name for layer in able})}."
+            )
+        super().enable_lora(rank, target_layer_names=names)
+
     @classmethod
     def from_preset(cls, preset, load_weights=True, **kwargs):
         """Load a backbone from a preset.
@@ -275,6 +355,21 @@ class DiffusionBackbone(ReleasesActivations, keras_hub.models.Backbone):
         """
         with whole_folder(preset_dir, NETWORK_WEIGHT_FILES) as draft:
             super().save_to_preset(draft, max_shard_size=max_shard_size)
+
+
+def check_backbone(backbone):
+    """Raise an `InputError` unless a network is a `DiffusionBackbone`."""
+    if not hasattr(backbone, "image_shape"):
+        raise InputError(
+            "`backbone` must be a DiffusionBackbone, such as UViTBackbone. "
+            f"Received: a {type(backbone).__name__}. `keras.models.clone_model`"
+            " loses the class; copy a network by "
+            "`type(network).from_config(network.get_config())`."
+        )
+
+
+def _float_input(shape, name):
+    return keras.Input(shape, dtype="float32", name=name)
 
 
 def _check_image_shape(image_shape):

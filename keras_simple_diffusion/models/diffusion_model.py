@@ -7,6 +7,7 @@ from keras_simple_diffusion.generation.arguments import with_sampling_options
 from keras_simple_diffusion.generation.conditions import Conditions
 from keras_simple_diffusion.generation.conditions import find_labels
 from keras_simple_diffusion.models import fit_data
+from keras_simple_diffusion.models.backbone import check_backbone
 from keras_simple_diffusion.models.diffusion_task import DiffusionTask
 from keras_simple_diffusion.utils.errors import InputError
 
@@ -82,6 +83,7 @@ class DiffusionModel(DiffusionTask):
         compile=True,
         **kwargs,
     ):
+        check_backbone(backbone)
         if backbone.context_dim is not None or backbone.portrait_flag:
             raise InputError(
                 "`DiffusionModel` is for images with or without classes, and "
@@ -115,6 +117,11 @@ class DiffusionModel(DiffusionTask):
             self.compile()
 
     # === Data ===
+
+    @property
+    def num_values(self):
+        num_classes = self.backbone.num_classes
+        return {} if num_classes is None else {"labels": num_classes + 1}
 
     def prepare_data(self, x):
         return fit_data.check(

@@ -20,7 +20,7 @@ from keras_simple_diffusion.generation.denoising import Variation
 from keras_simple_diffusion.generation.programs import InversionProgram
 from keras_simple_diffusion.generation.programs import SamplingProgram
 from keras_simple_diffusion.generation.programs import warn_unless_finite
-from keras_simple_diffusion.models.denoising_task import DenoisingTask
+from keras_simple_diffusion.models.denoising_trainer import DenoisingTrainer
 from keras_simple_diffusion.models.preset import BuiltinPresets
 from keras_simple_diffusion.models.preset import Preset
 from keras_simple_diffusion.ops import random
@@ -34,10 +34,10 @@ from keras_simple_diffusion.utils.presets import WEIGHT_FILES
 _OBJECTS = ("backbone", "text_encoder", "schedule", "loss", "sampler")
 
 
-class DiffusionTask(DenoisingTask):
-    """Base class of the diffusion models: it draws and edits images.
+class DiffusionTask(DenoisingTrainer):
+    """Base class of the diffusion models: it trains, draws and edits.
 
-    Subclasses define the conditions beside what `DenoisingTask` asks for:
+    Subclasses define the conditions beside what `DenoisingTrainer` asks for:
 
     - `conditions_for(count, ...)` returns the `Conditions` of `count` images,
       `None` to infer the number. Its parameters after `count` are those of
@@ -88,6 +88,7 @@ class DiffusionTask(DenoisingTask):
         optimizer="auto",
         sampler=None,
         ema_decay=0.9999,
+        evaluate_averages=False,
         watch=False,
         noise_level_bins=None,
         run_eagerly=False,
@@ -112,6 +113,9 @@ class DiffusionTask(DenoisingTask):
                 `keras_simple_diffusion.optimizers.AveragedOptimizer`. The
                 first is that of `generate` and `save_to_preset`. `None` keeps
                 no average. Defaults to `0.9999`.
+            evaluate_averages: bool. Whether `evaluate`, and the validation in
+                `fit`, measure the loss of the averaged weights, with which
+                `generate` draws. Defaults to `False`.
             watch: bool. Whether to record the norms of gradients and weights
                 and the first step with gradients that are not finite, see
                 `keras_simple_diffusion.optimizers.WatchedOptimizer`. Defaults
@@ -132,6 +136,7 @@ class DiffusionTask(DenoisingTask):
         super().compile(
             optimizer=optimizer,
             ema_decay=ema_decay,
+            evaluate_averages=evaluate_averages,
             watch=watch,
             noise_level_bins=noise_level_bins,
             run_eagerly=run_eagerly,
@@ -182,7 +187,7 @@ class DiffusionTask(DenoisingTask):
             start=start and type(start),
             return_steps=options.return_steps,
         )
-        rows = {"indices": options.indices, "conditions": conditions.given}
+        rows = {"indices": options.indices, "inputs": conditions.given}
         # A random seed must be the same in all processes.
         key = native.from_main_process(random.seed_to_key(options.seed))
         shared = {"key": ops.convert_to_tensor(key, "int32"), "grid": grid}
@@ -193,11 +198,11 @@ class DiffusionTask(DenoisingTask):
                 options.guidance_rescale,
             ).arrays()
             if guide is None:
-                rows["null_conditions"] = conditions.null
+                rows["null_inputs"] = conditions.null
             elif conditions.weak is None:
-                rows["weak_conditions"] = conditions.given
+                rows["weak_inputs"] = conditions.given
             else:
-                rows["weak_conditions"] = conditions.weak
+                rows["weak_inputs"] = conditions.weak
         if options.noise is not None:
             rows["noise"] = options.noise
         if start is not None:
@@ -474,7 +479,7 @@ class DiffusionTask(DenoisingTask):
         images = self._to_float(images)
         return self.run_program(
             InversionProgram(Network(self.backbone, self.prediction_type)),
-            {"images": images, "conditions": conditions.given},
+            {"images": images, "inputs": conditions.given},
             {"grid": ops.flip(grid)},
             batch_size,
         )

@@ -1,9 +1,10 @@
 """Data on the way into `fit` and `evaluate`: checks and conversion.
 
-Values can be checked only outside of compiled code. Arrays are checked
-completely; of a dataset only the first batch.
+Arrays are checked completely, of a dataset the first batches. `ValueCheck`
+finds bad values in the others.
 """
 
+import contextlib
 import itertools
 import warnings
 
@@ -12,7 +13,12 @@ import keras
 import numpy as np
 
 from keras_simple_diffusion.backend.native import reads_tensorflow_datasets
-from keras_simple_diffusion.generation.conditions import check_labels
+from keras_simple_diffusion.distribution.batches import check_batch_size
+from keras_simple_diffusion.distribution.batches import data_shard
+from keras_simple_diffusion.generation.values import check_images
+from keras_simple_diffusion.generation.values import check_labels
+from keras_simple_diffusion.generation.values import no_images
+from keras_simple_diffusion.generation.values import warn_of_labels_from_one
 from keras_simple_diffusion.utils.errors import InputError
 
 # Conditions of images with captions: as texts, as tokens or as embeddings.
@@ -23,8 +29,8 @@ _TEXT_KINDS = (
 )
 
 
-class UnusualDataWarning(UserWarning):
-    """Valid values that are probably a mistake."""
+# Number of batches of a dataset that are checked before training.
+_NUM_CHECKED = 3
 
 
 def check(data, check_batch):
@@ -46,14 +52,14 @@ def check(data, check_batch):
         return data
     if _is_arrays(data):
         return check_batch(data)
-    if isinstance(data, keras.utils.PyDataset):
-        _in_tuple(check_batch)(data[0])
-        return data
     first, data = _peek(data)
-    _in_tuple(check_batch)(first)
-    if isinstance(
-        data, (grain.IterDataset, grain.MapDataset)
-    ) or reads_tensorflow_datasets(data):
+    for batch in first:
+        _in_tuple(check_batch)(batch)
+    if (
+        isinstance(data, keras.utils.PyDataset)
+        or isinstance(data, (grain.IterDataset, grain.MapDataset))
+        or reads_tensorflow_datasets(data)
+    ):
         return data
     # Keras takes no dict of a DataLoader.
     return _converted(data, _in_tuple(lambda batch: batch))
@@ -75,17 +81,15 @@ def convert(data, convert_batch):
     if data is None or isinstance(data, (_PyDataset, _Dataset)):
         return data
     if _is_arrays(data):
-        _check_first_images(data)
+        _check_batch_images(data)
         return convert_batch(data)
     convert_batch = _in_tuple(convert_batch)
-    if isinstance(data, keras.utils.PyDataset):
-        first = data[0]
-        _check_first_images(first)
-        convert_batch(first)
-        return _PyDataset(data, convert_batch)
     first, data = _peek(data)
-    _check_first_images(first)
-    convert_batch(first)  # It loads the encoder before Keras compiles.
+    for batch in first:
+        _check_batch_images(batch)
+        convert_batch(batch)  # It loads the encoder before Keras compiles.
+    if isinstance(data, keras.utils.PyDataset):
+        return _PyDataset(data, convert_batch)
     return _converted(data, convert_batch)
 
 
@@ -103,6 +107,40 @@ def refuse(**arguments):
                 "all images weigh the same. Received: "
                 f"{name} of type {type(value).__name__}"
             )
+
+
+def refuse_callbacks(callbacks):
+    """Raise an `InputError` for callbacks of Keras that do not work here.
+
+    Args:
+        callbacks: list of `keras.callbacks.Callback`s.
+    """
+    if any(isinstance(c, keras.callbacks.SwapEMAWeights) for c in callbacks):
+        raise InputError(
+            "`SwapEMAWeights` is for averages that Keras's optimizers keep. "
+            "Those of this model are kept by `compile(ema_decay=...)`; with "
+            "`compile(evaluate_averages=True)` the validation measures them."
+        )
+
+
+def check_rows(data, batch_size=None):
+    """Check that batches of arrays can be split evenly over the devices.
+
+    Args:
+        data: data for Keras, or `None`. Batches of datasets are not looked at.
+        batch_size: int. Rows of a batch in this process. Defaults to 32, as
+            in Keras.
+
+    Raises:
+        InputError: if one of the batches cannot be split.
+    """
+    if not isinstance(data, dict) and not hasattr(data, "shape"):
+        return
+    num_rows = len(data["images"] if isinstance(data, dict) else data)
+    batch_size = min(batch_size or 32, num_rows)
+    for rows in {batch_size, num_rows % batch_size} - {0}:
+        _, num_shares = data_shard()
+        check_batch_size(num_shares * rows)
 
 
 # === Images and labels ===
@@ -136,7 +174,7 @@ def check_labelled(inputs, backbone):
                 f"{len(images)} images and {len(labels)} labels"
             )
         check_labels(labels, backbone.num_classes)
-        _warn_of_labels_from_one(labels, backbone.num_classes)
+        warn_of_labels_from_one(labels, backbone.num_classes)
     return inputs
 
 
@@ -200,47 +238,6 @@ def check_shape(images, backbone):
         )
 
 
-def check_images(images):
-    """Check the range of images, `uint8` or floating point.
-
-    Args:
-        images: array of shape `(N, H, W, C)`.
-
-    Raises:
-        InputError: if there are none, or they are out of range.
-    """
-    if not len(images):
-        raise _no_images()
-    low, high = float(images.min()), float(images.max())
-    is_float = np.issubdtype(images.dtype, np.floating)
-    limits = (-1.001, 1.001) if is_float else (0, 255)
-    if images.dtype == "bool" or not (limits[0] <= low and high <= limits[1]):
-        raise InputError(
-            "Images must be uint8 in [0, 255], or float in [-1, 1]. "
-            f"Received: {images.dtype} in [{low:.4g}, {high:.4g}]. Divide "
-            "by 127.5 and subtract 1, or pass uint8."
-        )
-    if low >= 0.0 and 0.0 < high <= 1.0:
-        warnings.warn(
-            f"The images are {images.dtype} in [0, 1], which is a half of the "
-            "expected range [-1, 1] of floats, or nearly black as uint8 in "
-            "[0, 255]. Pass 2 * images - 1 if they are in [0, 1].",
-            UnusualDataWarning,
-            stacklevel=2,
-        )
-
-
-def _warn_of_labels_from_one(labels, num_classes):
-    if num_classes in labels and 0 not in labels and len(labels) > num_classes:
-        warnings.warn(
-            f"No label is 0 and some are {num_classes}, which stands for no "
-            f"class. Labels of {num_classes} classes count from 0: subtract 1 "
-            "if these count from 1.",
-            UnusualDataWarning,
-            stacklevel=2,
-        )
-
-
 # === Captions ===
 
 
@@ -299,12 +296,6 @@ def _wrong_data(received):
     )
 
 
-def _no_images():
-    return InputError(
-        "The data are empty: there are no images. Received: 0 images."
-    )
-
-
 # === Kinds of data ===
 
 
@@ -324,19 +315,43 @@ def _is_arrays(data):
 
 
 def _peek(data):
-    """Return the first batch of a dataset, and the whole dataset again."""
-    if not hasattr(data, "__iter__"):
+    """Return the first batches of a dataset, and the whole dataset again."""
+    if isinstance(data, keras.utils.PyDataset):
+        count = data.num_batches
+        indices = range(_NUM_CHECKED if count is None else count)
+        first = [data[index] for index in indices[:_NUM_CHECKED]]
+    elif hasattr(data, "__iter__"):
+        batches = iter(data)
+        first = list(itertools.islice(batches, _NUM_CHECKED))
+        if batches is data:  # A generator, which can be read once.
+            data = itertools.chain(first, batches)
+    else:
         raise InputError(
             "The data must be arrays or a dataset of batches. Received: a "
             f"{type(data).__name__}"
         )
-    batches = iter(data)
-    first = next(batches, None)
-    if first is None:
-        raise _no_images()
-    if batches is data:  # A generator, which can be read once.
-        data = itertools.chain([first], batches)
+    if not first:
+        raise no_images()
     return first, data
+
+
+@contextlib.contextmanager
+def ending_epochs(datasets, steps):
+    """Context in which an epoch may end with the data, without a warning.
+
+    Keras warns whenever data of unknown length have ended. That is how each
+    epoch ends of a dataset that can be read again and has no number of steps.
+
+    Args:
+        datasets: list of data for Keras, or `None`s.
+        steps: list of their numbers of steps, or `None`s.
+    """
+    if any(hasattr(data, "__next__") for data in datasets) or any(steps):
+        yield
+        return
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Your input ran out of data")
+        yield
 
 
 def _in_tuple(function):
@@ -357,7 +372,7 @@ def _in_tuple(function):
     return call
 
 
-def _check_first_images(batch):
+def _check_batch_images(batch):
     def check_values(batch):
         if isinstance(batch, dict) and "images" in batch:
             check_images(_to_numpy(batch["images"]))
@@ -369,6 +384,8 @@ def _to_numpy(value):
     """Convert a tensor of any library, on any device, to an array."""
     if hasattr(value, "detach"):  # A PyTorch tensor may be on a GPU.
         value = value.detach().cpu()
+        # NumPy has no bfloat16.
+        value = value.float() if value.is_floating_point() else value
     return np.asarray(value)
 
 

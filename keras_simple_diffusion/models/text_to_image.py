@@ -11,6 +11,7 @@ from keras_simple_diffusion.generation import arguments
 from keras_simple_diffusion.generation.arguments import with_sampling_options
 from keras_simple_diffusion.generation.conditions import Conditions
 from keras_simple_diffusion.models import fit_data
+from keras_simple_diffusion.models.backbone import check_backbone
 from keras_simple_diffusion.models.diffusion_task import DiffusionTask
 from keras_simple_diffusion.ops.diffusion import expand_like
 from keras_simple_diffusion.text.text_encoder import TextEncoder
@@ -81,6 +82,7 @@ class TextToImage(DiffusionTask):
         compile=True,
         **kwargs,
     ):
+        check_backbone(backbone)
         if backbone.context_dim is None or backbone.num_classes is not None:
             raise InputError(
                 "`TextToImage` needs a backbone with `context_dim` and without "
@@ -119,6 +121,10 @@ class TextToImage(DiffusionTask):
             self.compile()
 
     # === Data ===
+
+    @property
+    def num_values(self):
+        return {"portrait": 2} if self.backbone.portrait_flag else {}
 
     def prepare_data(self, x):
         def tokenize(batch):

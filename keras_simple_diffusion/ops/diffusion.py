@@ -25,7 +25,7 @@ PREDICTION_SPACES = {
 
 def to_float32(x):
     """Convert to a float32 tensor."""
-    return ops.cast(ops.convert_to_tensor(x), "float32")
+    return ops.convert_to_tensor(x, "float32")
 
 
 def check_prediction_type(name, value):

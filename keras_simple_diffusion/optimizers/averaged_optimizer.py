@@ -1,4 +1,5 @@
 import contextlib
+import itertools
 
 import keras
 from keras import ops
@@ -9,6 +10,7 @@ from keras_simple_diffusion.backend.keras_internals import trained_variables
 from keras_simple_diffusion.optimizers.profiles import to_profiles
 from keras_simple_diffusion.optimizers.wrapper import OptimizerWrapper
 from keras_simple_diffusion.utils.errors import InputError
+from keras_simple_diffusion.utils.interrupts import uninterrupted
 
 
 @keras.saving.register_keras_serializable("keras_simple_diffusion")
@@ -90,6 +92,11 @@ class AveragedOptimizer(OptimizerWrapper):
         """Start all averages anew with the next update."""
         self.num_averaged.assign(0)
 
+    @property
+    def average_variables(self):
+        """The variables that hold the averages, and how many updates."""
+        return [self.num_averaged, *itertools.chain(*self.averages)]
+
     def averages_by_path(self, profile=0):
         """The variables that hold an average.
 
@@ -146,13 +153,21 @@ class AveragedOptimizer(OptimizerWrapper):
         # Copies, so that no weight shares its memory with an average: JAX
         # would refuse to donate it twice.
         kept = [ops.stop_gradient(ops.copy(weight)) for weight in weights]
-        for weight, average in zip(weights, averages, strict=True):
-            weight.assign(ops.cast(ops.copy(average), weight.dtype))
         try:
+            for weight, average in zip(weights, averages, strict=True):
+                weight.assign(ops.cast(ops.copy(average), weight.dtype))
             yield
         finally:
-            for weight, value in zip(weights, kept, strict=True):
-                weight.assign(value)
+            with uninterrupted():
+                for weight, value in zip(weights, kept, strict=True):
+                    weight.assign(value)
+
+    def keep_average(self):
+        """Make the first average the weights, and start all averages anew."""
+        weights = trained_variables(self)
+        for weight, average in zip(weights, self.averages[0], strict=True):
+            weight.assign(ops.cast(ops.copy(average), weight.dtype))
+        self.forget()
 
     def _index_of(self, profile):
         indices = {each: i for i, each in enumerate(self.profiles)}

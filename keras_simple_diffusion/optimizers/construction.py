@@ -3,6 +3,7 @@
 import keras
 from keras import ops
 
+from keras_simple_diffusion.backend.keras_internals import trained_variables
 from keras_simple_diffusion.optimizers.adam import Adam
 from keras_simple_diffusion.optimizers.adam import AdamW
 from keras_simple_diffusion.optimizers.adam import Muon
@@ -131,6 +132,32 @@ class WarmUp(keras.optimizers.schedules.LearningRateSchedule):
         }
 
 
+def check_trainable(optimizer, variables):
+    """Check that an optimizer can train variables, or has trained the same.
+
+    Args:
+        optimizer: a `keras.optimizers.Optimizer` or `None`.
+        variables: list of the trainable variables of a model.
+
+    Raises:
+        InputError: if there are none, or others than it was built for.
+    """
+    if not variables:
+        raise InputError(
+            "The model has nothing to train: all of its layers are frozen. Set "
+            "`trainable = True` for some of them."
+        )
+    if optimizer is None or not optimizer.built:
+        return
+    trained = trained_variables(optimizer)
+    if [*map(id, trained)] != [*map(id, variables)]:
+        raise InputError(
+            "The trainable weights are not those that the optimizer was made "
+            "for; LoRA, quantization or `trainable` have changed them. Call "
+            "`compile` again, with a new optimizer."
+        )
+
+
 def wrap_optimizer(optimizer, decay=None, watch=False, scale_loss=False):
     """Wrap an optimizer with monitoring, weight averaging and loss scaling.
 
@@ -148,6 +175,12 @@ def wrap_optimizer(optimizer, decay=None, watch=False, scale_loss=False):
     Returns:
         A `keras.optimizers.Optimizer`.
     """
+    if any(getattr(each, "use_ema", False) for each in unwrap(optimizer)):
+        raise InputError(
+            "`use_ema` of Keras's optimizers overwrites the weights with their "
+            "average at the end of `fit`. Leave it out: `compile(ema_decay=...)"
+            "` keeps averages beside the weights. Received: use_ema=True"
+        )
     kinds = {type(each): each for each in unwrap(optimizer)}
     scaling = kinds.get(keras.optimizers.LossScaleOptimizer)
     if scaling is not None:

@@ -270,6 +270,7 @@ class _Run:
         self.model.compile(
             recipe.make_optimizer(),
             ema_decay=average,
+            evaluate_averages=True,
             watch=True,
             noise_level_bins=_NUM_LEVELS,
         )

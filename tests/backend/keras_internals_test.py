@@ -213,7 +213,53 @@ def test_own_training_steps():
     assert model.weights[0].numpy().item() == 0.125
 
 
+@relies_on("Keras", "keeps_values", "`_jax_state_synced`")
+def test_keeps_values():
+    class Kept(internals.OwnTrainingSteps, keras.Sequential):
+        predict = internals.keeps_values(keras.Model.predict)
+
+    def batches():
+        yield (np.ones((2, 3), "float32"),)
+        raise RuntimeError("gone")
+
+    model = Kept([keras.Input((3,)), layers.Dense(1)])
+    before = model.weights[0].numpy()
+    with pytest.raises(RuntimeError, match="gone"):
+        model.predict(batches(), verbose=0)
+    np.testing.assert_array_equal(model.weights[0].numpy(), before)
+
+
+@relies_on("Keras", "average_loss_in_float32", "`_loss_tracker`")
+def test_average_loss_in_float32():
+    keras.config.set_floatx("bfloat16")
+    try:
+        model = keras.Sequential([keras.Input((1,)), layers.Dense(1)])
+        for _ in range(2):
+            model.compile("sgd", "mse")
+            internals.average_loss_in_float32(model)
+    finally:
+        keras.config.set_floatx("float32")
+    names = [metric.name for metric in model.metrics]
+    assert names.count("loss") == 1
+    assert model.metrics[names.index("loss")].dtype == "float32"
+    # bfloat16 counts up to 256.
+    x = np.ones((600, 1), "float32")
+    y = np.arange(600, dtype="float32")[:, None] % 2
+    value = model.evaluate(x, y, batch_size=1, verbose=0)
+    expected = model.evaluate(x[:2], y[:2], batch_size=1, verbose=0)
+    assert value == pytest.approx(expected, rel=1e-3)
+
+
 # === Layers ===
+
+
+@relies_on("Keras", "layers_within", "`Layer._flatten_layers`")
+def test_layers_within():
+    inner = layers.Dense(1)
+    middle = keras.Sequential([inner])
+    model = keras.Sequential([middle])
+    found = internals.layers_within(model)
+    assert inner in found and middle in found and model not in found
 
 
 @relies_on("Keras", "is_validation_of_fit", "`_use_cached_eval_dataset`")

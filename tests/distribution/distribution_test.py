@@ -164,8 +164,8 @@ def test_the_work_of_drawing_is_split():
         )
         rows = {
             "indices": np.arange(16, dtype="int32"),
-            "conditions": {"labels": np.zeros(16, "int32")},
-            "null_conditions": {"labels": np.full(16, 3, "int32")},
+            "inputs": {"labels": np.zeros(16, "int32")},
+            "null_inputs": {"labels": np.full(16, 3, "int32")},
         }
         rows = keras.tree.map_structure(distribution.split_batch, rows)
         shared = {

@@ -218,38 +218,6 @@ def check_jit_compile():
     assert model.generate(**GENERATE).shape == (4, 4, 4, 1)
 
 
-def test_tf_data_grain_torch_and_pydataset():
-    data = make_data(16)
-
-    class Batches(keras.utils.PyDataset):
-        def __len__(self):
-            return 2
-
-        def __getitem__(self, i):
-            return {k: v[8 * i : 8 * i + 8] for k, v in data.items()}
-
-    import grain
-    import tensorflow as tf
-    import torch
-
-    elements = [{k: v[i] for k, v in data.items()} for i in range(16)]
-    sources = {
-        "tf.data": tf.data.Dataset.from_tensor_slices(data).batch(8),
-        "PyDataset": Batches(),
-        "grain": grain.MapDataset.source(elements).batch(8),
-        # Keras iterates over what a DataLoader yields, so x is in a tuple.
-        "torch": torch.utils.data.DataLoader(
-            [(element,) for element in elements], batch_size=8
-        ),
-    }
-    model = make_model()
-    expected = model.evaluate(data, batch_size=8, verbose=0)
-    for name, source in sources.items():
-        # Keras does not know how long a Grain dataset is.
-        value = model.evaluate(source, steps=2, verbose=0)
-        assert value == pytest.approx(expected, rel=1e-5), name
-
-
 # === The average of the weights ===
 
 
@@ -378,7 +346,7 @@ def test_guidance_extrapolates(trained):
         {"labels": ops.convert_to_tensor(labels, dtype="int32")}
         for labels in ([0, 1], [3, 3])
     )
-    rows = {"conditions": labels, "null_conditions": null_labels}
+    rows = {"inputs": labels, "null_inputs": null_labels}
     guided = denoiser.predict(z, log_snr, rows, Guidance(2.5).arrays())
     np.testing.assert_allclose(
         ops.convert_to_numpy(guided),

@@ -1,7 +1,4 @@
 import contextlib
-import dataclasses
-import warnings
-from typing import Any
 
 import keras
 import keras_hub
@@ -20,8 +17,12 @@ from keras_simple_diffusion.generation.denoising import Network
 from keras_simple_diffusion.generation.programs import ProgramCache
 from keras_simple_diffusion.losses.level_loss import LevelLoss
 from keras_simple_diffusion.models import fit_data
+from keras_simple_diffusion.models.averages import Averages
+from keras_simple_diffusion.models.noisy_batch import NoisyBatch
 from keras_simple_diffusion.models.setting_warnings import warn_unusual
 from keras_simple_diffusion.models.step_lock import StepLock
+from keras_simple_diffusion.models.value_check import RaiseBadValues
+from keras_simple_diffusion.models.value_check import ValueCheck
 from keras_simple_diffusion.ops.diffusion import check_prediction_type
 from keras_simple_diffusion.ops.diffusion import diffuse
 from keras_simple_diffusion.ops.diffusion import from_uint8
@@ -30,6 +31,7 @@ from keras_simple_diffusion.ops.diffusion import stratify
 from keras_simple_diffusion.optimizers.averaged_optimizer import (
     AveragedOptimizer,
 )
+from keras_simple_diffusion.optimizers.construction import check_trainable
 from keras_simple_diffusion.optimizers.construction import make_optimizer
 from keras_simple_diffusion.optimizers.construction import wrap_optimizer
 from keras_simple_diffusion.optimizers.wrapper import find_optimizer
@@ -39,30 +41,14 @@ from keras_simple_diffusion.utils.errors import InputError
 # The seed of the noise in `evaluate`, the same in every call.
 _EVALUATION_SEED = 0x51D20000
 
-
-@dataclasses.dataclass(frozen=True)
-class NoisyBatch:
-    """Batch of images with noise, as a network is trained on it.
-
-    Attributes:
-        images: float32 tensor of shape `(B, H, W, C)` in [-1, 1].
-        noise: float32 tensor shaped like `images`.
-        time: float32 tensor of shape `(B,)`.
-        log_snr: float32 tensor of shape `(B,)`.
-        noisy_images: float32 tensor shaped like `images`.
-        conditions: dict of the network's further inputs.
-    """
-
-    images: Any
-    noise: Any
-    time: Any
-    log_snr: Any
-    noisy_images: Any
-    conditions: dict
+_fit = keras_internals.keeps_values(keras.Model.fit)
+_evaluate = keras_internals.keeps_values(keras.Model.evaluate)
+_train_on_batch = keras_internals.keeps_values(keras.Model.train_on_batch)
+_test_on_batch = keras_internals.keeps_values(keras.Model.test_on_batch)
 
 
-class DenoisingTask(keras_internals.OwnTrainingSteps, keras_hub.models.Task):
-    """Network that is trained to denoise images.
+class DenoisingTrainer(keras_internals.OwnTrainingSteps, keras_hub.models.Task):
+    """Base class of the diffusion models: it trains a network to denoise.
 
     It joins a network with a noise schedule and a loss. `call` adds noise and
     predicts, `compute_loss` measures the error; the training step is Keras's
@@ -77,7 +63,9 @@ class DenoisingTask(keras_internals.OwnTrainingSteps, keras_hub.models.Task):
       conditions,
     - `condition(conditions, dropout)` turns these conditions into inputs of
       the network. `dropout`, uniform in `[0, 1)` for each image, decides
-      which images get the null condition; outside of training it is `None`.
+      which images get the null condition; outside of training it is `None`,
+    - `num_values`: dict from names of integer conditions to the number of
+      their values, counted from 0.
 
     Args:
         backbone: see `DiffusionModel`.
@@ -105,6 +93,9 @@ class DenoisingTask(keras_internals.OwnTrainingSteps, keras_hub.models.Task):
         self.prediction_type = prediction_type
         self.stratified = stratified
         self.level_loss = None
+        self.averages = Averages(self)
+        self.evaluate_averages = False
+        self.value_check = ValueCheck(self.num_values)
         self.programs = ProgramCache()
         self.step_lock = StepLock()
         # Each step draws its times with one draw from a generator of their
@@ -123,6 +114,7 @@ class DenoisingTask(keras_internals.OwnTrainingSteps, keras_hub.models.Task):
         self,
         optimizer="auto",
         ema_decay=0.9999,
+        evaluate_averages=False,
         watch=False,
         noise_level_bins=None,
         run_eagerly=False,
@@ -137,6 +129,7 @@ class DenoisingTask(keras_internals.OwnTrainingSteps, keras_hub.models.Task):
         self._compile_arguments = {
             "optimizer": optimizer,
             "ema_decay": ema_decay,
+            "evaluate_averages": evaluate_averages,
             "watch": watch,
             "noise_level_bins": noise_level_bins,
             "run_eagerly": run_eagerly,
@@ -144,7 +137,8 @@ class DenoisingTask(keras_internals.OwnTrainingSteps, keras_hub.models.Task):
             "jit_compile": jit_compile,
             "auto_scale_loss": auto_scale_loss,
         }
-        previous = self._averaged_optimizer()
+        self.evaluate_averages = evaluate_averages
+        previous = self.averages.optimizer
         # Keras scales the loss of a float16 model; ours is float32 around a
         # float16 backbone.
         is_half = self.backbone.compute_dtype == "float16"
@@ -152,7 +146,7 @@ class DenoisingTask(keras_internals.OwnTrainingSteps, keras_hub.models.Task):
             optimizer, ema_decay, watch, auto_scale_loss and is_half
         )
         averaged = find_optimizer(optimizer, AveragedOptimizer)
-        if averaged and previous is not None and previous.has_averages():
+        if averaged and previous is not averaged and self.averages.exist():
             averaged.build(self.trainable_variables)
             averaged.copy_averages(previous)
         self.level_loss = None
@@ -164,6 +158,7 @@ class DenoisingTask(keras_internals.OwnTrainingSteps, keras_hub.models.Task):
             steps_per_execution=steps_per_execution,
             jit_compile=jit_compile,
         )
+        keras_internals.average_loss_in_float32(self)
         self.programs.clear()
 
     def get_compile_config(self):
@@ -239,22 +234,33 @@ class DenoisingTask(keras_internals.OwnTrainingSteps, keras_hub.models.Task):
         fit_data.refuse(
             y=y, class_weight=class_weight, sample_weight=sample_weight
         )
-        self._build_optimizer()
+        callbacks = keras.tree.flatten(callbacks or [])
+        fit_data.refuse_callbacks(callbacks)
+        self._prepare_training()
         x = self.prepare_data(x)
+        validation_data = self.prepare_data(validation_data)
         if not isinstance(x, (dict, keras.utils.PyDataset)) and not hasattr(
             x, "shape"
         ):
             shuffle = False  # Datasets have shuffled already.
-        with self.step_lock.training():
-            return keras.Model.fit(
+        fit_data.check_rows(x, batch_size)
+        fit_data.check_rows(
+            validation_data, kwargs.get("validation_batch_size") or batch_size
+        )
+        steps = kwargs.get("steps_per_epoch"), kwargs.get("validation_steps")
+        with (
+            self.step_lock.training(),
+            fit_data.ending_epochs([x, validation_data], steps),
+        ):
+            return _fit(
                 self,
                 x,
                 batch_size=batch_size,
                 epochs=epochs,
                 verbose=verbose,
-                callbacks=callbacks,
+                callbacks=[RaiseBadValues(self.value_check), *callbacks],
                 validation_split=validation_split,
-                validation_data=self.prepare_data(validation_data),
+                validation_data=validation_data,
                 shuffle=shuffle,
                 **kwargs,
             )
@@ -275,39 +281,46 @@ class DenoisingTask(keras_internals.OwnTrainingSteps, keras_hub.models.Task):
             InputError: if the data do not fit the model.
         """
         fit_data.refuse(y=y, sample_weight=sample_weight)
-        if not keras_internals.is_validation_of_fit(kwargs):
+        if keras_internals.is_validation_of_fit(kwargs):
+            self.value_check.check()  # Its counts are reset next.
+        else:
             x = self.prepare_data(x)
-        self._repeat_noise()
-        with self.step_lock.training():
-            return self._recovering(keras.Model.evaluate, x, **kwargs)
+            fit_data.check_rows(x, kwargs.get("batch_size"))
+        steps = [kwargs.get("steps")]
+        with self._evaluating(), fit_data.ending_epochs([x], steps):
+            return _evaluate(self, x, **kwargs)
 
-    def _recovering(self, method, x, **kwargs):
-        """Call a method of Keras, and put values back after an error."""
-        try:
-            return method(self, x, **kwargs)
-        except BaseException:
-            self.recover_values()
-            raise
-
-    def _repeat_noise(self):
-        """Let `evaluate` and `test_on_batch` add the same noise each time."""
+    @contextlib.contextmanager
+    def _evaluating(self):
+        """Context of `evaluate` and `test_on_batch`."""
+        self.recover_values()
+        # Add the same noise each time.
         self.evaluation_seed_generator.state.assign([_EVALUATION_SEED, 0])
+        averages = self.averages.in_place
+        if not self.evaluate_averages:
+            averages = contextlib.nullcontext
+        with self.step_lock.training(), averages():
+            yield
+        self.value_check.check()
 
     def train_on_batch(self, x, **kwargs):
         """Train on one batch, see `fit` and `keras.Model.train_on_batch`."""
         fit_data.refuse(**_refused_in(kwargs))
-        self._build_optimizer()
+        self._prepare_training()
         x = self.prepare_data(x)
+        fit_data.check_rows(x)
         with self.step_lock.training(), self.step_lock:
-            return self._recovering(keras.Model.train_on_batch, x, **kwargs)
+            results = _train_on_batch(self, x, **kwargs)
+        self.value_check.check()
+        return results
 
     def test_on_batch(self, x, **kwargs):
         """Measure the loss of one batch, see `keras.Model.test_on_batch`."""
         fit_data.refuse(**_refused_in(kwargs))
         x = self.prepare_data(x)
-        self._repeat_noise()
-        with self.step_lock.training(), self.step_lock:
-            return self._recovering(keras.Model.test_on_batch, x, **kwargs)
+        fit_data.check_rows(x)
+        with self._evaluating(), self.step_lock:
+            return _test_on_batch(self, x, **kwargs)
 
     def predict(self, *args, **kwargs):
         """Raise an error: images are drawn by `generate`."""
@@ -327,37 +340,47 @@ class DenoisingTask(keras_internals.OwnTrainingSteps, keras_hub.models.Task):
             "`model.averaged_weights()` for the averaged weights."
         )
 
-    # Files and lists of weights hold no averages; existing averages would
-    # belong to the previous weights. Not during `fit` in another thread.
+    # === Weights ===
+    # Not during `fit` in another thread.
 
     def load_weights(self, filepath, **kwargs):
-        """Load weights without their averages, see `keras.Model`.
+        """Load weights and, where the file has them, their averages.
 
-        `generate` then uses the weights themselves, with a warning. Presets
-        and `.keras` files hold the averages.
+        `save_weights` stores the averages of a trained model with the
+        optimizer. Without them `generate` uses the weights themselves, with a
+        warning.
+
+        Args:
+            filepath: path, see `keras.Model.load_weights`.
+            **kwargs: see `keras.Model.load_weights`.
         """
-        super().load_weights(filepath, **kwargs)
-        self._forget_averages(always_warn=True)
+        self._build_optimizer()  # Otherwise they would be skipped.
+        with self.averages.being_loaded():
+            super().load_weights(filepath, **kwargs)
+
+    def get_weights(self):
+        """Return the weights, which carry their averages along."""
+        return self.averages.get_with(super().get_weights())
 
     def set_weights(self, weights):
-        """Set the weights, and forget averages, see `keras.Model`."""
-        super().set_weights(weights)
-        self._forget_averages()
+        """Set the weights, and the averages of a list of `get_weights`.
 
-    def _forget_averages(self, always_warn=False):
-        optimizer = self._averaged_optimizer()
-        if optimizer is None:
-            return
-        has_averages = optimizer.has_averages()
-        if has_averages:
-            optimizer.forget()
-        if has_averages or always_warn:
-            warnings.warn(
-                "The new weights come without averages. `generate` uses these "
-                "weights until training has averaged them anew. Presets and "
-                "`.keras` files hold the averages.",
-                stacklevel=3,
-            )
+        Averages that other lists do not have are forgotten, with a warning.
+        """
+        super().set_weights(weights)
+        self.averages.set_from(weights)
+
+    def quantize(self, *args, **kwargs):
+        """Quantize the averaged weights, see `keras.Model.quantize`."""
+        if self.averages.exist():
+            self.averages.optimizer.keep_average()
+        super().quantize(*args, **kwargs)
+
+    def _prepare_training(self):
+        """Check what is trained, and forget averages of other weights."""
+        self.averages.exist()
+        check_trainable(self.optimizer, self.trainable_variables)
+        self._build_optimizer()
 
     def _build_optimizer(self):
         # Otherwise TensorFlow creates the optimizer's variables while it
@@ -379,7 +402,9 @@ class DenoisingTask(keras_internals.OwnTrainingSteps, keras_hub.models.Task):
         Returns:
             A `NoisyBatch`.
         """
-        images, conditions = self.split_inputs(inputs)
+        images, conditions, num_bad = self.value_check.mend(
+            *self.split_inputs(inputs)
+        )
         images = from_uint8(images)
         size, *rest = ops.shape(images)
         size = whole_size(size)
@@ -402,6 +427,7 @@ class DenoisingTask(keras_internals.OwnTrainingSteps, keras_hub.models.Task):
             log_snr,
             diffuse(images, noise, log_snr),
             self.condition(conditions, dropout if training else None),
+            num_bad,
         )
 
     def call(self, inputs, training=False):
@@ -415,6 +441,7 @@ class DenoisingTask(keras_internals.OwnTrainingSteps, keras_hub.models.Task):
                 batch.noisy_images, batch.log_snr, batch.conditions, training
             ),
             "time": batch.time,
+            "num_bad": batch.num_bad,
             "log_snr": batch.log_snr,
             "log_snr_derivative": self.schedule.derivative(batch.time),
         }
@@ -460,7 +487,7 @@ class DenoisingTask(keras_internals.OwnTrainingSteps, keras_hub.models.Task):
         training=True,
     ):
         y_pred = dict(y_pred)
-        time = y_pred.pop("time")
+        time, num_bad = y_pred.pop("time"), y_pred.pop("num_bad")
         per_image = self.diffusion_loss(
             prediction_type=self.prediction_type, **y_pred
         )
@@ -469,15 +496,14 @@ class DenoisingTask(keras_internals.OwnTrainingSteps, keras_hub.models.Task):
         loss = ops.mean(per_image)
         for penalty in self.losses:
             loss = loss + ops.sum(ops.cast(penalty, "float32"))
+        if num_bad:
+            self.value_check.update_state(num_bad)
+            loss = ops.where(sum(num_bad.values()) > 0, float("nan"), loss)
         # Keras adds up the losses of the copies in a TensorFlow strategy.
         _, num_replicas = replica()
         return loss / num_replicas
 
     # === Averaged weights ===
-
-    def _averaged_optimizer(self):
-        optimizer = getattr(self, "optimizer", None)
-        return find_optimizer(optimizer, AveragedOptimizer)
 
     @contextlib.contextmanager
     def averaged_weights(self, profile=0):
@@ -491,11 +517,8 @@ class DenoisingTask(keras_internals.OwnTrainingSteps, keras_hub.models.Task):
             profile: int, the index of one of the averages of `compile`, or
                 its profile or decay. Defaults to `0`.
         """
-        optimizer = self._averaged_optimizer()
-        if optimizer is None or not optimizer.has_averages():
-            yield
-            return
-        with optimizer.averaged_weights(profile):
+        self.recover_values()
+        with self.averages.in_place(profile):
             yield
 
     def reading_averages(self, variables):
@@ -512,16 +535,9 @@ class DenoisingTask(keras_internals.OwnTrainingSteps, keras_hub.models.Task):
             current value of all other variables.
         """
 
-        def read():
-            optimizer = self._averaged_optimizer()
-            sources = variables
-            if optimizer is not None and optimizer.built:
-                (count,) = self.values_of([optimizer.num_averaged])
-                if int(ops.convert_to_numpy(count)) > 0:
-                    sources = optimizer.first_averages(variables)
-            return self.values_of(sources)
-
-        return self.step_lock.reading(read, ops.copy)
+        return self.step_lock.reading(
+            lambda: self.averages.read(variables), ops.copy
+        )
 
     def run_program(self, program, rows, shared, batch_size=64, guide=None):
         """Run a program with the averaged weights, batch by batch.
@@ -535,7 +551,7 @@ class DenoisingTask(keras_internals.OwnTrainingSteps, keras_hub.models.Task):
             rows: nested dict of arrays with one row an image.
             shared: nested dict of tensors.
             batch_size: int. Defaults to `64`.
-            guide: optional further `DenoisingTask` whose network the program
+            guide: optional further `DenoisingTrainer` whose network the program
                 uses.
 
         Returns:
