@@ -82,7 +82,9 @@ def split_batch(array):
     """
     distribution = keras.distribution.distribution()
     if distribution is None:
-        return ops.convert_to_tensor(array)
+        # Its own type: Keras's default is `floatx`, also for integers.
+        dtype = keras.backend.standardize_dtype(array.dtype)
+        return ops.convert_to_tensor(array, dtype)
     layout = distribution.get_data_layout(array.shape)
     return keras.distribution.distribute_tensor(array, layout)
 

@@ -47,7 +47,8 @@ def expand_like(values, images):
     Returns:
         `values` with shape `()` or `(B, 1, ..., 1)`.
     """
-    values = ops.convert_to_tensor(values)
+    if not ops.is_tensor(values):
+        values = ops.convert_to_tensor(values, "float32")
     rank = len(values.shape)
     if rank in (0, len(images.shape)):
         return values
@@ -251,10 +252,9 @@ def from_uint8(images):
     Returns:
         A float32 tensor of the same shape.
     """
-    images = ops.convert_to_tensor(images)
-    if "float" in str(images.dtype):
-        return ops.cast(images, "float32")
-    return ops.cast(images, "float32") / 127.5 - 1.0
+    is_float = "float" in str(images.dtype)
+    images = to_float32(images)
+    return images if is_float else images / 127.5 - 1.0
 
 
 def to_uint8(images):

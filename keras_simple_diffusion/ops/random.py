@@ -29,7 +29,7 @@ def _rotate_left(word, distance):
     high = ops.bitwise_left_shift(word, distance)
     # The right shift of a signed word copies the sign bit: mask it away.
     low = ops.bitwise_right_shift(word, 32 - distance)
-    return ops.bitwise_or(high, ops.bitwise_and(low, (1 << distance) - 1))
+    return high | (low & ((1 << distance) - 1))
 
 
 def threefry2x32(key, counter):
@@ -43,12 +43,12 @@ def threefry2x32(key, counter):
         A pair of int32 tensors of random bits.
     """
     k0, k1 = key
-    schedule = (k0, k1, ops.bitwise_xor(ops.bitwise_xor(k0, k1), _PARITY))
+    schedule = (k0, k1, k0 ^ k1 ^ _PARITY)
     x0, x1 = counter[0] + k0, counter[1] + k1
     for group in range(5):
         for distance in _ROTATIONS[group % 2]:
             x0 = x0 + x1
-            x1 = ops.bitwise_xor(_rotate_left(x1, distance), x0)
+            x1 = _rotate_left(x1, distance) ^ x0
         x0 = x0 + schedule[(group + 1) % 3]
         x1 = x1 + schedule[(group + 2) % 3] + (group + 1)
     return x0, x1
@@ -134,5 +134,5 @@ def _draw_words(keys, stream, count):
 
 
 def _bits_to_float(word):
-    bits = ops.bitwise_and(ops.bitwise_right_shift(word, 8), 0xFFFFFF)
+    bits = ops.bitwise_right_shift(word, 8) & 0xFFFFFF
     return ops.cast(bits, "float32") * 2.0**-24

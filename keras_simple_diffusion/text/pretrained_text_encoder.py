@@ -158,8 +158,8 @@ class PretrainedTextEncoder(TextEncoder):
 
     def encode_null(self):
         return (
-            ops.convert_to_tensor(self.null_context),
-            ops.convert_to_tensor(self.null_mask),
+            ops.convert_to_tensor(self.null_context, "float32"),
+            ops.convert_to_tensor(self.null_mask, "int32"),
         )
 
     def set_null(self, context, mask):

@@ -119,7 +119,10 @@ class TextTransformer(TextEncoder):
         return x
 
     def encode_null(self):
-        token_ids, text_mask = map(ops.convert_to_tensor, self.tokenize([""]))
+        token_ids, text_mask = (
+            ops.convert_to_tensor(array, "int32")
+            for array in self.tokenize([""])
+        )
         return self(token_ids, text_mask), text_mask
 
     def copy_weights(self, other):

@@ -74,7 +74,7 @@ def test_error_in_the_data(model, method, error):
     ],
 )
 def test_error_in_a_callback(model, hook):
-    def fail(*arguments):
+    def fail(*arguments, **kwargs):
         raise RuntimeError("no disk")
 
     callback = keras.callbacks.Callback()

@@ -87,7 +87,12 @@ def test_every_kind_of_data_has_the_same_loss(model):
         with warnings.catch_warnings():
             # Such as that the data ran out.
             warnings.simplefilter("error", UserWarning)
-            value = model.evaluate(make(data), steps=steps, verbose=0)
+            value = model.evaluate(
+                make(data),
+                batch_size=BATCH if name == "arrays" else None,
+                steps=steps,
+                verbose=0,
+            )
             again = make(data)
             model.fit(
                 make(data),

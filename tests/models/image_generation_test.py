@@ -270,7 +270,7 @@ def test_interpolation_between_images():
         ),
         ("generate", {"guidance_interval": 3.0}, "guidance_interval=3.0"),
         ("generate", {"noise": [[1.0]]}, "finite numbers of shape"),
-        ("edit", {"images": np.full((2, 4, 8, 1), 7, "int16")}, "int16"),
+        ("edit", {"images": np.full((2, 4, 8, 1), 700, "int16")}, "int16"),
         ("edit", {"images": np.full((2, 4, 8, 1), np.nan)}, "[nan, nan]"),
         ("generate", {"indices": [1]}, "`indices` must be 2 numbers"),
         ("edit", {"strength": 1.2}, "strength=1.2"),

@@ -93,7 +93,7 @@ def test_lora_of_every_network():
     )
     trainable = len(convolutions.trainable_variables)
     with pytest.raises(InputError, match="'conv_in', 'conv_out'"):
-        convolutions.enable_lora(2)
+        convolutions.enable_lora(2, ["conv"])
     assert len(convolutions.trainable_variables) == trainable
     convolutions.enable_lora(2, ["conv_in", "conv_out"])
     model = ksd.models.DiffusionModel(convolutions)
@@ -108,6 +108,7 @@ def test_lora_of_every_network():
 
 
 @pytest.mark.filterwarnings("ignore:Layer .* does not have a .quantize")
+@pytest.mark.filterwarnings("ignore:Invalid quantization mode")
 @pytest.mark.parametrize("mode", ["int8", "int4", "float8"])
 def test_quantized_networks_draw_and_train(mode):
     model = make_model(ema_decay=None)
