@@ -46,7 +46,7 @@ class Averages:
 
     def exist(self):
         """Return `True` if there are averages of the model's weights."""
-        num_loads = self.model.backbone.num_loads
+        num_loads = getattr(self.model.backbone, "num_loads", 0)
         is_stale = self._num_loads != num_loads
         self._num_loads = num_loads
         optimizer = self.optimizer

@@ -63,7 +63,8 @@ class ExponentialProfile(AverageProfile):
         self.decay = check_number("decay", decay, at_least=0, below=1)
 
     def gain(self, count):
-        return ops.maximum(1.0 - self.decay, 10.0 / (count + 9.0))
+        least = ops.convert_to_tensor(1.0 - self.decay, "float32")
+        return ops.maximum(least, 10.0 / (count + 9.0))
 
     def log_retention(self, count):
         count = np.asarray(count, "float64")

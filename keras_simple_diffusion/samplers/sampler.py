@@ -69,8 +69,7 @@ class SamplerStep:
         Returns:
             The log-SNR, a float32 scalar tensor.
         """
-        index = ops.maximum(self.index + offset, 0)
-        index = ops.minimum(index, self.num_steps)
+        index = ops.clip(self.index + offset, 0, self.num_steps)
         return ops.take(self.grid, index, axis=0)
 
 
@@ -165,14 +164,14 @@ class Sampler(Configurable):
             `(num_steps, B, H, W, C)`.
         """
         noise = ops.cast(noise, "float32")
-        grid = ops.cast(ops.convert_to_tensor(grid), "float32")
+        grid = ops.convert_to_tensor(grid, "float32")
         batch_size, num_steps = noise.shape[0], grid.shape[0] - 1
         if hasattr(seed, "__index__") and not getattr(seed, "shape", ()):
             seed = random.seed_to_key(seed)
-        key = ops.cast(ops.convert_to_tensor(seed), "int32")
+        key = ops.convert_to_tensor(seed, "int32")
         if indices is None:
             indices = ops.arange(batch_size, dtype="int32")
-        indices = ops.cast(ops.convert_to_tensor(indices), "int32")
+        indices = ops.convert_to_tensor(indices, "int32")
         keys = random.image_keys(key, indices)
 
         def denoise_batch(noisy_images, log_snr):
