@@ -46,7 +46,11 @@ class OptimizerWrapper(keras.optimizers.Optimizer):
         if not self.built:
             self.build(list(trainable_variables))
         before = ops.copy(self.iterations)
-        grads = whole_gradients(grads)
+        # Their norm may be of several types, which TensorFlow does not mix.
+        grads = [
+            None if grad is None else ops.cast(grad, "float32")
+            for grad in whole_gradients(grads)
+        ]
         shares = clip_as_one(self.inner_optimizer, grads)
         self.inner_optimizer.apply(shares, trainable_variables)
         self.observe(grads, ops.not_equal(self.iterations, before))
