@@ -84,8 +84,16 @@ def test_error_in_a_callback(model, hook):
     check_intact(model)
 
 
+@pytest.fixture
+def ctrl_c():
+    """Let Ctrl-C raise `KeyboardInterrupt`, as background jobs do not."""
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, handler)
+
+
 @pytest.mark.parametrize("method", ["fit", "evaluate", "train_on_batch"])
-def test_interrupt_within_a_step(model, method, monkeypatch):
+def test_interrupt_within_a_step(model, method, monkeypatch, ctrl_c):
     storing = type(model)._storing
 
     def interrupted(step):
@@ -112,7 +120,7 @@ def test_interrupt_within_a_step(model, method, monkeypatch):
     check_intact(model)
 
 
-def test_ctrl_c_is_delayed_once():
+def test_ctrl_c_is_delayed_once(ctrl_c):
     done = []
     with pytest.raises(KeyboardInterrupt):
         with uninterrupted():
