@@ -1,5 +1,7 @@
 """The networks of keras_hub, small and with random weights."""
 
+import shutil
+
 import keras
 import keras_hub
 import numpy as np
@@ -214,3 +216,20 @@ def test_wrong_inputs_are_told(clip_folder, tmp_path):
         features(np.zeros((1, 8, 8, 3), "float32"))
     with pytest.raises(InputError, match="list of strings"):
         features.embed_text("red")
+
+
+@pytest.mark.any_backend
+def test_presets_that_cannot_be_loaded_are_one_line(clip_folder, tmp_path):
+    damaged = shutil.copytree(clip_folder, tmp_path / "damaged")
+    weights = damaged / "model.weights.h5"
+    content = weights.read_bytes()
+    weights.write_bytes(content[:-200])
+    with pytest.raises(InputError, match="model.weights.h5") as error:
+        ksd.metrics.CLIPFeatures(damaged)
+    assert "\n" not in str(error.value)
+    weights.write_bytes(content)
+    (damaged / "config.json").write_text("{")
+    with pytest.raises(InputError, match="--clip or --dinov2"):
+        ksd.metrics.CLIPFeatures(damaged)
+    with pytest.raises(InputError, match="--clip or --dinov2"):
+        ksd.metrics.DINOFeatures("kaggle://malformed")

@@ -309,3 +309,14 @@ def test_guidance_model_of_another_shape(model):
 def test_a_guidance_model_without_guidance(model):
     with pytest.raises(InputError, match="other than 1"):
         model.generate(**DRAW, guidance_model=model, guidance_scale=1.0)
+
+
+@pytest.mark.parametrize("clipping", ["static", "dynamic", None])
+def test_images_that_are_not_finite_are_told(clipping):
+    model = make_model()
+    weight = model.backbone.trainable_weights[0]
+    model.generate(2, [0, 1], num_steps=2, clipping=clipping)
+    weight.assign(weight * float("nan"))
+    with pytest.warns(UserWarning, match="2 of 2 images are not finite"):
+        images = model.generate(2, [0, 1], num_steps=2, clipping=clipping)
+    assert images.dtype == "uint8"
