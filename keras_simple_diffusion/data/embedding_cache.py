@@ -173,9 +173,17 @@ class EmbeddingCache:
                     "its files are missing or damaged. Run the same `embed` "
                     "again."
                 )
-            ends = np.cumsum(np.load(self._path(start, ".lengths")))
+            lengths = np.load(self._path(start, ".lengths"))
             tokens = np.load(self._path(start), mmap_mode="r")
-            self._mapped[start] = tokens, ends
+            if tokens.ndim != 2 or (
+                lengths.shape != (len(self.texts_of(start)),)
+                or lengths.sum() != len(tokens)
+            ):
+                raise InputError(
+                    f"'{self._path(start)}' does not hold the embeddings of "
+                    "its texts. Remove it, and run the same `embed` again."
+                )
+            self._mapped[start] = tokens, np.cumsum(lengths)
         return self._mapped[start]
 
     def _is_intact(self, start):
