@@ -183,7 +183,7 @@ def test_data_without_captions(preset, tmp_path):
 @pytest.mark.parametrize(
     "options, message",
     [
-        (["--labels", "1"], "takes --prompt, not --labels"),
+        (["--labels", "1"], "pass them by --prompt"),
         ([], "pass --prompt"),
         (["--prompt", "a", "--portrait"], "portrait_flag"),
     ],
