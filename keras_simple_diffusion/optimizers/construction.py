@@ -140,12 +140,19 @@ def check_trainable(optimizer, variables):
         variables: list of the trainable variables of a model.
 
     Raises:
-        InputError: if there are none, or others than it was built for.
+        InputError: if there are none, or others than it was built for, or if
+            they are of type float16.
     """
     if not variables:
         raise InputError(
             "The model has nothing to train: all of its layers are frozen. Set "
             "`trainable = True` for some of them."
+        )
+    if any(variable.dtype == "float16" for variable in variables):
+        raise InputError(
+            "Weights of type float16 cannot be trained, because Adam's moments "
+            "underflow. Use `keras.config.set_floatx('float32')` and "
+            "`keras.config.set_dtype_policy('mixed_float16')`, or bfloat16."
         )
     if optimizer is None or not optimizer.built:
         return

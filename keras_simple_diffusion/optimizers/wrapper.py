@@ -46,7 +46,8 @@ class OptimizerWrapper(keras.optimizers.Optimizer):
         if not self.built:
             self.build(list(trainable_variables))
         before = ops.copy(self.iterations)
-        # Their norm may be of several types, which TensorFlow does not mix.
+        # Layers in 16 bits and others make gradients of several types, which
+        # TensorFlow does not mix in their norm.
         grads = [
             None if grad is None else ops.cast(grad, "float32")
             for grad in whole_gradients(grads)
