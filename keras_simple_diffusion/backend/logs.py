@@ -21,7 +21,7 @@ VERBOSE = "KSD_VERBOSE"
 # Abseil, before and after it is initialized, and those of TensorFlow.
 _LOG = re.compile(
     rb"WARNING: All log messages before absl::InitializeLog"
-    rb"|[IWE]\d{4} \d\d:\d\d:\d\d\."
+    rb"|[IWE]\d{4} \d\d:\d\d:\d+\.\d+ "
     rb"|\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d+: [IWE] "
 )
 
@@ -31,12 +31,14 @@ def hide_logs():
 
     The level of the log is that of `TF_CPP_MIN_LOG_LEVEL` if it is set.
     """
-    wrap_import("tensorflow", _without_log)
+    # keras_hub imports other libraries with a copy of this log.
+    for name in ("tensorflow", "keras_hub"):
+        wrap_import(name, _without_log)
 
 
 @contextlib.contextmanager
 def _without_log():
-    """Import TensorFlow, and show all but its log."""
+    """Show what an import writes, apart from the log."""
     if os.environ.get(VERBOSE):
         yield
         return

@@ -23,16 +23,23 @@ class _Finder:
     def __init__(self, name, context):
         self.name = name
         self.context = context
+        self.is_searching = False
 
     def find_spec(self, name, path=None, target=None):
-        if name != self.name:
+        if name != self.name or self.is_searching:
             return None
-        sys.meta_path.remove(self)
-        spec = importlib.util.find_spec(name)
+        self.is_searching = True  # For the other finders to be asked.
+        try:
+            spec = importlib.util.find_spec(name)
+        finally:
+            self.is_searching = False
+        # A package that is looked up need not be imported.
         if spec is not None and spec.loader is not None:
             execute = spec.loader.exec_module
 
             def execute_in_context(module):
+                if self in sys.meta_path:
+                    sys.meta_path.remove(self)
                 with self.context():
                     execute(module)
 
