@@ -26,7 +26,7 @@ def import_it(tmp_path):
         )
         program = (
             "import importlib.util, keras_simple_diffusion\n"
-            "importlib.util.find_spec('tensorflow')  # Looks, does not import.\n"
+            "importlib.util.find_spec('tensorflow')\n"
             "import tensorflow\n"
             "os = tensorflow.os\n"
             "print(os.environ.get('TF_CPP_MIN_LOG_LEVEL'))\n"
