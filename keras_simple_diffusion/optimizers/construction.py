@@ -26,6 +26,8 @@ def make_optimizer(
     weight_decay=0.0,
     clip_norm=1.0,
     gradient_accumulation_steps=None,
+    steps=None,
+    cooldown_steps=0,
 ):
     """Make an optimizer with the settings of simple diffusion.
 
@@ -48,6 +50,10 @@ def make_optimizer(
             Defaults to `1.0`.
         gradient_accumulation_steps: int or `None`. Number of micro-batches an
             update. Defaults to `None`.
+        steps: int or `None`. Number of updates of the whole training, needed
+            for `cooldown_steps`. Defaults to `None`.
+        cooldown_steps: int. Number of the last updates, in which the learning
+            rate falls linearly to zero. Defaults to `0`.
 
     Returns:
         A `keras.optimizers.Optimizer`.
@@ -70,10 +76,14 @@ def make_optimizer(
         )
     if gradient_accumulation_steps == 1:
         gradient_accumulation_steps = None
-    if warmup_steps:
-        # Keras counts micro-batches.
-        warmup_steps *= gradient_accumulation_steps or 1
-        learning_rate = WarmUp(learning_rate, warmup_steps)
+    if warmup_steps or cooldown_steps:
+        each = gradient_accumulation_steps or 1  # Keras counts micro-batches.
+        learning_rate = WarmUp(
+            learning_rate,
+            max(warmup_steps, 1) * each,
+            steps and steps * each,
+            cooldown_steps * each,
+        )
     arguments = {
         "learning_rate": learning_rate,
         "epsilon": epsilon,
@@ -106,29 +116,48 @@ def make_optimizer(
 
 @keras.saving.register_keras_serializable("keras_simple_diffusion")
 class WarmUp(keras.optimizers.schedules.LearningRateSchedule):
-    """Learning rate that rises linearly and then stays constant.
+    """Learning rate that rises linearly, stays constant, and may fall to zero.
 
     Args:
-        learning_rate: float. The final learning rate.
+        learning_rate: float. Learning rate after the warm-up.
         warmup_steps: int. Number of steps after which it is reached.
+        steps: int or `None`. Number of steps of the whole training, needed
+            for `cooldown_steps`. Defaults to `None`.
+        cooldown_steps: int. Number of the last steps, in which the learning
+            rate falls linearly. It is zero from step `steps` on. Defaults to
+            `0`, for none.
     """
 
-    def __init__(self, learning_rate, warmup_steps):
+    def __init__(
+        self, learning_rate, warmup_steps, steps=None, cooldown_steps=0
+    ):
         self.learning_rate = check_number(
             "learning_rate", learning_rate, at_least=0
         )
         self.warmup_steps = check_number(
             "warmup_steps", warmup_steps, at_least=1, whole=True
         )
+        self.cooldown_steps = check_number(
+            "cooldown_steps", cooldown_steps, at_least=0, whole=True
+        )
+        if self.cooldown_steps:
+            check_number("steps", steps, at_least=1, whole=True)
+        self.steps = steps
 
     def __call__(self, step):
-        step = ops.cast(step, "float32") + 1.0
-        return self.learning_rate * ops.minimum(step / self.warmup_steps, 1.0)
+        step = ops.cast(step, "float32")
+        rate = ops.minimum((step + 1.0) / self.warmup_steps, 1.0)
+        if self.cooldown_steps:
+            left = (self.steps - step) / self.cooldown_steps
+            rate = rate * ops.clip(left, 0.0, 1.0)
+        return self.learning_rate * rate
 
     def get_config(self):
         return {
             "learning_rate": self.learning_rate,
             "warmup_steps": self.warmup_steps,
+            "steps": self.steps,
+            "cooldown_steps": self.cooldown_steps,
         }
 
 

@@ -122,3 +122,27 @@ def test_bad_arguments():
             make_optimizer("adamw", **{name: value})
     with pytest.raises(ksd.InputError, match="warmup_steps=0"):
         ksd.optimizers.WarmUp(1e-3, 0)
+
+
+def test_the_learning_rate_rises_stays_and_falls_to_zero():
+    schedule = ksd.optimizers.WarmUp(0.4, 2, steps=10, cooldown_steps=4)
+    rates = [float(schedule(step)) for step in range(12)]
+    expected = [0.2, 0.4, 0.4, 0.4, 0.4, 0.4, 0.4, 0.3, 0.2, 0.1, 0.0, 0.0]
+    np.testing.assert_allclose(rates, expected, rtol=1e-5, atol=1e-7)
+    again = ksd.optimizers.WarmUp(**schedule.get_config())
+    assert again.get_config() == schedule.get_config()
+    with pytest.raises(ValueError, match="`steps`"):
+        ksd.optimizers.WarmUp(0.4, 2, cooldown_steps=4)
+
+
+def test_a_schedule_counts_updates_not_micro_batches():
+    optimizer = make_optimizer(
+        learning_rate=1.0,
+        warmup_steps=2,
+        gradient_accumulation_steps=3,
+        steps=8,
+        cooldown_steps=4,
+    )
+    config = optimizer.get_config()["learning_rate"]["config"]
+    assert config["warmup_steps"] == 6
+    assert config["steps"] == 24 and config["cooldown_steps"] == 12
