@@ -1,5 +1,6 @@
 """Initialization of a network from the weights of a similar one."""
 
+import collections
 import math
 import warnings
 
@@ -10,6 +11,8 @@ from keras_simple_diffusion.utils.errors import InputError
 
 _MIN_SHARE = 0.9
 _MAX_NAMED = 8
+_LABELS = "conditioning/label/embeddings"
+_BIAS = "conditioning/output/bias"
 
 
 def transfer_weights(source, target):
@@ -19,14 +22,19 @@ def transfer_weights(source, target):
     its first and last convolution and its position embeddings may differ. The
     weights that are not copied keep their values, and a warning names them.
 
+    Classes are matched by name if both arguments are models with names. A
+    network without classes starts as the source is without a class.
+
     Args:
         source: a trained `keras_simple_diffusion.models.DiffusionModel`, whose
             averaged weights are copied, or a backbone, or the preset or run
             folder to load the backbone from.
-        target: a `keras_simple_diffusion.models.DiffusionBackbone`.
+        target: a `keras_simple_diffusion.models.DiffusionModel`, or a
+            `keras_simple_diffusion.models.DiffusionBackbone`.
 
     Returns:
-        A list with the paths of the weights of `target` that were not copied.
+        A list with the paths of the weights of `target` that were not copied
+        as a whole.
 
     Raises:
         InputError: if less than 90 % of the parameters of `target` can be
@@ -46,42 +54,124 @@ def transfer_weights(source, target):
     fresh = keras_simple_diffusion.models.transfer_weights(backbone, large)
     ```
     """
+    transfer = copy_weights(source, target)
+    if transfer.fresh:
+        warnings.warn(
+            f"{transfer.text}. The others keep their values: {transfer.names}.",
+            stacklevel=2,
+        )
+    return transfer.fresh
+
+
+Transfer = collections.namedtuple("Transfer", "text names fresh")
+Transfer.__doc__ = """Result of copying weights.
+
+Args:
+    text: string. Number of the parameters that were copied.
+    names: string. Names of the others.
+    fresh: list of their paths.
+"""
+
+
+def copy_weights(source, target):
+    """Copy weights as `transfer_weights` does, without a warning.
+
+    Args:
+        source: see `transfer_weights`.
+        target: see `transfer_weights`.
+
+    Returns:
+        A named tuple `Transfer`.
+    """
+    classes = match_classes(source, target)
+    target = getattr(target, "backbone", target)
     if hasattr(source, "averaged_weights"):
         with source.averaged_weights():
-            return transfer_weights(source.backbone, target)
+            return _copy(source.backbone, target, classes)
     if not isinstance(source, DiffusionBackbone):
         source = DiffusionBackbone.from_preset(source)
+    return _copy(source, target, classes)
+
+
+def match_classes(source, target):
+    """Match the classes of two models by name, whatever the case of letters.
+
+    Args:
+        source: a model with `class_names`, or anything else.
+        target: another.
+
+    Returns:
+        A dict from numbers of classes of `target` to those of `source`;
+        `None` if one of them has no names.
+    """
+    theirs = getattr(source, "class_names", None)
+    ours = getattr(target, "class_names", None)
+    if not theirs or not ours:
+        return None
+    numbers = {_fold(name): number for number, name in enumerate(theirs)}
+    return {
+        number: numbers[_fold(name)]
+        for number, name in enumerate(ours)
+        if _fold(name) in numbers
+    }
+
+
+def _fold(name):
+    return " ".join(name.casefold().replace("_", " ").split())
+
+
+def _copy(source, target, classes):
     sources = {weight.path: weight for weight in source.weights}
-    pairs, fresh = [], []
+    values, fresh, names = [], [], []
+    copied = 0
     for weight in target.weights:
         found = sources.get(weight.path)
-        if found is not None and found.shape == weight.shape:
-            pairs.append((found, weight))
+        if weight.path == _LABELS and found is not None and classes is not None:
+            value = _copy_rows(weight, found, classes)
+            values.append((weight, value))
+            missing = weight.shape[0] - 1 - len(classes)
+            copied += math.prod(weight.shape) - missing * weight.shape[1]
+            if missing:
+                fresh.append(weight.path)
+                names.append(f"the vectors of {missing} new classes")
+        elif found is not None and found.shape == weight.shape:
+            values.append((weight, ops.copy(ops.convert_to_tensor(found))))
+            copied += math.prod(weight.shape)
         else:
-            fresh.append(weight)
-    copied = sum(math.prod(weight.shape) for _, weight in pairs)
+            fresh.append(weight.path)
+            names.append(f"{weight.path} {tuple(weight.shape)}")
     total = target.count_params()
-    names = _name(fresh)
+    named = ", ".join(names[:_MAX_NAMED])
+    if len(names) > _MAX_NAMED:
+        named += f", and {len(names) - _MAX_NAMED} more"
     if copied < _MIN_SHARE * total:
         raise InputError(
             f"Only {copied:,} of {total:,} parameters have the same path and "
             f"shape in both networks; at least {_MIN_SHARE:.0%} must. Not "
-            f"found: {names}. Use networks with the same channels, blocks and "
+            f"found: {named}. Use networks with the same channels, blocks and "
             "heads."
         )
-    for found, weight in pairs:
-        weight.assign(ops.copy(ops.convert_to_tensor(found)))
-    if fresh:
-        warnings.warn(
-            f"{copied:,} of {total:,} parameters were copied. The others keep "
-            f"their values: {names}.",
-            stacklevel=2,
-        )
-    return [weight.path for weight in fresh]
+    for weight, value in values:
+        weight.assign(value)
+        if weight.path == _BIAS and target.num_classes is None:
+            if _LABELS in sources:  # No class is the last of them.
+                weight.assign(
+                    value + ops.convert_to_tensor(sources[_LABELS])[-1]
+                )
+    text = f"{copied:,} of {total:,} parameters were copied"
+    return Transfer(text, named, fresh)
 
 
-def _name(weights):
-    names = [f"{w.path} {tuple(w.shape)}" for w in weights[:_MAX_NAMED]]
-    if len(weights) > _MAX_NAMED:
-        names.append(f"and {len(weights) - _MAX_NAMED} more")
-    return ", ".join(names)
+def _vector_of_no_class(sources):
+    labels = sources.get(_LABELS)
+    return 0.0 if labels is None else ops.convert_to_tensor(labels)[-1]
+
+
+def _copy_rows(weight, found, classes):
+    """Return the vectors of classes, of which those of `found` are copied."""
+    rows = ops.convert_to_numpy(weight).copy()
+    theirs = ops.convert_to_numpy(found)
+    rows[-1] = theirs[-1]  # That of no class.
+    for number, other in classes.items():
+        rows[number] = theirs[other]
+    return rows

@@ -95,3 +95,42 @@ def test_too_little_in_common_is_an_error(target):
         transfer_weights(make(8), target)
     for path, value in values_of(target).items():
         np.testing.assert_array_equal(value, before[path])
+
+
+def label_rows(model):
+    return ops.convert_to_numpy(
+        {w.path: w for w in model.backbone.weights}[
+            "conditioning/label/embeddings"
+        ]
+    )
+
+
+def test_classes_are_matched_by_name():
+    names = ["Airplanes", "sun_flower", "watch"]
+    source = ksd.models.DiffusionModel(make(8), class_names=names)
+    target = ksd.models.DiffusionModel(
+        make(8, seed=1, num_classes=4),
+        class_names=["Sun flower", "bike", "airplanes", "WATCH"],
+    )
+    before = label_rows(target)
+    with pytest.warns(UserWarning, match="the vectors of 1 new classes"):
+        fresh = transfer_weights(source, target)
+    assert fresh == ["conditioning/label/embeddings"]
+    theirs, ours = label_rows(source), label_rows(target)
+    np.testing.assert_array_equal(ours[[2, 0, 3, 4]], theirs[[0, 1, 2, 3]])
+    np.testing.assert_array_equal(ours[1], before[1])
+
+
+def test_a_network_without_classes_starts_as_that_of_no_class():
+    source, target = make(8), make(8, seed=1, num_classes=None)
+    assert transfer_weights(source, target) == []
+    rng = np.random.default_rng(0)
+    inputs = {
+        "noisy_images": rng.normal(size=(2, 8, 8, 3)).astype("float32"),
+        "log_snr": np.array([-1.0, 2.0], "float32"),
+    }
+    expected = source.predict_on_batch(
+        {**inputs, "labels": np.array([3, 3], "int32")}
+    )
+    found = target.predict_on_batch(inputs)
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
