@@ -80,8 +80,8 @@ NAMES = {
         learn_vocabulary
     """,
     "training": """
-        Interrupted Recipe RunSettings embed_data reconstruct resume_run
-        train_run
+        Interrupted Plan Recipe RunSettings embed_data plan reconstruct
+        resume_run train_run
     """,
 }
 

@@ -1,5 +1,4 @@
 import collections
-import pathlib
 import shlex
 from typing import Annotated
 
@@ -28,7 +27,6 @@ def inspect_data(
     ] = None,
 ):
     """Examine every image: sizes, classes, captions, unreadable files."""
-    from keras_simple_diffusion.data.inspection import suggest_preset
     from keras_simple_diffusion.data.inspection import suggest_schedule
     from keras_simple_diffusion.data.inspection import suggest_size
     from keras_simple_diffusion.data.loading import open_splits
@@ -61,17 +59,9 @@ def inspect_data(
     print(f"\nat {size} pixels")
     print(f"  {small:,} of {len(readable):,} images would be enlarged")
     print(f"  noise schedule: {'; or '.join(suggest_schedule(size))}")
-    gray = all(each.gray for each in readable)
-    captions = any(each.captions for each in everything)
-    run = f"runs/{pathlib.PurePath(data.replace(':', '_')).stem}"
-    print(
-        f"  keras-simple-diffusion train --data {_quoted(data)} --image-size "
-        f"{size} --preset {suggest_preset(size, gray, captions)} "
-        f"--output {_quoted(run)}"
-    )
-    if size > 64:
-        small = suggest_preset(64, False, captions)
-        print(f"  (that is the paper's network; {small} is a small one)")
+    asked = f" --image-size {image_size}" if image_size else ""
+    print("\nto train on them, with a plan that says what it chooses")
+    print(f"  keras-simple-diffusion train --data {_quoted(data)}{asked}")
     if output is not None:
         _draw(data, size, next(iter(sources)), output)
         print(f"The sheet is {output}.")

@@ -1,6 +1,7 @@
 """The command `train`."""
 
 import functools
+import tomllib
 from typing import Literal
 
 import typer
@@ -29,8 +30,7 @@ def train(
     image_size: _data_option(
         int,
         min=1,
-        help="Resize images to this height and width in pixels. "
-        "(default: the preset's)",
+        help="Resize images to this height and width in pixels.",
     ) = None,
     crop: _data_option(
         Literal["center", "random"],
@@ -49,14 +49,19 @@ def train(
     ) = None,
     preset: _network_option(
         str,
-        help="Use network and recipe of this preset, run or hf:// handle, see "
-        "`presets`; for its weights see --initialize-from. "
-        "(default: uvit_small_64)",
+        help="Use network and recipe of this preset, run or hf:// handle, and "
+        "start from its weights if it has any, see `presets`. "
+        "(default: what suits the images)",
     ) = None,
     initialize_from: _network_option(
         str,
         help="Start from the weights of this run or preset, of the same "
-        "network at any image size. (default: random weights)",
+        "network at any image size. (default: the preset's)",
+    ) = None,
+    from_scratch: _network_option(
+        bool,
+        "--from-scratch",
+        help="Start from random weights, not from the preset's.",
     ) = None,
     dtype: _network_option(
         Literal["float32", "mixed_bfloat16", "mixed_float16"],
@@ -72,43 +77,74 @@ def train(
     steps: _recipe_option(
         int,
         help="Take this many training steps, each an update of the weights. "
-        "(default: the preset's)",
+        "(default: as many as the minutes allow)",
     ) = None,
     minutes: _recipe_option(
         float,
         min=0,
-        help="Stop after this training time of the whole run. (default: never)",
+        help="Stop after this training time of the whole run. (default: 15 "
+        "without --preset and --steps, else never)",
     ) = None,
     batch_size: _recipe_option(
-        int, help="Train on this many images per step. (default: the preset's)"
+        int, help="Train on this many images per step."
     ) = None,
     accumulate: _recipe_option(
         int,
         help="Split each batch into this many parts and accumulate their "
-        "gradients. (default: the preset's, mostly 1)",
+        "gradients.",
     ) = None,
     optimizer: _recipe_option(
         Literal["adam", "adamw", "muon"],
-        help="Choose the optimizer. (default: the preset's)",
+        help="Choose the optimizer.",
     ) = None,
     learning_rate: _recipe_option(
         float,
-        help="Set the learning rate after warm-up. (default: the preset's)",
+        help="Set the learning rate after warm-up.",
+    ) = None,
+    warmup_steps: _recipe_option(
+        int, min=0, help="Raise the learning rate in this many first steps."
+    ) = None,
+    cooldown_steps: _recipe_option(
+        int,
+        min=0,
+        help="Lower the learning rate to zero in this many last steps.",
+    ) = None,
+    ema_decay: _recipe_option(
+        float, help="Average the weights with this decay per step."
+    ) = None,
+    flip: _recipe_option(
+        bool,
+        "--flip/--no-flip",
+        help="Mirror half of the images; not for letters.",
     ) = None,
     weight_decay: _recipe_option(
-        float, help="Set the decay of adamw and muon. (default: the preset's)"
+        float, help="Set the decay of adamw and muon."
+    ) = None,
+    beta_1: _recipe_option(
+        float, "--beta-1", help="Set the decay of Adam's first moment."
+    ) = None,
+    beta_2: _recipe_option(
+        float, "--beta-2", help="Set the decay of Adam's second moment."
+    ) = None,
+    epsilon: _recipe_option(float, help="Set Adam's epsilon.") = None,
+    clip_norm: _recipe_option(
+        float, help="Clip the gradient to this norm."
     ) = None,
     stratified: _recipe_option(
         bool,
         "--stratified/--no-stratified",
-        help="Cover the noise levels evenly in each batch. "
-        "(default: the preset's)",
+        help="Cover the noise levels evenly in each batch.",
     ) = None,
     seed: _recipe_option(
         int, min=0, max=2**32 - 1, help="Seed the whole run. (default: 0)"
     ) = None,
+    config: _recipe_option(
+        str,
+        help="Read options from this TOML file, such as batch_size = 16; those "
+        "of the command line come first.",
+    ) = None,
     output: _result_option(
-        str, help="Write the run to this new folder."
+        str, help="Write the run to this new folder. (default: runs/NAME)"
     ) = None,
     resume: _result_option(
         str,
@@ -127,8 +163,8 @@ def train(
     samples_every: _result_option(
         int,
         min=1,
-        help="Draw a sheet of samples after this many steps. "
-        "(default: at the end)",
+        help="Draw a sheet of samples after this many steps. (default: after "
+        "10, 25 and 50 % of them, and at the end)",
     ) = None,
     quick_fid: _result_option(
         int,
@@ -169,7 +205,12 @@ def train(
         int, min=0, help="Set the number of this process."
     ) = None,
 ):
-    """Train a model on images, into a run folder that holds everything."""
+    """Train a model on images, into a run folder that holds everything.
+
+    Only --data is needed. What is not given follows from the images and the
+    speed of this machine, and is printed first; with --preset it is the
+    preset's.
+    """
     # Names and values of options are those of `train_run`.
     given = {k: v for k, v in locals().items() if v not in (None, [])}
     settings = {k: v for k, v in given.items() if k not in _OF_THE_PROCESS}
@@ -178,20 +219,25 @@ def train(
         settings["rematerialize"] = []
     if resume is not None:
         _check_resumed(settings)
-    for name in ("data", "output"):
-        if resume is None and name not in settings:
-            raise InputError(
-                f"`train` needs --{name}, or --resume to continue a run."
-            )
+    elif config is not None:
+        settings = {**_read_config(config), **settings}
+        del settings["config"]
+    if resume is None and "data" not in settings:
+        raise InputError("`train` needs --data, or --resume to continue a run.")
     from keras_simple_diffusion import distribution as processes
     from keras_simple_diffusion import training
+    from keras_simple_diffusion.training.planning import output_for
 
     if resume is not None:
         distribution = training.RunSettings.read(resume).distribution
         output = resume
+    distribution = settings.get("distribution", distribution)
     if distribution is not None or coordinator is not None:
         processes.initialize(coordinator, num_processes, process_id)
     is_main = processes.is_main_process()
+    if output is None:
+        output = settings.get("output") or output_for(settings["data"])
+        settings["output"] = output
     try:
         if resume is not None:
             training.resume_run(resume, **settings)
@@ -201,10 +247,38 @@ def train(
         if is_main:
             print(f"Interrupted; the run is saved at step {interrupted.step}.")
             print(f"Continue: keras-simple-diffusion train --resume {output}")
+            print(f"Images: keras-simple-diffusion generate --model {output}")
         raise typer.Exit(128 + interrupted.signal) from None
     if is_main:
-        print(f"The run is in {output}: see samples.png and loss.png there.")
+        print(f"The run is in {output}: open index.html there.")
         print(f"Images: keras-simple-diffusion generate --model {output}")
+
+
+def _read_config(path):
+    """Read the options of a TOML file, under their names in Python."""
+    try:
+        with open(path, "rb") as file:
+            content = tomllib.load(file)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"'{path}' cannot be read: {reason}") from error
+    from keras_simple_diffusion.training import settings
+
+    options = {name.replace("-", "_"): v for name, v in content.items()}
+    known = {
+        *settings.field_names(settings.Recipe),
+        *settings.field_names(settings.RunSettings),
+        *("output", "from_scratch"),
+    }
+    known -= {"recipe", "plan", "facts"}
+    settings.check_names(options, sorted(known), f"'{path}'")
+    for name, kind in (("output", str), ("data", str), ("from_scratch", bool)):
+        if not isinstance(options.get(name, kind()), kind):
+            raise InputError(
+                f"'{path}' must give `{name}` as a {kind.__name__}. Received: "
+                f"{options[name]!r}"
+            )
+    return options
 
 
 def _check_resumed(settings):

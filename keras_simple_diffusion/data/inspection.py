@@ -52,17 +52,15 @@ class Facts:
 
 _BYTES = ("L", "LA", "RGB", "RGBA")  # Modes of 8 bits and white at 255.
 _SIZES = (16, 32, 64, 128, 256, 512)
-_PRESETS = ((64, "uvit_small_64"), (128, "uvit_imagenet_128"))
-_PRESETS += ((256, "uvit_imagenet_256"), (512, "uvit_imagenet_512"))
-_TEXT_PRESETS = ((64, "uvit_emoji_64"), (256, "uvit_text_256"))
-_TEXT_PRESETS += ((512, "uvit_text_512"),)
 
 
-def examine(source):
-    """Decode every image of a source, in threads.
+def examine(source, count=None):
+    """Decode every image of a source, or some of them, in threads.
 
     Args:
         source: an `ImageSource`.
+        count: int or `None`. Largest number of images, at equal distances.
+            Defaults to `None`, for all.
 
     Yields:
         `Facts` of each image, in order.
@@ -70,11 +68,14 @@ def examine(source):
     look = _look_at_file
     if not isinstance(source, EncodedSource):
         look = _look_at_array
+    indices = range(len(source))
+    if count is not None:
+        indices = indices[:: -(-len(source) // count) or 1]
     threads = min(16, os.cpu_count() or 1)
     with concurrent.futures.ThreadPoolExecutor(threads) as pool:
         # Read ahead no more than a few images for each thread.
         ahead = collections.deque()
-        for index in range(len(source)):
+        for index in indices:
             ahead.append(pool.submit(look, source, index))
             if len(ahead) > 4 * threads:
                 yield ahead.popleft().result()
@@ -95,24 +96,6 @@ def suggest_size(facts):
     sides = [min(each.size) for each in facts]
     limit = np.quantile(sides, 0.25)
     return max([size for size in _SIZES if size <= limit], default=_SIZES[0])
-
-
-def suggest_preset(image_size, gray, captions=False):
-    """Suggest the preset of the smallest network for images of a size.
-
-    Args:
-        image_size: int.
-        gray: bool. `True` for images without colors.
-        captions: bool. `True` for images with captions. Defaults to `False`.
-
-    Returns:
-        The name of a preset.
-    """
-    if gray and image_size <= 16 and not captions:
-        return "uvit_digits_16"
-    presets = _TEXT_PRESETS if captions else _PRESETS
-    names = [name for size, name in presets if size >= image_size]
-    return names[0] if names else presets[-1][1]
 
 
 def suggest_schedule(image_size):

@@ -1,12 +1,15 @@
 """Training runs: folders that hold settings, checkpoints and results.
 
-`train_run` starts a run and `resume_run` continues one; `Recipe` and
-`RunSettings` describe it. `reconstruct` computes averages of the weights from
-a run's snapshots, and `embed_data` embeds captions in advance.
+`plan` chooses what is not given, `train_run` starts a run, and `resume_run`
+continues one; `Recipe` and `RunSettings` describe it. `reconstruct` computes
+averages of the weights from a run's snapshots, and `embed_data` embeds captions
+in advance.
 """
 
 from keras_simple_diffusion.training.captions import embed_data
 from keras_simple_diffusion.training.lifecycle import Interrupted
+from keras_simple_diffusion.training.planning import Plan
+from keras_simple_diffusion.training.planning import plan
 from keras_simple_diffusion.training.run import resume_run
 from keras_simple_diffusion.training.run import train_run
 from keras_simple_diffusion.training.settings import Recipe
@@ -15,9 +18,11 @@ from keras_simple_diffusion.training.snapshots import reconstruct
 
 __all__ = [
     "Interrupted",
+    "Plan",
     "Recipe",
     "RunSettings",
     "embed_data",
+    "plan",
     "reconstruct",
     "resume_run",
     "train_run",

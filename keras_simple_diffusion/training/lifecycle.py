@@ -18,6 +18,8 @@ from keras_simple_diffusion.backend.native import from_main_process
 from keras_simple_diffusion.backend.native import num_processes
 from keras_simple_diffusion.utils.errors import InputError
 
+_NOTICE = "saving after this step; again to leave at once"
+
 
 @dataclasses.dataclass
 class Position:
@@ -237,6 +239,8 @@ class Interruption(StepCallback):
             self.restore()
             signal.raise_signal(number)
         self.received = number
+        # In a thread: this one may be printing just now.
+        threading.Thread(target=print, args=(_NOTICE,)).start()
 
 
 class Saving(StepCallback):
@@ -285,6 +289,13 @@ class Saving(StepCallback):
 
     def on_train_end(self, logs=None):
         self._save_or_fail()
+
+    def seconds_left(self, steps_per_second):
+        """Estimate the time until the next checkpoint, in seconds."""
+        if self.every is None:
+            return max(self.next_time - self.clock(), 0.0)
+        left = self.every - self.position.step % self.every
+        return left / max(steps_per_second, 1e-9)
 
     def _is_time(self):
         return self.every is None and self.clock() >= self.next_time

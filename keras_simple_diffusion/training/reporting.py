@@ -1,4 +1,4 @@
-"""Reports of a run: progress, history, speed, loggers, samples and plots."""
+"""Reports of a run: history, speed, loggers and samples."""
 
 import csv
 import importlib.util
@@ -9,103 +9,12 @@ import time
 import keras
 import numpy as np
 from keras import ops
-from matplotlib import colormaps
-from matplotlib import figure as matplotlib_figure
-from matplotlib import ticker
-from rich import console
-from rich import progress
 
 from keras_simple_diffusion.distribution.processes import is_main_process
-from keras_simple_diffusion.training.lifecycle import StepCallback
 from keras_simple_diffusion.training.lifecycle import result_warnings
 from keras_simple_diffusion.utils.errors import InputError
 from keras_simple_diffusion.utils.files import whole_file
 from keras_simple_diffusion.utils.sheets import draw_sheet
-
-
-class Progress(StepCallback):
-    """Show steps, loss, images per second and the remaining time.
-
-    On a terminal this is a bar, elsewhere one line per interval.
-
-    Args:
-        position: the run's `Position`.
-        steps: int. Steps of the whole run.
-        batch_size: int. Number of images per step.
-        minutes: float or `None`. Maximum training time of the whole run.
-    """
-
-    def __init__(self, position, steps, batch_size, minutes=None):
-        super().__init__(position)
-        self.steps = steps
-        self.batch_size = batch_size
-        self.minutes = minutes
-        self.started = None
-        self.bar = None
-        self.console = console.Console()
-
-    def on_train_begin(self, logs=None):
-        if self.started is None:
-            self.console.print("compiling the training step ...")
-
-    def on_step_end(self):
-        if self.started is None:
-            # The first step includes compilation, so timing starts after it.
-            self.started = time.monotonic()
-            self.first_step = self.position.step
-            self._begin_bar()
-        if self.bar is not None:
-            self.bar.update(
-                self.task,
-                completed=self.position.step,
-                rate=f"{self.rate():.0f}",
-            )
-
-    def on_epoch_end(self, epoch, logs=None):
-        loss = (logs or {}).get("loss", float("nan"))
-        if self.bar is not None:
-            self.bar.update(self.task, loss=f"{loss:.4f}")
-            return
-        step = self.position.step
-        left = (self.steps - step) * self.batch_size / max(self.rate(), 1)
-        if self.minutes is not None:
-            spent = self.position.seconds()
-            left = min(left, max(0.0, 60 * self.minutes - spent))
-        self.console.print(
-            f"step {step}/{self.steps}  loss {loss:.4f}  "
-            f"{self.rate():.0f} images/s  {_clock(left)} left"
-        )
-
-    def on_train_end(self, logs=None):
-        if self.bar is not None and self.position.step >= self.steps:
-            self.bar.stop()
-
-    def rate(self):
-        """Return the images per second since the first step."""
-        seconds = time.monotonic() - self.started
-        steps = self.position.step - self.first_step
-        return steps * self.batch_size / max(seconds, 1e-9)
-
-    def _begin_bar(self):
-        if not self.console.is_terminal:
-            return
-        self.bar = progress.Progress(
-            progress.TextColumn("training"),
-            progress.BarColumn(),
-            progress.MofNCompleteColumn(),
-            progress.TextColumn("loss {task.fields[loss]}"),
-            progress.TextColumn("{task.fields[rate]} images/s"),
-            progress.TimeRemainingColumn(),
-            console=self.console,
-        )
-        self.task = self.bar.add_task("", total=self.steps, loss="-", rate="-")
-        self.bar.start()
-
-
-def _clock(seconds):
-    minutes, seconds = divmod(int(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{seconds:02}"
 
 
 class History(keras.callbacks.Callback):
@@ -229,6 +138,12 @@ class Measurements(keras.callbacks.Callback):
         """Read the waiting time from the `Batches` of the next `fit`."""
         self.batches = batches
 
+    def share_waited(self):
+        """Return the share of this interval's time spent waiting for images."""
+        seconds = time.perf_counter() - self.started
+        waited = self.batches.seconds_waited - self.waited
+        return min(waited / max(seconds, 1e-9), 1.0)
+
     def on_epoch_begin(self, epoch, logs=None):
         self.started = time.perf_counter()
         self.first_step = self.position.step
@@ -299,122 +214,89 @@ def _make_logger(name, folder):
 
 
 class Samples(keras.callbacks.Callback):
-    """Draw a sheet of images from the same noise at regular steps.
+    """Draw sheets of images from the same noise while training.
 
     Args:
         position: the run's `Position`.
         folder: path of the folder of sheets, named after their steps.
-        every: int. Steps between sheets. A sheet is drawn at the end of the
-            interval that reaches its step.
+        steps: list of ints. A sheet is drawn at the end of the interval that
+            reaches such a step.
+        count: int. Number of images on a sheet.
         interval: int. Steps between lines of the log.
         seed: int. Seed of the noise. Defaults to `0`.
         prompts: list of strings for a `TextToImage`, else `None`.
     """
 
-    def __init__(self, position, folder, every, interval, seed=0, prompts=None):
+    def __init__(
+        self, position, folder, steps, count, interval, seed=0, prompts=None
+    ):
         super().__init__()
         self.position = position
         self.folder = pathlib.Path(folder)
-        self.every = every
+        self.steps = steps
+        self.count = count
         self.seed = seed
         self.prompts = prompts
-        self.drawn = position.last_boundary(interval) // every
+        self.drawn = self._due(position.last_boundary(interval))
 
     def on_epoch_end(self, epoch, logs=None):
-        step = self.position.step
-        if step // self.every == self.drawn:
+        due = self._due(self.position.step)
+        if due == self.drawn:
             return
-        self.drawn = step // self.every
-        sheet = draw_samples(self.model, self.seed, self.prompts)
+        self.drawn = due
+        sheet = draw_samples(self.model, self.seed, self.prompts, self.count)
         if is_main_process():
-            path = self.folder / f"{step:08d}.png"
+            path = self.folder / f"{self.position.step:08d}.png"
             with result_warnings(path), whole_file(path) as draft:
                 sheet.save(draft)
 
+    def _due(self, step):
+        return sum(each <= step for each in self.steps)
 
-def draw_samples(model, seed=0, prompts=None, per_class=10):
+
+def count_samples(model, num_images, share, most):
+    """Count the images whose drawing takes a share of the training's time.
+
+    A training step costs three forward passes per image, drawing one per step
+    of the sampler, and two with guidance.
+
+    Args:
+        model: a `DiffusionModel` or `TextToImage`.
+        num_images: int. Number of images of all training steps.
+        share: float.
+        most: int. The largest count.
+
+    Returns:
+        int, at most `most`.
+    """
+    passes = model.num_steps * (1 if model.guidance_scale == 1.0 else 2)
+    return min(int(3 * share * num_images / passes), most)
+
+
+def draw_samples(model, seed=0, prompts=None, count=100):
     """Generate a sheet of images, one class per row for up to 10 classes.
 
     Args:
         model: a `DiffusionModel` or `TextToImage`, whose sampling defaults
             are used.
         seed: int. Defaults to `0`.
-        prompts: list of strings, one per image, for a `TextToImage`.
-        per_class: int. Number of columns. Defaults to `10`.
+        prompts: list of strings, of which `count` are drawn, for a
+            `TextToImage`.
+        count: int. Number of images, about. Defaults to `100`.
 
     Returns:
         A `PIL.Image.Image`.
     """
     if prompts is not None:
+        chosen = np.linspace(0, len(prompts) - 1, min(count, len(prompts)))
+        prompts = [prompts[int(index)] for index in chosen.round()]
         return draw_sheet(model.generate(prompts, seed=seed), captions=prompts)
     num_classes = model.backbone.num_classes
     if num_classes is None:
-        return draw_sheet(model.generate(per_class**2, seed=seed), per_class)
-    classes = np.linspace(0, num_classes - 1, min(num_classes, 10))
+        return draw_sheet(model.generate(count, seed=seed))
+    classes = np.linspace(0, num_classes - 1, min(num_classes, 10, count))
     classes = classes.round().astype("int32")
-    images = model.generate(labels=np.repeat(classes, per_class), seed=seed)
+    columns = max(count // len(classes), 1)
+    images = model.generate(labels=np.repeat(classes, columns), seed=seed)
     names = model.class_names or [str(i) for i in range(num_classes)]
-    return draw_sheet(images, per_class, row_names=[names[i] for i in classes])
-
-
-def draw_loss(history, path):
-    """Draw training and held-out loss against steps.
-
-    Args:
-        history: path of a `history.csv`.
-        path: path of the `.png` file to write.
-    """
-    rows = read_history(history)
-    figure = matplotlib_figure.Figure(figsize=(6, 4), layout="tight")
-    axes = figure.subplots()
-    for field, label in (("loss", "training"), ("val_loss", "held out")):
-        points = [
-            (int(row["step"]), float(row[field])) for row in rows if row[field]
-        ]
-        if points:
-            axes.plot(*zip(*points, strict=True), label=label)
-    _finish(axes, "loss")
-    figure.savefig(path, dpi=120)
-
-
-def draw_levels(history, path, num_levels):
-    """Draw the training loss of each range of noise levels against steps.
-
-    Args:
-        history: path of a `history.csv`.
-        path: path of the `.png` file to write.
-        num_levels: int.
-    """
-    rows = read_history(history)
-    figure = matplotlib_figure.Figure(figsize=(6, 4), layout="tight")
-    axes = figure.subplots()
-    colours = colormaps["viridis"]
-    for level in range(num_levels):
-        points = [
-            (int(row["step"]), float(row[f"level_loss_{level}"]))
-            for row in rows
-            if float(row[f"level_loss_{level}"] or 0.0) > 0.0
-        ]
-        if points:
-            low, high = level / num_levels, (level + 1) / num_levels
-            axes.plot(
-                *zip(*points, strict=True),
-                color=colours(low),
-                label=f"t in [{low:g}, {high:g}]",
-            )
-    _finish(axes, "loss by noise level, 0 is clean")
-    figure.savefig(path, dpi=120)
-
-
-def _label_some(value, _):
-    """Label only 2, 3 and 5 times a power of ten; more would overlap."""
-    text = f"{value:g}"
-    return text if text.strip("0.")[:1] in ("2", "3", "5") else ""
-
-
-def _finish(axes, label):
-    axes.set(xlabel="step", ylabel=label, yscale="log")
-    axes.yaxis.set_major_formatter(ticker.StrMethodFormatter("{x:g}"))
-    axes.yaxis.set_minor_formatter(_label_some)
-    axes.grid(alpha=0.3, which="both")
-    axes.legend(fontsize=8)
+    return draw_sheet(images, columns, row_names=[names[i] for i in classes])

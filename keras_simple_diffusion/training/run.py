@@ -14,17 +14,25 @@ from keras_simple_diffusion.distribution.strategies import distribute
 from keras_simple_diffusion.models.cost import count_macs
 from keras_simple_diffusion.models.preset import Preset
 from keras_simple_diffusion.training import lifecycle
+from keras_simple_diffusion.training import plots
 from keras_simple_diffusion.training import reporting
 from keras_simple_diffusion.training import setup
 from keras_simple_diffusion.training.folder import RunFolder
 from keras_simple_diffusion.training.lifecycle import result_warnings
+from keras_simple_diffusion.training.page import Page
+from keras_simple_diffusion.training.page import write_page
+from keras_simple_diffusion.training.planning import output_for
+from keras_simple_diffusion.training.planning import plan
+from keras_simple_diffusion.training.progress import Progress
 from keras_simple_diffusion.training.settings import Recipe
 from keras_simple_diffusion.training.settings import RunSettings
+from keras_simple_diffusion.training.settings import absolute
 from keras_simple_diffusion.training.settings import check_names
 from keras_simple_diffusion.training.settings import field_names
 from keras_simple_diffusion.training.snapshots import PROFILES
 from keras_simple_diffusion.training.snapshots import Snapshots
 from keras_simple_diffusion.training.watch import Watch
+from keras_simple_diffusion.utils.errors import InputError
 from keras_simple_diffusion.utils.files import whole_file
 
 # Steps between lines of the log: a fiftieth of the run, 100 at most.
@@ -32,12 +40,18 @@ _NUM_INTERVALS = 50
 _MAX_INTERVAL = 100
 _VALIDATION_INTERVALS = 5
 _NUM_LEVELS = 8
+# Sheets of samples while training: when, and how much of its time each takes.
+_PREVIEWS = (0.1, 0.25, 0.5)
+_SHARE_OF_PREVIEW = 0.03
+_SHARE_OF_SAMPLES = 0.1
+_MIN_PREVIEW, _MAX_PREVIEW = 4, 16
+_MIN_SAMPLES, _MAX_SAMPLES = 16, 100
 
 
 def train_run(
     data,
-    output,
-    preset="uvit_small_64",
+    output=None,
+    preset=None,
     image_size=None,
     *,
     steps=None,
@@ -53,11 +67,13 @@ def train_run(
     ema_decay=None,
     accumulate=None,
     flip=None,
+    cooldown_steps=None,
     dtype=None,
     rematerialize=None,
     stratified=None,
     seed=None,
     initialize_from=None,
+    from_scratch=False,
     embeddings=None,
     minutes=None,
     checkpoint_every=None,
@@ -72,22 +88,31 @@ def train_run(
     log=None,
     **unknown,
 ):
-    """Train a preset's network on images, into a run folder.
+    """Train a network on images, into a run folder.
+
+    Without a preset, `keras_simple_diffusion.training.plan` chooses network
+    and recipe, and is printed. A preset with weights is finetuned.
 
     The folder receives `config.json`, `history.csv`, `checkpoints/` (all that
     `resume_run` needs), `preset/` (a preset with the averaged weights),
-    `loss.png`, `levels.png` (the loss by noise level) and `samples.png`.
+    `loss.png`, `levels.png` (the loss by noise level), `samples.png`, and
+    `index.html`, a page with all of these.
 
     Args:
         data: string. `"digits"`, the path of a folder or zip, or `tfds:NAME`.
-        output: path of the run folder, which must be new or empty.
+        output: path of the run folder, which must be new or empty. Defaults
+            to a new folder `runs/NAME`, named after the data.
         preset: string, path or `keras_simple_diffusion.models.Preset` that
-            gives network, recipe and defaults of sampling. Its weights are
-            not used, see `initialize_from`. Defaults to `"uvit_small_64"`.
-        image_size: int or `(height, width)`. Defaults to the preset's.
+            gives network, recipe, weights and defaults of sampling. Defaults
+            to the plan's.
+        image_size: int or `(height, width)`. Defaults to the preset's, or the
+            plan's.
         steps, batch_size, optimizer, learning_rate, beta_1, beta_2, epsilon,
-            weight_decay, warmup_steps, clip_norm, ema_decay, accumulate, flip:
-            see `Recipe`. They default to the preset's recipe.
+            weight_decay, warmup_steps, clip_norm, ema_decay, accumulate, flip,
+            cooldown_steps: see `Recipe`. They default to the preset's recipe,
+            or the plan's.
+        from_scratch: bool. Start from random weights, not from the preset's.
+            Defaults to `False`.
         dtype, rematerialize, stratified: see `RunSettings`. They default to
             the preset's.
         seed, initialize_from, embeddings, minutes, checkpoint_every,
@@ -118,12 +143,26 @@ def train_run(
         for name, value in locals().items()
         if name in known and value is not None
     }
-    folder = RunFolder(output)
+    folder = RunFolder(output or output_for(data))
     folder.check_is_free()
+    if from_scratch and initialize_from is not None:
+        raise InputError(
+            "`from_scratch` asks for random weights, and `initialize_from` for "
+            f"those of '{initialize_from}'. Use one of them."
+        )
+    if initialize_from is not None:
+        setup.open_start(initialize_from)
+    if preset is None:
+        chosen = plan(**options, from_scratch=from_scratch)
+        _say(chosen)
+        options = {**chosen.settings, "plan": chosen.lines}
+        preset = options["preset"]
     preset = Preset.open(preset)
+    if preset.has_weights and not from_scratch:
+        options.setdefault("initialize_from", preset.name)
     settings = RunSettings.from_preset(preset, options)
     with _distributed(settings, preset):
-        run = _Run(output, settings, preset)
+        run = _Run(folder.path, settings, preset)
         run.initialize()
         with folder.held():  # Nothing is written before this line.
             folder.check_is_free()
@@ -162,6 +201,11 @@ def resume_run(output, steps=None, minutes=None):
         return run.train()
 
 
+def _say(text):
+    if is_main_process():
+        print(text)
+
+
 def _distributed(settings, preset):
     if settings.distribution is None:
         return contextlib.nullcontext()
@@ -186,7 +230,12 @@ class _Run:
         self.model = setup.build_model(preset, self.images, settings)
         self.position = lifecycle.Position(batches_per_step=recipe.accumulate)
         self.interval = max(
-            1, min(recipe.steps // _NUM_INTERVALS, _MAX_INTERVAL)
+            1,
+            min(
+                recipe.steps // _NUM_INTERVALS,
+                _MAX_INTERVAL,
+                settings.samples_every or _MAX_INTERVAL,
+            ),
         )
         self.counter = lifecycle.Counter(
             self.position, recipe.steps, settings.minutes
@@ -210,14 +259,10 @@ class _Run:
     def initialize(self):
         """Initialize the weights of a new run."""
         start = self.settings.initialize_from
+        if start == absolute(self.preset.name):
+            start = self.preset  # It is open already.
         if start is not None:
-            setup.initialize(self.model, start)
-        elif self.preset.has_weights:
-            self._say(
-                f"random initial weights: of '{self.preset.name}' only the "
-                "configuration is used. To start from its weights, add "
-                f"--initialize-from {self.preset.name}"
-            )
+            _say(setup.initialize(self.model, start))
         facts = setup.collect_facts(self.model, self.images)
         self.settings = dataclasses.replace(self.settings, facts=facts)
 
@@ -233,34 +278,69 @@ class _Run:
         )
         wait_for_all()  # Reading ends before the main process writes.
         self.images.check_unchanged(self.folder.path)
-        self._say(f"going on from step {self.position.step}")
+        _say(f"going on from step {self.position.step}")
         self.folder.write_settings(self.settings)
 
     def train(self):
         """Train from where the run stands to its end; return the model."""
         if not self.counter.is_at_end:
-            self._fit(self._callbacks())
+            saving = lifecycle.Saving(
+                self.position,
+                self._save,
+                self.interval,
+                self.settings.checkpoint_every,
+            )
+            progress = Progress(
+                self.position,
+                self.settings.recipe.steps,
+                self.settings.recipe.batch_size,
+                self.settings.minutes,
+                self.measurements.share_waited,
+                saving,
+            )
+            with contextlib.closing(progress):
+                self._fit(self._callbacks(progress, saving))
         if self.position.signal is not None:
+            self._write_results()
             raise lifecycle.Interrupted(
                 self.position.signal, self.position.step
             )
-        self._say("drawing samples ...")
+        _say("drawing samples ...")
+        count = self._count_samples(_SHARE_OF_SAMPLES, _MAX_SAMPLES)
         sheet = reporting.draw_samples(
-            self.model, self.settings.seed, self.images.prompts
+            self.model,
+            self.settings.seed,
+            self.images.prompts,
+            max(count, _MIN_SAMPLES),
         )
-        if self.is_main:
-            history = self.folder.history
-            for name, draw in {
-                "samples.png": sheet.save,
-                "loss.png": lambda path: reporting.draw_loss(history, path),
-                "levels.png": lambda path: reporting.draw_levels(
-                    history, path, _NUM_LEVELS
-                ),
-            }.items():
-                path = self.folder.path / name
-                with result_warnings(path), whole_file(path) as draft:
-                    draw(draft)
+        self._write_results({"samples.png": sheet.save})
         return self.model
+
+    def _count_samples(self, share, most):
+        recipe = self.settings.recipe
+        num_images = recipe.steps * recipe.batch_size
+        return reporting.count_samples(self.model, num_images, share, most)
+
+    def _write_results(self, results=None):
+        """Write plots and page, and further results by name."""
+        if not self.is_main:
+            return
+        history = self.folder.history
+        results = {
+            **(results or {}),
+            "loss.png": lambda path: plots.draw_loss(history, path),
+            "levels.png": lambda path: plots.draw_levels(
+                history, path, _NUM_LEVELS
+            ),
+        }
+        for name, draw in results.items():
+            path = self.folder.path / name
+            with result_warnings(path), whole_file(path) as draft:
+                draw(draft)
+        self._write_page(self.position.step)
+
+    def _write_page(self, step, is_running=False):
+        write_page(self.folder, self.settings, step, _NUM_LEVELS, is_running)
 
     def _compile(self):
         recipe = self.settings.recipe
@@ -278,7 +358,7 @@ class _Run:
 
     def _describe(self):
         source, backbone = self.images.source, self.model.backbone
-        self._say(
+        _say(
             f"{len(source)} images of "
             f"{' x '.join(str(n) for n in backbone.image_shape)}, "
             f"{len(source.class_names or [])} classes; "
@@ -286,14 +366,14 @@ class _Run:
             f"{backend_name()} on {device_name()}"
         )
         every = self.settings.checkpoint_every
-        self._say(
+        _say(
             "checkpoints after 2 minutes, then every 10, and at the end"
             if every is None
             else f"checkpoints every {every} steps, and at the end"
         )
 
-    def _callbacks(self):
-        """Create the callbacks, in the order in which Keras calls them.
+    def _callbacks(self, progress, saving):
+        """List the callbacks, in the order in which Keras calls them.
 
         The order matters: each group relies on those before it.
         """
@@ -316,9 +396,7 @@ class _Run:
         # They write the logs.
         if self.is_main:
             callbacks += [
-                reporting.Progress(
-                    position, recipe.steps, recipe.batch_size, settings.minutes
-                ),
+                progress,
                 reporting.History(
                     position,
                     folder.history,
@@ -328,12 +406,14 @@ class _Run:
                 *reporting.make_loggers(settings.log, folder.path),
             ]
         # They write files of their own.
-        if settings.samples_every:
+        count = self._count_samples(_SHARE_OF_PREVIEW, _MAX_PREVIEW)
+        if settings.samples_every or count >= _MIN_PREVIEW:
             callbacks.append(
                 reporting.Samples(
                     position,
                     folder.samples,
-                    settings.samples_every,
+                    self._steps_of_samples(),
+                    max(count, _MIN_PREVIEW),
                     self.interval,
                     settings.seed,
                     prompts,
@@ -349,13 +429,18 @@ class _Run:
                     self.interval,
                 )
             )
-        # It is last: a checkpoint means that all of the above is done.
-        callbacks.append(
-            lifecycle.Saving(
-                position, self._save, self.interval, settings.checkpoint_every
+        if self.is_main:
+            callbacks.append(
+                Page(position, lambda step: self._write_page(step, True))
             )
-        )
-        return callbacks
+        # It is last: a checkpoint means that all of the above is done.
+        return [*callbacks, saving]
+
+    def _steps_of_samples(self):
+        steps, every = self.settings.recipe.steps, self.settings.samples_every
+        if every is None:
+            return [int(share * steps) for share in _PREVIEWS]
+        return list(range(every, steps + 1, every))
 
     def _history_fields(self):
         fields = ["loss", "val_loss", "gradient_norm", "parameter_norm"]

@@ -24,12 +24,14 @@ from keras_simple_diffusion.evaluation.quick_frechet import QuickFrechet
 from keras_simple_diffusion.evaluation.shards import reference_features
 from keras_simple_diffusion.metrics.inception import InceptionFeatures
 from keras_simple_diffusion.models.preset import Preset
-from keras_simple_diffusion.models.transfer import transfer_weights
+from keras_simple_diffusion.models.transfer import copy_weights
+from keras_simple_diffusion.models.transfer import match_classes
 from keras_simple_diffusion.text.text_transformer import TextTransformer
 from keras_simple_diffusion.training import captions
 from keras_simple_diffusion.utils.errors import InputError
 from keras_simple_diffusion.utils.files import sha256
 from keras_simple_diffusion.utils.memory import check_memory
+from keras_simple_diffusion.utils.user_text import some_of
 from keras_simple_diffusion.version import __version__
 
 _NUM_VALIDATION = 512
@@ -237,37 +239,55 @@ def build_model(preset, images, settings):
     return preset.load(load_weights=False, backbone=backbone, **task)
 
 
-def initialize(model, preset):
-    """Give a new model the weights of a trained one.
-
-    Args:
-        model: a `DiffusionModel` or `TextToImage`.
-        preset: string, path or `Preset` of the trained one.
-    """
+def open_start(preset):
+    """Open a preset to start from; raise an `InputError` without weights."""
     preset = Preset.open(preset)
     if not preset.has_weights:
         raise InputError(
             f"The preset '{preset.name}' is a configuration without weights: "
             "there is nothing to start from. Leave out `initialize_from`."
         )
+    return preset
+
+
+def initialize(model, preset):
+    """Give a new model the weights of a trained one.
+
+    Args:
+        model: a `DiffusionModel` or `TextToImage`.
+        preset: string, path or `Preset` of the trained one.
+
+    Returns:
+        A text that says what is known from there, and what is not.
+    """
+    preset = open_start(preset)
     source = preset.load()
-    transfer_weights(source.backbone, model.backbone)
+    transfer = copy_weights(source, model)
+    told = [f"starting from the weights of '{preset.name}': {transfer.text}"]
+    if transfer.fresh:
+        told.append(f"random at first: {transfer.names}")
+    known = match_classes(source, model)
+    if known:
+        names = some_of([model.class_names[number] for number in known])
+        told.append(f"classes that are known there: {names}")
     ours = getattr(model, "text_encoder", None)
-    if not isinstance(ours, TextTransformer):
-        return  # A pretrained encoder already has its weights.
     theirs = getattr(source, "text_encoder", None)
-    if not isinstance(theirs, TextTransformer):
-        warnings.warn(
-            f"'{preset.name}' has no text encoder to start from.", stacklevel=2
-        )
-        return
+    # A pretrained encoder already has its weights.
+    if isinstance(ours, TextTransformer):
+        told.append(_copy_encoder(theirs, ours))
+    return "\n  ".join(told)
+
+
+def _copy_encoder(theirs, ours):
+    if not isinstance(theirs, TextTransformer) or theirs.vocabulary is None:
+        return "no words are known there, so the text encoder is random"
     fresh = ours.copy_weights(theirs)
-    if fresh:
-        warnings.warn(
-            f"{len(fresh)} of {len(ours.vocabulary)} tokens are unknown to "
-            f"'{preset.name}' and start anew: {' '.join(fresh[:20])}",
-            stacklevel=2,
-        )
+    if not fresh:
+        return "all words are known there"
+    return (
+        f"{len(fresh)} of {len(ours.vocabulary)} tokens are unknown there and "
+        f"random at first: {some_of(fresh, 20)}"
+    )
 
 
 def collect_facts(model, images):

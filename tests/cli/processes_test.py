@@ -2,6 +2,7 @@
 
 import csv
 import os
+import pty
 import re
 import signal
 import subprocess
@@ -42,6 +43,46 @@ def test_presets(tmp_path):
     result = run_command("presets", cwd=tmp_path)
     assert result.returncode == 0
     assert "uvit_digits_16" in result.stdout and "1.5 M" in result.stdout
+
+
+@pytest.mark.any_backend
+def test_ctrl_c_in_a_terminal(trained, tmp_path):
+    place, _ = trained
+    command = [sys.executable, "-m", "keras_simple_diffusion", "train"]
+    command += ["--data", "images", "--preset", "preset", "--steps", "100000"]
+    process, terminal = pty.fork()
+    if process == 0:
+        os.chdir(place)
+        os.execve(
+            command[0],
+            [*command, "--output", str(tmp_path / "run")],
+            {**environment(), "TERM": "xterm", "COLUMNS": "80"},
+        )
+    shown = b""
+    while True:
+        try:
+            part = os.read(terminal, 2**16)
+        except OSError:  # The other end is closed.
+            break
+        if b"images/s" in part and b"images/s" not in shown:
+            os.write(terminal, b"\x03")
+        shown += part
+    _, status = os.waitpid(process, 0)
+    assert os.waitstatus_to_exitcode(status) == 128 + signal.SIGINT, shown
+    text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]|\^C", "", shown.decode())
+    assert "saving after this step; again to leave at once" in text
+    live = [line for line in text.splitlines() if "images/s" in line]
+    assert "loss 0." in live[-1] and "left  saves in" in live[-1]
+    assert max(map(len, live)) <= 80
+    # The line is closed, and what comes after it stands by itself.
+    assert shown.rfind(b"\x1b[?25h") > shown.rfind(b"\x1b[?25l")
+    last = text.splitlines()[-1]
+    assert last == "Images: keras-simple-diffusion generate --model " + str(
+        tmp_path / "run"
+    )
+    assert "Continue: keras-simple-diffusion train --resume" in text
+    for name in ("loss.png", "levels.png", "index.html", "preset"):
+        assert (tmp_path / "run" / name).exists()
 
 
 @pytest.mark.any_backend(on="tensorflow")

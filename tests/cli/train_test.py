@@ -23,6 +23,7 @@ def test_train_fills_the_run_folder(trained):
         "checkpoints",
         "config.json",
         "history.csv",
+        "index.html",
         "levels.png",
         "loss.png",
         "preset",
@@ -37,7 +38,7 @@ def test_train_fills_the_run_folder(trained):
     assert rows[-1]["step"] == "7"
     assert all(float(row["loss"]) > 0 for row in rows)
     with Image.open(place / "run" / "samples.png") as sheet:
-        assert sheet.width > 10 * 64
+        assert sheet.width > 8 * 64
     steps = {path.name for path in (place / "run" / "checkpoints").iterdir()}
     assert steps == {"00000003", "00000006", "00000007"}
     model = ksd.models.DiffusionModel.from_preset(place / "run")
@@ -65,8 +66,7 @@ def test_bad_train_arguments(trained, error_of, tmp_path):
     assert "There is no run at 'none'" in error
     error = error_of("train", "--resume", str(place / "run"), "--seed", "1")
     assert "keeps its settings" in error and "Received: --seed" in error
-    error = error_of("train", *data)
-    assert "needs --output" in error
+    assert "needs --data" in error_of("train")
     error = error_of(*base, "new", *data, "--accumulate", "3")
     assert "multiple of `--accumulate`" in error
     error = error_of(*base, "new", *data, "--log", "paper")
@@ -79,6 +79,44 @@ def test_bad_train_arguments(trained, error_of, tmp_path):
     error = error_of(*base, "new", *data, *start)
     assert "configuration without weights" in error
     assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.any_backend
+def test_options_can_be_read_from_a_file(trained, error_of, tmp_path):
+    place, _ = trained
+    (tmp_path / "a.toml").write_text(
+        f'data = "{place / "images"}"\npreset = "{place / "preset"}"\n'
+        'output = "run"\nsteps = 1\nbatch-size = 2\nlearning_rate = 3e-4\n'
+        "flip = true\nfrom_scratch = true\n"
+    )
+    options = ["--config", "a.toml", "--batch-size", "4", "--no-flip"]
+    options += ["--warmup-steps", "3", "--beta-1", "0.8"]
+    result = run_command("train", *options, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert "The run is in run: open index.html there." in result.stdout
+    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    recipe = config["recipe"]
+    assert (recipe["steps"], recipe["batch_size"]) == (1, 4)
+    assert (recipe["learning_rate"], recipe["warmup_steps"]) == (3e-4, 3)
+    assert recipe["flip"] is False and recipe["beta_1"] == 0.8
+    assert config["initialize_from"] is None
+    for text, message in (
+        ("step = 1", "Did you mean 'steps'"),
+        ("steps =", "'bad.toml' cannot be read"),
+        ("steps = 'many'", "steps"),
+        ("data = 3", "must give `--data` as a str"),
+        ("plan = []", "Unknown setting 'plan'"),
+    ):
+        (tmp_path / "bad.toml").write_text(text)
+        base = ["train", "--config", "bad.toml", "--output", "new"]
+        base += ["--preset", str(place / "preset")]
+        if "data" not in text:
+            base += ["--data", str(place / "images")]
+        assert message in error_of(*base)
+    error = error_of("train", "--config", "none.toml")
+    assert "'none.toml' cannot be read" in error
+    error = error_of("train", "--resume", "run", "--config", "a.toml")
+    assert "Received: --config" in error
 
 
 @pytest.mark.any_backend

@@ -3,11 +3,8 @@ from PIL import Image
 
 import keras_simple_diffusion as ksd
 from keras_simple_diffusion.data.inspection import examine
-from keras_simple_diffusion.data.inspection import suggest_preset
 from keras_simple_diffusion.data.inspection import suggest_schedule
 from keras_simple_diffusion.data.inspection import suggest_size
-from keras_simple_diffusion.models.preset import Preset
-from keras_simple_diffusion.utils.presets import builtin_presets
 
 pytestmark = pytest.mark.any_backend
 
@@ -54,11 +51,3 @@ def test_suggestions_exist():
         schedule = eval(f"ksd.schedules.{suggest_schedule(size)[0]}")
         assert schedule.image_size == size
         assert schedule.noise_size == min(size, 64)
-        for gray in (False, True):
-            assert suggest_preset(size, gray) in builtin_presets()
-    assert suggest_preset(16, gray=True) == "uvit_digits_16"
-    assert suggest_preset(16, gray=False) == "uvit_small_64"
-    assert suggest_preset(100, gray=True) == "uvit_imagenet_128"
-    for size in (16, 64, 128, 1000):
-        preset = Preset.open(suggest_preset(size, True, captions=True))
-        assert preset.takes_text

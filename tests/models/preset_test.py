@@ -227,7 +227,7 @@ def test_a_run_starts_from_a_handle(saved, hub, tmp_path, capsys):
     run = tmp_path / "run"
     model = ksd.training.train_run("digits", run, "hf://a/b", steps=1)
     assert model.prediction_type == "x"
-    assert "only the configuration is used" in capsys.readouterr().out
+    assert "from the weights of 'hf://a/b'" in capsys.readouterr().out
     assert ksd.training.RunSettings.read(run).recipe.batch_size == 4
 
 

@@ -22,13 +22,15 @@ def names_of(cls):
 
 def test_train_run_names_every_setting():
     parameters = set(inspect.signature(train_run).parameters)
-    settings = names_of(Recipe) | names_of(RunSettings) - {"recipe", "facts"}
-    assert parameters == settings | {"output", "unknown"}
+    settings = names_of(Recipe) | names_of(RunSettings)
+    settings -= {"recipe", "plan", "facts"}
+    assert parameters == settings | {"output", "from_scratch", "unknown"}
 
 
 def test_options_of_the_command_are_settings_of_the_run():
     options = set(inspect.signature(train).parameters)
     process = {"resume", "coordinator", "num_processes", "process_id"}
+    process |= {"config"}
     assert options - process < set(inspect.signature(train_run).parameters)
 
 

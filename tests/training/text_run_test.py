@@ -107,7 +107,7 @@ def test_captioned_folder_trains_and_draws_prompts(
 
 @pytest.mark.any_backend
 def test_a_run_starts_from_network_and_words_of_another(
-    preset, captioned, tmp_path
+    preset, captioned, tmp_path, capsys
 ):
     first, second = tmp_path / "first", tmp_path / "second"
     trained = train_run(captioned, first, preset)
@@ -116,14 +116,15 @@ def test_a_run_starts_from_network_and_words_of_another(
     folder.mkdir(parents=True)
     shutil.copy(captioned / "train" / "0.png", folder)
     (folder / "metadata.jsonl").write_text(text)
-    with pytest.warns(UserWarning, match="start anew: ##r green"):
-        model = train_run(
-            folder.parent,
-            second,
-            preset,
-            initialize_from=first,
-            learning_rate=1e-9,
-        )
+    capsys.readouterr()
+    model = train_run(
+        folder.parent,
+        second,
+        preset,
+        initialize_from=first,
+        learning_rate=1e-9,
+    )
+    assert "random at first: ##r, green" in capsys.readouterr().out
     with trained.averaged_weights():
         expected = trained.generate(["an image"], seed=0)
     found = model.generate(["an image"], seed=0)
