@@ -6,11 +6,13 @@ the versions of Keras and keras_hub from above to those that pass.
 """
 
 import contextlib
+import contextvars
 import functools
 import importlib.util
 import os
 
 import keras
+import numpy as np
 
 from keras_simple_diffusion.utils.interrupts import uninterrupted
 
@@ -216,6 +218,38 @@ class FixedSeed(keras.random.SeedGenerator):
 
 
 # === Variables ===
+
+
+_is_without_initialization = contextvars.ContextVar("is_without", default=False)
+
+
+@contextlib.contextmanager
+def without_initialization():
+    """Create weights as zeros in this thread, as they are read from a file.
+
+    Random values take most of the time of loading a model, on JAX with a
+    compilation for each shape. States of random numbers are initialized.
+    """
+    original = keras.Variable._initialize_with_initializer
+    if not hasattr(original, "__wrapped__"):
+
+        @functools.wraps(original)
+        def initialize(variable, initializer):
+            is_float = keras.backend.is_float_dtype(variable.dtype)
+            if is_float and _is_without_initialization.get():
+                initializer = _numpy_zeros
+            original(variable, initializer)
+
+        keras.Variable._initialize_with_initializer = initialize
+    token = _is_without_initialization.set(True)
+    try:
+        yield
+    finally:
+        _is_without_initialization.reset(token)
+
+
+def _numpy_zeros(shape, dtype):
+    return np.zeros(shape, dtype)
 
 
 def layout_of(variable):

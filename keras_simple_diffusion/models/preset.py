@@ -7,9 +7,13 @@ import pathlib
 
 import keras
 import keras_hub
-from keras import ops
+import numpy as np
 
 from keras_simple_diffusion.backend.keras_internals import find_preset_file
+from keras_simple_diffusion.backend.keras_internals import (
+    without_initialization,
+)
+from keras_simple_diffusion.distribution.processes import to_numpy
 from keras_simple_diffusion.text.pretrained_text_encoder import (
     PretrainedTextEncoder,
 )
@@ -194,7 +198,9 @@ class Preset:
             if name in overrides
         }
         if "backbone" not in overrides:
-            overrides["backbone"] = self.load_backbone(False, **network)
+            overrides["backbone"] = self._build_backbone(
+                load_weights, **network
+            )
         elif network:
             raise InputError(
                 f"{' and '.join(f'`{name}`' for name in network)} cannot be "
@@ -203,12 +209,12 @@ class Preset:
             )
         given = overrides.get("text_encoder")
         config = self._checked(self.task_config)
-        with self._as_input_errors():
+        path = self._find_weights(_TASK_WEIGHTS) if load_weights else None
+        with self._as_input_errors(), _building(path is not None):
             task = task_class.from_config({**config, **overrides})
         if given is None and hasattr(task, "text_encoder"):
             self._trusted(task.text_encoder)
         if load_weights:
-            path = self._find_weights(_TASK_WEIGHTS)
             # A network alone leaves the rest of the model to the caller.
             if path is None and self.task_config and task.has_task_weights():
                 raise InputError(
@@ -245,22 +251,24 @@ class Preset:
         """
         self._check_weights(load_weights)
         requested = backbone_class or keras_hub.models.Backbone
-        backbone_class = self.backbone_class
-        if not issubclass(backbone_class, requested):
-            raise self._is_another(backbone_class, requested)
+        if not issubclass(self.backbone_class, requested):
+            raise self._is_another(self.backbone_class, requested)
+        backbone = self._build_backbone(load_weights, **overrides)
+        if load_weights:
+            weights = self._find_network_weights()
+            with self._as_input_errors():
+                backbone.load_weights(weights)
+            self._check_finite(backbone)
+        return backbone
+
+    def _build_backbone(self, loads_weights, **overrides):
         # Any policy can run the weights, whichever they were trained with.
         overrides["dtype"] = (
             overrides.get("dtype") or keras.config.dtype_policy()
         )
         config = self._checked(self.backbone_config)
-        weights = self._find_network_weights() if load_weights else None
-        with self._as_input_errors():
-            backbone = backbone_class.from_config({**config, **overrides})
-            if load_weights:
-                backbone.load_weights(weights)
-        if load_weights:
-            self._check_finite(backbone)
-        return backbone
+        with self._as_input_errors(), _building(loads_weights):
+            return self.backbone_class.from_config({**config, **overrides})
 
     def _is_another(self, found, requested):
         return InputError(
@@ -332,7 +340,7 @@ class Preset:
             weight.path
             for weight in model.weights
             if keras.backend.is_float_dtype(weight.dtype)
-            and not bool(ops.all(ops.isfinite(weight)))
+            and not np.isfinite(to_numpy(weight)).all()
         ]
         if wrong:
             raise InputError(
@@ -379,6 +387,13 @@ class BuiltinPresets:
             if issubclass(preset.backbone_class, owner)
             or issubclass(preset.task_class, owner)
         }
+
+
+def _building(loads_weights):
+    """Return the context in which to build what may get its weights next."""
+    return (
+        without_initialization() if loads_weights else contextlib.nullcontext()
+    )
 
 
 def _takes_text(backbone_config):

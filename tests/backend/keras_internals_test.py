@@ -1,5 +1,6 @@
 """A test for each private or undocumented name of other libraries."""
 
+import concurrent.futures
 import contextlib
 import multiprocessing
 
@@ -476,6 +477,30 @@ def test_dataset_not_found_error():
     tfds = pytest.importorskip("tensorflow_datasets")
     with pytest.raises(internals.dataset_not_found_error()):
         tfds.builder("no_such_dataset_of_that_name")
+
+
+def test_without_initialization():
+    def build():
+        dense = layers.Dense(3)
+        dense.build((None, 2))
+        return layers.Dropout(0.5, seed=7), dense
+
+    with relies_on(
+        "Keras",
+        "without_initialization",
+        "`Variable._initialize_with_initializer`",
+    ):
+        with internals.without_initialization():
+            dropout, dense = build()
+            with concurrent.futures.ThreadPoolExecutor() as pool:
+                _, other = pool.submit(build).result()
+        _, after = build()
+        assert not np.any(ops.convert_to_numpy(dense.kernel))
+        assert np.any(ops.convert_to_numpy(other.kernel))
+        assert np.any(ops.convert_to_numpy(after.kernel))
+        # The state of random numbers is no weight.
+        state = ops.convert_to_numpy(dropout.seed_generator.state)
+        np.testing.assert_array_equal(state, [7, 0])
 
 
 def test_every_name_has_a_test():

@@ -109,6 +109,7 @@ def in_child(function):
     if child:
         _, status = os.waitpid(child, 0)
         return os.waitstatus_to_exitcode(status)
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     try:
         function()
         os._exit(0)
