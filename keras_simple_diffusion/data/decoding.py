@@ -18,8 +18,7 @@ from keras_simple_diffusion.utils.errors import InputError
 # gray level in the mean from the full decode, with 3 by 0.3 (SNR above 50 dB).
 _MARGIN = 3
 _ORIENTATION = 0x0112  # The EXIF tag; 5 to 8 exchange width and height.
-_LARGE = 2**25  # Pixels. Only one image this large is decoded at a time.
-_large_images = threading.Lock()
+_MAX_TOGETHER = 2**26  # Pixels that all threads decode at the same time.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,7 +76,7 @@ class Decoder:
         """
         height, width = self.image_size
         mode = "L" if self.num_channels == 1 else "RGB"
-        with open_image(content) as image, memory_for(image):
+        with open_image(content) as image:
             full = upright_size(image)
             turned = self.turn_portrait and full[1] > full[0]
             target = (height, width) if turned else (width, height)
@@ -87,13 +86,14 @@ class Decoder:
             if shrink >= 2:
                 image.draft(None, [int(side / shrink) for side in image.size])
             scale = round(whole / image.width)
-            values = measure_values(image)
-            image = ImageOps.exif_transpose(image)
-            # Cut first, so that the rest is done to what is kept.
-            box = _part(full, target[1] / target[0], position)
-            image, box = _cut(image, [edge / scale for edge in box])
-            image, to_srgb = to_8_bits(image, mode, values)
-        image = image.resize(target, Image.Resampling.LANCZOS, box)
+            with memory_for(image):
+                values = measure_values(image)
+                image = ImageOps.exif_transpose(image)
+                # Cut first, so that the rest is done to what is kept.
+                box = _part(full, target[1] / target[0], position)
+                image, box = _cut(image, [edge / scale for edge in box])
+                image, to_srgb = to_8_bits(image, mode, values)
+                image = image.resize(target, Image.Resampling.LANCZOS, box)
         if to_srgb is not None:
             image = to_srgb(image)
         if turned:
@@ -134,11 +134,39 @@ def check_format(image_size, num_channels):
         )
 
 
+class Turns:
+    """A number of pixels that threads share, which bounds their memory.
+
+    Args:
+        limit: int. A larger image is decoded alone.
+    """
+
+    def __init__(self, limit):
+        self._limit = limit
+        self._taken = 0
+        self._changed = threading.Condition()
+
+    @contextlib.contextmanager
+    def take(self, pixels):
+        """Wait until there is room for an image, and hold it."""
+        pixels = min(pixels, self._limit)
+        with self._changed:
+            self._changed.wait_for(lambda: self._taken + pixels <= self._limit)
+            self._taken += pixels
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._taken -= pixels
+                self._changed.notify_all()
+
+
+_turns = Turns(_MAX_TOGETHER)
+
+
 def memory_for(image):
-    """Return the context to decode an image in; large ones take turns."""
-    if image.width * image.height < _LARGE:
-        return contextlib.nullcontext()
-    return _large_images
+    """Return the context to decode an image in, which bounds the memory."""
+    return _turns.take(image.width * image.height)
 
 
 def _part(size, aspect, position):

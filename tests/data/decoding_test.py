@@ -1,4 +1,6 @@
+import concurrent.futures
 import io
+import time
 import zipfile
 
 import numpy as np
@@ -6,6 +8,7 @@ import pytest
 from PIL import Image
 
 from keras_simple_diffusion.data.decoding import Decoder
+from keras_simple_diffusion.data.decoding import Turns
 from keras_simple_diffusion.data.formats import UNREADABLE
 from keras_simple_diffusion.utils.errors import InputError
 
@@ -163,3 +166,25 @@ def test_damage_is_an_error_that_is_known(encode, image):
         except UNREADABLE:
             outcomes[False] += 1
     assert min(outcomes.values()) > 30
+
+
+def test_threads_share_a_number_of_pixels():
+    turns, together, most = Turns(10), [], []
+
+    def decode(pixels):
+        with turns.take(pixels):
+            together.append(pixels)
+            most.append(sum(together))
+            time.sleep(0.001)
+            together.remove(pixels)
+
+    sizes = [1, 4, 10, 3, 11, 9, 2, 5] * 5  # The 11 is decoded alone.
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        list(pool.map(decode, sizes))
+    assert len(most) == len(sizes) and max(most) == 11
+    assert sum(total > 10 for total in most) == sizes.count(11)
+    # An error gives the room back.
+    with pytest.raises(KeyError), turns.take(10):
+        raise KeyError
+    with turns.take(10):
+        pass
