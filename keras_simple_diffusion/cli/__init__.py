@@ -28,9 +28,9 @@ _NAME = "keras-simple-diffusion"
 # Commands in the order of the help, with examples.
 _COMMANDS = {
     train.train: (
-        "train --data photos/ --output runs/photos",
-        "train --data photos.zip --preset uvit_small_64 --minutes 60 "
-        "--output runs/photos",
+        "train --data photos/",
+        "train --data photos/ --preset caltech101 --minutes 60",
+        "train --data photos.zip --config recipe.toml --output runs/photos",
         "train --resume runs/photos --steps 20000",
     ),
     presets.embed: (

@@ -1,6 +1,7 @@
 """The command `train`."""
 
 import functools
+import pathlib
 import tomllib
 from typing import Literal
 
@@ -209,7 +210,7 @@ def train(
 
     Only --data is needed. What is not given follows from the images and the
     speed of this machine, and is printed first; with --preset it is the
-    preset's.
+    preset's, with --preset and --minutes its network and what fits the time.
     """
     # Names and values of options are those of `train_run`.
     given = {k: v for k, v in locals().items() if v not in (None, [])}
@@ -249,6 +250,11 @@ def train(
             print(f"Continue: keras-simple-diffusion train --resume {output}")
             print(f"Images: keras-simple-diffusion generate --model {output}")
         raise typer.Exit(128 + interrupted.signal) from None
+    except KeyboardInterrupt:
+        if is_main and (pathlib.Path(output) / "config.json").exists():
+            print("Left at once; the run goes on from its last checkpoint.")
+            print(f"Continue: keras-simple-diffusion train --resume {output}")
+        raise
     if is_main:
         print(f"The run is in {output}: open index.html there.")
         print(f"Images: keras-simple-diffusion generate --model {output}")

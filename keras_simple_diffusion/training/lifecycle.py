@@ -6,6 +6,7 @@ a run `Counter` is first and `Saving` last, see `run.py`.
 
 import contextlib
 import dataclasses
+import os
 import signal
 import threading
 import time
@@ -186,11 +187,34 @@ class Interrupted(Exception):
         self.step = step
 
 
+@contextlib.contextmanager
+def _told_at_once(signals):
+    """Print a notice from a thread as soon as one of the signals arrives."""
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    previous = signal.set_wakeup_fd(writer)
+
+    def wait():
+        notices = [_NOTICE]
+        with open(reader, "rb", buffering=0) as numbers:
+            while number := numbers.read(1):
+                if number[0] in signals and notices:
+                    print(notices.pop())
+
+    threading.Thread(target=wait, daemon=True).start()
+    try:
+        yield
+    finally:
+        signal.set_wakeup_fd(previous)
+        os.close(writer)
+
+
 class Interruption(StepCallback):
     """Stop the training at SIGTERM and Ctrl-C.
 
     The first signal stops it after the current step, and `Saving` then saves
-    the run; a second one ends the process at once.
+    the run; a second one ends the process at once. A thread says so at the
+    first one: Python's handlers wait until the compiled step returns.
 
     With several processes the main one decides, at the end of an interval, so
     that all of them stop at the same step.
@@ -205,11 +229,13 @@ class Interruption(StepCallback):
         super().__init__(position)
         self.previous = {}
         self.received = None
+        self.told = contextlib.ExitStack()
 
     def on_train_begin(self, logs=None):
         if threading.current_thread() is threading.main_thread():
             for number in self._SIGNALS:
                 self.previous[number] = signal.signal(number, self._note)
+            self.told.enter_context(_told_at_once(self._SIGNALS))
 
     def on_step_end(self):
         if num_processes() == 1:
@@ -228,6 +254,7 @@ class Interruption(StepCallback):
         for number, handler in self.previous.items():
             signal.signal(number, handler)
         self.previous = {}
+        self.told.close()
 
     def _follow(self, received):
         if received is not None:
@@ -239,8 +266,6 @@ class Interruption(StepCallback):
             self.restore()
             signal.raise_signal(number)
         self.received = number
-        # In a thread: this one may be printing just now.
-        threading.Thread(target=print, args=(_NOTICE,)).start()
 
 
 class Saving(StepCallback):

@@ -27,9 +27,9 @@ h1 {{ font-size: 1.5rem; margin-bottom: 0; }}
 h2 {{ font-size: 1.1rem; margin: 1.8rem 0 0.5rem; }}
 progress {{ width: 100%; height: 0.6rem; }}
 pre {{ background: #f5f5f5; padding: 0.8rem; white-space: pre-wrap; }}
-.strip {{ display: flex; gap: 1rem; overflow-x: auto; }}
-figure {{ flex: none; margin: 0; }}
-figure img {{ display: block; max-height: 22rem; max-width: 60rem;
+.strip {{ display: flex; flex-wrap: wrap; gap: 1rem; }}
+figure {{ margin: 0; max-width: 100%; }}
+figure img {{ display: block; max-height: 22rem; max-width: 100%;
   margin: auto; }}
 figcaption {{ color: #555; text-align: center; }}
 .plots {{ display: flex; flex-wrap: wrap; gap: 1rem; }}

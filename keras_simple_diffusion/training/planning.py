@@ -1,6 +1,7 @@
 """Plan of a training: everything that `train` chooses by itself."""
 
 import dataclasses
+import math
 import os
 import pathlib
 import re
@@ -32,7 +33,7 @@ DEFAULT_MINUTES = 15.0
 # Share of the time for steps; the rest is for samples, checkpoints, and a
 # machine that becomes slower.
 _SHARE_OF_STEPS = 0.85
-_MIN_STEPS = 20
+_MIN_STEPS, _MAX_STEPS = 20, 10_000_000
 _NUM_EXAMINED = 200
 _SIZES = (16, 32, 64)
 # Steps of 16 images that finetuning takes at least; with fewer, a small network
@@ -124,7 +125,7 @@ def collect_facts(data):
 # === The speed ===
 
 
-def measure_speed(preset, image_size, channels, batch_size):
+def measure_speed(preset, image_size, batch_size, dtype=None):
     """Measure how fast a network is trained on this device.
 
     A network with the same layers, but with one block per level, takes a few
@@ -134,14 +135,18 @@ def measure_speed(preset, image_size, channels, batch_size):
     Args:
         preset: a `keras_simple_diffusion.models.Preset`.
         image_size: `(height, width)`.
-        channels: int.
         batch_size: int.
+        dtype: dtype policy. Defaults to the preset's.
 
     Returns:
         float. Images per second.
     """
     config = {
-        "image_shape": (*image_size, channels),
+        "image_shape": (
+            *image_size,
+            preset.backbone_config["image_shape"][2],
+        ),
+        "dtype": dtype or preset.backbone_config.get("dtype"),
         "num_classes": None,
         "context_dim": None,
         "portrait_flag": False,
@@ -224,17 +229,18 @@ def plan(data, minutes=None, from_scratch=False, **options):
     known = {*field_names(Recipe), *field_names(RunSettings)}
     check_names(options, sorted(known), "`plan`")
     # Values that are not valid are told before anything is measured.
+    options = {k: v for k, v in options.items() if v is not None}
     Recipe(**{k: options[k] for k in field_names(Recipe) if k in options})
     if minutes is not None:
         check_number("minutes", minutes, at_least=0)
     is_cpu = device_name().endswith("cpu")
 
     def measure(preset, size):
-        channels = preset.backbone_config["image_shape"][2]
         batch = options.get("batch_size") or preset.recipe.get("batch_size", 16)
         batch = min(batch, 8 if is_cpu else 128)
         devices = num_devices() if options.get("distribution") else 1
-        return devices * measure_speed(preset, size, channels, batch)
+        dtype = options.get("dtype")
+        return devices * measure_speed(preset, size, batch, dtype)
 
     facts = collect_facts(data)
     options = {"data": data, "minutes": minutes, **options}
@@ -260,26 +266,31 @@ def choose(facts, measure, is_cpu, from_scratch, options):
     if "minutes" not in given and "steps" not in given:
         given["minutes"] = DEFAULT_MINUTES
     minutes = given.get("minutes")
-    size = given.get("image_size") or _choose_size(facts)
-    size = (size, size) if isinstance(size, int) else tuple(size)
     # Network and speed depend on each other.
     name = given.get("preset") or given.get("initialize_from")
     preset = Preset.open(name or _choose_preset(facts, from_scratch, is_cpu))
+    size = given.get("image_size") or _choose_size(facts, name and preset)
+    size = (size, size) if isinstance(size, int) else tuple(size)
     speed = measure(preset, size)
-    images = 60 * _SHARE_OF_STEPS * speed * (minutes or float("inf"))
-    is_finetuned = name is None and preset.name == "caltech101"
-    if is_finetuned and images < _MIN_FINETUNING:
+    images = 60 * _SHARE_OF_STEPS * speed * (minutes or 0.0)
+    is_slow = minutes is not None and images < _MIN_FINETUNING
+    if name is None and preset.name == "caltech101" and is_slow:
         preset = Preset.open(_choose_preset(facts, True, is_cpu))
         slow, speed = speed, measure(preset, size)
         images *= speed / slow
     start = given.get("initialize_from")
     if start is None and preset.has_weights and not from_scratch:
         start = preset.name
+    if minutes is None:
+        images = math.inf
+    elif "preset" in given and start is None:
+        recipe = Recipe.from_dict(preset.recipe)
+        images = min(images, recipe.steps * recipe.batch_size)
     chosen = {
-        "preset": preset.name,
         "initialize_from": start,
         **_choose_recipe(preset, facts, images, start, given),
         **given,
+        "preset": preset.name,
         "image_size": list(size),
     }
     chosen = {k: v for k, v in chosen.items() if v is not None}
@@ -289,7 +300,9 @@ def choose(facts, measure, is_cpu, from_scratch, options):
     return Plan(chosen, lines, speed, estimate)
 
 
-def _choose_size(facts):
+def _choose_size(facts, preset):
+    if preset is not None:
+        return preset.backbone_config["image_shape"][:2]
     sizes = [size for size in _SIZES if size <= facts.side * 1.25]
     size = max(sizes, default=_SIZES[0])
     return min(size, 32) if _is_small_gray(facts) else size
@@ -323,7 +336,7 @@ def _choose_recipe(preset, facts, images, start, given):
     accumulate = given.get("accumulate", 1)
     batch = -(-batch // accumulate) * accumulate
     if steps is None:
-        steps = max(_MIN_STEPS, int(images / batch))
+        steps = min(max(int(images / batch), _MIN_STEPS), _MAX_STEPS)
     rate = recipe.learning_rate
     if start is not None:
         # That of the preset's batch would forget at a small one.
@@ -335,7 +348,7 @@ def _choose_recipe(preset, facts, images, start, given):
         "warmup_steps": max(1, min(recipe.warmup_steps, steps // 20)),
         "cooldown_steps": steps * 3 // 10,
         "ema_decay": round(float(np.clip(1 - 10 / steps, 0.9, 0.9999)), 5),
-        "flip": not _why_not_flip(facts),
+        "flip": recipe.flip and not _why_not_flip(facts),
     }
 
 

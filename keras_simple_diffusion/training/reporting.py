@@ -282,7 +282,7 @@ def draw_samples(model, seed=0, prompts=None, count=100):
         seed: int. Defaults to `0`.
         prompts: list of strings, of which `count` are drawn, for a
             `TextToImage`.
-        count: int. Number of images, about. Defaults to `100`.
+        count: int. Largest number of images. Defaults to `100`.
 
     Returns:
         A `PIL.Image.Image`.
@@ -296,7 +296,7 @@ def draw_samples(model, seed=0, prompts=None, count=100):
         return draw_sheet(model.generate(count, seed=seed))
     classes = np.linspace(0, num_classes - 1, min(num_classes, 10, count))
     classes = classes.round().astype("int32")
-    columns = max(count // len(classes), 1)
+    columns = min(max(count // len(classes), 1), 10)
     images = model.generate(labels=np.repeat(classes, columns), seed=seed)
     names = model.class_names or [str(i) for i in range(num_classes)]
     return draw_sheet(images, columns, row_names=[names[i] for i in classes])

@@ -91,7 +91,8 @@ def train_run(
     """Train a network on images, into a run folder.
 
     Without a preset, `keras_simple_diffusion.training.plan` chooses network
-    and recipe, and is printed. A preset with weights is finetuned.
+    and recipe, and is printed. With a preset and `minutes`, but without
+    `steps`, it chooses the recipe. A preset with weights is finetuned.
 
     The folder receives `config.json`, `history.csv`, `checkpoints/` (all that
     `resume_run` needs), `preset/` (a preset with the averaged weights),
@@ -152,12 +153,14 @@ def train_run(
         )
     if initialize_from is not None:
         setup.open_start(initialize_from)
-    if preset is None:
-        chosen = plan(**options, from_scratch=from_scratch)
+    preset = preset and Preset.open(preset)
+    if preset is None or (minutes is not None and steps is None):
+        chosen = plan(
+            **{**options, "preset": preset}, from_scratch=from_scratch
+        )
         _say(chosen)
         options = {**chosen.settings, "plan": chosen.lines}
-        preset = options["preset"]
-    preset = Preset.open(preset)
+        preset = preset or Preset.open(options["preset"])
     if preset.has_weights and not from_scratch:
         options.setdefault("initialize_from", preset.name)
     settings = RunSettings.from_preset(preset, options)

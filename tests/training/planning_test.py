@@ -131,6 +131,19 @@ def test_what_is_given_is_kept():
         make_plan("digits", minute=1)
 
 
+def test_a_named_preset_keeps_its_size_and_gets_a_schedule():
+    facts = {"side": 20.0}
+    tuned = plan_of(facts=facts, preset="caltech101", minutes=10).settings
+    assert tuned["image_size"] == [64, 64]
+    assert tuned["initialize_from"] == "caltech101"
+    assert tuned["batch_size"] < 64 and tuned["learning_rate"] < 3e-4
+    assert tuned["cooldown_steps"] and tuned["steps"] < 2072
+    digits = {"preset": "uvit_digits_16", "minutes": 600}
+    digits = plan_of(speed=5000.0, **digits).settings
+    assert digits["steps"] == 4000 and digits["flip"] is False
+    assert "initialize_from" not in digits
+
+
 def test_facts_are_those_of_the_images(tmp_path):
     write_images(tmp_path / "train" / "b", (40, 70))
     write_images(tmp_path / "train" / "a", (40, 70))
