@@ -96,8 +96,8 @@ def test_network_and_size_are_those_of_the_data(facts, preset, size, flip):
 
 
 def test_networks_with_weights_are_finetuned_if_the_time_suffices():
-    assert plan_of(speed=3.0).settings["initialize_from"] == "caltech101"
-    slow = plan_of(speed=1.0).settings
+    assert plan_of(speed=0.5).settings["initialize_from"] == "caltech101"
+    slow = plan_of(speed=0.3).settings
     assert slow["preset"] == "uvit_mini_64" and "initialize_from" not in slow
     scratch = plan_of(from_scratch=True, is_cpu=False).settings
     assert scratch["preset"] == "uvit_small_64"
