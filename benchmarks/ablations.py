@@ -38,7 +38,7 @@ import keras_simple_diffusion as ksd
 from keras_simple_diffusion.backend.native import device_name
 from keras_simple_diffusion.models.cost import count_macs
 from keras_simple_diffusion.training.settings import Recipe
-from keras_simple_diffusion.utils.sheets import draw_sheet
+from keras_simple_diffusion.utils.sheets import show
 
 RECIPE = Recipe(
     steps=1500,
@@ -95,7 +95,7 @@ def run_cell(name, args):
         drawn = draw(model, seed)
         path = args.work / f"{name}-{seed}.zip"
         measured.write_images(drawn, path)
-        sheet = draw_sheet(drawn[:: NUM_IMAGES // 48][:48], columns=12)
+        sheet = show(drawn[:: NUM_IMAGES // 48][:48], columns=12)
         sheet.save(path.with_suffix(".png"))
         scores = measured.measure(
             path, data, args.data / measured.INCEPTION, args.evaluate_on

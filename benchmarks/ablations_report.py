@@ -26,7 +26,7 @@ import numpy as np
 import scipy.stats
 from ablation_cells import TABLES
 
-from keras_simple_diffusion.utils.sheets import draw_sheet
+from keras_simple_diffusion.utils.sheets import show
 
 DOCS = pathlib.Path(__file__).parents[1] / "docs"
 TRAIN, TEST = "fid_train", "fid_test"
@@ -249,7 +249,7 @@ def draw_images(work, table, path):
     if rows:
         labels, files = zip(*rows, strict=True)
         drawn = [measured.read_images(file, DRAWN) for file in files]
-        sheet = draw_sheet(
+        sheet = show(
             np.concatenate(drawn), columns=DRAWN, row_names=list(labels)
         )
         sheet.save(path)

@@ -15,7 +15,7 @@ import argparse
 import numpy as np
 
 import keras_simple_diffusion as ksd
-from keras_simple_diffusion.utils.sheets import draw_sheet
+from keras_simple_diffusion.utils.sheets import show
 
 COLUMNS = 9
 
@@ -85,7 +85,7 @@ def main():
     rows = draw_rows(
         model, first["images"], second["images"], labels, args.steps
     )
-    sheet = draw_sheet(
+    sheet = show(
         np.concatenate([np.stack(row) for row in rows]),
         COLUMNS,
         row_names=["edit", "inpaint", "upscale", "interpolate"],

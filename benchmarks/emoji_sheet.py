@@ -17,7 +17,7 @@ from emoji_retrieval import read_split
 from hold_out import is_composed
 
 import keras_simple_diffusion as ksd
-from keras_simple_diffusion.utils.sheets import draw_sheet
+from keras_simple_diffusion.utils.sheets import show
 
 _HALF, _COLUMNS = 32, 8
 
@@ -38,7 +38,7 @@ def main():
     combined = chosen.sample(list(filter(is_composed, held_out)), _HALF)
     images = model.generate(names + combined, seed=args.seed)
     captions = names + [f"*{name}" for name in combined]
-    sheet = draw_sheet(images, _COLUMNS, captions, cell=128)
+    sheet = show(images, _COLUMNS, captions, scale=2)
     sheet.quantize(256).save(args.output)
 
 

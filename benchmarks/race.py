@@ -30,7 +30,7 @@ import measured
 import numpy as np
 import photographs
 
-from keras_simple_diffusion.utils.sheets import draw_sheet
+from keras_simple_diffusion.utils.sheets import show
 
 # The learning rates that each tries; its own comes first.
 RACERS = {
@@ -117,7 +117,7 @@ def run(name, rate, marks, args):
         drawn = racer.draw(count, seed=0)
         path = args.work / f"{name}-{rate}-{marks[-1]:g}-{minutes:g}.zip"
         measured.write_images(drawn, path)
-        sheet = draw_sheet(drawn[:48], columns=12)
+        sheet = show(drawn[:48], columns=12)
         sheet.save(path.with_suffix(".png"))
         scores = measured.measure(
             path, data, args.data / measured.INCEPTION, args.evaluate_on

@@ -16,7 +16,7 @@ import numpy as np
 from race import MARKS
 from race import PILOT
 
-from keras_simple_diffusion.utils.sheets import draw_sheet
+from keras_simple_diffusion.utils.sheets import show
 
 DOCS = pathlib.Path(__file__).parents[1] / "docs"
 _PAGE = """# Race
@@ -185,7 +185,7 @@ def draw_images(work, finals):
         name = f"{line['racer']}-{line['rate']}-{end:g}-{end:g}.zip"
         drawn.append(measured.read_images(work / name, 12))
     names = [line["project"] for line in finals]
-    sheet = draw_sheet(np.concatenate(drawn), columns=12, row_names=names)
+    sheet = show(np.concatenate(drawn), columns=12, row_names=names)
     sheet.save(DOCS / "race_images.png")
 
 

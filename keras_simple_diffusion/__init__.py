@@ -6,6 +6,7 @@
 - `samplers`, `schedules`, `losses`, `ops`: the diffusion process.
 - `metrics`, `evaluation`: how good the generated images are.
 - `layers`, `optimizers`, `text`, `distribution`: the parts of all this.
+- `utils`: images on a sheet, and as those of Pillow.
 
 A namespace is imported when it is first used, so that
 `import keras_simple_diffusion` is quick.
@@ -32,6 +33,7 @@ _NAMESPACES = (
     "schedules",
     "text",
     "training",
+    "utils",
 )
 
 __all__ = ["InputError", "__version__", *_NAMESPACES]

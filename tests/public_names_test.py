@@ -14,7 +14,7 @@ pytestmark = pytest.mark.any_backend
 PACKAGE = pathlib.Path(ksd.__file__).parent
 NAMESPACES = """
     data distribution evaluation layers losses metrics models ops optimizers
-    samplers schedules text training
+    samplers schedules text training utils
 """.split()
 
 # A change here is a change of the public interface: say so in CHANGELOG.md.
@@ -82,6 +82,9 @@ NAMES = {
     "training": """
         Interrupted Plan Recipe RunSettings embed_data plan reconstruct
         resume_run train_run
+    """,
+    "utils": """
+        show to_pil
     """,
 }
 

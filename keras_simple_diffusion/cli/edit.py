@@ -1,11 +1,13 @@
 """Commands that start from images: edit, inpaint, upscale, interpolate."""
 
+import pathlib
 import re
 from typing import Annotated
 
 import typer
 
 from keras_simple_diffusion.backend.choice import check_backend
+from keras_simple_diffusion.cli import image_settings
 from keras_simple_diffusion.cli import shared
 from keras_simple_diffusion.utils.errors import InputError
 
@@ -34,23 +36,29 @@ def edit(
     guidance: shared.Guidance = None,
     sampler: shared.SamplerName = None,
     seed: shared.Seed = None,
+    scale: shared.Scale = None,
     output: shared.Output = "edited.png",
 ):
     """Make variations of an image; the sheet begins with the image."""
     task, wanted = _prepare(
-        model, output, labels, prompt, negative_prompt, portrait, num_images
+        *(model, output, labels, prompt, negative_prompt, portrait),
+        *(num_images, scale),
+    )
+    options = {"num_steps": steps, "guidance_scale": guidance}
+    settings = image_settings.describe(
+        task, model, wanted, seed=seed, sampler=sampler, **options
     )
     start = shared.read_image(image, task, portrait=portrait)
     images = task.edit(
         _repeat(start, num_images),
         strength=strength,
-        num_steps=steps,
-        guidance_scale=guidance,
+        seed=settings["seed"],
         sampler=sampler,
-        seed=seed,
+        **options,
         **wanted.arguments(),
     )
-    _save([start], images, wanted, output)
+    settings |= {"command": "edit", "image": image, "strength": strength}
+    _save([start], images, wanted, settings, scale, output)
 
 
 def inpaint(
@@ -68,26 +76,32 @@ def inpaint(
     guidance: shared.Guidance = None,
     sampler: shared.SamplerName = None,
     seed: shared.Seed = None,
+    scale: shared.Scale = None,
     output: shared.Output = "inpainted.png",
 ):
     """Redraw a part of an image; the sheet begins with image and hole."""
     task, wanted = _prepare(
-        model, output, labels, prompt, negative_prompt, portrait, num_images
+        *(model, output, labels, prompt, negative_prompt, portrait),
+        *(num_images, scale),
+    )
+    options = {"num_steps": steps, "guidance_scale": guidance}
+    settings = image_settings.describe(
+        task, model, wanted, seed=seed, sampler=sampler, **options
     )
     start = shared.read_image(image, task, portrait=portrait)
     is_drawn = shared.read_image(mask, task, portrait=portrait).mean(-1) > 127
     images = task.inpaint(
         _repeat(start, num_images),
         is_drawn,
-        num_steps=steps,
-        guidance_scale=guidance,
+        seed=settings["seed"],
         sampler=sampler,
-        seed=seed,
+        **options,
         **wanted.arguments(),
     )
     hole = start.copy()
     hole[is_drawn] = 127
-    _save([start, hole], images, wanted, output)
+    settings |= {"command": "inpaint", "image": image, "mask": mask}
+    _save([start, hole], images, wanted, settings, scale, output)
 
 
 def upscale(
@@ -106,11 +120,17 @@ def upscale(
     guidance: shared.Guidance = None,
     sampler: shared.SamplerName = None,
     seed: shared.Seed = None,
+    scale: shared.Scale = None,
     output: shared.Output = "upscaled.png",
 ):
     """Upscale a small image; the sheet begins with the small image."""
     task, wanted = _prepare(
-        model, output, labels, prompt, negative_prompt, portrait, num_images
+        *(model, output, labels, prompt, negative_prompt, portrait),
+        *(num_images, scale),
+    )
+    options = {"num_steps": steps, "guidance_scale": guidance}
+    settings = image_settings.describe(
+        task, model, wanted, seed=seed, sampler=sampler, **options
     )
     height, width, _ = task.backbone.image_shape
     if height % factor or width % factor:
@@ -121,14 +141,14 @@ def upscale(
     small = shared.read_image(image, task, factor, portrait)
     images = task.upscale(
         _repeat(small, num_images),
-        num_steps=steps,
-        guidance_scale=guidance,
+        seed=settings["seed"],
         sampler=sampler,
-        seed=seed,
+        **options,
         **wanted.arguments(),
     )
     blocks = small.repeat(factor, axis=0).repeat(factor, axis=1)
-    _save([blocks], images, wanted, output)
+    settings |= {"command": "upscale", "image": image, "factor": factor}
+    _save([blocks], images, wanted, settings, scale, output)
 
 
 def interpolate(
@@ -142,6 +162,7 @@ def interpolate(
     portrait: shared.Portrait = False,
     steps: shared.Steps = None,
     guidance: shared.Guidance = None,
+    scale: shared.Scale = None,
     output: shared.Output = "interpolated.png",
 ):
     """Draw images between two others."""
@@ -153,28 +174,36 @@ def interpolate(
     wanted = shared.choose_conditions(
         task, labels, prompt, negative_prompt, portrait, num_images
     )
-    shared.check_sheet_size(task, num_images)
+    shared.check_sheet_size(task, num_images, scale)
     ends = [
         int(end)
         if re.fullmatch("[0-9]{1,20}", end)
         else shared.read_image(end, task, portrait=portrait)
         for end in (first, second)
     ]
+    if guidance is None and not all(isinstance(end, int) for end in ends):
+        guidance = 1.0  # As `interpolate`, so that images are reached.
+    options = {"num_steps": steps, "guidance_scale": guidance}
+    settings = image_settings.describe(
+        task, model, wanted, seed=0, sampler="ddim", **options
+    )
+    settings |= {"command": "interpolate", "first": first, "second": second}
+    del settings["seed"]  # The ends decide.
     images = task.interpolate(
-        *ends,
-        num_images,
-        num_steps=steps,
-        guidance_scale=guidance,
-        **wanted.arguments(),
+        *ends, num_images, **options, **wanted.arguments()
     )
-    shared.save_sheet(
-        images, output, columns=num_images, captions=wanted.captions
-    )
-    print(f"{num_images} images are in {output}")
+    _save([], images, wanted, settings, scale, output, columns=num_images)
 
 
 def _prepare(
-    model, output, labels, prompts, negative_prompt, portrait, num_images
+    model,
+    output,
+    labels,
+    prompts,
+    negative_prompt,
+    portrait,
+    num_images,
+    scale,
 ):
     """Check the output, load the model and choose its conditions."""
     check_backend()
@@ -183,7 +212,7 @@ def _prepare(
     wanted = shared.choose_conditions(
         task, labels, prompts, negative_prompt, portrait, num_images
     )
-    shared.check_sheet_size(task, num_images)
+    shared.check_sheet_size(task, num_images, scale)
     return task, wanted
 
 
@@ -191,14 +220,24 @@ def _repeat(image, count):
     return image[None].repeat(count, axis=0)
 
 
-def _save(given, images, wanted, output):
+def _save(given, images, wanted, settings, scale, output, **layout):
+    """Save a sheet that begins with given images, and say where it is."""
     import numpy as np
 
-    captions = ["given"] + ["known"] * (len(given) - 1)
-    drawn = wanted.captions or [""] * len(images)
+    for name in ("image", "mask", "first", "second"):
+        if name in settings:  # A file's name, without its place.
+            settings[name] = pathlib.Path(settings[name]).name
+    captions = ["given", "known"][: len(given)]
+    captions += wanted.captions or [""] * len(images)
+    if not any(captions):
+        captions = None
     shared.save_sheet(
-        np.concatenate([np.stack(given), images]),
+        np.concatenate([*(each[None] for each in given), images]),
         output,
-        captions=captions + drawn,
+        {**settings, "captions": wanted.captions},
+        scale=scale,
+        captions=captions,
+        **layout,
     )
-    print(f"{len(images)} images are in {output}")
+    seed = f" (seed {settings['seed']})" if "seed" in settings else ""
+    print(f"{len(images)} images are in {output}{seed}")

@@ -8,6 +8,7 @@ from typing import Literal
 import typer
 
 from keras_simple_diffusion.backend.choice import check_backend
+from keras_simple_diffusion.cli import image_settings
 from keras_simple_diffusion.cli import shared
 from keras_simple_diffusion.utils.errors import InputError
 from keras_simple_diffusion.utils.files import begin_or_resume
@@ -20,7 +21,17 @@ _DIGEST = "sha256"  # Name of the text in an image's file.
 
 
 def generate(
-    model: shared.Model,
+    model: Annotated[
+        str | None,
+        typer.Option(help="Folder of a run, or a preset with weights."),
+    ] = None,
+    like: Annotated[
+        str | None,
+        typer.Option(
+            help="A .png file of `generate`: repeat its settings and draw it "
+            "again. Other options override them."
+        ),
+    ] = None,
     num_images: Annotated[
         int | None,
         typer.Option(
@@ -53,11 +64,13 @@ def generate(
         ),
     ] = None,
     sampler: shared.SamplerName = None,
-    spacing: shared.Spacing = "time",
+    spacing: shared.Spacing = None,
     clipping: Annotated[
-        Literal["static", "dynamic", "none"],
-        typer.Option(help="Clipping of the predicted clean images."),
-    ] = "static",
+        Literal["static", "dynamic", "none"] | None,
+        typer.Option(
+            help="Clipping of the predicted clean images. (default: static)"
+        ),
+    ] = None,
     seed: shared.Seed = None,
     steps_strip: Annotated[
         bool,
@@ -69,6 +82,7 @@ def generate(
     batch_size: Annotated[
         int, typer.Option(min=1, help="Images drawn at once.")
     ] = 64,
+    scale: shared.Scale = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Continue to fill the folder.")
     ] = False,
@@ -87,20 +101,56 @@ def generate(
         )
     if not one_sheet:
         check_is_free(output)
-    task = shared.load_model(model)
-    wanted = shared.choose_conditions(
-        task, labels, prompt, negative_prompt, portrait, num_images
-    )
-    if one_sheet:
-        shared.check_sheet_size(task, wanted.count)
-    options = {
-        "num_steps": steps,
-        "guidance_scale": guidance,
-        "guidance_interval": shared.read_interval(guidance_interval),
+    given = {
+        "model": model,
+        "num_images": num_images,
+        "labels": labels,
+        "prompt": prompt,
+        "negative_prompt": negative_prompt,
+        "portrait": portrait,
+        "steps": steps,
+        "guidance": guidance,
+        "guidance_interval": guidance_interval,
         "guidance_rescale": guidance_rescale,
-        "guidance_model": guidance_model and shared.load_model(guidance_model),
+        "guidance_model": guidance_model,
         "sampler": sampler,
         "spacing": spacing,
+        "clipping": clipping,
+        "seed": seed,
+    }
+    drawn = {} if like is None else image_settings.read(like)
+    absent = [k for k, v in given.items() if v is None or v is False or v == []]
+    given |= {name: drawn.get(name) for name in absent}
+    if given["model"] is None:
+        raise InputError(
+            "Pass --model, a run or a preset with weights, or --like, an image "
+            "to draw again."
+        )
+    task = shared.load_model(given["model"], None if model else like)
+    first = drawn.get("number", 0)
+    count = given["num_images"]
+    wanted = shared.choose_conditions(
+        task,
+        given["labels"],
+        given["prompt"],
+        given["negative_prompt"],
+        given["portrait"],
+        count and first + count,
+    )
+    numbers = range(first, wanted.count)
+    if one_sheet:
+        shared.check_sheet_size(task, len(numbers), scale)
+    guide = given["guidance_model"]
+    guide_like = None if guidance_model else like
+    clipping = given["clipping"] or "static"
+    options = {
+        "num_steps": given["steps"],
+        "guidance_scale": given["guidance"],
+        "guidance_interval": shared.read_interval(given["guidance_interval"]),
+        "guidance_rescale": given["guidance_rescale"],
+        "guidance_model": guide and shared.load_model(guide, guide_like),
+        "sampler": given["sampler"],
+        "spacing": given["spacing"] or "time",
         "clipping": None if clipping == "none" else clipping,
         "batch_size": batch_size,
     }
@@ -113,122 +163,98 @@ def generate(
             **conditions, indices=indices, seed=seed, **options, **more
         )
 
-    everything = list(range(wanted.count))
-    if not one_sheet:
-        settings = {
-            "model": str(model),
-            "labels": labels,
-            "prompt": prompt,
-            "negative_prompt": negative_prompt,
-            "portrait": portrait,
-            "guidance_model": guidance_model,
-            "seed": seed,
-            **_describe(task, wanted, options),
-        }
-        folder = pathlib.Path(output)
-        _fill_folder(draw, folder, wanted.count, settings, batch_size, resume)
-    elif steps_strip:
-        _, _, clean = draw(everything, seed, return_steps=True)
-        _save_strip(clean, wanted.captions, output)
+    names = ("labels", "prompt", "negative_prompt", "portrait")
+    settings = {
+        "command": "generate",
+        **{name: given[name] for name in names},
+        **image_settings.describe(
+            task, given["model"], wanted, guide, seed=given["seed"], **options
+        ),
+    }
+    image_settings.check_is_same_model(drawn, settings, like)
+    if one_sheet:
+        seed = settings["seed"]
+        captions = wanted.captions and [wanted.captions[i] for i in numbers]
+        settings |= {"number": first, "num_images": len(numbers)}
+        settings["captions"] = captions
+        layout = {"captions": captions}
+        if steps_strip:
+            _, _, images = draw(list(numbers), seed, return_steps=True)
+            images, layout = _arrange_strip(images, captions)
+        else:
+            images = draw(list(numbers), seed)
+        shared.save_sheet(images, output, settings, scale=scale, **layout)
     else:
-        shared.save_sheet(
-            draw(everything, seed), output, captions=wanted.captions
+        settings["seed"] = given["seed"]  # Or that of the folder.
+        folder = pathlib.Path(output)
+        seed = _fill_folder(
+            draw, folder, numbers, wanted.captions, settings, batch_size, resume
         )
-    print(f"{wanted.count} images are in {output}")
+    print(f"{len(numbers)} images are in {output} (seed {seed})")
 
 
-def _save_strip(clean, names, output):
-    """Save a row an image: up to 12 of its predicted clean images, in order."""
+def _arrange_strip(clean, names):
+    """Choose up to 12 of each image's predicted clean images, in order.
+
+    Returns:
+        A tuple of the images, and of arguments of `show` for a row each.
+    """
     import numpy as np
 
     count = clean.shape[1]
     shown = np.unique(np.linspace(0, count - 1, min(count, 12)).round())
     clean = clean[:, shown.astype("int64")]
-    shared.save_sheet(
-        clean.reshape(-1, *clean.shape[2:]),
-        output,
-        columns=clean.shape[1],
-        row_names=names,
-    )
+    layout = {"columns": clean.shape[1], "row_names": names}
+    return clean.reshape(-1, *clean.shape[2:]), layout
 
 
-def _describe(task, wanted, options):
-    """Resolve and check options, and describe all that images depend on.
-
-    Returns:
-        A dict of JSON values for `begin_or_resume`.
-    """
-    from keras_simple_diffusion.generation.arguments import SamplingOptions
-    from keras_simple_diffusion.models.content import model_digest
-    from keras_simple_diffusion.samplers import log_snr_grid
-
-    options = SamplingOptions(**options)
-    one = wanted.arguments([0])  # It is enough to check the options.
-    resolved = options.resolve(task, task.find_conditions(options, 1, **one))
-    log_snr_grid(task.schedule, resolved.num_steps, resolved.spacing)
-    guide = options.guidance_model
-    return {
-        "steps": resolved.num_steps,
-        "guidance": resolved.guidance_scale,
-        "guidance_interval": resolved.guidance_interval,
-        "guidance_rescale": resolved.guidance_rescale,
-        "sampler": repr(resolved.sampler),
-        "spacing": resolved.spacing,
-        "clipping": resolved.clipping,
-        "model_content": model_digest(task),
-        "guidance_model_content": guide and model_digest(guide),
-    }
-
-
-def _fill_folder(draw, folder, num_images, settings, batch_size, resume):
+def _fill_folder(draw, folder, numbers, captions, settings, batch_size, resume):
     """Write images `000000.png`, `000001.png`, ... into a folder.
 
-    Each holds a digest of its pixels, its number and the settings, so that a
-    damaged image, or one that was drawn otherwise, is drawn again.
+    Each holds the settings, its number, and a digest of these and its pixels,
+    so that a damaged image, or one that was drawn otherwise, is drawn again.
 
     Args:
         draw: function that draws images, from a list of their numbers and a
             seed.
         folder: path. It must be new or empty, unless `resume` is set; then
             the images that it lacks are drawn.
-        num_images: int.
+        numbers: range. The numbers of the images.
+        captions: list of strings, by number, or `None`.
         settings: dict of what the images depend on, kept in the folder.
         batch_size: int. Images drawn at once.
         resume: bool.
+
+    Returns:
+        The seed, an int.
     """
     from rich import progress
+
+    from keras_simple_diffusion.utils.png import save_image
+    from keras_simple_diffusion.utils.sheets import to_pil
 
     settings = begin_or_resume(folder, settings, resume)
     with held_folder(folder, settings, resume):
         digest = sha256(json.dumps(settings, sort_keys=True))
-        paths = [folder / f"{i:06d}.png" for i in range(num_images)]
-        keys = [f"{digest} {i}" for i in range(num_images)]
-        missing = [
-            i for i in range(num_images) if not _is_intact(paths[i], keys[i])
-        ]
+        paths = {i: folder / f"{i:06d}.png" for i in numbers}
+        keys = {i: f"{digest} {i}" for i in numbers}
+        missing = [i for i in numbers if not _is_intact(paths[i], keys[i])]
         for start in progress.track(
             range(0, len(missing), batch_size), "drawing", disable=not missing
         ):
             indices = missing[start : start + batch_size]
             images = draw(indices, settings["seed"])
             for i, image in zip(indices, images, strict=True):
-                _save_image(image, paths[i], keys[i])
-
-
-def _save_image(image, path, key):
-    from PIL import Image
-    from PIL import PngImagePlugin
-
-    if image.shape[-1] == 1:
-        image = image[..., 0]
-    facts = PngImagePlugin.PngInfo()
-    facts.add_text(_DIGEST, sha256(key, image))
-    with whole_file(path) as draft:
-        Image.fromarray(image).save(draft, pnginfo=facts)
+                own = {"number": i, "num_images": 1}
+                own["captions"] = captions and [captions[i]]
+                own[_DIGEST] = sha256(keys[i], image)
+                with whole_file(paths[i]) as draft:
+                    save_image(to_pil(image), draft, {**settings, **own})
+    return settings["seed"]
 
 
 def _is_intact(path, key):
-    """Tell if a file is an image of `_save_image`, undamaged."""
+    """Tell if a file is an image of `_fill_folder`, undamaged."""
     import numpy as np
     from PIL import Image
 
@@ -239,6 +265,7 @@ def _is_intact(path, key):
     try:
         with Image.open(path, formats=["PNG"]) as image:
             pixels = np.asarray(image)
-            return image.text.get(_DIGEST) == sha256(key, pixels)
+            digest = json.dumps(sha256(key, pixels))
+            return image.text.get(_DIGEST) == digest
     except UNREADABLE:
         return False

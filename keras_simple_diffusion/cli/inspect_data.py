@@ -244,4 +244,5 @@ def _draw(data, size, split, output):
     elif "captions" in examples[0]:
         captions = [example["captions"] for example in examples]
     images = np.stack([example["images"] for example in examples])
-    shared.save_sheet(images, output, captions=captions)
+    settings = {"command": "inspect-data"}
+    shared.save_sheet(images, output, settings, captions=captions)

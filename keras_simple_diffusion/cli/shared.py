@@ -72,17 +72,37 @@ SamplerName = Annotated[
     ),
 ]
 Spacing = Annotated[
-    Literal["time", "log_snr", "power"],
-    typer.Option(help="Spacing of the steps."),
+    Literal["time", "log_snr", "power"] | None,
+    typer.Option(help="Spacing of the steps. (default: time)"),
 ]
+Scale = option(
+    int,
+    min=1,
+    max=64,
+    help="Factor by which a sheet enlarges images, without smoothing. "
+    "(default: the smallest that makes them 64 pixels high)",
+)
 Output = Annotated[str, typer.Option(help="The sheet of images, a .png file.")]
 
 
-def load_model(name):
-    """Load the model of a run or preset, of classes or of texts."""
+def load_model(name, like=None):
+    """Load the model of a run or preset, of classes or of texts.
+
+    Args:
+        name: string.
+        like: path of the image whose settings the name may be from, or `None`.
+    """
     from keras_simple_diffusion.models import Preset
 
-    preset = Preset.open(name)
+    try:
+        preset = Preset.open(name)
+    except InputError as error:
+        if like is None:
+            raise
+        raise InputError(
+            f"The model '{name}' of '{like}' is not found here. Say where it "
+            "is, by --model and --guidance-model."
+        ) from error
     if not preset.has_weights:
         raise InputError(
             f"The preset '{preset.name}' is a configuration without weights. "
@@ -296,30 +316,41 @@ def check_sheet(output):
         )
 
 
-def check_sheet_size(task, count):
+def check_sheet_size(task, count, scale=None):
     """Raise an `InputError` if images are too many for one sheet.
 
     Args:
         task: a `DiffusionModel` or `TextToImage`.
         count: int. Number of images.
+        scale: int or `None`, see `show`.
     """
     height, width, _ = task.backbone.image_shape
-    most = max(1, _MAX_SHEET // max(height * width, 64 * 64))
+    pixels = max(height * width * (scale or 1) ** 2, 64 * 64)
+    most = max(1, _MAX_SHEET // pixels)
     if count > most:
         raise InputError(
-            f"A sheet holds at most {most:,} images of {height} x {width}. "
-            f"Received: {count:,} images. Draw less, or `generate` them into a "
-            "folder: --output FOLDER"
+            f"A sheet holds at most {most:,} images of {height} x {width}"
+            f"{f', times {scale}' if scale else ''}. Received: {count:,} "
+            "images. Draw less, or `generate` them into a folder: --output "
+            "FOLDER"
         )
 
 
-def save_sheet(images, output, **kwargs):
-    """Write a sheet whole or not at all."""
+def save_sheet(images, output, settings, **layout):
+    """Write a sheet whole or not at all.
+
+    Args:
+        images: `uint8` array of shape `(N, H, W, C)`.
+        output: path of the file.
+        settings: dict, see `save_image`.
+        **layout: arguments of `show`.
+    """
     from keras_simple_diffusion.utils.files import whole_file
-    from keras_simple_diffusion.utils.sheets import draw_sheet
+    from keras_simple_diffusion.utils.png import save_image
+    from keras_simple_diffusion.utils.sheets import show
 
     with whole_file(output) as draft:
-        draw_sheet(images, **kwargs).save(draft)
+        save_image(show(images, **layout), draft, settings)
 
 
 def read_image(path, task, smaller=1, portrait=False):

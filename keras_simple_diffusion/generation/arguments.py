@@ -103,6 +103,24 @@ class SamplingOptions:
             )
         return options
 
+    def describe(self):
+        """Describe resolved options in the form of the command line.
+
+        Returns:
+            A dict of JSON values.
+        """
+        interval = self.guidance_interval
+        return {
+            "seed": self.seed,
+            "steps": self.num_steps,
+            "guidance": self.guidance_scale,
+            "guidance_interval": interval and f"{interval[0]},{interval[1]}",
+            "guidance_rescale": self.guidance_rescale,
+            "sampler": samplers.identify(self.sampler),
+            "spacing": self.spacing,
+            "clipping": self.clipping or "none",
+        }
+
 
 def with_sampling_options(method):
     """Give a method the fields of `SamplingOptions` as arguments.

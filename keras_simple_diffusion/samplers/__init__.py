@@ -35,6 +35,14 @@ __all__ = [
 ]
 
 
+_NAMES = {
+    "ddpm": DDPMSampler,
+    "ddim": DDIMSampler,
+    "heun": HeunSampler,
+    "dpm": DPMSolverSampler,
+}
+
+
 def __dir__():
     return __all__
 
@@ -59,13 +67,22 @@ def get(identifier):
     >>> keras_simple_diffusion.samplers.get("dpm:stochastic=true")
     DPMSolverSampler(stochastic=True)
     """
-    return resolve(
-        Sampler,
-        identifier,
-        {
-            "ddpm": DDPMSampler,
-            "ddim": DDIMSampler,
-            "heun": HeunSampler,
-            "dpm": DPMSolverSampler,
-        },
-    )
+    return resolve(Sampler, identifier, _NAMES)
+
+
+def identify(sampler):
+    """Return the string for which `get` returns an equal sampler.
+
+    Args:
+        sampler: a `Sampler`.
+
+    Returns:
+        A string such as `"ddim:eta=0.5"`; of a sampler without a short name
+        its representation.
+    """
+    text = repr(sampler)
+    for name, kind in _NAMES.items():
+        if type(sampler) is kind:
+            arguments = text.partition("(")[2].removesuffix(")")
+            return f"{name}:{arguments}".removesuffix(":")
+    return text

@@ -1,6 +1,7 @@
 """Reports of a run: history, speed, loggers and samples."""
 
 import csv
+import functools
 import importlib.util
 import io
 import pathlib
@@ -10,11 +11,13 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_simple_diffusion import samplers
 from keras_simple_diffusion.distribution.processes import is_main_process
 from keras_simple_diffusion.training.lifecycle import result_warnings
 from keras_simple_diffusion.utils.errors import InputError
 from keras_simple_diffusion.utils.files import whole_file
-from keras_simple_diffusion.utils.sheets import draw_sheet
+from keras_simple_diffusion.utils.png import save_image
+from keras_simple_diffusion.utils.sheets import show
 
 
 class History(keras.callbacks.Callback):
@@ -244,11 +247,18 @@ class Samples(keras.callbacks.Callback):
         if due == self.drawn:
             return
         self.drawn = due
-        sheet = draw_samples(self.model, self.seed, self.prompts, self.count)
+        save = draw_samples(
+            self.model,
+            self.seed,
+            self.prompts,
+            self.count,
+            self.position.step,
+            self.folder.parent,
+        )
         if is_main_process():
             path = self.folder / f"{self.position.step:08d}.png"
             with result_warnings(path), whole_file(path) as draft:
-                sheet.save(draft)
+                save(draft)
 
     def _due(self, step):
         return sum(each <= step for each in self.steps)
@@ -273,7 +283,7 @@ def count_samples(model, num_images, share, most):
     return min(int(3 * share * num_images / passes), most)
 
 
-def draw_samples(model, seed=0, prompts=None, count=100):
+def draw_samples(model, seed=0, prompts=None, count=100, step=None, folder="."):
     """Generate a sheet of images, one class per row for up to 10 classes.
 
     Args:
@@ -283,20 +293,39 @@ def draw_samples(model, seed=0, prompts=None, count=100):
         prompts: list of strings, of which `count` are drawn, for a
             `TextToImage`.
         count: int. Largest number of images. Defaults to `100`.
+        step: int. Step of the training, for the file.
+        folder: path of the run's folder, whose name is for the file.
 
     Returns:
-        A `PIL.Image.Image`.
+        A function that saves the sheet, with its settings, to a path.
     """
+    num_classes, layout = model.backbone.num_classes, {}
     if prompts is not None:
         chosen = np.linspace(0, len(prompts) - 1, min(count, len(prompts)))
-        prompts = [prompts[int(index)] for index in chosen.round()]
-        return draw_sheet(model.generate(prompts, seed=seed), captions=prompts)
-    num_classes = model.backbone.num_classes
-    if num_classes is None:
-        return draw_sheet(model.generate(count, seed=seed))
-    classes = np.linspace(0, num_classes - 1, min(num_classes, 10, count))
-    classes = classes.round().astype("int32")
-    columns = min(max(count // len(classes), 1), 10)
-    images = model.generate(labels=np.repeat(classes, columns), seed=seed)
-    names = model.class_names or [str(i) for i in range(num_classes)]
-    return draw_sheet(images, columns, row_names=[names[i] for i in classes])
+        captions = [prompts[int(index)] for index in chosen.round()]
+        images = model.generate(captions, seed=seed)
+        layout = {"captions": captions}
+    elif num_classes is None:
+        captions = None
+        images = model.generate(count, seed=seed)
+    else:
+        classes = np.linspace(0, num_classes - 1, min(num_classes, 10, count))
+        classes = classes.round().astype("int32")
+        columns = min(max(count // len(classes), 1), 10)
+        images = model.generate(labels=np.repeat(classes, columns), seed=seed)
+        names = model.class_names or [str(i) for i in range(num_classes)]
+        names = [names[i] for i in classes]
+        captions = np.repeat(names, columns).tolist()
+        layout = {"columns": columns, "row_names": names}
+    settings = {
+        "command": "train",
+        "model": pathlib.Path(folder).resolve().name,
+        "training_step": step,
+        "captions": captions,
+        "seed": seed,
+        "steps": model.num_steps,
+        "guidance": model.guidance_scale,
+        "sampler": samplers.identify(model.sampler),
+    }
+    sheet = show(images, **layout)
+    return functools.partial(save_image, sheet, settings=settings)

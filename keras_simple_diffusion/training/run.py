@@ -310,13 +310,15 @@ class _Run:
             )
         _say("drawing samples ...")
         count = self._count_samples(_SHARE_OF_SAMPLES, _MAX_SAMPLES)
-        sheet = reporting.draw_samples(
+        save = reporting.draw_samples(
             self.model,
             self.settings.seed,
             self.images.prompts,
             max(count, _MIN_SAMPLES),
+            self.position.step,
+            self.folder.path,
         )
-        self._write_results({"samples.png": sheet.save})
+        self._write_results({"samples.png": save})
         return self.model
 
     def _count_samples(self, share, most):

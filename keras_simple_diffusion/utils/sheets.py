@@ -1,4 +1,4 @@
-"""Contact sheets of images with captions."""
+"""Images as Pillow's, and contact sheets of them with captions."""
 
 import math
 
@@ -7,38 +7,80 @@ from PIL import Image
 from PIL import ImageDraw
 from PIL import ImageFont
 
+from keras_simple_diffusion.utils.errors import InputError
 from keras_simple_diffusion.utils.user_text import printable
 
 _BACKGROUND = (255, 255, 255)
 _INK = (40, 40, 40)
 _GAP = 4
 _MAX_LINES = 3  # Lines of a caption.
+_MIN_HEIGHT = 64  # Of an image on a sheet.
 
 
-def draw_sheet(images, columns=None, captions=None, row_names=None, cell=64):
-    """Arrange images on one sheet, row by row.
+def to_pil(images):
+    """Convert images to those of Pillow.
 
     Args:
-        images: `uint8` array of shape `(N, H, W, C)`. Images with 1 channel are
-            shown in grey, with 3 channels in colour; otherwise only the first
-            channel is shown.
+        images: `uint8` array of shape `(N, H, W, C)`, or `(H, W, C)`. With 1
+            channel they become grey, with 3 channels RGB; otherwise only the
+            first channel is taken.
+
+    Returns:
+        A list of `PIL.Image.Image`, or one.
+
+    Raises:
+        InputError: if the array is of another type or shape.
+
+    Example:
+    >>> image = keras_simple_diffusion.utils.to_pil(images[0])
+    >>> image.size, image.mode
+    ((16, 16), 'L')
+    """
+    images = np.asarray(images)
+    if images.dtype != "uint8" or images.ndim not in (3, 4):
+        raise InputError(
+            "Images must be a uint8 array of shape (N, H, W, C) or (H, W, C), "
+            f"as `generate` returns them. Received: {images.dtype} of shape "
+            f"{images.shape}"
+        )
+    if images.ndim == 4:
+        return [to_pil(image) for image in images]
+    is_colored = images.shape[-1] == 3
+    return Image.fromarray(images if is_colored else images[..., 0])
+
+
+def show(images, columns=None, captions=None, row_names=None, scale=None):
+    """Arrange images on one sheet, row by row, which a notebook displays.
+
+    Args:
+        images: `uint8` array of shape `(N, H, W, C)`, or `(H, W, C)`, see
+            `to_pil`.
         columns: int. Number of columns. Defaults to that of a square sheet.
         captions: list of `N` strings, drawn below the images, or `None`.
         row_names: list of strings, drawn to the left of the rows, or `None`.
-        cell: int. Smallest height of an image on the sheet in pixels. Smaller
-            images are enlarged by an integer factor without smoothing.
-            Defaults to `64`.
+        scale: int. Factor by which images are enlarged, without smoothing.
+            Defaults to the smallest that makes them 64 pixels high.
 
     Returns:
-        A `PIL.Image.Image`.
+        A `PIL.Image.Image`, which has `save`.
+
+    Raises:
+        InputError: if the array is of another type or shape, or empty.
+
+    Example:
+    >>> sheet = keras_simple_diffusion.utils.show(images[:10], columns=5)
+    >>> sheet.save("sheet.png")
     """
     images = np.asarray(images)
-    count, height, width, channels = images.shape
-    if channels not in (1, 3):
-        images, channels = images[..., :1], 1
-    columns = columns or math.ceil(math.sqrt(count))
-    rows = math.ceil(count / columns)
-    factor = max(1, math.ceil(cell / height))
+    if images.ndim == 3:
+        images = images[None]
+    cells = to_pil(images)
+    if not cells or not all(images.shape):
+        raise InputError("There are no images to show.")
+    columns = columns or math.ceil(math.sqrt(len(cells)))
+    rows = math.ceil(len(cells) / columns)
+    height, width = images.shape[1:3]
+    factor = scale or math.ceil(_MIN_HEIGHT / height)
     height, width = height * factor, width * factor
     font = ImageFont.load_default(max(12, min(height // 5, 20)))
     left = 0
@@ -53,11 +95,10 @@ def draw_sheet(images, columns=None, captions=None, row_names=None, cell=64):
     )
     sheet = Image.new("RGB", size, _BACKGROUND)
     draw = ImageDraw.Draw(sheet)
-    for index, image in enumerate(images):
+    for index, image in enumerate(cells):
         row, column = divmod(index, columns)
         x = left + _GAP + column * (width + _GAP)
         y = _GAP + row * (height + below + _GAP)
-        image = Image.fromarray(image[..., 0] if channels == 1 else image)
         image = image.resize((width, height), Image.Resampling.NEAREST)
         sheet.paste(image.convert("RGB"), (x, y))
         for number, text in enumerate(lines[index] if lines else []):
