@@ -5,6 +5,7 @@ from keras import ops
 
 import keras_simple_diffusion as ksd
 from keras_simple_diffusion import InputError
+from keras_simple_diffusion.samplers import ddim_sampler
 from tests.helpers.checks import compiled
 from tests.helpers.checks import run_sampler_test
 from tests.reference import gaussian_oracle
@@ -98,11 +99,12 @@ def orders(sampler, counts=(64, 128, 256), ends=(-8.0, 8.0)):
     "sampler, order",
     [
         (samplers.DDIMSampler(), 1.0),
+        (samplers.DDIMSampler(adjusted=True), 1.0),
         (samplers.DPMSolverSampler(order=1), 1.0),
         (samplers.HeunSampler(), 2.0),
         (samplers.DPMSolverSampler(), 2.0),
     ],
-    ids=["ddim", "dpm 1", "heun", "dpm 2"],
+    ids=["ddim", "addim", "dpm 1", "heun", "dpm 2"],
 )
 def test_order_of_accuracy(sampler, order):
     np.testing.assert_allclose(orders(sampler), order, atol=0.15)
@@ -210,6 +212,57 @@ def test_ddim_with_eta_one_is_ddpm_with_the_smaller_variance():
     b = samplers.DDPMSampler(0.0).sample(oracle.denoise, noise, grid, seed=1)
     # Measured: 3e-5, from the division by sigma at log-SNR 15.
     np.testing.assert_allclose(to_numpy(a), to_numpy(b), atol=2e-4)
+
+
+def pixel_variance(images):
+    return float(to_numpy(ops.mean(ops.square(images))))
+
+
+def test_adjusted_ddim_restores_the_variance_of_a_step():
+    # Pixels of standard deviation 0.5; from time 0.7 to 0.55.
+    oracle = gaussian_oracle.GaussianOracle([0.0], [0.5], [1.0])
+    log_snr, next_log_snr = SCHEDULE(to_tensor([0.7, 0.55]))
+    noise = np.random.default_rng(0).normal(size=(2, 50, 50, 4))
+    noise /= noise.std()
+    spread = {}
+    for time, level in (("t", log_snr), ("s", next_log_snr)):
+        signal = 1 / (1 + np.exp(-float(level)))
+        spread[time] = np.sqrt(0.25 * signal + 1 - signal)
+    noisy = to_tensor(spread["t"] * noise)
+    clean = oracle.denoise(noisy, ops.broadcast_to(log_snr, (2,)))
+    # The variance of a normal x given z.
+    variance = 1.0 / (4.0 + ops.exp(log_snr))
+    step = ddim_sampler.ddim_step
+    short = step(clean, noisy, log_snr, next_log_snr)
+    whole = step(clean, noisy, log_snr, next_log_snr, variance)
+    assert abs(spread["s"] - 0.8268) < 1e-4
+    assert abs(np.sqrt(pixel_variance(short)) - 0.8170) < 1e-4
+    assert abs(np.sqrt(pixel_variance(whole)) - 0.8279) < 1e-4
+    # The inverse returns the clean images, one level per image as well.
+    back = ddim_sampler.invert_ddim_step(
+        short,
+        noisy,
+        ops.broadcast_to(log_snr, (2,)),
+        ops.broadcast_to(next_log_snr, (2,)),
+    )
+    np.testing.assert_allclose(to_numpy(back), to_numpy(clean), atol=2e-6)
+
+
+def test_adjusted_ddim_is_closer_with_few_steps():
+    # Its estimate of the variance is a tenth of that of these pixels.
+    deviation = float(np.sqrt(0.5))
+    oracle = gaussian_oracle.GaussianOracle([0.0], [deviation], [1.0])
+    noise = np.random.default_rng(0).normal(size=(2, 50, 50, 4))
+    noise /= noise.std()
+    grid = samplers.log_snr_grid(SCHEDULE, 8)
+    short, adjusted = (
+        np.sqrt(pixel_variance(sampler.sample(oracle.denoise, noise, grid)))
+        for sampler in (
+            samplers.DDIMSampler(),
+            samplers.DDIMSampler(adjusted=True),
+        )
+    )
+    assert short < adjusted < deviation
 
 
 def test_return_clean_gives_the_last_prediction():
@@ -330,6 +383,7 @@ def test_clipping():
         samplers.DDPMSampler(0.7),
         samplers.DDIMSampler(),
         samplers.DDIMSampler(0.3),
+        samplers.DDIMSampler(adjusted=True),
         samplers.HeunSampler(),
         samplers.HeunSampler(3.0, (-5.0, 4.0), 1.01),
         samplers.DPMSolverSampler(),
@@ -417,6 +471,9 @@ def test_samplers_by_name():
     assert samplers.get("ddpm:variance_interpolation=1") == (
         samplers.DDPMSampler(1.0)
     )
+    adjusted = samplers.DDIMSampler(adjusted=True)
+    assert samplers.get("ddim:adjusted=1") == adjusted
+    assert samplers.get("ddim:adjusted=true") == adjusted
     assert samplers.get("dpm: order=1, stochastic=true") == (
         samplers.DPMSolverSampler(1, stochastic=True)
     )
@@ -447,7 +504,7 @@ SCHEDULE_CONFIG = keras.saving.serialize_keras_object(SCHEDULE)
         (SCHEDULE, r"Received: CosineSchedule\(\)"),
         (SCHEDULE_CONFIG, "must be that of a Sampler"),
         ({}, "must be that of a Sampler"),
-        ({"class_name": "Unknown", "config": {}}, "not that of a Sampler"),
+        ({"class_name": "Unknown", "config": {}}, "must be that of a Sampler"),
         (3, "Received: 3"),
     ],
     ids=str,
@@ -465,6 +522,8 @@ def test_wrong_identifiers(identifier, message):
         (lambda: samplers.DDIMSampler("a"), "at most 1. Received: eta='a'"),
         (lambda: samplers.DDIMSampler(np.nan), "eta=nan"),
         (lambda: samplers.DDIMSampler(True), "eta=True"),
+        (lambda: samplers.DDIMSampler(adjusted=0.5), "adjusted=0.5"),
+        (lambda: samplers.DDIMSampler(0.3, True), "leave one of them out"),
         (lambda: samplers.HeunSampler(-1.0), "churn=-1.0"),
         (lambda: samplers.HeunSampler(np.inf), "churn=inf"),
         (
