@@ -69,7 +69,8 @@ class SamplerStep:
         Returns:
             The log-SNR, a float32 scalar tensor.
         """
-        index = ops.clip(self.index + offset, 0, self.num_steps)
+        index = ops.convert_to_tensor(self.index + offset, "int32")
+        index = ops.clip(index, 0, self.num_steps)
         return ops.take(self.grid, index, axis=0)
 
 
