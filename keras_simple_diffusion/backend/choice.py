@@ -33,6 +33,6 @@ def check_backend():
         installed = [b for b in BACKENDS if importlib.util.find_spec(b)]
         raise InputError(
             f"The Keras backend '{name}' is not installed. Run `pip install "
-            f"keras-simple-diffusion[{name}]`, or set KERAS_BACKEND to one "
-            f"that is: {', '.join(installed) or 'none'}."
+            f"{name}`, or set KERAS_BACKEND to one that is: "
+            f"{', '.join(installed) or 'none'}."
         )

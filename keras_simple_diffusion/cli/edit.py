@@ -9,6 +9,7 @@ import typer
 from keras_simple_diffusion.backend.choice import check_backend
 from keras_simple_diffusion.cli import image_settings
 from keras_simple_diffusion.cli import shared
+from keras_simple_diffusion.utils import bars
 from keras_simple_diffusion.utils.errors import InputError
 
 Image = Annotated[
@@ -49,14 +50,15 @@ def edit(
         task, model, wanted, seed=seed, sampler=sampler, **options
     )
     start = shared.read_image(image, task, portrait=portrait)
-    images = task.edit(
-        _repeat(start, num_images),
-        strength=strength,
-        seed=settings["seed"],
-        sampler=sampler,
-        **options,
-        **wanted.arguments(),
-    )
+    with bars.Bar("drawing", num_images):
+        images = task.edit(
+            _repeat(start, num_images),
+            strength=strength,
+            seed=settings["seed"],
+            sampler=sampler,
+            **options,
+            **wanted.arguments(),
+        )
     settings |= {"command": "edit", "image": image, "strength": strength}
     _save([start], images, wanted, settings, scale, output)
 
@@ -90,14 +92,15 @@ def inpaint(
     )
     start = shared.read_image(image, task, portrait=portrait)
     is_drawn = shared.read_image(mask, task, portrait=portrait).mean(-1) > 127
-    images = task.inpaint(
-        _repeat(start, num_images),
-        is_drawn,
-        seed=settings["seed"],
-        sampler=sampler,
-        **options,
-        **wanted.arguments(),
-    )
+    with bars.Bar("drawing", num_images):
+        images = task.inpaint(
+            _repeat(start, num_images),
+            is_drawn,
+            seed=settings["seed"],
+            sampler=sampler,
+            **options,
+            **wanted.arguments(),
+        )
     hole = start.copy()
     hole[is_drawn] = 127
     settings |= {"command": "inpaint", "image": image, "mask": mask}
@@ -139,13 +142,14 @@ def upscale(
             f"{width}. Received: {factor}"
         )
     small = shared.read_image(image, task, factor, portrait)
-    images = task.upscale(
-        _repeat(small, num_images),
-        seed=settings["seed"],
-        sampler=sampler,
-        **options,
-        **wanted.arguments(),
-    )
+    with bars.Bar("drawing", num_images):
+        images = task.upscale(
+            _repeat(small, num_images),
+            seed=settings["seed"],
+            sampler=sampler,
+            **options,
+            **wanted.arguments(),
+        )
     blocks = small.repeat(factor, axis=0).repeat(factor, axis=1)
     settings |= {"command": "upscale", "image": image, "factor": factor}
     _save([blocks], images, wanted, settings, scale, output)
@@ -189,9 +193,10 @@ def interpolate(
     )
     settings |= {"command": "interpolate", "first": first, "second": second}
     del settings["seed"]  # The ends decide.
-    images = task.interpolate(
-        *ends, num_images, **options, **wanted.arguments()
-    )
+    with bars.Bar("drawing", num_images):
+        images = task.interpolate(
+            *ends, num_images, **options, **wanted.arguments()
+        )
     _save([], images, wanted, settings, scale, output, columns=num_images)
 
 

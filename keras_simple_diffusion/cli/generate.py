@@ -10,6 +10,7 @@ import typer
 from keras_simple_diffusion.backend.choice import check_backend
 from keras_simple_diffusion.cli import image_settings
 from keras_simple_diffusion.cli import shared
+from keras_simple_diffusion.utils import bars
 from keras_simple_diffusion.utils.errors import InputError
 from keras_simple_diffusion.utils.files import begin_or_resume
 from keras_simple_diffusion.utils.files import check_is_free
@@ -178,11 +179,12 @@ def generate(
         settings |= {"number": first, "num_images": len(numbers)}
         settings["captions"] = captions
         layout = {"captions": captions}
-        if steps_strip:
-            _, _, images = draw(list(numbers), seed, return_steps=True)
-            images, layout = _arrange_strip(images, captions)
-        else:
-            images = draw(list(numbers), seed)
+        with bars.Bar("drawing", len(numbers)):
+            if steps_strip:
+                _, _, images = draw(list(numbers), seed, return_steps=True)
+                images, layout = _arrange_strip(images, captions)
+            else:
+                images = draw(list(numbers), seed)
         shared.save_sheet(images, output, settings, scale=scale, **layout)
     else:
         settings["seed"] = given["seed"]  # Or that of the folder.
@@ -228,8 +230,6 @@ def _fill_folder(draw, folder, numbers, captions, settings, batch_size, resume):
     Returns:
         The seed, an int.
     """
-    from rich import progress
-
     from keras_simple_diffusion.utils.png import save_image
     from keras_simple_diffusion.utils.sheets import to_pil
 
@@ -239,17 +239,17 @@ def _fill_folder(draw, folder, numbers, captions, settings, batch_size, resume):
         paths = {i: folder / f"{i:06d}.png" for i in numbers}
         keys = {i: f"{digest} {i}" for i in numbers}
         missing = [i for i in numbers if not _is_intact(paths[i], keys[i])]
-        for start in progress.track(
-            range(0, len(missing), batch_size), "drawing", disable=not missing
-        ):
-            indices = missing[start : start + batch_size]
-            images = draw(indices, settings["seed"])
-            for i, image in zip(indices, images, strict=True):
-                own = {"number": i, "num_images": 1}
-                own["captions"] = captions and [captions[i]]
-                own[_DIGEST] = sha256(keys[i], image)
-                with whole_file(paths[i]) as draft:
-                    save_image(to_pil(image), draft, {**settings, **own})
+        with bars.Bar("drawing", len(missing)) as bar:
+            for start in range(0, len(missing), batch_size):
+                indices = missing[start : start + batch_size]
+                images = draw(indices, settings["seed"])
+                for i, image in zip(indices, images, strict=True):
+                    own = {"number": i, "num_images": 1}
+                    own["captions"] = captions and [captions[i]]
+                    own[_DIGEST] = sha256(keys[i], image)
+                    with whole_file(paths[i]) as draft:
+                        save_image(to_pil(image), draft, {**settings, **own})
+                bar.reach(start + len(indices))
     return settings["seed"]
 
 

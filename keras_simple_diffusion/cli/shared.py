@@ -182,11 +182,9 @@ def choose_conditions(
     """
     if task.backbone.context_dim is None:
         has_classes = task.backbone.num_classes is not None
-        hint = (
-            "has classes: choose them by --labels"
-            if has_classes
-            else ("is unconditional: it takes no text")
-        )
+        hint = "is unconditional: it takes no text"
+        if has_classes:
+            hint = f"has classes: choose them by {_suggest(task, prompts)}"
         _check_unused(hint, "--prompt", prompts and prompts[0])
         _check_unused(hint, "--negative-prompt", negative_prompt)
         _check_unused(hint, "--portrait", portrait)
@@ -237,6 +235,16 @@ def _choose_labels(task, labels, num_images):
     if chosen is not None:
         chosen = [chosen[i % len(chosen)] for i in range(num_images)]
     return num_images, chosen
+
+
+def _suggest(task, prompts):
+    """Suggest `--labels`, with the classes that prompts name."""
+    names = task.class_names or []
+    found = [_to_label(prompt, names) for prompt in prompts or []]
+    chosen = ",".join(str(label) for label in found if label in names)
+    if not chosen:
+        return "--labels"
+    return f'--labels "{chosen}"' if " " in chosen else f"--labels {chosen}"
 
 
 def _split(text, class_names):

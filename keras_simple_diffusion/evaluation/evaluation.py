@@ -16,8 +16,10 @@ from keras_simple_diffusion.backend import native
 from keras_simple_diffusion.backend.native import backend_name
 from keras_simple_diffusion.backend.native import device_name
 from keras_simple_diffusion.data.sources import ImageSource
+from keras_simple_diffusion.distribution.batches import num_batch_parts
 from keras_simple_diffusion.distribution.processes import is_main_process
 from keras_simple_diffusion.distribution.processes import wait_for_all
+from keras_simple_diffusion.evaluation import duration
 from keras_simple_diffusion.evaluation import image_sets
 from keras_simple_diffusion.evaluation import scores
 from keras_simple_diffusion.evaluation.measurement import Measurement
@@ -40,7 +42,6 @@ PROTOCOLS = {
         "guidance_scale": 1.0,
     },
 }
-_NUM_IMAGES = 10_000
 
 
 def evaluate(
@@ -90,8 +91,8 @@ def evaluate(
             `("fid", "kid", "precision_recall")`.
         num_images: int. Number of images to draw, or to choose from stored
             ones, and the largest number of real images of each split for
-            `"bits_per_dimension"`. Defaults to `10_000`, and to all stored
-            and real ones.
+            `"bits_per_dimension"`. Defaults to `10_000`, on a CPU to what it
+            draws in about 15 minutes; and to all stored and real ones.
         feature_weights: path of Inception's weights, or an `InceptionFeatures`
             for several evaluations. Defaults to the published ones, downloaded
             once.
@@ -222,26 +223,33 @@ def evaluate(
             sets = [image_sets.StoredImages(subject, num_images, seed)]
         else:
             held_out = sources.get("test", list(sources.values())[-1])
-            requests = image_sets.Requests.of(
-                subject, num_images or _NUM_IMAGES, held_out.captions()
-            )
             options = SamplingOptions(
                 seed=seed,
                 batch_size=batch_size,
                 sampler=sampler,
                 guidance_interval=guidance_interval,
             )
-            sets = [
-                image_sets.DrawnImages(
-                    subject,
-                    requests,
-                    dataclasses.replace(
-                        options, num_steps=count, guidance_scale=scale
-                    ),
-                    drawing,
+
+            def draw_sets(count):
+                requests = image_sets.Requests.of(
+                    subject, count, held_out.captions()
                 )
-                for count, scale in itertools.product(steps, scales)
-            ]
+                return [
+                    image_sets.DrawnImages(
+                        subject,
+                        requests,
+                        dataclasses.replace(
+                            options, num_steps=each, guidance_scale=scale
+                        ),
+                        drawing,
+                    )
+                    for each, scale in itertools.product(steps, scales)
+                ]
+
+            sets = draw_sets(settings["num_images"] or batch_size)
+            if networks and not (resume and settings["num_images"]):
+                settings["num_images"] = _plan(sets, settings, batch_size)
+                sets = draw_sets(settings["num_images"])
         stack.enter_context(_held_by_main(folder, settings, resume))
         measure = Measurement(folder, settings, networks, sources, data)
         content = {
@@ -259,6 +267,33 @@ def evaluate(
         if output is not None and is_main_process():
             report.save(output)
     return report
+
+
+def _plan(sets, settings, batch_size):
+    """Choose the number of images, and say how long they take to draw.
+
+    Args:
+        sets: list of `DrawnImages`.
+        settings: dict, the settings of the evaluation.
+        batch_size: int.
+
+    Returns:
+        The number of images, an int.
+    """
+    first = sets[0]
+    batch = list(range(min(batch_size, len(first))))
+    seconds = None
+    if num_batch_parts() == 1:
+        seconds = duration.measure_drawing(lambda: first.read(batch))
+    # The others take longer by their steps.
+    ratio = sum(s.facts["steps"] for s in sets) / first.facts["steps"]
+    is_chosen = settings["num_images"] is None
+    count = settings["num_images"]
+    if is_chosen:
+        count = duration.fit_count(seconds, 1.0 / ratio)
+    if seconds is not None and is_main_process():
+        duration.announce(count, count * ratio * seconds, is_chosen)
+    return count
 
 
 @contextlib.contextmanager

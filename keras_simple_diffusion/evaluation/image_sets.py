@@ -114,6 +114,7 @@ class DrawnImages:
 
     Attributes:
         name: string, of the folder of their features.
+        title: string, the same for people.
         facts: dict of how they are made, for the report.
         requests: `Requests`.
     """
@@ -127,6 +128,10 @@ class DrawnImages:
         self.requests = requests
         self.name = (
             f"steps-{options.num_steps}-guidance-{options.guidance_scale}"
+        )
+        self.title = (
+            f"drawing, {options.num_steps} steps, guidance "
+            f"{options.guidance_scale}"
         )
         self.facts = {
             "steps": options.num_steps,
@@ -178,10 +183,11 @@ class StoredImages:
         seed: int. Decides which images are chosen.
 
     Attributes:
-        name, facts, requests: as in `DrawnImages`.
+        name, title, facts, requests: as in `DrawnImages`.
     """
 
     name = "stored"
+    title = "images"
     requests = Requests(0)
 
     def __init__(self, source, count, seed):

@@ -42,7 +42,10 @@ class Measurement:
         self.references = {
             split: {
                 name: reference_features(
-                    source, networks[name], cache, f"{split}, {name}"
+                    source,
+                    networks[name],
+                    cache,
+                    f"real images, {split}, for {name}",
                 )
                 for name in scores.compared_networks(settings["metrics"])
             }
@@ -67,7 +70,7 @@ class Measurement:
         fill_shards(
             images.read,
             [(drawn[name], functions[name]) for name in drawn],
-            images.name,
+            images.title,
         )
         found = {split: {} for split in self.references}
         for split, reference in self.references.items():
@@ -123,7 +126,7 @@ class Measurement:
             )
             return bound.bits[:, None]
 
-        fill_shards(list, [(shards, bits)], f"bits, {split}")
+        fill_shards(list, [(shards, bits)], f"bits per dimension, {split}")
         values = np.concatenate(list(shards))
         return {
             "mean": float(values.mean()),

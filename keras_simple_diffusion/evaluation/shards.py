@@ -6,12 +6,12 @@ import os
 import pathlib
 
 import numpy as np
-from rich import progress
 
 from keras_simple_diffusion.backend import native
 from keras_simple_diffusion.distribution.processes import is_main_process
 from keras_simple_diffusion.distribution.processes import wait_for_all
 from keras_simple_diffusion.metrics.frechet import FeatureStatistics
+from keras_simple_diffusion.utils.bars import Bar
 from keras_simple_diffusion.utils.errors import InputError
 from keras_simple_diffusion.utils.files import is_intact
 from keras_simple_diffusion.utils.files import remove_drafts
@@ -140,19 +140,22 @@ def fill_shards(read, outputs, title="features"):
     # The main process decides: it may already write while others look.
     missing = native.from_main_process(missing)
     rows = np.flatnonzero(missing.any(axis=1))
-    hidden = not len(rows) or not is_main_process()
-    for row in progress.track(rows, title, disable=hidden):
-        start = first.starts[row]
-        stop = min(start + first.starts.step, first.count)
-        images = read(list(range(start, stop)))
-        for (shards, function), is_missing in zip(
-            outputs, missing[row], strict=True
-        ):
-            if not is_missing:
-                continue
-            features = function(images)
-            if is_main_process():
-                shards.save(start, features)
+    stops = [min(s + first.starts.step, first.count) for s in first.starts]
+    sizes = [stops[row] - first.starts[row] for row in rows]
+    done = np.cumsum(sizes)
+    with Bar(title, sum(sizes), is_hidden=not is_main_process()) as bar:
+        for row, so_far in zip(rows, done, strict=True):
+            start = first.starts[row]
+            images = read(list(range(start, stops[row])))
+            for (shards, function), is_missing in zip(
+                outputs, missing[row], strict=True
+            ):
+                if not is_missing:
+                    continue
+                features = function(images)
+                if is_main_process():
+                    shards.save(start, features)
+            bar.reach(so_far)
     wait_for_all()
 
 

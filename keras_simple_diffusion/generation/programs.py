@@ -3,18 +3,25 @@
 import collections
 import dataclasses
 import threading
+import time
 import warnings
 from typing import Any
 
+import keras
 from keras import ops
 
+from keras_simple_diffusion.backend import native
 from keras_simple_diffusion.backend.compilation import compile_function
+from keras_simple_diffusion.distribution.batches import num_batch_parts
 from keras_simple_diffusion.generation.denoising import Denoiser
 from keras_simple_diffusion.generation.denoising import Network
 from keras_simple_diffusion.ops import random
 from keras_simple_diffusion.ops.diffusion import diffuse
 from keras_simple_diffusion.ops.diffusion import to_uint8
 from keras_simple_diffusion.samplers.ddim_sampler import DDIMSampler
+from keras_simple_diffusion.utils import bars
+
+_SECONDS = 0.3  # Between reports to the watcher.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,13 +43,17 @@ class SamplingProgram:
             arrays of `"start"` and `"constraint"`.
         shared: dict of what all images share: `"key"`, int32 `(2,)`;
             `"grid"`, float32 `(num_steps + 1,)`; optionally `"guidance"`, the
-            arrays of a `Guidance`.
+            arrays of a `Guidance`; and, to take only some of the steps,
+            `"range"`, int32 `(2,)`, the first one and that before which to
+            end, with `"state"`, the state there, see `Sampler.advance`. The
+            state is not read by the first step.
 
     Returns:
         A tuple of a `uint8` tensor of shape `(B, H, W, C)` and a bool tensor
-        of shape `(B,)`, whether the image is finite; with `return_steps` also
-        two of shape `(B, num_steps, H, W, C)`, the noisy and the predicted
-        clean images of each step.
+        of shape `(B,)`, whether the image is finite; with `"range"` also the
+        new state; with `return_steps` also two of shape
+        `(B, num_steps, H, W, C)`, the noisy and the predicted clean images of
+        each step.
     """
 
     denoiser: Denoiser
@@ -69,19 +80,63 @@ class SamplingProgram:
                 noisy_images, log_snr, rows, shared.get("guidance")
             )
 
-        results = self.sampler.sample(
-            denoise,
-            noise,
-            grid,
-            shared["key"],
-            rows["indices"],
-            return_clean=True,
-            return_steps=self.return_steps,
+        num_steps = grid.shape[0] - 1
+        first, last = 0, num_steps
+        state = self.sampler.initial_state(
+            noise, num_steps if self.return_steps else 0
         )
-        images, *steps = results if self.return_steps else [results]
+        if "range" in shared:
+            first, last = shared["range"][0], shared["range"][1]
+            state = keras.tree.map_structure(
+                lambda begun, reached: ops.where(first < 1, begun, reached),
+                state,
+                shared["state"],
+            )
+        state = self.sampler.advance(
+            denoise, state, grid, first, last, shared["key"], rows["indices"]
+        )
+        _, images, _, steps = state
         is_finite = ops.all(ops.isfinite(images), axis=(1, 2, 3))
-        steps = (ops.swapaxes(to_uint8(step), 0, 1) for step in steps)
-        return to_uint8(images), is_finite, *steps
+        more = [ops.swapaxes(to_uint8(step), 0, 1) for step in steps]
+        if "range" in shared:
+            more = [state]
+        return to_uint8(images), is_finite, *more
+
+    def run(self, function, rows, shared):
+        """Run the compiled program on one batch.
+
+        The images' watcher is told after some of the steps, so many that it
+        is called a few times a second. It is one program in any case: its
+        first and last step are arguments.
+
+        Args:
+            function: the compiled program.
+            rows: see above.
+            shared: see above.
+
+        Returns:
+            The results, without the state.
+        """
+        if self.return_steps or num_batch_parts() > 1:
+            return function(rows, shared)
+        tell = bars.watcher()
+        count, num_steps = len(rows["indices"]), shared["grid"].shape[0] - 1
+        shape = self.denoiser.network.backbone.image_shape
+        state = self.sampler.initial_state(ops.zeros((count, *shape)))
+        first, size = 0, num_steps if tell is None else 1
+        while first < num_steps:
+            started, last = time.monotonic(), min(first + size, num_steps)
+            steps = ops.convert_to_tensor([first, last], "int32")
+            *results, state = function(
+                rows, {**shared, "range": steps, "state": state}
+            )
+            if tell is not None:
+                native.to_numpy(results[1])  # It waits for the device.
+                tell(count * (last - first) / num_steps)
+                seconds = (time.monotonic() - started) / (last - first)
+                size = max(1, int(_SECONDS / max(seconds, 1e-9)))
+            first = last
+        return tuple(results)
 
 
 def warn_unless_finite(is_finite):

@@ -1,4 +1,5 @@
 import contextlib
+import functools
 
 import keras
 import keras_hub
@@ -547,7 +548,8 @@ class DenoisingTrainer(keras_internals.OwnTrainingSteps, keras_hub.models.Task):
         Args:
             program: hashable callable of `rows` and `shared`, with the
                 attribute `variables`: those of this model first, then those
-                of `guide`.
+                of `guide`. Its method `run`, if it has one, calls the compiled
+                program for each batch.
             rows: nested dict of arrays with one row an image.
             shared: nested dict of tensors.
             batch_size: int. Defaults to `64`.
@@ -573,9 +575,9 @@ class DenoisingTrainer(keras_internals.OwnTrainingSteps, keras_hub.models.Task):
                     guide.reading_averages(variables[count:])
                 )
 
-            def call(rows, shared):
-                return function(rows, shared, values=values)
-
+            call = functools.partial(function, values=values)
+            if hasattr(program, "run"):
+                call = functools.partial(program.run, call)
             return run_batches(call, rows, shared, batch_size)
 
     # === Presets ===

@@ -164,9 +164,53 @@ class Sampler(Configurable):
             clean images predicted in each step, the last two of shape
             `(num_steps, B, H, W, C)`.
         """
-        noise = ops.cast(noise, "float32")
         grid = ops.convert_to_tensor(grid, "float32")
-        batch_size, num_steps = noise.shape[0], grid.shape[0] - 1
+        num_steps = grid.shape[0] - 1
+        state = self.initial_state(noise, num_steps if return_steps else 0)
+        noisy, clean, _, history = self.advance(
+            denoise, state, grid, 0, num_steps, seed, indices
+        )
+        images = clean if return_clean else noisy
+        return (images, *history) if return_steps else images
+
+    def initial_state(self, noise, num_kept=0):
+        """Make the state before the first step.
+
+        Args:
+            noise: float tensor of shape `(B, H, W, C)`, the images at the
+                first noise level.
+            num_kept: int. The number of steps whose images are kept, all or
+                none. Defaults to `0`.
+
+        Returns:
+            A tuple of the noisy images, the clean ones predicted in the
+            previous step, the memory, and the images of each step.
+        """
+        noise = ops.cast(noise, "float32")
+        history = ()
+        if num_kept:
+            empty = ops.zeros((num_kept, *noise.shape), dtype="float32")
+            history = (empty, empty)
+        memory = self.initial_memory(noise)
+        return noise, ops.zeros_like(noise), memory, history
+
+    def advance(self, denoise, state, grid, first, last, seed=0, indices=None):
+        """Take some of the steps.
+
+        Args:
+            denoise: see `sample`.
+            state: the state before step `first`, see `initial_state`.
+            grid: float32 tensor, see `sample`.
+            first: int, or int32 scalar tensor. The first step.
+            last: int, or int32 scalar tensor. The step before which to end.
+            seed: see `sample`.
+            indices: see `sample`.
+
+        Returns:
+            The state before step `last`.
+        """
+        noisy_images = state[0]
+        batch_size, num_steps = noisy_images.shape[0], grid.shape[0] - 1
         if hasattr(seed, "__index__") and not getattr(seed, "shape", ()):
             seed = random.seed_to_key(seed)
         key = ops.convert_to_tensor(seed, "int32")
@@ -186,7 +230,7 @@ class Sampler(Configurable):
                 # Stream 0 is the initial noise, 1 to num_steps are the first
                 # draws of the steps.
                 stream = next(draws) * _MAX_STEPS + i + 1
-                fresh = random.normal(keys, stream, noise.shape[1:])
+                fresh = random.normal(keys, stream, noisy_images.shape[1:])
                 return ops.where(i + 1 < num_steps, fresh, 0.0)
 
             before, _, memory, history = state
@@ -199,19 +243,7 @@ class Sampler(Configurable):
             )
             return noisy, clean, memory, history
 
-        history = ()
-        if return_steps:
-            empty = ops.zeros((num_steps, *noise.shape), dtype="float32")
-            history = (empty, empty)
-        state = (
-            noise,
-            ops.zeros_like(noise),
-            self.initial_memory(noise),
-            history,
-        )
-        noisy, clean, _, history = ops.fori_loop(0, num_steps, body, state)
-        images = clean if return_clean else noisy
-        return (images, *history) if return_steps else images
+        return ops.fori_loop(first, last, body, state)
 
 
 def _store(kept, new, i):

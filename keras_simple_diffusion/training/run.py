@@ -32,6 +32,7 @@ from keras_simple_diffusion.training.settings import field_names
 from keras_simple_diffusion.training.snapshots import PROFILES
 from keras_simple_diffusion.training.snapshots import Snapshots
 from keras_simple_diffusion.training.watch import Watch
+from keras_simple_diffusion.utils.bars import Bar
 from keras_simple_diffusion.utils.errors import InputError
 from keras_simple_diffusion.utils.files import whole_file
 
@@ -310,14 +311,16 @@ class _Run:
             )
         _say("drawing samples ...")
         count = self._count_samples(_SHARE_OF_SAMPLES, _MAX_SAMPLES)
-        save = reporting.draw_samples(
-            self.model,
-            self.settings.seed,
-            self.images.prompts,
-            max(count, _MIN_SAMPLES),
-            self.position.step,
-            self.folder.path,
-        )
+        count = max(count, _MIN_SAMPLES)
+        with Bar("samples", count, is_hidden=not self.is_main):
+            save = reporting.draw_samples(
+                self.model,
+                self.settings.seed,
+                self.images.prompts,
+                count,
+                self.position.step,
+                self.folder.path,
+            )
         self._write_results({"samples.png": save})
         return self.model
 

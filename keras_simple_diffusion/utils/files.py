@@ -319,6 +319,8 @@ def sha256(*parts):
     return digest.hexdigest()
 
 
+# Settings that are chosen if they are not given.
+_CHOSEN = ("seed", "num_images")
 # Ends of the names of settings that are digests of files.
 _CONTENT = "_content"
 
@@ -369,8 +371,8 @@ def begin_or_resume(folder, settings, resume):
         folder: path. It must be new or empty, unless `resume` is set.
         settings: dict of JSON values that the content of the folder depends
             on. The `"seed"` among them is `None` for a random one in a new
-            folder, and for the stored one in an old folder. A name that ends
-            in `_content` is that of a digest.
+            folder, and for the stored one in an old folder; so is the number
+            of images. A name that ends in `_content` is that of a digest.
         resume: bool. Whether to continue with what `held_folder` stored.
 
     Returns:
@@ -397,8 +399,8 @@ def begin_or_resume(folder, settings, resume):
         )
     begun = _read_settings(path)
     for name, value in settings.items():
-        if name == "seed" and value is None:
-            settings["seed"] = begun.get("seed")
+        if name in _CHOSEN and value is None:
+            settings[name] = begun.get(name)
         elif begun.get(name) == value:
             continue
         elif name.endswith(_CONTENT):
@@ -419,7 +421,11 @@ def begin_or_resume(folder, settings, resume):
 def _read_settings(path):
     try:
         begun = json.loads(path.read_text()) if path.is_file() else None
-        if isinstance(begun, dict) and isinstance(begun.get("seed"), int):
+        if (
+            isinstance(begun, dict)
+            and isinstance(begun.get("seed"), int)
+            and isinstance(begun.get("num_images"), int | None)
+        ):
             return begun
     except (OSError, ValueError, RecursionError):
         pass

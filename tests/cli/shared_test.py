@@ -85,8 +85,10 @@ def test_classes_in_any_case_of_letters(trained, error_of, tmp_path):
     assert "2 images" in result.stdout
     error = error_of("generate", *model, "--labels", "blu")
     assert error.endswith("no class named 'blu'. Did you mean blue?")
-    error = error_of("generate", *model, "--prompt", "red")
-    assert "choose them by --labels. Received: --prompt red" in error
+    error = error_of("generate", *model, "--prompt", "Red")
+    assert "choose them by --labels red. Received: --prompt Red" in error
+    error = error_of("generate", *model, "--prompt", "pear")
+    assert "choose them by --labels. Received: --prompt pear" in error
 
 
 def test_errors_speak_of_options(trained, error_of):

@@ -17,6 +17,7 @@ import keras_simple_diffusion as ksd
 from keras_simple_diffusion.data import embedding_cache
 from keras_simple_diffusion.models import Preset
 from keras_simple_diffusion.training import RunSettings
+from keras_simple_diffusion.utils.png import save_image
 from tests.helpers.commands import run_command
 
 # === Files ===
@@ -94,6 +95,12 @@ def _write_models(folder):
 
 
 def _write_odd_files(folder):
+    settings = {"command": "generate", "model": "model", "labels": "red,0"}
+    settings |= {"number": 2, "num_images": 2, "seed": 5, "steps": 1}
+    drawn = Image.new("RGB", (16, 16))
+    save_image(drawn, folder / "drawn.png", settings)
+    settings |= {"seed": {}, "steps": "many", "labels": 7}
+    save_image(drawn, folder / "drawn_odd.png", settings)
     (folder / "empty").mkdir()
     (folder / "empty.png").write_bytes(b"")
     (folder / "zeros.png").write_bytes(bytes(1000))
@@ -360,6 +367,7 @@ def _options(folder):
         "--prompt": (None, _TEXTS),
         "--negative-prompt": (None, _TEXTS),
         "--portrait": (None, _FLAG),
+        "--scale": (None, [n for n in _NUMBERS if len(n) < 9]),
         "--steps": ("1", [*_NUMBERS, "10000000000"]),
         "--guidance": (None, _NUMBERS),
         "--output": ("out.png", _OUTPUTS),
@@ -429,6 +437,7 @@ def _options(folder):
             "--spacing": (None, ["power", "log_snr", "even", ""]),
             "--clipping": (None, ["none", "dynamic", "hard", ""]),
             "--steps-strip": (None, _FLAG),
+            "--like": (None, [*_IMAGES, "drawn.png", "drawn_odd.png"]),
             "--batch-size": (None, _NUMBERS),
             "--output": ("out.png", [*_OUTPUTS, *begun]),
             "--resume": (None, _FLAG),
