@@ -49,3 +49,4 @@ def test_generate_shows_no_foreign_line(tmp_path):
     assert status == 0, shown
     assert not FOREIGN.search(shown)
     assert "images.png" in shown.splitlines()[-1]
+    assert re.search("drawing .*100%", shown)

@@ -8,6 +8,8 @@ import pytest
 from PIL import Image
 
 import keras_simple_diffusion as ksd
+from keras_simple_diffusion.backend import native
+from keras_simple_diffusion.evaluation import duration
 from keras_simple_diffusion.evaluation.image_sets import Requests
 from keras_simple_diffusion.utils.errors import InputError
 from tests.helpers.models import randomize
@@ -91,6 +93,33 @@ def test_a_model_is_measured_against_both_splits(model, real, place):
     assert all(
         "cache" in str(path) or real in path.parents for path in files(place)
     )
+
+
+@pytest.mark.any_backend
+def test_the_number_of_images_fits_the_device(monkeypatch):
+    assert duration.fit_count(None) == 10_000
+    monkeypatch.setattr(native, "device_name", lambda: "NVIDIA H200")
+    assert duration.fit_count(1.0) == 10_000
+    monkeypatch.setattr(native, "device_name", lambda: "cpu")
+    assert duration.fit_count(1.0) == 900
+    assert duration.fit_count(1.0, share=0.5) == 450
+    assert duration.fit_count(1e9) == 50
+
+
+@pytest.mark.any_backend
+def test_the_time_is_said_before_and_the_number_is_kept(
+    model, real, monkeypatch, capsys
+):
+    monkeypatch.setattr(duration, "USUAL", 8)
+    options = {"num_steps": [1, 2], "output": "report.json"}
+    first = evaluate(model, real, ("kid",), None, Pixels(), **options)
+    assert "drawing 8 images takes about" in capsys.readouterr().out
+    assert first.content["settings"]["num_images"] == 8
+    monkeypatch.setattr(duration, "USUAL", 9)
+    again = evaluate(
+        model, real, ("kid",), None, Pixels(), **options, resume=True
+    )
+    assert again.to_json() == first.to_json()
 
 
 @pytest.mark.any_backend
