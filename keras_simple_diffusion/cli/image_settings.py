@@ -63,7 +63,7 @@ def read(path):
         raise InputError(
             f"The settings in '{path}' are damaged. Pass a whole copy of it."
         )
-    return known
+    return {"num_images": 1, **known}
 
 
 def describe(task, model, wanted, guide=None, seed=None, **options):
