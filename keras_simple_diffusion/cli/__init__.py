@@ -18,6 +18,7 @@ from keras_simple_diffusion.cli import list_presets
 from keras_simple_diffusion.cli import presets
 from keras_simple_diffusion.cli import train
 from keras_simple_diffusion.cli.failures import explain
+from keras_simple_diffusion.utils.interrupts import raise_lost_interrupts
 from keras_simple_diffusion.utils.user_text import printable
 from keras_simple_diffusion.version import __version__
 
@@ -93,6 +94,7 @@ class _Commands(TyperGroup):
 def main():
     """Run the command line; a user's mistake becomes one line and status 2."""
     warnings.formatwarning = _one_line
+    raise_lost_interrupts()
     app = typer.Typer(
         cls=_Commands,
         callback=_options_of_all,

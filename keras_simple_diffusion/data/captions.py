@@ -89,8 +89,11 @@ def _read_metadata(container, name, reader, known):
             missing.append(str(row[key]))
             continue
         found += 1
-        column = next((each for each in _TEXT_COLUMNS if each in row), None)
-        texts = _texts(row[column], where, number) if column else []
+        column, texts = None, []
+        for column in (each for each in _TEXT_COLUMNS if each in row):
+            texts = _texts(row[column], where, number)
+            if texts:
+                break
         if column == "label" and all(map(_NOT_WORDS.fullmatch, texts)):
             continue  # Numbers of classes.
         if texts:

@@ -33,6 +33,10 @@ Args:
 """
 
 OTHER = "not an image"
+_NO_CAPTION = (
+    "a text that is not used as a caption (expected 1.txt beside 1.png, or a "
+    "metadata.csv)"
+)
 _QUIET = (HIDDEN, OTHER)  # Reasons without a warning.
 _TABLES = (".csv", ".json", ".jsonl", ".parquet", ".tsv", ".xls", ".xlsx")
 
@@ -88,6 +92,15 @@ def list_images(path, split="train"):
         taken = [name for name in taken if name in captions]
     others = {name for name, kind in kinds.items() if kind is None} - read
     beside = {posixpath.splitext(name)[0] for name in images}
+    if not captions:  # Names of texts that were meant to be captions.
+        meant = {posixpath.basename(name) for name in images} | {
+            posixpath.basename(stem) for stem in beside
+        }
+        for name in sorted(others):
+            is_beside = posixpath.splitext(name)[0] in beside
+            if not is_beside and _is_meant_as_caption(name, meant):
+                others.remove(name)
+                left_out[_NO_CAPTION].append(name)
     for name in sorted(others):
         left_out[_kind_of_other(name, beside)].append(name)
     left_out["a class without images"] += layout.empty_classes(
@@ -111,6 +124,13 @@ def list_images(path, split="train"):
         layout.class_names,
         digest.hexdigest()[:16],
         left_out,
+    )
+
+
+def _is_meant_as_caption(name, meant):
+    stem, suffix = posixpath.splitext(posixpath.basename(name))
+    return suffix.lower() in SIDECARS and (
+        stem in meant or "caption" in stem.lower()
     )
 
 

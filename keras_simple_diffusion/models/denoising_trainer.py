@@ -150,6 +150,12 @@ class DenoisingTrainer(keras_internals.OwnTrainingSteps, keras_hub.models.Task):
         if averaged and previous is not averaged and self.averages.exist():
             averaged.build(self.trainable_variables)
             averaged.copy_averages(previous)
+            # What was frozen meanwhile keeps the average, which draws.
+            known = previous.averages_by_path(0)
+            trained = {id(v) for v in self.trainable_variables}
+            for weight in self.weights:
+                if weight.path in known and id(weight) not in trained:
+                    weight.assign(ops.cast(known[weight.path], weight.dtype))
         self.level_loss = None
         if noise_level_bins is not None:
             self.level_loss = LevelLoss(noise_level_bins)

@@ -95,6 +95,14 @@ class DiffusionModel(DiffusionTask):
         arguments.check_guidance(
             guidance_scale, backbone.num_classes is not None
         )
+        if class_names is not None and not (
+            isinstance(class_names, (list, tuple))
+            and all(isinstance(name, str) for name in class_names)
+        ):
+            raise InputError(
+                "`class_names` must be a list of strings. Received: "
+                f"{str(class_names)[:300]}"
+            )
         if class_names is not None and len(class_names) != backbone.num_classes:
             raise InputError(
                 f"`class_names` must name the {backbone.num_classes} classes "

@@ -164,6 +164,8 @@ def check_labelled(inputs, backbone):
         check_keys(inputs)
         if isinstance(inputs.get("labels"), (list, tuple)):
             inputs = {**inputs, "labels": np.asarray(inputs["labels"])}
+        if isinstance(inputs["images"], (list, tuple)):
+            inputs = {**inputs, "images": _stack(inputs["images"])}
     images, conditions = split_inputs(inputs, backbone)
     check_images(_to_numpy(images))
     if "labels" in conditions:
@@ -225,6 +227,18 @@ def check_keys(inputs):
             "class-conditional model, 'labels'. Received: a dict with "
             f"{sorted(inputs)}"
         )
+
+
+def _stack(images):
+    """Make one array of a list of images of one size."""
+    arrays = [_to_numpy(image) for image in images]
+    shapes = sorted({array.shape for array in arrays})
+    if len(shapes) != 1:
+        raise InputError(
+            "A list of images must hold arrays of one shape. Received: the "
+            f"shapes {shapes[:5]}"
+        )
+    return np.stack(arrays)
 
 
 def check_shape(images, backbone):

@@ -126,7 +126,8 @@ def _copy(source, target, classes):
     copied = 0
     for weight in target.weights:
         found = sources.get(weight.path)
-        if weight.path == _LABELS and found is not None and classes is not None:
+        is_known = found is not None and found.shape[1:] == weight.shape[1:]
+        if weight.path == _LABELS and is_known and classes is not None:
             value = _copy_rows(weight, found, classes)
             values.append((weight, value))
             missing = weight.shape[0] - 1 - len(classes)

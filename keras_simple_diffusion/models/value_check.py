@@ -66,8 +66,11 @@ class ValueCheck(keras.metrics.Metric):
         elif "float" in dtype and name == "context":
             is_good = ops.isfinite(value)
         elif name in num_values and (name, dtype) != ("images", "uint8"):
-            value = ops.cast(value, "int32")
-            is_good = ops.logical_and(value >= 0, value < num_values[name])
+            number = ops.cast(value, "int32")
+            is_good = ops.logical_and(number >= 0, number < num_values[name])
+            if "float" in dtype:
+                is_whole = ops.cast(number, dtype) == value
+                is_good = ops.logical_and(is_good, is_whole)
         else:
             return None
         axes = tuple(range(1, len(value.shape)))

@@ -1,6 +1,7 @@
 """Making optimizers: the paper's settings, and the wrappers of training."""
 
 import keras
+import ml_dtypes
 from keras import ops
 
 from keras_simple_diffusion.backend.keras_internals import trained_variables
@@ -170,7 +171,7 @@ def check_trainable(optimizer, variables):
 
     Raises:
         InputError: if there are none, or others than it was built for, or if
-            they are of type float16.
+            the optimizer cannot train their type.
     """
     if not variables:
         raise InputError(
@@ -183,6 +184,17 @@ def check_trainable(optimizer, variables):
             "underflow. Use `keras.config.set_floatx('float32')` and "
             "`keras.config.set_dtype_policy('mixed_float16')`, or bfloat16."
         )
+    # Keras computes in the type of the variable, where 0.999 may be 1.
+    betas = [getattr(o, "beta_2", None) for o in unwrap(optimizer)]
+    for beta in filter(None, betas):
+        if any(v.dtype == "bfloat16" for v in variables) and (
+            float(ml_dtypes.bfloat16(beta)) >= 1.0
+        ):
+            raise InputError(
+                f"beta_2={beta} is 1 in bfloat16, the type of the weights, so "
+                "the optimizer would change nothing. Use beta_2=0.99, or keep "
+                "the weights in float32 with the policy 'mixed_bfloat16'."
+            )
     if optimizer is None or not optimizer.built:
         return
     trained = trained_variables(optimizer)

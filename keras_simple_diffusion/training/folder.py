@@ -54,6 +54,23 @@ class RunFolder:
                 f"{self.path}"
             )
 
+    def check_is_outside(self, data):
+        """Raise an `InputError` if the run would lie among its own images.
+
+        Its samples and plots would be images of the next training.
+
+        Args:
+            data: string, see `keras_simple_diffusion.data.open_data`.
+        """
+        folder = pathlib.Path(data)
+        if folder.is_dir() and self.path.resolve().is_relative_to(
+            folder.resolve()
+        ):
+            raise InputError(
+                f"The run '{self.path}' would lie among its own images in "
+                f"'{data}'. Choose an --output outside of that folder."
+            )
+
     def check_entries(self):
         """Raise an `InputError` if writing could leave the folder.
 

@@ -148,6 +148,15 @@ class Counter(keras.callbacks.Callback):
             position.step >= self.steps or position.seconds() > self.max_seconds
         )
 
+    def describe_end(self):
+        """Say which limit of the run is reached, and how to change it."""
+        if self.position.step >= self.steps:
+            return f"all {self.steps} steps are done (--steps N for more)"
+        return (
+            f"the {self.max_seconds / 60:g} minutes of the run are over, at "
+            f"step {self.position.step} of {self.steps} (--minutes N for more)"
+        )
+
     def on_train_batch_end(self, batch, logs=None):
         self.position.count_batch()
         if self.position.is_between_steps and self.is_at_end:

@@ -30,6 +30,7 @@ from keras_simple_diffusion.utils.errors import check_number
 from keras_simple_diffusion.utils.user_text import printable
 
 DEFAULT_MINUTES = 15.0
+_MAX_MINUTES = 1e7  # 19 years.
 # Share of the time for steps; the rest is for samples, checkpoints, and a
 # machine that becomes slower.
 _SHARE_OF_STEPS = 0.85
@@ -231,9 +232,10 @@ def plan(data, minutes=None, from_scratch=False, **options):
     check_names(options, sorted(known), "`plan`")
     # Values that are not valid are told before anything is measured.
     options = {k: v for k, v in options.items() if v is not None}
-    Recipe(**{k: options[k] for k in field_names(Recipe) if k in options})
+    given = {k: options[k] for k in field_names(Recipe) if k in options}
+    Recipe(**{"batch_size": options.get("accumulate", 1), **given})
     if minutes is not None:
-        check_number("minutes", minutes, at_least=0)
+        check_number("minutes", minutes, at_least=0, at_most=_MAX_MINUTES)
     is_cpu = device_name().endswith("cpu")
 
     def measure(preset, size):

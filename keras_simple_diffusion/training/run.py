@@ -146,6 +146,7 @@ def train_run(
         if name in known and value is not None
     }
     folder = RunFolder(output or output_for(data))
+    folder.check_is_outside(data)
     folder.check_is_free()
     if from_scratch and initialize_from is not None:
         raise InputError(
@@ -231,6 +232,8 @@ class _Run:
         reporting.check_loggers(settings.log)
         keras.utils.set_random_seed(settings.seed)
         self.images = setup.RunImages(preset, settings)
+        if settings.facts:  # Other data would make another model.
+            self.images.check_unchanged(self.folder.path)
         self.model = setup.build_model(preset, self.images, settings)
         self.position = lifecycle.Position(batches_per_step=recipe.accumulate)
         self.interval = max(
@@ -280,14 +283,21 @@ class _Run:
         self.partial_metrics = self.folder.restore(
             self.model, self.position, self.interval
         )
+        if self.position.step > self.settings.recipe.steps:
+            raise InputError(
+                f"The run '{self.folder.path}' has done {self.position.step} "
+                "steps already. Received: --steps "
+                f"{self.settings.recipe.steps}. Give more, or none."
+            )
         wait_for_all()  # Reading ends before the main process writes.
-        self.images.check_unchanged(self.folder.path)
         _say(f"going on from step {self.position.step}")
         self.folder.write_settings(self.settings)
 
     def train(self):
         """Train from where the run stands to its end; return the model."""
-        if not self.counter.is_at_end:
+        if self.counter.is_at_end:
+            _say(f"nothing is trained: {self.counter.describe_end()}")
+        else:
             saving = lifecycle.Saving(
                 self.position,
                 self._save,

@@ -1,7 +1,9 @@
-"""Ctrl-C at a moment that must not be interrupted."""
+"""Ctrl-C at a moment that must not be, or cannot be, interrupted."""
 
+import _thread
 import contextlib
 import signal
+import sys
 import threading
 
 
@@ -30,3 +32,20 @@ def uninterrupted():
         signal.signal(signal.SIGINT, handler)
     if received:
         handler(*received[0])
+
+
+def raise_lost_interrupts():
+    """Raise a Ctrl-C again that Python could not raise.
+
+    It drops exceptions in callbacks of the garbage collector, of which JAX has
+    one.
+    """
+    report = sys.unraisablehook
+
+    def raise_again(lost):
+        if lost.exc_type is KeyboardInterrupt:
+            threading.Timer(0.05, _thread.interrupt_main).start()
+        else:
+            report(lost)
+
+    sys.unraisablehook = raise_again

@@ -323,3 +323,19 @@ def test_images_without_or_with_other_suffixes(tmp_path, encode, image):
     assert len(source) == len(suffixes)
     for index in range(len(source)):
         assert source[index]["images"].shape == (8, 8, 3)
+
+
+@pytest.mark.parametrize("name", ["a/1.png.txt", "texts/1.txt", "captions.txt"])
+def test_texts_in_other_places_are_told(tmp_path, write_images, name):
+    write_images(tmp_path, "a/1.png", "a/2.png")
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).write_text("a cat")
+    with pytest.warns(UserWarning, match=f"not used as a caption.*{name}"):
+        assert list_images(tmp_path).captions is None
+
+
+def test_an_empty_column_hides_no_caption(tmp_path, write_images):
+    write_images(tmp_path, "1.png")
+    row = {"file_name": "1.png", "text": None, "caption": "a cat"}
+    (tmp_path / "metadata.jsonl").write_text(json.dumps(row))
+    assert list_images(tmp_path).captions == [["a cat"]]

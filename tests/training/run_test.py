@@ -189,8 +189,8 @@ def test_a_finished_run_is_not_trained_further(
     with pytest.raises(Interrupted):
         train_run(photos, cut, preset, steps=5)
     terminate(0)
-    for steps in (None, None, 4):
-        resume_run(cut, steps)
+    for _ in range(2):
+        resume_run(cut)
         assert Checkpoints(cut / "checkpoints").steps()[-1] == 5
         assert_equal_runs(straight, cut)
     # The time is up, too.
@@ -430,6 +430,38 @@ def test_a_result_that_cannot_be_written_stops_nothing(
     for name in block:
         assert any(f"{name}/0000000" in text for text in messages)
     assert history(run) == history(straight)
+
+
+@pytest.mark.any_backend
+def test_a_run_does_not_lie_among_its_images(preset, photos, monkeypatch):
+    before = sorted(photos.rglob("*"))
+    monkeypatch.chdir(photos)
+    for output in (None, "runs/a", photos / "train" / "b"):
+        with pytest.raises(InputError, match="among its own images"):
+            train_run(".", output, preset)
+    assert sorted(photos.rglob("*")) == before
+
+
+@pytest.mark.any_backend
+def test_a_run_at_its_end_says_how_to_go_on(straight, tmp_path, capsys):
+    shutil.copytree(straight, tmp_path / "run")
+    resume_run(tmp_path / "run", minutes=9)
+    message = f"nothing is trained: all {STEPS} steps are done (--steps"
+    assert message in capsys.readouterr().out
+    before = (tmp_path / "run" / "config.json").read_text()
+    with pytest.raises(InputError, match=f"has done {STEPS} steps already"):
+        resume_run(tmp_path / "run", steps=3)
+    assert (tmp_path / "run" / "config.json").read_text() == before
+
+
+@pytest.mark.any_backend
+def test_a_new_class_is_a_change_of_the_data(preset, photos, tmp_path):
+    data = tmp_path / "images"
+    shutil.copytree(photos, data)
+    train_run(data, tmp_path / "run", preset, steps=1)
+    shutil.copytree(data / "train" / "a", data / "train" / "c")
+    with pytest.raises(InputError, match="images of .* have changed since"):
+        resume_run(tmp_path / "run")
 
 
 @pytest.mark.any_backend
