@@ -219,6 +219,10 @@ def test_floatx(dtype, settings):
     history = fit(model, epochs=2, validation_data=make_data(8))
     assert 0.1 < history.history["loss"][-1] < 3.0
     assert (model.generate(**DRAW, guidance_scale=2.0) != images).any()
+    # Keras's default would be 1 in bfloat16, and change nothing.
+    model.compile(keras.optimizers.Adam(1e-3, beta_2=0.999))
+    with pytest.raises(InputError, match="beta_2=0.999 is 1 in bfloat16"):
+        fit(model)
 
 
 def test_global_settings_change_nothing(settings):
