@@ -2,6 +2,7 @@
 
 - `models`: models that train and generate, and their networks.
 - `training`: training runs that can be interrupted and resumed.
+- `distillation`: students that draw in a few steps.
 - `data`: images from folders, zip files, TensorFlow Datasets and arrays.
 - `samplers`, `schedules`, `losses`, `ops`: the diffusion process.
 - `metrics`, `evaluation`: how good the generated images are.
@@ -21,6 +22,7 @@ from keras_simple_diffusion.version import __version__
 
 _NAMESPACES = (
     "data",
+    "distillation",
     "distribution",
     "evaluation",
     "layers",

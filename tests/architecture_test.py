@@ -25,7 +25,7 @@ LAYERS = (
     ("distribution", "layers", "losses", "optimizers", "samplers", "text"),
     ("generation",),
     ("models",),
-    ("data", "metrics"),
+    ("data", "distillation", "metrics"),
     ("evaluation",),
     ("training",),
     ("cli",),

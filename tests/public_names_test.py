@@ -13,8 +13,8 @@ pytestmark = pytest.mark.any_backend
 
 PACKAGE = pathlib.Path(ksd.__file__).parent
 NAMESPACES = """
-    data distribution evaluation layers losses metrics models ops optimizers
-    samplers schedules text training utils
+    data distillation distribution evaluation layers losses metrics models ops
+    optimizers samplers schedules text training utils
 """.split()
 
 # A change here is a change of the public interface: say so in CHANGELOG.md.
@@ -23,6 +23,10 @@ NAMES = {
         ArraySource Batches Decoder EmbeddedSource EmbeddingCache
         FileSource ImageSource Images MissingSplitError TFDSSource
         load_digits load_images open_data open_splits training_batches
+    """,
+    "distillation": """
+        ConsistencyDistillation Distillation MomentMatching
+        ProgressiveDistillation
     """,
     "distribution": """
         FullySharded check_batch_size check_distribution data_shard

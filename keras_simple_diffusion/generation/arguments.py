@@ -51,6 +51,9 @@ class SamplingOptions:
         return_steps: bool. Whether to return a tuple of the images, the noisy
             images at each step and the clean ones predicted from them, the
             last two of shape `(N, num_steps, H, W, C)`. Defaults to `False`.
+        allow: bool. Whether a model that was distilled for some number of
+            steps may draw with another one, or with guidance. Defaults to
+            `False`.
     """
 
     num_steps: int | None = None
@@ -66,6 +69,7 @@ class SamplingOptions:
     guidance_rescale: float | None = None
     clipping: str | None = "static"
     return_steps: bool = False
+    allow: bool = False
 
     def resolve(self, task, conditions):
         """Check the options, and fill in a model's defaults.
@@ -95,6 +99,8 @@ class SamplingOptions:
         check_guidance(
             options.guidance_scale, bool(conditions.given), self.guidance_model
         )
+        if not self.allow:
+            _check_distilled(options, task)
         _check_guidance_options(self.guidance_interval, self.guidance_rescale)
         if self.clipping not in CLIPPINGS:
             raise InputError(
@@ -231,6 +237,19 @@ def check_guidance_model(guidance_model, task):
                 f"`guidance_model` must have the {name} of the model, {ours}. "
                 f"Received: a model with {name}={theirs}"
             )
+
+
+def _check_distilled(options, task):
+    if task.distilled_steps is None:
+        return
+    wanted = options.num_steps, options.guidance_scale
+    if wanted != (task.distilled_steps, 1.0):
+        raise InputError(
+            f"This model was distilled for {task.distilled_steps} steps of "
+            f"{task.sampler} without guidance: leave out `num_steps` and "
+            "`guidance_scale`, or pass `allow=True`. Received: num_steps="
+            f"{wanted[0]}, guidance_scale={wanted[1]}"
+        )
 
 
 def _check_guidance_options(interval, rescale):

@@ -426,6 +426,7 @@ class DenoisingTrainer(keras_internals.OwnTrainingSteps, keras_hub.models.Task):
             (size, *rest), dtype="float32", seed=noise_generator
         )
         time, dropout, noise = map(own_part, (time, dropout, noise))
+        time = self.place_times(time)
         log_snr = self.schedule(time)
         return NoisyBatch(
             images,
@@ -436,6 +437,10 @@ class DenoisingTrainer(keras_internals.OwnTrainingSteps, keras_hub.models.Task):
             self.condition(conditions, dropout if training else None),
             num_bad,
         )
+
+    def place_times(self, time):
+        """Return the times of a batch, given uniform ones of shape `(B,)`."""
+        return time
 
     def call(self, inputs, training=False):
         batch = self.noisy_batch(inputs, training)
@@ -485,6 +490,12 @@ class DenoisingTrainer(keras_internals.OwnTrainingSteps, keras_hub.models.Task):
         state.assign(now)
         return t
 
+    def image_losses(self, **outputs):
+        """Return the loss of each image, given the outputs of `call`."""
+        return self.diffusion_loss(
+            prediction_type=self.prediction_type, **outputs
+        )
+
     def compute_loss(
         self,
         x=None,
@@ -495,9 +506,7 @@ class DenoisingTrainer(keras_internals.OwnTrainingSteps, keras_hub.models.Task):
     ):
         y_pred = dict(y_pred)
         time, num_bad = y_pred.pop("time"), y_pred.pop("num_bad")
-        per_image = self.diffusion_loss(
-            prediction_type=self.prediction_type, **y_pred
-        )
+        per_image = self.image_losses(**y_pred)
         if self.level_loss is not None:
             self.level_loss.update_state(time, per_image)
         loss = ops.mean(per_image)

@@ -151,6 +151,10 @@ class DiffusionModel(DiffusionTask):
             )
         return {"labels": labels}
 
+    def null_conditions(self, conditions):
+        labels = conditions["labels"]
+        return {"labels": ops.full_like(labels, self.backbone.num_classes)}
+
     # === Images ===
 
     @with_sampling_options

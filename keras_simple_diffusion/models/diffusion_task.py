@@ -42,7 +42,9 @@ class DiffusionTask(DenoisingTrainer):
     - `conditions_for(count, ...)` returns the `Conditions` of `count` images,
       `None` to infer the number. Its parameters after `count` are those of
       `generate` that describe the images. The editing methods accept the
-      first as `condition`, and all by name.
+      first as `condition`, and all by name,
+    - `null_conditions(conditions)` returns inputs of the network without the
+      condition, for a batch of inputs with it.
 
     Args:
         backbone: see `DiffusionModel`.
@@ -53,6 +55,10 @@ class DiffusionTask(DenoisingTrainer):
         num_steps: see `DiffusionModel`.
         guidance_scale: see `DiffusionModel`.
         stratified: see `DiffusionModel`.
+        distilled_steps: int or `None`. The number of steps that the model was
+            distilled for, without guidance. It draws with another number, or
+            with guidance, only if `allow=True` is passed. Defaults to `None`,
+            any number.
         **kwargs: base `keras_hub.models.Task` arguments.
     """
 
@@ -68,6 +74,7 @@ class DiffusionTask(DenoisingTrainer):
         num_steps=256,
         guidance_scale=1.0,
         stratified=False,
+        distilled_steps=None,
         **kwargs,
     ):
         super().__init__(
@@ -82,6 +89,7 @@ class DiffusionTask(DenoisingTrainer):
         log_snr_grid(self.schedule, num_steps)  # It checks the number.
         self.num_steps = num_steps
         self.guidance_scale = guidance_scale
+        self.distilled_steps = distilled_steps
 
     def compile(
         self,
@@ -504,7 +512,9 @@ class DiffusionTask(DenoisingTrainer):
 
     def get_config(self):
         serialize = keras.saving.serialize_keras_object
+        distilled = {"distilled_steps": self.distilled_steps}
         return {
+            **(distilled if self.distilled_steps else {}),
             "backbone": keras.layers.serialize(self.backbone),
             "schedule": serialize(self.schedule),
             "loss": serialize(self.diffusion_loss),

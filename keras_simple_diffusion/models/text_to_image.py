@@ -160,6 +160,16 @@ class TextToImage(DiffusionTask):
             mask = ops.where(expand_like(is_dropped, mask), null_mask, mask)
         return {**conditions, "context": context, "context_mask": mask}
 
+    def null_conditions(self, conditions):
+        context, mask = self.text_encoder.encode_null()
+        context = ops.cast(context, "float32")
+        given = conditions["context"], conditions["context_mask"]
+        return {
+            **conditions,
+            "context": ops.broadcast_to(context, ops.shape(given[0])),
+            "context_mask": ops.broadcast_to(mask, ops.shape(given[1])),
+        }
+
     # === Images ===
 
     @with_sampling_options

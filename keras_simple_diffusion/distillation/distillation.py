@@ -1,0 +1,278 @@
+from keras import ops
+
+from keras_simple_diffusion.distribution.batches import own_part
+from keras_simple_diffusion.distribution.batches import whole_size
+from keras_simple_diffusion.generation import arguments
+from keras_simple_diffusion.generation.denoising import Network
+from keras_simple_diffusion.models.denoising_trainer import DenoisingTrainer
+from keras_simple_diffusion.models.diffusion_task import DiffusionTask
+from keras_simple_diffusion.ops.diffusion import convert_prediction
+from keras_simple_diffusion.samplers.guidance import classifier_free_guidance
+from keras_simple_diffusion.text.pretrained_text_encoder import (
+    PretrainedTextEncoder,
+)
+from keras_simple_diffusion.utils.errors import InputError
+from keras_simple_diffusion.utils.errors import check_number
+
+
+class Distillation(DenoisingTrainer):
+    """Base class of the methods of distillation.
+
+    It holds the student, a model of the teacher's class that starts with the
+    teacher's averaged weights, and a frozen copy of the teacher's network
+    without dropout. A frozen copy of a text encoder is shared by both. The
+    student is trained with the teacher's loss towards clean images that a
+    subclass defines by `teach`, on the noise levels of `place_times`. It
+    always receives the condition, and learns the guided prediction.
+
+    Args:
+        teacher: a trained `DiffusionModel` or `TextToImage`, which is not
+            changed.
+        num_steps: int. Number of steps of the student.
+        sampler: the `keras_simple_diffusion.samplers.Sampler` of the student.
+        guidance_scale: float. Guidance of the teacher, which the student
+            draws with but does not compute. Defaults to the teacher's.
+        compile: bool. Whether to compile with the defaults of `compile`.
+            Defaults to `True`.
+    """
+
+    def __init__(
+        self, teacher, num_steps, sampler, guidance_scale=None, compile=True
+    ):
+        if not isinstance(teacher, DiffusionTask):
+            raise InputError(
+                "`teacher` must be a model, such as DiffusionModel.from_preset"
+                f"('runs/digits'). Received: a {type(teacher).__name__}"
+            )
+        num_steps = check_number("num_steps", num_steps, at_least=1, whole=True)
+        if guidance_scale is None:
+            guidance_scale = teacher.guidance_scale
+        network = teacher.backbone
+        arguments.check_guidance(
+            guidance_scale,
+            network.num_classes is not None or network.context_dim is not None,
+        )
+        student = _copy_model(teacher, sampler, num_steps)
+        self.student = student
+        super().__init__(
+            backbone=student.backbone,
+            schedule=student.schedule,
+            loss=student.diffusion_loss,
+            prediction_type=student.prediction_type,
+            stratified=student.stratified,
+        )
+        self.num_steps = num_steps
+        self.guidance_scale = guidance_scale
+        self.teacher_backbone = copy_network(student.backbone)
+        self.teacher_backbone.trainable = False
+        if hasattr(student, "text_encoder"):
+            student.text_encoder.trainable = False
+        self.num_batches = self.add_weight(
+            shape=(),
+            dtype="int32",
+            initializer="zeros",
+            trainable=False,
+            aggregation="only_first_replica",
+            name="num_batches",
+        )
+        # The student draws with the averages that are kept here.
+        student.averages = self.averages
+        student.step_lock = self.step_lock
+        if compile:
+            self.compile()
+
+    # === Data, as for the student ===
+
+    @property
+    def num_values(self):
+        return self.student.num_values
+
+    def prepare_data(self, x):
+        return self.student.prepare_data(x)
+
+    def split_inputs(self, inputs):
+        return self.student.split_inputs(inputs)
+
+    def condition(self, conditions, dropout):
+        # Without guidance the student needs no dropped conditions.
+        return self.student.condition(conditions, None)
+
+    # === Training ===
+
+    def teach(self, batch, training):
+        """Compute the clean images that the student shall predict.
+
+        Args:
+            batch: a `NoisyBatch`.
+            training: bool.
+
+        Returns:
+            A float32 tensor of shape `(B, H, W, C)`.
+        """
+        raise NotImplementedError(f"{type(self).__name__} must define this.")
+
+    def call(self, inputs, training=False):
+        batch = self.noisy_batch(inputs, training)
+        clean = ops.stop_gradient(self.teach(batch, training))
+        noisy, log_snr = batch.noisy_images, batch.log_snr
+        network = Network(self.backbone, self.prediction_type)
+        self.count(training)
+        return {
+            "target": convert_prediction(
+                clean, noisy, log_snr, "x", self.prediction_type
+            ),
+            # No dropout: the target is no sample of random images.
+            "prediction": network.predict(noisy, log_snr, batch.conditions),
+            "time": batch.time,
+            "num_bad": batch.num_bad,
+            "log_snr": log_snr,
+            "log_snr_derivative": self.schedule.derivative(batch.time),
+        }
+
+    def count(self, training):
+        """Count a batch of training, at the end of `call`."""
+        if training:
+            self.num_batches.assign_add(1)
+
+    @property
+    def num_updates(self):
+        """Number of updates of the weights before this batch, int32."""
+        return self.updates_before(ops.convert_to_tensor(self.num_batches))
+
+    def updates_before(self, batch):
+        """Number of updates of the weights before a batch, int32."""
+        optimizer = self.optimizer
+        while hasattr(optimizer, "inner_optimizer"):
+            optimizer = optimizer.inner_optimizer
+        count = optimizer.gradient_accumulation_steps or 1
+        return ops.floor_divide(batch, count)
+
+    def predict_clean(self, backbone, noisy_images, log_snr, conditions, **kw):
+        """Predict clean images with one of the networks.
+
+        Args:
+            backbone: a network like the student's.
+            noisy_images: float32 tensor of shape `(B, H, W, C)`.
+            log_snr: float32 tensor of shape `(B,)`.
+            conditions: dict of the network's further inputs.
+            **kw: `training`, whether dropout is on. Defaults to `False`.
+
+        Returns:
+            A float32 tensor shaped like `noisy_images`.
+        """
+        network = Network(backbone, self.prediction_type)
+        prediction = network.predict(noisy_images, log_snr, conditions, **kw)
+        return network.convert(prediction, noisy_images, log_snr, "x")
+
+    def ask_teacher(self, noisy_images, log_snr, conditions, scale=None):
+        """Predict clean images with the teacher, with and without guidance.
+
+        Args:
+            noisy_images: float32 tensor of shape `(B, H, W, C)`.
+            log_snr: float32 tensor of shape `(B,)`.
+            conditions: dict of the network's further inputs.
+            scale: optional scalar tensor in place of `guidance_scale`.
+
+        Returns:
+            A tuple of the guided and the conditional prediction, float32
+            tensors without gradients.
+        """
+        noisy_images = ops.stop_gradient(noisy_images)
+        arguments = self.teacher_backbone, noisy_images, log_snr
+        clean = self.predict_clean(*arguments, conditions)
+        guided = clean
+        if self.guidance_scale != 1.0:
+            null = self.student.null_conditions(conditions)
+            guided = classifier_free_guidance(
+                clean,
+                self.predict_clean(*arguments, null),
+                self.guidance_scale if scale is None else scale,
+            )
+        return ops.stop_gradient(guided), ops.stop_gradient(clean)
+
+    def draw_like(self, images, draw, training, shape=()):
+        """Draw random numbers for each image, the same on every device.
+
+        Args:
+            images: tensor of shape `(B, ...)`.
+            draw: `keras.random.normal` or `keras.random.uniform`.
+            training: bool. `evaluate` draws the same numbers in every call.
+            shape: tuple of ints, the shape for one image. Defaults to `()`.
+
+        Returns:
+            A float32 tensor of shape `(B, *shape)`.
+        """
+        generator = self.evaluation_seed_generator
+        if training:
+            generator = self.seed_generator
+        size = whole_size(ops.shape(images)[0])
+        numbers = draw((size, *shape), dtype="float32", seed=generator)
+        return own_part(numbers)
+
+    # === The student ===
+
+    def finished_student(self):
+        """Return the student, with the number of steps it is trained for."""
+        return self.student
+
+    def generate(self, *args, **kwargs):
+        """Draw images with the student, see `generate` of its class."""
+        return self.finished_student().generate(*args, **kwargs)
+
+    def save_to_preset(self, preset_dir, max_shard_size=10):
+        """Write a preset of the student, with the averaged weights.
+
+        Args:
+            preset_dir: path of the folder.
+            max_shard_size: see `keras_hub.models.Task.save_to_preset`.
+        """
+        self.recover_values()
+        student = self.finished_student()
+        student.save_to_preset(preset_dir, max_shard_size)
+
+
+def on_grid(time, size):
+    """Move uniform times to the grid `1 / size, 2 / size, ..., 1`.
+
+    Args:
+        time: float32 tensor of shape `(B,)`, uniform on `[0, 1)`.
+        size: int32 scalar tensor.
+
+    Returns:
+        A float32 tensor of shape `(B,)`.
+    """
+    size = ops.cast(size, "float32")
+    return (ops.minimum(ops.floor(time * size), size - 1.0) + 1.0) / size
+
+
+def grid_index(time, size):
+    """Return `i` of times `(i + 1) / size`, an int32 tensor."""
+    index = ops.round(time * ops.cast(size, "float32"))
+    return ops.cast(index, "int32") - 1
+
+
+def copy_network(network):
+    """Copy a network with its weights."""
+    copy = type(network).from_config(network.get_config())
+    copy.set_weights(network.get_weights())
+    return copy
+
+
+def _copy_model(teacher, sampler, num_steps):
+    """Make a student: a copy of the teacher with its averaged weights."""
+    changes = {
+        "sampler": sampler,
+        "num_steps": num_steps,
+        "distilled_steps": num_steps,
+        "guidance_scale": 1.0,
+    }
+    encoder = getattr(teacher, "text_encoder", None)
+    is_shared = isinstance(encoder, PretrainedTextEncoder)
+    if is_shared:
+        changes["text_encoder"] = encoder
+    with teacher.averaged_weights():
+        changes["backbone"] = copy_network(teacher.backbone)
+        student = type(teacher).from_config({**teacher.get_config(), **changes})
+        if encoder is not None and not is_shared:
+            student.text_encoder.set_weights(encoder.get_weights())
+    return student

@@ -1,0 +1,132 @@
+from keras import ops
+
+from keras_simple_diffusion.distillation.distillation import Distillation
+from keras_simple_diffusion.distillation.distillation import grid_index
+from keras_simple_diffusion.distillation.distillation import on_grid
+from keras_simple_diffusion.ops.diffusion import expand_like
+from keras_simple_diffusion.samplers.ddim_sampler import DDIMSampler
+from keras_simple_diffusion.samplers.ddim_sampler import ddim_step
+from keras_simple_diffusion.samplers.ddim_sampler import invert_ddim_step
+from keras_simple_diffusion.utils.errors import check_number
+
+
+class ProgressiveDistillation(Distillation):
+    """Distillation that halves the number of steps again and again.
+
+    In each phase one DDIM step of the student learns to do two of the teacher.
+    The student then becomes the teacher of the next phase. Training beyond
+    the last phase continues it. Before, the student draws with the number of
+    steps of its phase.
+
+    The learning rate of the paper falls to zero in each phase, without
+    averages of the weights, which `compile` therefore leaves out by default.
+
+    Args:
+        teacher: see `Distillation`.
+        num_steps: int. Number of steps of the student in the last phase.
+            Defaults to `4`.
+        num_halvings: int. Number of phases. The teacher begins with
+            `num_steps * 2 ** num_halvings` steps. Defaults to `4`.
+        updates_per_halving: int. Updates of the weights in each phase, 50,000
+            in the paper. Defaults to `1000`.
+        guidance_scale: see `Distillation`. The first phase removes the
+            guidance.
+        compile: see `Distillation`.
+
+    Example:
+    ```python
+    student = keras_simple_diffusion.distillation.ProgressiveDistillation(
+        model, num_steps=4, num_halvings=2, updates_per_halving=10
+    )
+    student.fit({"images": images, "labels": labels}, epochs=20)
+    student.save_to_preset("student")
+    ```
+
+    References:
+        - [Salimans & Ho, 2022](https://arxiv.org/abs/2202.00512), algorithm 2
+        - [Meng et al., 2023](https://arxiv.org/abs/2210.03142), for guidance
+    """
+
+    def __init__(
+        self,
+        teacher,
+        num_steps=4,
+        num_halvings=4,
+        updates_per_halving=1000,
+        guidance_scale=None,
+        compile=True,
+    ):
+        self.num_halvings = check_number(
+            "num_halvings", num_halvings, at_least=1, at_most=16, whole=True
+        )
+        self.updates_per_halving = check_number(
+            "updates_per_halving", updates_per_halving, at_least=1, whole=True
+        )
+        super().__init__(
+            teacher, num_steps, DDIMSampler(), guidance_scale, compile
+        )
+
+    def compile(self, optimizer="auto", ema_decay=None, **kwargs):
+        """Set how to train, see `DiffusionModel.compile`.
+
+        Args:
+            optimizer: see `DiffusionModel.compile`.
+            ema_decay: see `DiffusionModel.compile`. Defaults to `None`.
+            **kwargs: further arguments of `DiffusionModel.compile`.
+        """
+        super().compile(optimizer, ema_decay=ema_decay, **kwargs)
+
+    def place_times(self, time):
+        return on_grid(time, self._student_steps())
+
+    def teach(self, batch, training):
+        if training:
+            self._succeed_teacher()
+        count = self._student_steps()
+        step = grid_index(batch.time, count)
+        whole = ops.cast(step, "float32")
+        count = ops.cast(count, "float32")
+        middle = self.schedule((whole + 0.5) / count)
+        end = self.schedule(whole / count)
+        scale = ops.where(self._phase() == 0, self.guidance_scale, 1.0)
+        noisy, log_snr = batch.noisy_images, batch.log_snr
+        first, _ = self.ask_teacher(noisy, log_snr, batch.conditions, scale)
+        half_way = ddim_step(first, noisy, log_snr, middle)
+        second, _ = self.ask_teacher(half_way, middle, batch.conditions, scale)
+        whole_way = ddim_step(second, half_way, middle, end)
+        clean = invert_ddim_step(whole_way, noisy, log_snr, end)
+        # The last step of sampling returns the prediction itself.
+        return ops.where(expand_like(step, clean) == 0, second, clean)
+
+    def finished_student(self):
+        (batches,) = self.values_of([self.num_batches])
+        # Of the last batch, as the next may begin a phase.
+        updates = self.updates_before(ops.maximum(batches - 1, 0))
+        phase = int(self._phase(updates))
+        steps = self.num_steps * 2 ** (self.num_halvings - 1 - phase)
+        self.student.num_steps = self.student.distilled_steps = steps
+        return self.student
+
+    def _phase(self, updates=None):
+        """Number of the phase, counted from 0, an int32 tensor."""
+        updates = self.num_updates if updates is None else updates
+        phase = ops.floor_divide(updates, self.updates_per_halving)
+        return ops.minimum(phase, self.num_halvings - 1)
+
+    def _student_steps(self):
+        remaining = self.num_halvings - 1 - self._phase()
+        return self.num_steps * ops.power(2, remaining)
+
+    def _succeed_teacher(self):
+        """Let the student take the teacher's place at the start of a phase."""
+        is_start = ops.logical_and(
+            ops.equal(self.num_updates % self.updates_per_halving, 0),
+            ops.logical_and(
+                self.num_updates > 0,
+                self.num_updates < self.updates_per_halving * self.num_halvings,
+            ),
+        )
+        for old, new in zip(
+            self.teacher_backbone.weights, self.backbone.weights, strict=True
+        ):
+            old.assign(ops.where(is_start, new, old))

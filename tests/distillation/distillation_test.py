@@ -1,0 +1,373 @@
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+import keras_simple_diffusion as ksd
+from keras_simple_diffusion import InputError
+from keras_simple_diffusion.distillation import moment_matching
+from tests.helpers.models import make_data
+from tests.helpers.models import make_model
+from tests.helpers.models import values_of
+from tests.reference.linear_backbone import LinearBackbone
+
+METHODS = (
+    ksd.distillation.ProgressiveDistillation,
+    ksd.distillation.ConsistencyDistillation,
+    ksd.distillation.MomentMatching,
+)
+SCHEDULE = ksd.schedules.CosineSchedule()
+
+
+def to_numpy(x):
+    return ops.convert_to_numpy(x)
+
+
+# === Closed forms: pixels of mean 0 and standard deviation 0.5 ===
+# The teacher is linear, so that only these two moments count.
+
+
+def linear_teacher(num_levels):
+    return ksd.models.DiffusionModel(
+        LinearBackbone(num_levels),
+        schedule=SCHEDULE,
+        loss=ksd.losses.DiffusionLoss("x"),
+        prediction_type="x",
+    )
+
+
+def random_images(count=512):
+    signs = np.random.default_rng(0).integers(0, 2, size=(count, 4, 4, 1))
+    return (signs - 0.5).astype("float32")
+
+
+def levels(t):
+    """alpha, sigma and the spread of noisy pixels at a time, in float64."""
+    low, high = np.arctan(np.exp([-7.5, 7.5]))
+    angle = low + t * (high - low)
+    alpha, sigma = np.cos(angle), np.sin(angle)
+    return alpha, sigma, np.sqrt(0.25 * alpha**2 + sigma**2)
+
+
+def ddim_factor(t, s):
+    """The number by which a step of DDIM multiplies noisy pixels."""
+    (alpha, sigma, spread), (next_alpha, next_sigma, _) = levels(t), levels(s)
+    denoised = alpha * 0.25 / spread**2
+    return next_alpha * denoised + next_sigma / sigma * (1 - alpha * denoised)
+
+
+def factor_between(whole, t, s):
+    """The prediction's factor with which a step of DDIM multiplies so."""
+    (alpha, sigma, _), (next_alpha, next_sigma, _) = levels(t), levels(s)
+    ratio = next_sigma / sigma
+    return (whole - ratio) / (next_alpha - alpha * ratio)
+
+
+def train_linear(task, epochs, learning_rate):
+    task.compile(keras.optimizers.Adam(learning_rate), ema_decay=None)
+    task.fit(random_images(), batch_size=512, epochs=epochs, verbose=0)
+    return to_numpy(task.backbone.factors.factors)
+
+
+def test_progressive_distillation_learns_two_steps_as_one():
+    whole = ddim_factor(0.75, 0.625) * ddim_factor(0.625, 0.5)
+    exact = factor_between(whole, 0.75, 0.5)
+    assert abs(exact - 0.14113) < 1e-5
+    task = ksd.distillation.ProgressiveDistillation(
+        linear_teacher(8), num_steps=4, num_halvings=1
+    )
+    before = to_numpy(task.backbone.factors.factors)[6]
+    assert abs(before - 0.10756) < 1e-5
+    factors = train_linear(task, 150, 5e-3)
+    assert abs(factors[6] - 0.14113) < 1e-3
+    # The last step predicts as the teacher does in the middle of it.
+    alpha, _, spread = levels(0.125)
+    last = alpha * 0.25 / spread**2 * ddim_factor(0.25, 0.125)
+    assert abs(factors[2] - last) < 1e-3
+    # Times that are not on the student's grid are not trained.
+    np.testing.assert_array_equal(factors[[1, 3, 5, 7]] > 0, True)
+    teacher = linear_teacher(8).backbone.factors.factors
+    untrained = [1, 3, 5, 7]
+    np.testing.assert_allclose(
+        factors[untrained], to_numpy(teacher)[untrained], atol=1e-6
+    )
+
+
+def consistent_factor(count):
+    """The student's factor at time 0.75, of `count` steps from there to 0.5."""
+    factor = None
+    for i in range(1, count + 1):
+        t, s = 0.5 + 0.25 * i / count, 0.5 + 0.25 * (i - 1) / count
+        (alpha, sigma, spread), (next_alpha, next_sigma, _) = map(
+            levels, (t, s)
+        )
+        # A step of aDDIM, with 0.75 times the variance of x given z.
+        denoised = alpha * 0.25 / spread**2
+        noise = (1 - alpha * denoised) / sigma
+        gain = next_alpha - alpha * next_sigma / sigma
+        lacking = 0.75 * 0.25 * sigma**2 / spread**2 * gain**2
+        scale = np.sqrt(next_sigma**2 + lacking / (noise * spread) ** 2)
+        whole = next_alpha * denoised + scale * noise
+        if factor is not None:  # From there by the student.
+            end_alpha, end_sigma, _ = levels(0.5)
+            ratio = end_sigma / next_sigma
+            whole *= ratio + (end_alpha - next_alpha * ratio) * factor
+        factor = factor_between(whole, t, 0.5)
+    return factor
+
+
+def test_consistency_distillation_follows_the_flow_through_a_range():
+    # The limit of many steps of the teacher.
+    exact = factor_between(levels(0.5)[2] / levels(0.75)[2], 0.75, 0.5)
+    assert abs(exact - 0.17522) < 1e-5
+    assert abs(consistent_factor(1024) - exact) < 2e-5
+    task = ksd.distillation.ConsistencyDistillation(
+        linear_teacher(32), num_steps=4, teacher_steps=(32, 32)
+    )
+    factors = train_linear(task, 400, 1e-2)
+    assert abs(factors[24] - consistent_factor(8)) < 2e-3
+    assert abs(factors[24] - exact) < 3e-3
+
+
+@pytest.mark.parametrize("use_teacher", [True, False])
+def test_with_as_many_steps_as_the_teacher_it_is_diffusion(use_teacher):
+    # Eq. 9. The times of the model are brought to the grid as well.
+    class OnGrid(ksd.models.DiffusionModel):
+        def place_times(self, time):
+            return ops.ceil(time * 8.0) / 8.0
+
+    teacher = linear_teacher(8)
+    task = ksd.distillation.ConsistencyDistillation(
+        teacher, num_steps=8, teacher_steps=(8, 8), use_teacher=use_teacher
+    )
+    # Another student, whose error is not zero.
+    task.backbone.factors.bias.assign(0.3)
+    model = OnGrid(
+        task.backbone,
+        schedule=SCHEDULE,
+        loss=teacher.diffusion_loss,
+        prediction_type="x",
+    )
+    images = random_images(64)
+    ours = task.evaluate(images, batch_size=64, verbose=0)
+    diffusion = model.evaluate(images, batch_size=64, verbose=0)
+    if not use_teacher:
+        np.testing.assert_allclose(ours, diffusion, rtol=2e-5)
+    else:  # Its target is the mean of x, so that x's variance is missing.
+        np.testing.assert_allclose(ours, 0.09, rtol=0.2)
+        assert ours < diffusion
+
+
+def test_gradient_of_the_students_loss():
+    rng = np.random.default_rng(0)
+    clean, auxiliary, teacher = rng.normal(size=(3, 2, 4, 4, 1))
+    weight = np.array([0.5, 3.0])
+    arrays = [
+        ops.convert_to_tensor(each, "float32")
+        for each in (clean, auxiliary, teacher, weight)
+    ]
+    losses = to_numpy(moment_matching.generator_loss(*arrays))
+    # Linear in the clean images: its gradient is the difference of two values.
+    changed = ops.convert_to_tensor(clean + auxiliary - teacher, "float32")
+    slope = to_numpy(moment_matching.generator_loss(changed, *arrays[1:]))
+    square = ((auxiliary - teacher) ** 2).mean(axis=(1, 2, 3))
+    np.testing.assert_allclose(slope - losses, weight * square, rtol=1e-4)
+    same = moment_matching.generator_loss(
+        arrays[0], arrays[2], arrays[2], arrays[3]
+    )
+    np.testing.assert_array_equal(to_numpy(same), 0.0)
+
+
+def test_moment_matching_trains_two_networks_in_turn():
+    task = ksd.distillation.MomentMatching(linear_teacher(8), num_steps=2)
+    task.compile(keras.optimizers.SGD(0.1), ema_decay=None)
+    student = task.backbone.factors.bias
+    auxiliary = task.auxiliary_backbone.factors.bias
+    images = random_images(64)
+    # The auxiliary network is the teacher: no gradient for the student.
+    task.num_batches.assign(1)
+    before = values_of(task.backbone.weights)
+    task.train_on_batch(images)
+    for a, b in zip(before, values_of(task.backbone.weights), strict=True):
+        np.testing.assert_array_equal(a, b)
+    # It predicts more than the teacher: the student has to go down.
+    auxiliary.assign(0.2)
+    task.num_batches.assign(1)
+    task.train_on_batch(images)
+    assert float(to_numpy(student)) < -1e-3
+    assert abs(float(to_numpy(auxiliary)) - 0.2) < 1e-7
+    # On even updates the student stays, and the auxiliary network learns.
+    moved = float(to_numpy(student))
+    task.train_on_batch(images)
+    assert float(to_numpy(student)) == moved
+    assert float(to_numpy(auxiliary)) < 0.2
+
+
+def test_posterior_is_that_of_ddpm():
+    rng = np.random.default_rng(0)
+    clean, noisy, noise = (
+        ops.convert_to_tensor(each, "float32")
+        for each in rng.normal(size=(3, 2, 4, 4, 1))
+    )
+    grid = ops.convert_to_tensor([-1.0, 0.5], "float32")
+    at = ksd.samplers.SamplerStep(noisy, grid, 0)
+    expected, _ = ksd.samplers.DDPMSampler(0.0).step(
+        lambda z, log_snr: clean,
+        at,
+        lambda: noise,
+    )
+    found = moment_matching.draw_posterior(
+        clean, noisy, np.float32([-1, -1]), np.float32([0.5, 0.5]), noise
+    )
+    np.testing.assert_allclose(to_numpy(found), to_numpy(expected), atol=1e-6)
+
+
+# === The methods as tasks ===
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_guided_teacher_gives_an_unguided_student(method, tmp_path):
+    teacher = make_model(guidance_scale=3.0, num_steps=16)
+    data = make_data()
+    teacher.fit(data, batch_size=16, verbose=0)
+    kept = values_of(teacher.variables)
+    extra = {}
+    if method is METHODS[0]:
+        extra = {"num_halvings": 2, "updates_per_halving": 2}
+    task = method(teacher, num_steps=2, **extra)
+    with teacher.averaged_weights():
+        averages = values_of(teacher.backbone.weights)
+    for a, b in zip(averages, values_of(task.backbone.weights), strict=True):
+        np.testing.assert_array_equal(a, b)
+    frozen = values_of(task.teacher_backbone.weights)
+    history = task.fit(data, batch_size=16, epochs=2, verbose=0).history
+    assert np.isfinite(history["loss"]).all()
+    for a, b in zip(kept, values_of(teacher.variables), strict=True):
+        np.testing.assert_array_equal(a, b)
+    after = values_of(task.teacher_backbone.weights)
+    is_kept = all(map(np.array_equal, frozen, after))
+    assert is_kept == (method is not METHODS[0])
+    assert np.isfinite(task.evaluate(data, verbose=0))
+    images = task.generate(labels=[0, 1], seed=3)
+    task.save_to_preset(tmp_path / "student")
+    student = ksd.models.Preset.open(tmp_path / "student").load()
+    assert type(student) is ksd.models.DiffusionModel
+    assert (student.num_steps, student.guidance_scale) == (2, 1.0)
+    assert student.sampler == task.student.sampler
+    np.testing.assert_allclose(
+        student.generate(labels=[0, 1], seed=3).astype("int32"), images, atol=1
+    )
+    for wrong in ({"num_steps": 8}, {"guidance_scale": 2.0}):
+        with pytest.raises(InputError, match="distilled for 2 steps of DD"):
+            student.generate(labels=[0], **wrong)
+        student.generate(labels=[0], allow=True, **wrong)
+
+
+def test_progressive_distillation_halves_and_draws_with_its_phase():
+    teacher = make_model(ema_decay=None)
+    task = ksd.distillation.ProgressiveDistillation(
+        teacher, num_steps=2, num_halvings=3, updates_per_halving=2
+    )
+    data = make_data(8)
+    teachers = []
+    for steps in (8, 8, 4, 4, 2, 2, 2, 2):
+        before = values_of(task.backbone.weights)
+        task.train_on_batch(data)
+        assert task.finished_student().distilled_steps == steps
+        teachers.append(values_of(task.teacher_backbone.weights))
+        is_student = all(map(np.array_equal, before, teachers[-1]))
+        # The student of the last phase is the teacher of the next.
+        assert is_student == (len(teachers) in (1, 3, 5))
+    assert all(map(np.array_equal, teachers[4], teachers[7]))
+
+
+def test_updates_are_counted_when_gradients_are_accumulated():
+    task = ksd.distillation.MomentMatching(make_model(), num_steps=2)
+    task.compile(keras.optimizers.SGD(0.1, gradient_accumulation_steps=2))
+    data = make_data(8)
+    counts = []
+    for _ in range(5):
+        counts.append(int(task.num_updates))
+        task.train_on_batch(data)
+    assert counts == [0, 0, 1, 1, 2]
+
+
+def test_steps_of_the_teacher_grow():
+    task = ksd.distillation.ConsistencyDistillation(
+        make_model(), num_steps=4, annealing_updates=100
+    )
+    found = []
+    uniform = ops.convert_to_tensor(np.linspace(0, 0.9999, 4000), "float32")
+    for updates in (0, 25, 50, 75, 100, 500):
+        task.num_batches.assign(updates)
+        times = to_numpy(task.place_times(uniform))
+        found.append(round(1 / times.min()))
+        assert times.max() == 1.0
+    assert found == [64, 136, 288, 604, 1280, 1280]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_texts_and_mixed_precision(method):
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    texts = ["a red apple", "a ship"]
+    encoder = ksd.text.TextTransformer(
+        ksd.text.learn_vocabulary(texts),
+        embedding_dim=8,
+        num_layers=1,
+        num_heads=2,
+        sequence_length=4,
+    )
+    backbone = ksd.models.UViTBackbone(
+        (4, 4, 1),
+        channels=(16,),
+        blocks=(1,),
+        num_heads=2,
+        embedding_dim=16,
+        context_dim=8,
+    )
+    teacher = ksd.models.TextToImage(backbone, encoder)
+    task = method(teacher, num_steps=2)
+    assert task.guidance_scale == 4.0
+    encoder_before = values_of(task.student.text_encoder.weights)
+    data = {
+        "images": make_data(8, None)["images"],
+        "captions": np.array(texts * 4),
+    }
+    loss = task.fit(data, batch_size=4, verbose=0).history["loss"]
+    assert np.isfinite(loss).all()
+    encoder_after = values_of(task.student.text_encoder.weights)
+    assert all(map(np.array_equal, encoder_before, encoder_after))
+    assert encoder.trainable
+    if method is METHODS[0]:
+        with pytest.raises(InputError, match="distilled for 16 steps"):
+            task.generate("a ship", num_steps=2)
+    else:
+        assert task.generate("a ship").shape == (4, 4, 1)
+
+
+@pytest.mark.any_backend
+@pytest.mark.parametrize(
+    "make, message",
+    [
+        (lambda: METHODS[1](3), "must be a model"),
+        (lambda: METHODS[2](make_model(), 0), "num_steps=0"),
+        (lambda: METHODS[0](make_model(), num_halvings=0), "num_halvings=0"),
+        (
+            lambda: METHODS[1](make_model(), teacher_steps=(2, 8)),
+            "teacher_steps=2",
+        ),
+        (
+            lambda: METHODS[1](
+                make_model(), use_teacher=False, guidance_scale=2.0
+            ),
+            "are not guided",
+        ),
+        (
+            lambda: METHODS[2](make_model(num_classes=None), guidance_scale=2),
+            "unconditional",
+        ),
+    ],
+)
+def test_bad_arguments(make, message):
+    with pytest.raises(InputError, match=message):
+        make()
