@@ -129,4 +129,5 @@ class ProgressiveDistillation(Distillation):
         for old, new in zip(
             self.teacher_backbone.weights, self.backbone.weights, strict=True
         ):
-            old.assign(ops.where(is_start, new, old))
+            values = map(ops.convert_to_tensor, (new, old))
+            old.assign(ops.where(is_start, *values))

@@ -17,6 +17,7 @@ from keras_simple_diffusion.generation.denoising import Guidance
 from keras_simple_diffusion.generation.denoising import Inpainting
 from keras_simple_diffusion.generation.denoising import Network
 from keras_simple_diffusion.generation.denoising import Variation
+from keras_simple_diffusion.generation.paths import great_circle
 from keras_simple_diffusion.generation.programs import InversionProgram
 from keras_simple_diffusion.generation.programs import SamplingProgram
 from keras_simple_diffusion.generation.programs import warn_unless_finite
@@ -566,30 +567,6 @@ class DiffusionTask(DenoisingTrainer):
         }
         lines = [f"  {name}: {value}" for name, value in facts.items()]
         return "\n".join([f"{type(self).__name__} '{self.name}'", *lines])
-
-
-def great_circle(first, second, count):
-    """Interpolate on the great circle through two noises, ends included.
-
-    Args:
-        first: float array.
-        second: float array shaped like it.
-        count: int.
-
-    Returns:
-        A float32 array of shape `(count, ...)`.
-
-    References:
-        - [Shoemake, 1985](https://doi.org/10.1145/325165.325242)
-    """
-    a, b = (np.asarray(end, "float64") for end in (first, second))
-    cosine = (a * b).sum() / (np.linalg.norm(a) * np.linalg.norm(b))
-    angle = np.arccos(np.clip(cosine, -1.0, 1.0))
-    share = np.linspace(0.0, 1.0, count).reshape(-1, *[1] * a.ndim)
-    if np.sin(angle) < 1e-6:  # Parallel: no circle, or the line itself.
-        return ((1.0 - share) * a + share * b).astype("float32")
-    points = np.sin((1.0 - share) * angle) * a + np.sin(share * angle) * b
-    return (points / np.sin(angle)).astype("float32")
 
 
 def _is_seed(end):
