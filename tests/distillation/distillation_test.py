@@ -63,11 +63,12 @@ def factor_between(whole, t, s):
     return (whole - ratio) / (next_alpha - alpha * ratio)
 
 
-def train_linear(task, epochs, learning_rate):
-    rate = keras.optimizers.schedules.CosineDecay(learning_rate, epochs)
+def train_linear(task, steps, learning_rate):
+    rate = keras.optimizers.schedules.CosineDecay(learning_rate, steps)
     adam = keras.optimizers.Adam(rate, beta_2=0.99)
     task.compile(adam, ema_decay=None, jit_compile=False)
-    task.fit(random_images(), batch_size=512, epochs=epochs, verbose=0)
+    images = np.tile(random_images(512), (steps, 1, 1, 1))
+    task.fit(images, batch_size=512, verbose=0)
     return to_numpy(task.backbone.factors.factors)
 
 
