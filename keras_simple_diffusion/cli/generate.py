@@ -164,9 +164,10 @@ def generate(
             **conditions, indices=indices, seed=seed, **options, **more
         )
 
-    names = ("labels", "prompt", "negative_prompt", "portrait")
+    names = ("prompt", "negative_prompt", "portrait")
     settings = {
         "command": "generate",
+        "labels": wanted.labels,
         **{name: given[name] for name in names},
         **image_settings.describe(
             task, given["model"], wanted, guide, seed=given["seed"], **options

@@ -141,12 +141,15 @@ class Wanted:
             `"prompts"`, to a list of `count` values.
         common: dict of further arguments, for all images.
         captions: list of strings for a sheet, or `None`.
+        labels: string or `None`. The value of `--labels` with numbers of
+            classes: equal images have equal settings.
     """
 
     count: int
     lists: dict
     common: dict = dataclasses.field(default_factory=dict)
     captions: list | None = None
+    labels: str | None = None
 
     def arguments(self, indices=None):
         """Return arguments of `generate`, for some of the images."""
@@ -188,10 +191,15 @@ def choose_conditions(
         _check_unused(hint, "--prompt", prompts and prompts[0])
         _check_unused(hint, "--negative-prompt", negative_prompt)
         _check_unused(hint, "--portrait", portrait)
-        count, chosen = _choose_labels(task, labels, num_images)
-        captions = chosen and [_caption(task, label) for label in chosen]
-        lists = {} if chosen is None else {"labels": chosen}
-        return Wanted(count, lists, captions=captions)
+        chosen = _choose_labels(task, labels)
+        if chosen is None:
+            return Wanted(num_images or 16, {})
+        count = num_images or len(chosen)
+        repeated = [chosen[i % len(chosen)] for i in range(count)]
+        captions = [_caption(task, label) for label in repeated]
+        lists = {"labels": repeated}
+        given = labels and ",".join(map(str, chosen))
+        return Wanted(count, lists, captions=captions, labels=given)
     _check_unused("draws texts: pass them by --prompt", "--labels", labels)
     if not prompts:
         raise InputError(
@@ -204,18 +212,16 @@ def choose_conditions(
     return Wanted(count, {"prompts": chosen}, common, chosen)
 
 
-def _choose_labels(task, labels, num_images):
-    """Choose one label per image, repeating the given ones in turn.
+def _choose_labels(task, labels):
+    """Choose the classes to draw in turn.
 
     Args:
         task: a `DiffusionModel`.
         labels: string of numbers and class names separated by commas, or
             `None` for all classes.
-        num_images: int or `None` for one image per label, 16 without classes.
 
     Returns:
-        A tuple of the number of images and the list of labels, `None` for an
-        unconditional model.
+        A list of numbers of classes, `None` for an unconditional model.
 
     Raises:
         InputError: if the model has no such classes.
@@ -229,12 +235,8 @@ def _choose_labels(task, labels, num_images):
         chosen = [_to_label(part, names) for part in _split(labels, names)]
     elif num_classes is not None:
         chosen = list(range(num_classes))
-    find_labels(chosen, num_classes, task.class_names)  # It checks them.
-    if num_images is None:
-        num_images = 16 if chosen is None else len(chosen)
-    if chosen is not None:
-        chosen = [chosen[i % len(chosen)] for i in range(num_images)]
-    return num_images, chosen
+    numbers = find_labels(chosen, num_classes, task.class_names)
+    return None if numbers is None else numbers.tolist()
 
 
 def _suggest(task, prompts):

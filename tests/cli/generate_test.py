@@ -73,7 +73,7 @@ def test_generate_fills_a_folder_and_goes_on(call, error_of, trained, tmp_path):
     error = error_of("generate", *options)
     assert "holds something already" in error
     error = error_of("generate", *options, "--resume")
-    assert "begun with --labels=red,blue. Received: --labels=red." in error
+    assert "begun with --labels=1,0. Received: --labels=1." in error
 
 
 @pytest.fixture(scope="module")

@@ -43,7 +43,7 @@ def test_a_sheet_is_drawn_again_from_its_file(generate, tmp_path):
         "keras-simple-diffusion": ksd.__version__,
         "command": "generate",
         "model": "model",
-        "labels": "red,blue",
+        "labels": "1,0",
         "captions": ["red", "blue", "red", "blue", "red"],
         "number": 0,
         "num_images": 5,
