@@ -62,6 +62,25 @@ class Averages:
             self.forget()
         return not is_stale
 
+    def hand_over(self, optimizer):
+        """Give the averages to an optimizer that replaces the model's.
+
+        Args:
+            optimizer: a `keras.optimizers.Optimizer`.
+        """
+        old = self.optimizer
+        new = find_optimizer(optimizer, AveragedOptimizer)
+        if new is None or new is old or not self.exist():
+            return
+        new.build(self.model.trainable_variables)
+        new.copy_averages(old)
+        # What was frozen meanwhile keeps the average, which draws.
+        averages = old.averages_by_path(0)
+        trained = {id(weight) for weight in self.model.trainable_variables}
+        for weight in self.model.weights:
+            if weight.path in averages and id(weight) not in trained:
+                weight.assign(ops.cast(averages[weight.path], weight.dtype))
+
     def forget(self):
         """Forget the averages after a change of the weights, with a warning."""
         if self.optimizer is not None and self.optimizer.has_averages():

@@ -29,13 +29,9 @@ from keras_simple_diffusion.ops.diffusion import diffuse
 from keras_simple_diffusion.ops.diffusion import from_uint8
 from keras_simple_diffusion.ops.diffusion import make_target
 from keras_simple_diffusion.ops.diffusion import stratify
-from keras_simple_diffusion.optimizers.averaged_optimizer import (
-    AveragedOptimizer,
-)
 from keras_simple_diffusion.optimizers.construction import check_trainable
 from keras_simple_diffusion.optimizers.construction import make_optimizer
 from keras_simple_diffusion.optimizers.construction import wrap_optimizer
-from keras_simple_diffusion.optimizers.wrapper import find_optimizer
 from keras_simple_diffusion.schedules import ShiftedCosineSchedule
 from keras_simple_diffusion.utils.errors import InputError
 
@@ -139,23 +135,13 @@ class DenoisingTrainer(keras_internals.OwnTrainingSteps, keras_hub.models.Task):
             "auto_scale_loss": auto_scale_loss,
         }
         self.evaluate_averages = evaluate_averages
-        previous = self.averages.optimizer
         # Keras scales the loss of a float16 model; ours is float32 around a
         # float16 backbone.
         is_half = self.backbone.compute_dtype == "float16"
         optimizer = wrap_optimizer(
             optimizer, ema_decay, watch, auto_scale_loss and is_half
         )
-        averaged = find_optimizer(optimizer, AveragedOptimizer)
-        if averaged and previous is not averaged and self.averages.exist():
-            averaged.build(self.trainable_variables)
-            averaged.copy_averages(previous)
-            # What was frozen meanwhile keeps the average, which draws.
-            known = previous.averages_by_path(0)
-            trained = {id(v) for v in self.trainable_variables}
-            for weight in self.weights:
-                if weight.path in known and id(weight) not in trained:
-                    weight.assign(ops.cast(known[weight.path], weight.dtype))
+        self.averages.hand_over(optimizer)
         self.level_loss = None
         if noise_level_bins is not None:
             self.level_loss = LevelLoss(noise_level_bins)

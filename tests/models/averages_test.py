@@ -261,3 +261,14 @@ def test_a_chosen_average_is_evaluated():
             assert model.evaluate(data, verbose=0) == first
         assert model.evaluate(data, verbose=0) == second
     assert first != second and model.evaluate(data, verbose=0) == first
+
+
+def test_weights_that_are_frozen_keep_their_averages():
+    model = make_trained()
+    images = model.generate(**DRAW)
+    assert (images != draw_raw(model)).any()
+    layers = [each for each in model.backbone.layers if each.weights]
+    for layer in layers[: len(layers) // 2]:
+        layer.trainable = False
+    model.compile(keras.optimizers.Adam(1e-3), ema_decay=0.9)
+    np.testing.assert_array_equal(model.generate(**DRAW), images)
