@@ -179,3 +179,29 @@ print(keras.saving.get_registered_object(name).__name__)
 def test_an_unknown_attribute_is_an_error():
     with pytest.raises(AttributeError, match="no attribute 'model'"):
         ksd.model  # noqa: B018
+
+
+FIRST = """
+import importlib, os, sys
+import keras, numpy
+
+failed = []
+for name in sys.argv[1:]:
+    child = os.fork()
+    if not child:
+        importlib.import_module("keras_simple_diffusion." + name)
+        os._exit(0)
+    if os.waitpid(child, 0)[1]:
+        failed.append(name)
+print("failed:", failed)
+"""
+
+
+def test_each_namespace_can_be_imported_first():
+    result = subprocess.run(
+        [sys.executable, "-c", FIRST, *NAMESPACES],
+        cwd=PACKAGE.parent,
+        capture_output=True,
+        text=True,
+    )
+    assert "failed: []" in result.stdout, result.stdout + result.stderr
