@@ -79,7 +79,7 @@ class Checkpoints:
             if problem is not None:
                 raise OSError(f"it reads back differently: {problem}")
         self._damaged.discard(step)
-        self._remove_before(step)
+        self.remove_before(step)
 
     def latest(self):
         """Open the latest intact checkpoint.
@@ -116,7 +116,7 @@ class Checkpoints:
             )
         return None
 
-    def _remove_before(self, step):
+    def remove_before(self, step):
         """Remove what is older than the last intact ones up to a step.
 
         A folder without a manifest is none of ours, and stays.

@@ -202,5 +202,7 @@ class RunFolder:
                 f"{type(error).__name__}: {error}. Restore the folder from a "
                 "copy."
             ) from error
+        if is_main_process():  # A kill may have come before that.
+            self.checkpoints.remove_before(position.step)
         is_divided = position.step % interval > 0
         return metrics if is_divided and is_same_interval else []
