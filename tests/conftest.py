@@ -104,20 +104,9 @@ def minilm():
 @pytest.fixture
 def t5(shared_data, tmp_path_factory):
     """Folder of a small T5 without training, with the real tokenizer."""
-    import keras_hub
+    from tests.helpers.models import write_t5
 
     keras.utils.set_random_seed(7)
     folder = tmp_path_factory.mktemp("t5")
-    tokenizer = keras_hub.tokenizers.T5Tokenizer(
-        (shared_data / "t5_tokenizer" / "spiece.model").read_bytes()
-    )
-    backbone = keras_hub.models.T5Backbone(
-        vocabulary_size=32128,
-        num_layers=1,
-        num_heads=2,
-        hidden_dim=8,
-        intermediate_dim=16,
-    )
-    tokenizer.save_to_preset(folder)
-    backbone.save_to_preset(folder)
+    write_t5(folder, shared_data)
     return folder

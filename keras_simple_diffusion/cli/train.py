@@ -14,7 +14,7 @@ from keras_simple_diffusion.utils.errors import InputError
 # Options of this process, not of the run.
 _OF_THE_PROCESS = ("resume", "coordinator", "num_processes", "process_id")
 # Options that a resumed run may change.
-_OF_ANY_RUN = ("steps", "minutes")
+_OF_ANY_RUN = ("steps", "minutes", "data")
 
 # Options in the groups of the help.
 _data_option = functools.partial(option, rich_help_panel="Data")
@@ -291,7 +291,8 @@ def _check_resumed(settings):
     for name in settings:
         if name not in _OF_ANY_RUN:
             raise InputError(
-                "A resumed run keeps its settings; only --steps and --minutes "
-                "can be used with --resume. Received: "
+                "A resumed run keeps its settings; only --steps, --minutes and "
+                "--data, for images that were moved, can be used with "
+                "--resume. Received: "
                 f"--{name.replace('_', '-')}"
             )

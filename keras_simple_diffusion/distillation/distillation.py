@@ -7,6 +7,7 @@ from keras_simple_diffusion.generation.denoising import Network
 from keras_simple_diffusion.models.denoising_trainer import DenoisingTrainer
 from keras_simple_diffusion.models.diffusion_task import DiffusionTask
 from keras_simple_diffusion.ops.diffusion import convert_prediction
+from keras_simple_diffusion.optimizers.wrapper import unwrap
 from keras_simple_diffusion.samplers.guidance import classifier_free_guidance
 from keras_simple_diffusion.text.pretrained_text_encoder import (
     PretrainedTextEncoder,
@@ -141,10 +142,8 @@ class Distillation(DenoisingTrainer):
 
     def updates_before(self, batch):
         """Number of updates of the weights before a batch, int32."""
-        optimizer = self.optimizer
-        while hasattr(optimizer, "inner_optimizer"):
-            optimizer = optimizer.inner_optimizer
-        count = optimizer.gradient_accumulation_steps or 1
+        innermost = unwrap(self.optimizer)[-1]
+        count = innermost.gradient_accumulation_steps or 1
         return ops.floor_divide(batch, count)
 
     def predict_clean(self, backbone, noisy_images, log_snr, conditions, **kw):

@@ -105,9 +105,9 @@ class SamplingProgram:
     def run(self, function, rows, shared):
         """Run the compiled program on one batch.
 
-        The images' watcher is told after some of the steps, so many that it
-        is called a few times a second. It is one program in any case: its
-        first and last step are arguments.
+        A watcher of the images is called a few times a second, between
+        calls of the program. That is one program in any case: its first and
+        last step are arguments.
 
         Args:
             function: the compiled program.

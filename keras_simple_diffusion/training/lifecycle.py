@@ -64,8 +64,8 @@ class Position:
     def last_boundary(self, interval):
         """Return the last step, at most the present one, that ends an interval.
 
-        What is made at the end of intervals is made up to this step when a
-        run is resumed: a checkpoint is written after it.
+        A checkpoint is written after everything that an interval makes at its
+        end, so a resumed run has all of that up to this step.
 
         Args:
             interval: int. Steps between lines of the log.

@@ -230,7 +230,7 @@ def plan(data, minutes=None, from_scratch=False, **options):
     """
     known = {*field_names(Recipe), *field_names(RunSettings)}
     check_names(options, sorted(known), "`plan`")
-    # Values that are not valid are told before anything is measured.
+    # Invalid values are errors before anything is measured.
     options = {k: v for k, v in options.items() if v is not None}
     given = {k: options[k] for k in field_names(Recipe) if k in options}
     Recipe(**{"batch_size": options.get("accumulate", 1), **given})

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import pathlib
 
 import keras
 
@@ -175,7 +176,7 @@ def train_run(
             return run.train()
 
 
-def resume_run(output, steps=None, minutes=None):
+def resume_run(output, steps=None, minutes=None, data=None):
     """Continue a run from its latest checkpoint.
 
     The result is the same as that of a run without interruption. With a new
@@ -187,6 +188,7 @@ def resume_run(output, steps=None, minutes=None):
         output: path of the run folder.
         steps: int or `None`. New number of steps of the whole run.
         minutes: float or `None`. New maximum training time of the whole run.
+        data: string or `None`. New place of the same images.
 
     Returns:
         The trained `DiffusionModel` or `TextToImage`.
@@ -197,7 +199,13 @@ def resume_run(output, steps=None, minutes=None):
         Interrupted: if a signal ended the training; the run is saved.
     """
     folder = RunFolder(output)
-    settings = RunSettings.read(output).override(steps, minutes)
+    settings = RunSettings.read(output).override(steps, minutes, data)
+    place = pathlib.Path(settings.data)
+    if place.is_absolute() and not place.exists():
+        raise InputError(
+            f"The images of the run are no longer at '{place}'. Bring them "
+            "back, or pass their new place by --data (in Python `data`)."
+        )
     folder.check_entries()
     preset = Preset.open(folder.preset_folder)
     with _distributed(settings, preset), folder.held():

@@ -355,9 +355,9 @@ class RunSettings:
         """Return all settings as JSON types."""
         return dataclasses.asdict(self)
 
-    def override(self, steps=None, minutes=None):
-        """Return the settings of the same run, made longer or shorter."""
-        changes = {}
+    def override(self, steps=None, minutes=None, data=None):
+        """Return the settings of the same run, longer, shorter or moved."""
+        changes = {} if data is None else {"data": absolute(data)}
         if steps is not None:
             changes["recipe"] = dataclasses.replace(self.recipe, steps=steps)
         if minutes is not None:

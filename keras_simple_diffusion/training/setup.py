@@ -162,12 +162,12 @@ class RunImages:
                 f"the run began: {begun['num_images']} then, "
                 f"{now['num_images']} now. Restore the old ones, {start}"
             )
-        if begun["embeddings"] != now["embeddings"]:
+        if begun.get("embeddings") != now["embeddings"]:
             raise InputError(
                 f"The embeddings in '{self.settings.embeddings}' have changed "
                 f"since the run began. Restore the old ones, {start}"
             )
-        if begun["held_out"] != now["held_out"]:
+        if begun.get("held_out") != now["held_out"]:
             warnings.warn(
                 f"The held-out images of '{self.settings.data}' have changed "
                 "since the run began: the held-out loss is that of other "

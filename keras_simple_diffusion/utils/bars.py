@@ -7,13 +7,13 @@ _watcher = contextvars.ContextVar("watcher", default=None)
 
 
 def watcher():
-    """Return the function that is told of what is drawn, or `None`."""
+    """Return the function that follows the drawing, or `None`."""
     return _watcher.get()
 
 
 @contextlib.contextmanager
 def watching(function):
-    """Context in which a function is told of images that are drawn.
+    """Context in which a function follows the drawing of images.
 
     Args:
         function: function of a float, a number of images. A batch of 4 images

@@ -1,6 +1,7 @@
 """Small networks, models and data sets that train in seconds."""
 
 import keras
+import keras_hub
 import numpy as np
 from keras import ops
 
@@ -72,3 +73,24 @@ def make_data(count=32, num_classes=3, image_shape=(4, 4, 1), seed=0):
 def values_of(variables):
     """Copy Keras variables into NumPy arrays."""
     return [ops.convert_to_numpy(variable).copy() for variable in variables]
+
+
+def write_t5(folder, shared_data):
+    """Write a small T5 without training, with the real tokenizer.
+
+    Args:
+        folder: Folder of the preset.
+        shared_data: Folder that holds the tokenizer.
+    """
+    tokenizer = keras_hub.tokenizers.T5Tokenizer(
+        (shared_data / "t5_tokenizer" / "spiece.model").read_bytes()
+    )
+    backbone = keras_hub.models.T5Backbone(
+        vocabulary_size=32128,
+        num_layers=1,
+        num_heads=2,
+        hidden_dim=8,
+        intermediate_dim=16,
+    )
+    tokenizer.save_to_preset(folder)
+    backbone.save_to_preset(folder)

@@ -25,7 +25,6 @@ import traceback
 
 import h5py
 import keras
-import keras_hub
 import numpy as np
 from PIL import Image
 
@@ -34,6 +33,7 @@ from keras_simple_diffusion import cli
 from keras_simple_diffusion.data import embedding_cache
 from keras_simple_diffusion.training import run
 from keras_simple_diffusion.training.reporting import read_history
+from tests.helpers.models import write_t5
 
 _CHANGES = ("os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.truncate")
 # The digest of a manifest is one of the seconds, too.
@@ -206,19 +206,7 @@ def prepare_text(place):
         ]
         lines = "".join(json.dumps(row) + "\n" for row in rows)
         (folder / "metadata.jsonl").write_text(lines)
-    shared = pathlib.Path(os.environ["KSD_SHARED_DATA"])
-    tokenizer = keras_hub.tokenizers.T5Tokenizer(
-        (shared / "t5_tokenizer" / "spiece.model").read_bytes()
-    )
-    t5 = keras_hub.models.T5Backbone(
-        vocabulary_size=32128,
-        num_layers=1,
-        num_heads=2,
-        hidden_dim=8,
-        intermediate_dim=16,
-    )
-    tokenizer.save_to_preset(place / "t5")
-    t5.save_to_preset(place / "t5")
+    write_t5(place / "t5", pathlib.Path(os.environ["KSD_SHARED_DATA"]))
     encoder = ksd.text.PretrainedTextEncoder(place / "t5", 8)
     network = ksd.models.UViTBackbone(
         (8, 8, 1), (8,), (1,), num_heads=2, embedding_dim=16, context_dim=8

@@ -455,6 +455,24 @@ def test_a_run_at_its_end_says_how_to_go_on(straight, tmp_path, capsys):
 
 
 @pytest.mark.any_backend
+def test_images_that_were_moved(straight, photos, tmp_path):
+    run, moved = tmp_path / "run", tmp_path / "moved"
+    shutil.copytree(straight, run)
+    path = run / "config.json"
+    settings = json.loads(path.read_text())
+    settings["data"] = str(tmp_path / "gone")
+    path.write_text(json.dumps(settings))
+    with pytest.raises(InputError, match="no longer at .*gone'.*by --data"):
+        resume_run(run)
+    shutil.copytree(photos, moved)
+    resume_run(run, data=moved)
+    assert json.loads(path.read_text())["data"] == str(moved)
+    next((moved / "train").rglob("*.png")).unlink()
+    with pytest.raises(InputError, match="have changed since the run began"):
+        resume_run(run)
+
+
+@pytest.mark.any_backend
 def test_a_new_class_is_a_change_of_the_data(preset, photos, tmp_path):
     data = tmp_path / "images"
     shutil.copytree(photos, data)
