@@ -128,6 +128,9 @@ class StepCallback(keras.callbacks.Callback):
 class Counter(keras.callbacks.Callback):
     """Count steps, and stop the training at the end of the run.
 
+    Clocks of several processes differ, so the main one decides for all of them
+    at the end of an interval that the time is up.
+
     Args:
         position: a `Position`, which is kept up to date.
         steps: int. Number of steps of the whole run.
@@ -143,10 +146,7 @@ class Counter(keras.callbacks.Callback):
     @property
     def is_at_end(self):
         """`True` if all steps are done, or the time is up."""
-        position = self.position
-        return (
-            position.step >= self.steps or position.seconds() > self.max_seconds
-        )
+        return self.position.step >= self.steps or self._is_time_up()
 
     def describe_end(self):
         """Say which limit of the run is reached, and how to change it."""
@@ -159,8 +159,61 @@ class Counter(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch, logs=None):
         self.position.count_batch()
-        if self.position.is_between_steps and self.is_at_end:
+        if not self.position.is_between_steps:
+            return
+        is_alone = num_processes() == 1
+        if self.position.step >= self.steps or (
+            is_alone and self._is_time_up()
+        ):
             self.model.stop_training = True
+
+    def on_epoch_end(self, epoch, logs=None):
+        if from_main_process(np.array(self._is_time_up())):
+            self.model.stop_training = True
+
+    def _is_time_up(self):
+        return self.position.seconds() > self.max_seconds
+
+
+class Pace(keras.callbacks.Callback):
+    """Stop a training that is slower than planned when it should cool down.
+
+    The learning rate falls over the last steps of a run. A run whose minutes
+    end before its steps would never get there. So when the share of the
+    minutes that belongs to these steps begins, and the training is late, it
+    stops, and `shortened` holds a recipe whose last steps begin now and fit
+    into the rest of the time.
+
+    Args:
+        position: the run's `Position`.
+        recipe: the run's `Recipe`, with `cooldown_steps`.
+        minutes: float. Maximum training time of the whole run.
+    """
+
+    # A run that lacks less than a tenth of its steps goes on as planned.
+    _TOLERANCE = 0.9
+    _SHARE_OF_STEPS = 0.95  # The rest of the time is for a slower machine.
+
+    def __init__(self, position, recipe, minutes):
+        super().__init__()
+        self.position = position
+        self.recipe = recipe
+        self.seconds = 60 * minutes
+        self.shortened = None
+
+    def on_epoch_end(self, epoch, logs=None):
+        recipe, step = self.recipe, self.position.step
+        before = recipe.steps - recipe.cooldown_steps
+        spent = float(from_main_process(np.array(self.position.seconds())))
+        is_due = spent >= self.seconds * before / recipe.steps
+        if not is_due or step >= self._TOLERANCE * before:
+            return
+        left = self._SHARE_OF_STEPS * (self.seconds - spent)
+        steps = max(int(left * step / spent), 1)
+        self.shortened = dataclasses.replace(
+            recipe, steps=step + steps, cooldown_steps=steps
+        )
+        self.model.stop_training = True
 
 
 class RestoringMetrics(keras.callbacks.Callback):

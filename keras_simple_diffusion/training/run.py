@@ -255,6 +255,9 @@ class _Run:
         self.counter = lifecycle.Counter(
             self.position, recipe.steps, settings.minutes
         )
+        self.pace = None
+        if settings.minutes and recipe.cooldown_steps:
+            self.pace = lifecycle.Pace(self.position, recipe, settings.minutes)
         self.interruption = lifecycle.Interruption(self.position)
         self.partial_metrics = []
         self.watch = Watch(
@@ -327,6 +330,8 @@ class _Run:
             raise lifecycle.Interrupted(
                 self.position.signal, self.position.step
             )
+        if self.pace and self.pace.shortened:
+            return self._continue_with(self.pace.shortened)
         _say("drawing samples ...")
         count = self._count_samples(_SHARE_OF_SAMPLES, _MAX_SAMPLES)
         count = max(count, _MIN_SAMPLES)
@@ -341,6 +346,17 @@ class _Run:
             )
         self._write_results({"samples.png": save})
         return self.model
+
+    def _continue_with(self, recipe):
+        """Train from the last checkpoint to the end of a shorter recipe."""
+        _say(
+            f"slower than planned: {recipe.steps:,} steps instead of "
+            f"{self.settings.recipe.steps:,}; the learning rate falls from now"
+        )
+        settings = dataclasses.replace(self.settings, recipe=recipe)
+        run = _Run(self.folder.path, settings, self.preset)
+        run.restore()
+        return run.train()
 
     def _count_samples(self, share, most):
         recipe = self.settings.recipe
@@ -409,6 +425,7 @@ class _Run:
             # They set the position and the end, which all others read.
             self.counter,
             self.interruption,
+            *([self.pace] if self.pace else []),
             lifecycle.RestoringMetrics(self.partial_metrics),
             # They add to the logs of an interval, and stop at values that
             # are not finite before anything is written.
