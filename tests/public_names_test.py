@@ -22,7 +22,8 @@ NAMES = {
     "data": """
         ArraySource Batches Decoder EmbeddedSource EmbeddingCache
         FileSource ImageSource Images MissingSplitError TFDSSource
-        load_digits load_images open_data open_splits training_batches
+        load_digits load_images load_vehicles open_data open_splits
+        training_batches
     """,
     "distillation": """
         ConsistencyDistillation Distillation MomentMatching

@@ -19,7 +19,9 @@ def evaluate(
     ],
     data: Annotated[
         str,
-        typer.Option(help="Real images: digits, a folder or zip, tfds:NAME."),
+        typer.Option(
+            help="Real images: vehicles, digits, a folder or zip, tfds:NAME."
+        ),
     ],
     metrics: Annotated[
         str | None,

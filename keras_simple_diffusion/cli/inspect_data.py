@@ -14,7 +14,9 @@ _MAX_CLASSES = 20
 def inspect_data(
     data: Annotated[
         str,
-        typer.Option(help="digits, a folder or .zip of images, or tfds:NAME."),
+        typer.Option(
+            help="vehicles, digits, a folder or .zip of images, or tfds:NAME."
+        ),
     ],
     image_size: Annotated[
         int | None,

@@ -26,7 +26,8 @@ _machine_option = functools.partial(option, rich_help_panel="Machine")
 
 def train(
     data: _data_option(
-        str, help="Train on digits, a folder or .zip of images, or tfds:NAME."
+        str,
+        help="Train on vehicles, digits, a folder, a .zip or tfds:NAME.",
     ) = None,
     image_size: _data_option(
         int,

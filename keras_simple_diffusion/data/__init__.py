@@ -1,9 +1,9 @@
 """Images to train on: folders, zip files, TensorFlow Datasets, arrays.
 
 `open_data` opens one split as an `ImageSource` and `open_splits` both;
-`training_batches` makes shuffled batches for `fit` of a source. `load_images`
-and `load_digits` read a whole dataset into arrays. An `EmbeddingCache` stores
-text embeddings beside the images.
+`training_batches` makes shuffled batches for `fit` of a source. `load_images`,
+`load_digits` and `load_vehicles` read a whole dataset into arrays. An
+`EmbeddingCache` stores text embeddings beside the images.
 """
 
 from keras_simple_diffusion.data.decoding import Decoder
@@ -12,6 +12,7 @@ from keras_simple_diffusion.data.encoded_source import FileSource
 from keras_simple_diffusion.data.loading import Images
 from keras_simple_diffusion.data.loading import load_digits
 from keras_simple_diffusion.data.loading import load_images
+from keras_simple_diffusion.data.loading import load_vehicles
 from keras_simple_diffusion.data.loading import open_data
 from keras_simple_diffusion.data.loading import open_splits
 from keras_simple_diffusion.data.pipeline import Batches
@@ -35,6 +36,7 @@ __all__ = [
     "TFDSSource",
     "load_digits",
     "load_images",
+    "load_vehicles",
     "open_data",
     "open_splits",
     "training_batches",

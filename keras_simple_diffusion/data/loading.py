@@ -1,6 +1,7 @@
-"""Opening images by name: folders, zips, TensorFlow Datasets, digits."""
+"""Opening images by name: folders, zips, TensorFlow Datasets, packaged ones."""
 
 import collections
+import pathlib
 import warnings
 
 import numpy as np
@@ -16,6 +17,10 @@ from keras_simple_diffusion.data.splits import MissingSplitError
 from keras_simple_diffusion.data.tfds_source import TFDSSource
 from keras_simple_diffusion.utils.errors import InputError
 from keras_simple_diffusion.utils.user_text import some_of
+
+# Names of packaged data, before files and folders of the same names.
+PACKAGED = ("digits", "vehicles")
+VEHICLES = pathlib.Path(__file__).parent / "vehicles" / "vehicles.zip"
 
 
 def open_data(
@@ -35,8 +40,9 @@ def open_data(
     file beside each image. Warnings name what is left out.
 
     Args:
-        name: string. `"digits"`, the path of a folder or zip of images, or
-            `"tfds:NAME"`, `"tfds:NAME/CONFIG:VERSION"` of TensorFlow Datasets.
+        name: string. `"digits"` or `"vehicles"`, which are packaged; the path
+            of a folder or zip of images; or `"tfds:NAME"`,
+            `"tfds:NAME/CONFIG:VERSION"` of TensorFlow Datasets.
         image_size: int, or `(height, width)`.
         split: string. `"train"`, `"test"` for the held-out split of any name,
             or the name of a split. Defaults to `"train"`, which is everything
@@ -63,13 +69,20 @@ def open_data(
     >>> source = keras_simple_diffusion.data.open_data("photos.zip", 64)
     >>> batches = keras_simple_diffusion.data.training_batches(source, 32)
     """
+    if name in PACKAGED and pathlib.Path(name).exists():
+        warnings.warn(
+            f"'{name}' is the packaged data. The file or folder of this name "
+            f"is './{name}'.",
+            stacklevel=2,
+        )
     if name == "digits":
         images, labels = load_digits(image_size, split)
         return ArraySource(images, labels, [str(digit) for digit in range(10)])
     decoder = Decoder(image_size, num_channels, turn_portrait)
     if str(name).startswith("tfds:"):
         return TFDSSource(name.removeprefix("tfds:"), split, decoder, crop)
-    return FileSource(list_images(name, split), decoder, crop)
+    path = VEHICLES if name == "vehicles" else name
+    return FileSource(list_images(path, split), decoder, crop)
 
 
 def open_splits(
@@ -171,6 +184,13 @@ def load_images(path, image_size, split="train", num_channels=3):
 _SPLITS = ("all", "train", "test")
 
 
+def _check_split(split):
+    if split not in _SPLITS:
+        raise InputError(
+            f"`split` must be one of {_SPLITS}. Received: split={split!r}"
+        )
+
+
 def load_digits(image_size=32, split="all"):
     """Load the 1,797 handwritten digits of scikit-learn.
 
@@ -190,10 +210,7 @@ def load_digits(image_size=32, split="all"):
     Example:
     >>> images, labels = keras_simple_diffusion.data.load_digits(32, "train")
     """
-    if split not in _SPLITS:
-        raise InputError(
-            f"`split` must be one of {_SPLITS}. Received: split={split!r}"
-        )
+    _check_split(split)
     check_format(image_size, 1)
     # Slow to import, and not needed by the processes that read other data.
     from sklearn import datasets
@@ -221,3 +238,39 @@ def load_digits(image_size=32, split="all"):
     )
     chosen = np.sort(train if split == "train" else test)
     return images[chosen], labels[chosen]
+
+
+def load_vehicles(image_size=64, split="all"):
+    """Load the packaged photographs of vehicles.
+
+    They are four classes of Caltech-101 (Li, Andreeto, Ranzato and Perona, CC
+    BY 4.0) as centre squares of 64 x 64 pixels: motorbikes, airplanes, cars
+    from the side, which are gray, and ketches, which are sailing boats with two
+    masts. `"vehicles"` opens them by name.
+
+    Args:
+        image_size: int, or `(height, width)`, to resize to. Defaults to `64`.
+        split: string. `"train"` (620 photographs), `"test"`
+            (297) or `"all"`. Defaults to `"all"`.
+
+    Returns:
+        A named tuple `(images, labels, class_names)`: `uint8` of shape
+        `(N, height, width, 3)`, int32 of shape `(N,)`, and the list
+        `["Motorbikes", "airplanes", "car_side", "ketch"]`.
+
+    Raises:
+        InputError: if `image_size` or `split` is invalid.
+
+    Example:
+    >>> images, labels, names = keras_simple_diffusion.data.load_vehicles()
+    """
+    _check_split(split)
+    parts = [
+        load_images(VEHICLES, image_size, part)
+        for part in ("train", "test")
+        if split in ("all", part)
+    ]
+    images, labels, class_names = zip(*parts, strict=True)
+    return Images(
+        np.concatenate(images), np.concatenate(labels), class_names[0]
+    )

@@ -9,6 +9,7 @@ import zipfile
 import numpy as np
 
 from keras_simple_diffusion.backend.native import from_main_process
+from keras_simple_diffusion.data.loading import PACKAGED
 from keras_simple_diffusion.distribution.processes import is_main_process
 from keras_simple_diffusion.training.checkpoint import Checkpoints
 from keras_simple_diffusion.training.checkpoint import capture_state
@@ -63,8 +64,10 @@ class RunFolder:
             data: string, see `keras_simple_diffusion.data.open_data`.
         """
         folder = pathlib.Path(data)
-        if folder.is_dir() and self.path.resolve().is_relative_to(
-            folder.resolve()
+        if (
+            data not in PACKAGED
+            and folder.is_dir()
+            and self.path.resolve().is_relative_to(folder.resolve())
         ):
             raise InputError(
                 f"The run '{self.path}' would lie among its own images in "

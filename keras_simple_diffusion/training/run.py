@@ -102,7 +102,7 @@ def train_run(
     `index.html`, a page with all of these.
 
     Args:
-        data: string. `"digits"`, the path of a folder or zip, or `tfds:NAME`.
+        data: string, see `keras_simple_diffusion.data.open_data`.
         output: path of the run folder, which must be new or empty. Defaults
             to a new folder `runs/NAME`, named after the data.
         preset: string, path or `keras_simple_diffusion.models.Preset` that

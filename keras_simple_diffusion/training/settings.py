@@ -6,6 +6,7 @@ import functools
 import json
 import pathlib
 
+from keras_simple_diffusion.data.loading import PACKAGED
 from keras_simple_diffusion.optimizers.construction import make_optimizer
 from keras_simple_diffusion.utils.errors import InputError
 from keras_simple_diffusion.utils.errors import check_choice
@@ -209,7 +210,7 @@ class RunSettings:
     """Settings of a run; `config.json` of its folder.
 
     Args:
-        data: string. `"digits"`, the path of a folder or zip, or `tfds:NAME`.
+        data: string, see `keras_simple_diffusion.data.open_data`.
         preset: string. Name of the preset that gave network and recipe.
         recipe: a `Recipe`.
         image_size: list of two ints, height and width.
@@ -295,12 +296,9 @@ class RunSettings:
             **_take(options, field_names(Recipe)),
         )
         own = {**_take(options, field_names(cls)), "preset": preset.name}
-        for name in (
-            "data",
-            "initialize_from",
-            "embeddings",
-            "feature_weights",
-        ):
+        if "data" in own:
+            own["data"] = _absolute_data(own["data"])
+        for name in ("initialize_from", "embeddings", "feature_weights"):
             if name in own:
                 own[name] = absolute(own[name])
         for name in ("rematerialize", "log"):
@@ -357,7 +355,7 @@ class RunSettings:
 
     def override(self, steps=None, minutes=None, data=None):
         """Return the settings of the same run, longer, shorter or moved."""
-        changes = {} if data is None else {"data": absolute(data)}
+        changes = {} if data is None else {"data": _absolute_data(data)}
         if steps is not None:
             changes["recipe"] = dataclasses.replace(self.recipe, steps=steps)
         if minutes is not None:
@@ -396,3 +394,8 @@ def absolute(name):
     """Return the absolute path of what exists; other names as strings."""
     path = pathlib.Path(name)
     return str(path.resolve()) if path.exists() else str(name)
+
+
+def _absolute_data(name):
+    """Return `absolute(name)`, but packaged data by name."""
+    return name if name in PACKAGED else absolute(name)

@@ -11,6 +11,7 @@ from keras_simple_diffusion.models import Preset
 from keras_simple_diffusion.training import Recipe
 from keras_simple_diffusion.training import RunSettings
 from keras_simple_diffusion.training import train_run
+from keras_simple_diffusion.training.folder import RunFolder
 from keras_simple_diffusion.utils.errors import InputError
 
 pytestmark = pytest.mark.any_backend
@@ -62,6 +63,24 @@ def test_presets_and_options_are_joined(tmp_path):
     assert settings.dtype is None and settings.stratified is None
     settings.write(tmp_path)
     assert RunSettings.read(tmp_path) == settings
+
+
+@pytest.mark.parametrize("name", ["vehicles", "digits"])
+def test_packaged_data_beside_a_folder_of_this_name(
+    name, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / name).mkdir()
+    preset = Preset.open("uvit_digits_16")
+    settings = RunSettings.from_preset(preset, {"data": name})
+    assert settings.data == name
+    assert settings.override(data=name).data == name
+    folder = str((tmp_path / name).resolve())
+    assert settings.override(data=f"./{name}").data == folder
+    run = RunFolder(f"{name}/run")
+    run.check_is_outside(name)
+    with pytest.raises(InputError, match="among its own images"):
+        run.check_is_outside(f"./{name}")
 
 
 def test_settings_of_another_version(tmp_path):
