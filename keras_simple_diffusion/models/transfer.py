@@ -19,8 +19,9 @@ def transfer_weights(source, target):
     """Copy the weights that have the same path and shape in both networks.
 
     A network for another resolution or patch size has the same layers; only
-    its first and last convolution and its position embeddings may differ. The
-    weights that are not copied keep their values, and a warning names them.
+    its first and last convolution and its position embeddings may differ.
+    Position embeddings are interpolated linearly to another grid. The weights
+    that are not copied keep their values, and a warning names them.
 
     Classes are matched by name if both arguments are models with names. A
     network without classes starts as the source is without a class.
@@ -138,6 +139,9 @@ def _copy(source, target, classes):
         elif found is not None and found.shape == weight.shape:
             values.append((weight, ops.copy(ops.convert_to_tensor(found))))
             copied += math.prod(weight.shape)
+        elif found is not None and _is_grid(found) and _is_grid(weight):
+            values.append((weight, _interpolate(found, weight.shape)))
+            copied += math.prod(weight.shape)
         else:
             fresh.append(weight.path)
             names.append(f"{weight.path} {tuple(weight.shape)}")
@@ -163,9 +167,17 @@ def _copy(source, target, classes):
     return Transfer(text, named, fresh)
 
 
-def _vector_of_no_class(sources):
-    labels = sources.get(_LABELS)
-    return 0.0 if labels is None else ops.convert_to_tensor(labels)[-1]
+def _is_grid(weight):
+    """Test if a weight is a position embedding, of shape `(H, W, C)`."""
+    return weight.path.endswith("/embedding") and len(weight.shape) == 3
+
+
+def _interpolate(grid, shape):
+    """Interpolate a grid of vectors that covers the image."""
+    grid = ops.convert_to_tensor(grid)[None]
+    return ops.image.resize(
+        grid, shape[:2], "bilinear", data_format="channels_last"
+    )[0]
 
 
 def _copy_rows(weight, found, classes):
