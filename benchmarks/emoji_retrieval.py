@@ -20,7 +20,6 @@ import pathlib
 import random
 import re
 
-import efficientnet_lite0
 import keras
 import numpy as np
 from hold_out import TONE
@@ -54,18 +53,12 @@ class Spaces:
     """Spaces in which images are compared: pixels and features."""
 
     def __init__(self, path):
-        _, self.network = efficientnet_lite0.efficientnet_lite0(path)
+        self.network = ksd.metrics.EfficientNetFeatures(path)
 
     def embed(self, images):
         """Dict of arrays of shape `(N, D)`; a larger product is nearer."""
         pixels = images.reshape(len(images), -1).astype("float32") / 255
-        features = [
-            self.network.predict(
-                efficientnet_lite0.resize(images[i : i + 64]), verbose=0
-            )
-            for i in range(0, len(images), 64)
-        ]
-        features = np.concatenate(features)
+        features = self.network(images)
         features /= np.linalg.norm(features, axis=1, keepdims=True)
         return {"pixels": pixels, "features": features}
 

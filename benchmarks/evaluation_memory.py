@@ -51,7 +51,12 @@ def work(args):
     started = time.perf_counter()
     evaluation.fill_shards(read, [(shards, network)])
     drawn = time.perf_counter() - started
-    evaluation.compare_features(shards, *reference, CHOICES[args.choice], 3)
+    metrics = CHOICES[args.choice]
+    evaluation.compare_features(shards, *reference, metrics, 3)
+    if "nearest" in metrics:
+        ksd.metrics.find_training_neighbors(
+            shards.first(10_000), [reference[0]]
+        )
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(
         json.dumps(

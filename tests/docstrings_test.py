@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 import keras_simple_diffusion as ksd
+from tests.reference.torch_efficientnet import random_weights
 
 PACKAGE = pathlib.Path(ksd.__file__).parent
 ROOT = PACKAGE.parent
@@ -150,6 +151,9 @@ def test_example_runs(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     write_photos(tmp_path)
     write_classifier(tmp_path)
+    if "efficientnet_lite0.npz" in doc:
+        weights = random_weights(np.random.default_rng(0))
+        np.savez("efficientnet_lite0.npz", **weights)
     blocks = re.findall(r"^```python\n(.*?)^```", doc, re.DOTALL | re.M)
     parsed = doctest.DocTestParser().get_doctest(doc, {}, name, None, 0)
     source = "\n".join([*blocks, *(each.source for each in parsed.examples)])

@@ -50,11 +50,12 @@ NAMES = {
         SigmoidWeighting get multiscale_mse
     """,
     "metrics": """
-        CLIPFeatures ClassifierOutputs DINOFeatures FeatureStatistics
-        FrechetReference ImageFeatures InceptionFeatures LikelihoodBound
-        bits_per_dimension bootstrap_frechet_distance clip_score
-        density_coverage extrapolated_frechet_distance
-        feature_statistics frechet_distance inception_score
+        CLIPFeatures ClassifierOutputs DINOFeatures EfficientNetFeatures
+        FeatureStatistics FrechetReference ImageFeatures InceptionFeatures
+        LikelihoodBound TrainingNeighbors bits_per_dimension
+        bootstrap_frechet_distance clip_score density_coverage
+        extrapolated_frechet_distance feature_statistics
+        find_training_neighbors frechet_distance inception_score
         kernel_distance nearest_distances precision_recall
     """,
     "models": """

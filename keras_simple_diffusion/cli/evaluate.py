@@ -27,9 +27,10 @@ def evaluate(
         str | None,
         typer.Option(
             help="fid, fid_infinity, kid, precision_recall, density_coverage, "
-            "nearest, inception_score, fd_dinov2, clip_score, class_accuracy "
-            "and bits_per_dimension, separated by commas. "
-            "(default: fid,kid,precision_recall)"
+            "inception_score, fd_efficientnet, fd_dinov2, clip_score, "
+            "class_accuracy, nearest, conditioning and bits_per_dimension, "
+            "separated by commas. (default: fid,kid,precision_recall,nearest, "
+            "conditioning, and that of each network that is given)"
         ),
     ] = None,
     protocol: Annotated[
@@ -57,6 +58,13 @@ def evaluate(
         Literal["original", "pytorch"] | None,
         typer.Option(
             help="Resizing to Inception's 299 pixels. (default: original)"
+        ),
+    ] = None,
+    efficientnet: Annotated[
+        str | None,
+        typer.Option(
+            help="Weights of EfficientNet-Lite0, a .npz file, for "
+            "fd_efficientnet; nearest and conditioning then use its features."
         ),
     ] = None,
     dinov2: Annotated[
@@ -132,6 +140,7 @@ def evaluate(
             model,
             data,
             feature_weights=feature_weights,
+            efficientnet=efficientnet,
             dinov2=dinov2,
             clip=clip,
             classifier=classifier,
@@ -145,6 +154,13 @@ def evaluate(
     if is_main_process():
         path = pathlib.Path(output)
         print(report)
+        sheets = [
+            str(path.with_name(result.content["nearest"]["sheet"]))
+            for result in report.results
+            if "nearest" in result.content
+        ]
+        if sheets:
+            print(f"\nNearest training images: {', '.join(sheets)}.")
         print(
             f"\nThe report is {path}, a card of it {path.with_suffix('.md')}; "
             f"the features are kept in {path.with_suffix('.features')}."

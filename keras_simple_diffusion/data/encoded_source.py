@@ -69,6 +69,9 @@ class EncodedSource(ImageSource):
         """
         raise NotImplementedError
 
+    def annotations(self):
+        return [self.record(index)[1:] for index in range(len(self))]
+
     def decode(self, index, position=None, choice=0.0):
         """Decode one example, or raise an error of `UNREADABLE`.
 
@@ -176,6 +179,11 @@ class FileSource(EncodedSource):
     def captions(self):
         captions = self.listing.captions
         return captions and [text for texts in captions for text in texts]
+
+    def annotations(self):
+        *_, labels, captions = self.listing[:4]
+        nothing = [None] * len(self)
+        return list(zip(labels or nothing, captions or nothing, strict=True))
 
     def record(self, index):
         container, names, labels, captions, *_ = self.listing

@@ -60,6 +60,25 @@ class ImageSource:
         """Return all captions, as a list of strings, or `None`."""
         return None
 
+    def annotations(self):
+        """Return the label and the captions of each image.
+
+        Returns:
+            A list of tuples of an int and a list of strings, one per image;
+            `None` in place of what the data do not have.
+        """
+        found = []
+        for index in range(len(self)):
+            example = self.example(index)
+            label, caption = example.get("labels"), example.get("captions")
+            found.append(
+                (
+                    None if label is None else int(label),
+                    None if caption is None else [str(caption)],
+                )
+            )
+        return found
+
     @property
     def has_captions(self):
         """`True` if the examples have captions."""
@@ -246,6 +265,9 @@ class EmbeddedSource(ImageSource):
 
     def content_digest(self):
         return self.source.content_digest()
+
+    def annotations(self):
+        return self.source.annotations()
 
     def __len__(self):
         return len(self.source)

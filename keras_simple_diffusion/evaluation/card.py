@@ -9,7 +9,13 @@ from keras_simple_diffusion.evaluation.scores import FRECHET_DISTANCES
 from keras_simple_diffusion.metrics.frechet import FEW_IMAGES
 
 _WIDTH = 80
-_PARTS = ("_standard_error", "_interval_95", "_deviation")  # Of other cells.
+_IN_CELLS = ("_standard_error", "_interval_95", "_deviation")
+_PARTS = ("nearest", "conditioning")
+_TITLES = {
+    "nearest": "Nearest training images",
+    "conditioning": "Agreement with the labels or prompts",
+}
+_SHEET = "generated images above the training images nearest to them"
 
 
 def format_table(content):
@@ -26,7 +32,8 @@ def format_table(content):
         blocks.append(_wrap(_describe(result)))
         compared = dict(result["scores"])
         alone = {"generated": compared.pop("generated")}
-        blocks += [_align(scores) for scores in (compared, alone)]
+        further = [result[part]["scores"] for part in _PARTS if part in result]
+        blocks += [_align(scores) for scores in (compared, alone, *further)]
     return "\n\n".join(filter(None, blocks + _notes(content)))
 
 
@@ -43,11 +50,13 @@ def write_card(content):
     if settings["protocol"]:
         blocks.append(f"Protocol: `{settings['protocol']}`.")
     for result in content["results"]:
-        columns, rows = _arrange(result["scores"])
-        lines = [["", *columns], ["---"] * (len(columns) + 1)]
-        lines += [[name, *rows[name]] for name in rows]
-        blocks.append(_describe(result))
-        blocks.append("\n".join(f"| {' | '.join(line)} |" for line in lines))
+        blocks += [_describe(result), _tabulate(result["scores"])]
+        for part in _PARTS:
+            if part in result:
+                blocks.append(f"### {_TITLES[part]}")
+                blocks.append(_tabulate(result[part]["scores"]))
+                if "sheet" in result[part]:
+                    blocks.append(f"![{_SHEET}]({result[part]['sheet']})")
     blocks += _notes(content)
     networks = ", ".join(f"`{n}`" for n in settings["networks"].values())
     versions = ", ".join(f"{k} {v}" for k, v in settings["versions"].items())
@@ -127,6 +136,7 @@ def _notes(content):
             "In the table (a to b) is a 95 % bootstrap interval, and ± a "
             "standard deviation over subsets of the images."
         )
+    notes += _explain(content)
     counts = [result["num_images"] for result in content["results"]]
     is_frechet = FRECHET_DISTANCES & set(content["settings"]["metrics"])
     if is_frechet and min([*counts, *references.values()]) < FEW_IMAGES:
@@ -136,6 +146,51 @@ def _notes(content):
             "many images."
         )
     return [_wrap(note) for note in notes]
+
+
+def _explain(content):
+    """Explain the tables of nearest training images and of agreement."""
+    result = content["results"][0] if content["results"] else {}
+    networks = content["settings"]["networks"]
+    network = networks.get("efficientnet") or networks.get("inception")
+    notes = []
+    if "nearest" in result:
+        notes.append(
+            f"Nearest training images, mirrored ones included: distances in "
+            f"the features of {network}, and of pixels (root mean square, of "
+            "255)."
+        )
+        if "memorized" in result["nearest"]["scores"]["generated"]:
+            notes.append(
+                "memorized is the share of images that are nearer to their "
+                "nearest training image than all held-out images are to it; "
+                "a share well above that of the real held-out images "
+                "(held_out) indicates copies."
+            )
+    agreement = result.get("conditioning", {}).get("scores", {})
+    if "class_recognition" in agreement.get("generated", {}):
+        notes.append(
+            "class_recognition is the share of images whose nearest class "
+            f"mean of real images, in the features of {network}, is that of "
+            "the class asked for; held_out is that of the real held-out images."
+        )
+    if "prompt_words" in agreement.get("generated", {}):
+        notes.append(
+            "prompt_retrieval is the share of images whose nearest real image "
+            f"of 100, in the features of {network}, is that of the prompt. "
+            "prompt_words is the share of the prompts' words in the captions "
+            "of the nearest training image; held_out is that of the real "
+            "held-out images."
+        )
+    return notes
+
+
+def _tabulate(scores):
+    """Format scores as a table in Markdown, see `_arrange`."""
+    columns, rows = _arrange(scores)
+    lines = [["", *columns], ["---"] * (len(columns) + 1)]
+    lines += [[name, *rows[name]] for name in rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def _arrange(scores):
@@ -153,7 +208,7 @@ def _arrange(scores):
     rows = {
         name: [_cell(scores[column], name) for column in columns]
         for name in names
-        if not name.endswith(_PARTS)
+        if not name.endswith(_IN_CELLS)
     }
     return columns, rows
 

@@ -22,6 +22,7 @@ from keras_simple_diffusion.distribution.processes import wait_for_all
 from keras_simple_diffusion.evaluation import duration
 from keras_simple_diffusion.evaluation import image_sets
 from keras_simple_diffusion.evaluation import scores
+from keras_simple_diffusion.evaluation.conditioning import problem_of
 from keras_simple_diffusion.evaluation.measurement import Measurement
 from keras_simple_diffusion.evaluation.report import Report
 from keras_simple_diffusion.generation.arguments import SamplingOptions
@@ -47,10 +48,11 @@ PROTOCOLS = {
 def evaluate(
     model,
     data,
-    metrics=("fid", "kid", "precision_recall"),
+    metrics=None,
     num_images=None,
     feature_weights=None,
     resize="original",
+    efficientnet=None,
     dinov2=None,
     clip=None,
     classifier=None,
@@ -84,11 +86,16 @@ def evaluate(
             `ImageSource`s or arrays.
         metrics: list of names, of `keras_simple_diffusion.evaluation.METRICS`:
             `"fid"`, `"fid_infinity"`, `"kid"`, `"precision_recall"`,
-            `"density_coverage"`, `"nearest"` and `"inception_score"` with
-            Inception, `"fd_dinov2"` with DINOv2, `"clip_score"` with CLIP,
-            `"class_accuracy"` with a classifier, and `"bits_per_dimension"`
-            with the model itself. Defaults to
-            `("fid", "kid", "precision_recall")`.
+            `"density_coverage"` and `"inception_score"` with Inception,
+            `"fd_efficientnet"` with EfficientNet-Lite0, `"fd_dinov2"` with
+            DINOv2, `"clip_score"` with CLIP, `"class_accuracy"` with a
+            classifier, and `"bits_per_dimension"` with the model itself.
+            `"nearest"` finds nearest training images, and `"conditioning"`
+            compares with labels or prompts, in the features of EfficientNet
+            if it is given, otherwise of Inception. Defaults to `"fid"`,
+            `"kid"`, `"precision_recall"`, `"nearest"`, `"conditioning"` if
+            model and data have classes or text, and the metric of each network
+            that is given.
         num_images: int. Number of images to draw, or to choose from stored
             ones, and the largest number of real images of each split for
             `"bits_per_dimension"`. Defaults to `10_000`, on a CPU to what it
@@ -98,6 +105,8 @@ def evaluate(
             once.
         resize: string. Resizing to Inception's 299 pixels, `"original"` or
             `"pytorch"`; see `InceptionFeatures`. Defaults to `"original"`.
+        efficientnet: path of the weights of EfficientNet-Lite0, or an
+            `EfficientNetFeatures`. Required for `"fd_efficientnet"`.
         dinov2: preset of DINOv2, or a `DINOFeatures`. Defaults to
             `"dinov2_large"`.
         clip: preset of CLIP, or a `CLIPFeatures`. Defaults to
@@ -117,9 +126,10 @@ def evaluate(
         seed: int, or `None` for a random one. Image `i` depends on the seed
             and `i`. Defaults to `0`.
         batch_size: int. Images drawn at once. Defaults to `64`.
-        output: path of a `.json` file for the report. A card in Markdown and a
-            plot go beside it, and the features to a folder
-            `OUTPUT.features`, to resume. Defaults to no files.
+        output: path of a `.json` file for the report. A card in Markdown, a
+            plot and a sheet of the nearest training images go beside it, and
+            the features to a folder `OUTPUT.features`, to resume. Defaults to
+            no files.
         resume: bool. Whether to continue an interrupted evaluation with the
             same arguments and `output`. Defaults to `False`.
 
@@ -156,17 +166,20 @@ def evaluate(
         raise InputError(
             f"`num_images` must be at least 4. Received: {num_images}"
         )
-    scores.check_metrics(metrics)
-    metrics = list(metrics)
     steps = _as_list("num_steps", num_steps, _is_steps)
     scales = _as_list("guidance_scale", guidance_scale, _is_scale)
     sampler = samplers.get(sampler)
     choices = {
         "inception": feature_weights,
+        "efficientnet": efficientnet,
         "dinov2": dinov2,
         "clip": clip,
         "classifier": classifier,
     }
+    is_default = metrics is None
+    metrics = scores.default_metrics(choices) if is_default else metrics
+    scores.check_metrics(metrics)
+    metrics = list(metrics)
     scores.check_choices(metrics, choices)
 
     if output is not None:
@@ -177,6 +190,8 @@ def evaluate(
     is_stored = isinstance(subject, ImageSource)
     shape = subject.image_shape if is_stored else subject.backbone.image_shape
     sources = image_sets.open_references(data, shape)
+    if is_default and (is_stored or problem_of(subject, sources)):
+        metrics.remove("conditioning")
     if is_stored:
         _check_stored(metrics, steps, scales, guidance_interval, sampler)
         drawing = {"sha256": subject.content_digest()}
@@ -222,7 +237,8 @@ def evaluate(
         if is_stored:
             sets = [image_sets.StoredImages(subject, num_images, seed)]
         else:
-            held_out = sources.get("test", list(sources.values())[-1])
+            training, held_out = image_sets.split_roles(sources)
+            captions = sources[held_out or training].captions()
             options = SamplingOptions(
                 seed=seed,
                 batch_size=batch_size,
@@ -231,9 +247,7 @@ def evaluate(
             )
 
             def draw_sets(count):
-                requests = image_sets.Requests.of(
-                    subject, count, held_out.captions()
-                )
+                requests = image_sets.Requests.of(subject, count, captions)
                 return [
                     image_sets.DrawnImages(
                         subject,
@@ -251,7 +265,9 @@ def evaluate(
                 settings["num_images"] = _plan(sets, settings, batch_size)
                 sets = draw_sets(settings["num_images"])
         stack.enter_context(_held_by_main(folder, settings, resume))
-        measure = Measurement(folder, settings, networks, sources, data)
+        measure = Measurement(
+            folder, settings, networks, sources, data, subject
+        )
         content = {
             "settings": settings,
             "image_shape": list(shape),
@@ -264,6 +280,11 @@ def evaluate(
                 split: measure.likelihood(subject, split) for split in sources
             }
         report = Report(content)
+        if output is not None and "nearest" in metrics:
+            for each, result in zip(sets, content["results"], strict=True):
+                name = f"{each.name}." if len(sets) > 1 else ""
+                path = pathlib.Path(output).with_suffix(f".{name}nearest.png")
+                measure.draw_nearest(each, result, path)
         if output is not None and is_main_process():
             report.save(output)
     return report
@@ -350,7 +371,12 @@ def _check_stored(metrics, steps, scales, guidance_interval, sampler):
             "protocol) cannot be used when `model` is a set of images. Remove "
             "them."
         )
-    for name in ("class_accuracy", "clip_score", "bits_per_dimension"):
+    for name in (
+        "class_accuracy",
+        "clip_score",
+        "bits_per_dimension",
+        "conditioning",
+    ):
         if name in metrics:
             raise InputError(
                 f"`{name}` needs a model, and `model` is a set of images. "
@@ -377,6 +403,9 @@ def _check_model(task, metrics, sources):
             "`clip_score` needs a text-to-image model, or class names. Remove "
             "it from the metrics."
         )
+    problem = problem_of(task, sources)
+    if "conditioning" in metrics and problem:
+        raise InputError(f"{problem} Remove it from the metrics.")
     if "bits_per_dimension" not in metrics:
         return
     if is_of_text:

@@ -80,6 +80,18 @@ class Requests:
             ]
         return cls(count, labels, captions=captions)
 
+    def names(self, class_names):
+        """Return what is asked for in each image, as strings, or `None`.
+
+        Args:
+            class_names: list of strings, or `None`.
+        """
+        if self.labels is not None:
+            return [
+                class_names[i] if class_names else f"{i}" for i in self.labels
+            ]
+        return self.prompts
+
     @property
     def are_conditional(self):
         """`True` if the images have labels or prompts."""
@@ -270,6 +282,22 @@ def open_references(data, image_shape):
             )
         sources[split] = images
     return sources
+
+
+def split_roles(sources):
+    """Tell training images from held-out ones.
+
+    Args:
+        sources: dict from names of splits to `ImageSource`s.
+
+    Returns:
+        A tuple of two names of splits: of the training images, or the images
+        that take their place; and of the held-out images, whose captions are
+        the prompts, or `None` if there is no second split.
+    """
+    training = "train" if "train" in sources else next(iter(sources))
+    held_out = "test" if "test" in sources else list(sources)[-1]
+    return training, None if held_out == training else held_out
 
 
 def drawing_facts(task, model):

@@ -18,7 +18,8 @@ class Result(collections.abc.Mapping):
     Args:
         content: dict, a result of the report's JSON: how the images were made,
             and `"scores"`, a dict from `"generated"` and the names of splits to
-            dicts of scores.
+            dicts of scores; optionally `"nearest"` and `"conditioning"`, with
+            `"scores"` from `"generated"`, `"held_out"` and `"chance"`.
 
     Attributes:
         content: the same dict.
@@ -27,6 +28,9 @@ class Result(collections.abc.Mapping):
     def __init__(self, content):
         self.content = content
         self._scores = _flatten(content["scores"])
+        for part in ("nearest", "conditioning"):
+            if part in content:
+                self._scores |= _flatten(content[part]["scores"])
 
     def __getitem__(self, name):
         return self._scores[name]
@@ -45,7 +49,8 @@ class Report(collections.abc.Mapping):
     """The result of `keras_simple_diffusion.evaluation.evaluate`.
 
     It prints as a table. `report["fid_test"]` is a score, named after the
-    metric and the split; scores that need no real images have no split. Where
+    metric and the split; scores of the generated images alone have no split.
+    `report["memorized"]` has `"memorized_held_out"` beside it. Where
     several steps or guidance scales were evaluated, `report.results[i]` is the
     mapping of each.
 

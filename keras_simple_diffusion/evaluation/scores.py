@@ -7,14 +7,15 @@ from keras_simple_diffusion.metrics.clip import CLIPFeatures
 from keras_simple_diffusion.metrics.clip import clip_score
 from keras_simple_diffusion.metrics.dino import DINOFeatures
 from keras_simple_diffusion.metrics.discrepancy import kernel_distance
+from keras_simple_diffusion.metrics.efficientnet import EfficientNetFeatures
 from keras_simple_diffusion.metrics.frechet import FrechetReference
 from keras_simple_diffusion.metrics.frechet import bootstrap_frechet_distance
 from keras_simple_diffusion.metrics.frechet import extrapolated_frechet_distance
 from keras_simple_diffusion.metrics.inception import InceptionFeatures
 from keras_simple_diffusion.metrics.inception import inception_score
 from keras_simple_diffusion.metrics.manifolds import density_coverage
-from keras_simple_diffusion.metrics.manifolds import nearest_distances
 from keras_simple_diffusion.metrics.manifolds import precision_recall
+from keras_simple_diffusion.metrics.pixels import PixelFeatures
 from keras_simple_diffusion.utils.errors import InputError
 
 # Each metric, and the network whose outputs it is computed from.
@@ -24,22 +25,63 @@ METRICS = {
     "kid": "inception",
     "precision_recall": "inception",
     "density_coverage": "inception",
-    "nearest": "inception",
     "inception_score": "inception",
+    "fd_efficientnet": "efficientnet",
     "fd_dinov2": "dinov2",
     "clip_score": "clip",
     "class_accuracy": "classifier",
     "bits_per_dimension": "model",
+    # In the features of EfficientNet if its weights are given.
+    "nearest": "inception",
+    "conditioning": "inception",
 }
-FRECHET_DISTANCES = {"fid", "fid_infinity", "fd_dinov2"}
+FRECHET_DISTANCES = {"fid", "fid_infinity", "fd_efficientnet", "fd_dinov2"}
+# Metrics of a network that is given, by default.
+_OF_GIVEN = {
+    "efficientnet": "fd_efficientnet",
+    "dinov2": "fd_dinov2",
+    "clip": "clip_score",
+    "classifier": "class_accuracy",
+}
 # Metrics that compare generated images with real ones.
 _COMPARING = FRECHET_DISTANCES | {
     "kid",
     "precision_recall",
     "density_coverage",
-    "nearest",
 }
 _MAX_POINTS = 10_000  # Of the metrics that compare all pairs.
+
+
+def default_metrics(choices):
+    """Return the metrics that are measured unless others are asked for.
+
+    Args:
+        choices: see `load_networks`.
+
+    Returns:
+        A list of names, of `METRICS`.
+    """
+    given = [
+        metric
+        for network, metric in _OF_GIVEN.items()
+        if choices[network] is not None
+    ]
+    return ["fid", "kid", "precision_recall", *given, "nearest", "conditioning"]
+
+
+def network_of(metric, networks):
+    """Return the name of the network that a metric needs.
+
+    Args:
+        metric: string, of `METRICS`.
+        networks: dict or set with the names of the networks that are given.
+
+    Returns:
+        A string.
+    """
+    if metric in ("nearest", "conditioning") and "efficientnet" in networks:
+        return "efficientnet"
+    return METRICS[metric]
 
 
 def check_metrics(metrics):
@@ -59,18 +101,24 @@ def check_choices(metrics, choices):
         metrics: list of names, of `METRICS`.
         choices: see `load_networks`.
     """
-    needed = {METRICS[name] for name in metrics}
-    for name in ("dinov2", "clip", "classifier"):
+    needed = _needed(metrics, choices)
+    for name in _OF_GIVEN:
         if choices[name] is not None and name not in needed:
             raise InputError(
                 f"`{name}` is not used by any of the requested metrics: "
                 f"{', '.join(metrics)}."
             )
-    if "classifier" in needed and choices["classifier"] is None:
-        raise InputError(
-            "`class_accuracy` needs a classifier: pass `classifier`, a .keras "
-            "file."
-        )
+    for name, kind in (("classifier", ".keras"), ("efficientnet", ".npz")):
+        if name in needed and choices[name] is None:
+            raise InputError(
+                f"`{_OF_GIVEN[name]}` needs a network: pass `{name}`, a {kind} "
+                "file."
+            )
+
+
+def _needed(metrics, choices):
+    given = {name for name, choice in choices.items() if choice is not None}
+    return {network_of(name, given) for name in metrics} - {"model"}
 
 
 def load_networks(metrics, choices, resize):
@@ -78,16 +126,20 @@ def load_networks(metrics, choices, resize):
 
     Args:
         metrics: list of names, of `METRICS`.
-        choices: dict from `"inception"`, `"dinov2"`, `"clip"` and
-            `"classifier"` to a file or preset, to a network that is loaded
-            already, or to `None` for the default.
+        choices: dict from `"inception"`, `"efficientnet"`, `"dinov2"`,
+            `"clip"` and `"classifier"` to a file or preset, to a network that
+            is loaded already, or to `None` for the default.
         resize: string. Resizing of Inception's images.
 
     Returns:
         A dict from the names of networks to functions of images.
     """
-    needed = sorted({METRICS[name] for name in metrics} - {"model"})
-    networks = {n: _load_network(n, choices[n], resize) for n in needed}
+    networks = {
+        name: _load_network(name, choices[name], resize)
+        for name in sorted(_needed(metrics, choices))
+    }
+    if "nearest" in metrics:
+        networks["pixels"] = PixelFeatures()
     if "inception_score" in metrics:
         if getattr(networks["inception"], "logits_kernel", None) is None:
             raise InputError(
@@ -105,6 +157,8 @@ def _load_network(name, choice, resize):
         return InceptionFeatures(choice, resize)
     if name == "classifier":
         return ClassifierOutputs(choice)
+    if name == "efficientnet":
+        return EfficientNetFeatures(choice)
     kind = DINOFeatures if name == "dinov2" else CLIPFeatures
     return kind() if choice is None else kind(choice)
 
@@ -118,7 +172,7 @@ def compare_features(shards, reference, statistics, metrics, num_resamples=20):
     """Compute the metrics between generated and real images.
 
     Metrics that compare all pairs of images take at most 10,000 of each set,
-    reported as `"compared"`; `"nearest"` takes all real ones.
+    reported as `"compared"`.
 
     Args:
         shards: `FeatureShards` of the generated images.
@@ -136,7 +190,7 @@ def compare_features(shards, reference, statistics, metrics, num_resamples=20):
     target = None
     if FRECHET_DISTANCES & set(metrics):
         target = FrechetReference(statistics)
-    for name in ("fid", "fd_dinov2"):
+    for name in ("fid", "fd_efficientnet", "fd_dinov2"):
         if name not in metrics:
             continue
         value = target.distance(shards.statistics(), warn=False)
@@ -150,10 +204,6 @@ def compare_features(shards, reference, statistics, metrics, num_resamples=20):
             ]
     if "fid_infinity" in metrics:
         scores["fid_infinity"] = extrapolated_frechet_distance(shards, target)
-    if "nearest" in metrics:
-        nearest = _nearest(shards.take(_MAX_POINTS), reference)
-        scores["nearest_distance_median"] = float(np.median(nearest))
-        scores["nearest_distance_smallest"] = float(nearest.min())
     if {"kid", "precision_recall", "density_coverage"} & set(metrics):
         x, y = shards.take(_MAX_POINTS), reference.take(_MAX_POINTS)
         scores.update(_compare_points(x, y, metrics))
@@ -170,15 +220,6 @@ def _compare_points(x, y, metrics):
     if "density_coverage" in metrics:
         scores["density"], scores["coverage"] = density_coverage(x, y)
     return scores
-
-
-def _nearest(features, reference):
-    """Compute the distance of each feature to the nearest real image."""
-    nearest = np.full(len(features), np.inf)
-    for batch in reference:
-        distances, _ = nearest_distances(features, batch)
-        nearest = np.minimum(nearest, distances)
-    return nearest
 
 
 def score_alone(drawn, networks, labels, text_features, metrics):

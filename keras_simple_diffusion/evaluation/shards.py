@@ -83,6 +83,16 @@ class FeatureShards:
             np.save(draft, features)
             seal(draft, self._key_of(start))
 
+    def first(self, count):
+        """Return the features of the first `count` images, as an array."""
+        parts, found = [], 0
+        for features in self:
+            parts.append(features[: count - found])
+            found += len(parts[-1])
+            if found == count:
+                break
+        return np.concatenate(parts)
+
     def _key_of(self, start):
         return f"{self.key} {start}"
 
@@ -183,7 +193,7 @@ def _load(path, key):
         return None
 
 
-def reference_features(source, features, cache=None, title="reference"):
+def reference_shards(source, features, cache=None, title="reference"):
     """Compute features of real images, or find them in a cache.
 
     Their place in the cache is a digest of the data, the shape of the images,
@@ -198,7 +208,7 @@ def reference_features(source, features, cache=None, title="reference"):
         title: string. Label of the progress bar. Defaults to `"reference"`.
 
     Returns:
-        A tuple of `FeatureShards` and `FeatureStatistics`.
+        `FeatureShards`.
     """
     if cache is None:
         default = "~/.cache/keras_simple_diffusion"
@@ -219,12 +229,26 @@ def reference_features(source, features, cache=None, title="reference"):
         return np.stack([source[i]["images"] for i in numbers])
 
     fill_shards(read, [(shards, features)], title)
-    path = folder / "statistics.npz"
-    if is_main_process() and not is_intact(path, digest):
+    if is_main_process() and not (folder / "key.json").exists():
         with whole_file(folder / "key.json") as draft:
             draft.write_text(text + "\n")
+    return shards
+
+
+def reference_features(source, features, cache=None, title="reference"):
+    """Compute features of real images and their statistics, or find them.
+
+    Args:
+        source, features, cache, title: see `reference_shards`.
+
+    Returns:
+        A tuple of `FeatureShards` and `FeatureStatistics`.
+    """
+    shards = reference_shards(source, features, cache, title)
+    path = shards.folder / "statistics.npz"
+    if is_main_process() and not is_intact(path, shards.key):
         with whole_file(path) as draft:
             shards.statistics().save(draft)
-            seal(draft, digest)
+            seal(draft, shards.key)
     wait_for_all()
     return shards, FeatureStatistics.load(path)

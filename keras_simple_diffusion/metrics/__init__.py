@@ -10,6 +10,7 @@ from keras_simple_diffusion.metrics.clip import CLIPFeatures
 from keras_simple_diffusion.metrics.clip import clip_score
 from keras_simple_diffusion.metrics.dino import DINOFeatures
 from keras_simple_diffusion.metrics.discrepancy import kernel_distance
+from keras_simple_diffusion.metrics.efficientnet import EfficientNetFeatures
 from keras_simple_diffusion.metrics.frechet import FeatureStatistics
 from keras_simple_diffusion.metrics.frechet import FrechetReference
 from keras_simple_diffusion.metrics.frechet import bootstrap_frechet_distance
@@ -24,22 +25,27 @@ from keras_simple_diffusion.metrics.likelihood import bits_per_dimension
 from keras_simple_diffusion.metrics.manifolds import density_coverage
 from keras_simple_diffusion.metrics.manifolds import nearest_distances
 from keras_simple_diffusion.metrics.manifolds import precision_recall
+from keras_simple_diffusion.metrics.memorization import TrainingNeighbors
+from keras_simple_diffusion.metrics.memorization import find_training_neighbors
 
 __all__ = [
     "CLIPFeatures",
     "ClassifierOutputs",
     "DINOFeatures",
+    "EfficientNetFeatures",
     "FeatureStatistics",
     "FrechetReference",
     "ImageFeatures",
     "InceptionFeatures",
     "LikelihoodBound",
+    "TrainingNeighbors",
     "bits_per_dimension",
     "bootstrap_frechet_distance",
     "clip_score",
     "density_coverage",
     "extrapolated_frechet_distance",
     "feature_statistics",
+    "find_training_neighbors",
     "frechet_distance",
     "inception_score",
     "kernel_distance",

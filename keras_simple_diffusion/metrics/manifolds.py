@@ -34,7 +34,7 @@ def precision_recall(features, reference, num_neighbors=3):
     radii = _radii(features, num_neighbors)
     is_precise = np.zeros(len(features), bool)
     is_recalled = np.zeros(len(reference), bool)
-    for start, squares in _squared_distances(features, reference):
+    for start, squares in squared_distances(features, reference):
         rows = slice(start, start + len(squares))
         is_precise[rows] = (squares <= real_radii).any(1)
         is_recalled |= (squares <= radii[rows, None]).any(0)
@@ -68,7 +68,7 @@ def density_coverage(features, reference, num_neighbors=5):
     radii = _radii(reference, num_neighbors)
     count, is_covered = 0, np.zeros(len(reference), bool)
     # In the order of `_radii`, so that equal distances are equal to the bit.
-    for start, squares in _squared_distances(reference, features):
+    for start, squares in squared_distances(reference, features):
         rows = slice(start, start + len(squares))
         inside = squares < radii[rows, None]
         count += inside.sum()
@@ -92,7 +92,7 @@ def nearest_distances(features, reference):
         array of the same shape, the indices of the nearest features.
     """
     distances, numbers = [], []
-    for _, squares in _squared_distances(features, reference):
+    for _, squares in squared_distances(features, reference):
         nearest = squares.argmin(1)
         numbers.append(nearest)
         distances.append(np.sqrt(squares[np.arange(len(nearest)), nearest]))
@@ -108,15 +108,24 @@ def _radii(features, num_neighbors):
             f"{len(features)} images"
         )
     radii = []
-    for start, squares in _squared_distances(features, features):
+    for start, squares in squared_distances(features, features):
         rows = np.arange(len(squares))
         squares[rows, start + rows] = -1.0  # The point itself comes first.
         radii.append(np.partition(squares, num_neighbors, 1)[:, num_neighbors])
     return np.concatenate(radii)
 
 
-def _squared_distances(x, y):
-    """Yield the matrix of squared distances, some rows at a time."""
+def squared_distances(x, y):
+    """Compute the matrix of squared distances, some rows at a time.
+
+    Args:
+        x: float array of shape `(N, F)`.
+        y: float array of shape `(M, F)`.
+
+    Yields:
+        Tuples of the number of the first row, an int, and rows of the matrix,
+        a float64 array of shape `(_, M)`.
+    """
     norms = np.concatenate([np.square(part).sum(1) for part in _parts(y)])
     start = 0
     for rows in _parts(x):

@@ -88,7 +88,7 @@ def test_errors_are_one_line(place, evaluate, capsys):
         (["--metrics", "beauty"], "metrics=['beauty']"),
         (["--steps", "many"], "`--steps` must be a number"),
         (["--guidance-interval", "3,-3"], "--guidance-interval"),
-        (["--clip", "any"], "`--clip` is not used"),
+        (["--metrics", "kid", "--clip", "any"], "`--clip` is not used"),
     ):
         assert evaluate("--model", "model", *options) == 2
         error = capsys.readouterr().err

@@ -336,8 +336,105 @@ def test_images_against_themselves(place):
     write(place / "drawn", 9)
     report = evaluate("drawn", "drawn", METRICS, feature_weights=Pixels())
     assert report["fid_train"] < 1e-6
-    assert report["nearest_distance_median_train"] < 1e-6
+    assert report["nearest_distance_median"] < 1e-6
+    assert report["nearest_distance_median_pixels"] == 0.0
+    assert "memorized" not in report  # There are no held-out images.
     assert report["precision_train"] == report["recall_train"] == 1.0
+
+
+@pytest.mark.any_backend
+def test_copies_are_shown_beside_their_originals(place):
+    train, test = images(20, 1), images(10, 2)
+    copies = np.concatenate([train[:9], train[9:12, :, ::-1], images(1, 3)])
+
+    def run(**options):
+        return evaluate(
+            copies,
+            {"train": train, "test": test},
+            None,
+            feature_weights=Pixels(),
+            output="report.json",
+            **options,
+        )
+
+    report = run()
+    assert report["memorized"] == report["memorized_pixels"] == 12 / 13
+    assert report["memorized_held_out"] < 1.0
+    assert report["nearest_distance_smallest"] < 1e-6
+    nearest = report.results[0].content["nearest"]
+    for each in nearest["closest"]:
+        assert each["features"]["training_image"] == each["number"]
+        assert each["features"]["mirrored"] == (each["number"] >= 9)
+    assert [each["number"] for each in nearest["samples"]] == [
+        *(0, 1, 3, 4, 6, 8, 9, 11)
+    ]
+    # The sheet: copies, and below them equal images.
+    assert nearest["sheet"] == "report.nearest.png"
+    assert "(report.nearest.png)" in (place / "report.md").read_text()
+    sheet = np.asarray(Image.open(place / "report.nearest.png")).astype(int)
+    left = np.flatnonzero((sheet[8:60] < 255).all(2).any(0))
+    for number in (0, 9):
+        large = np.repeat(np.repeat(copies[number], 8, 0), 8, 1)
+        hits = [
+            (y, x)
+            for y in range(sheet.shape[0] - 63)
+            for x in range(left[0], sheet.shape[1] - 63)
+            if (sheet[y, x] == large[0, 0]).all()
+            and (sheet[y : y + 64, x : x + 64] == large).all()
+        ]
+        rows, columns = zip(*hits, strict=True)
+        assert len(set(rows[:3])) == 3 and len(set(columns[:3])) == 1
+    # A mirrored copy is near to a training image that is shown mirrored.
+    content = (place / "report.nearest.png").read_bytes()
+    (place / "report.nearest.png").unlink()
+    assert dict(run(resume=True)) == dict(report)
+    assert (place / "report.nearest.png").read_bytes() == content
+
+
+@pytest.mark.any_backend
+def test_models_are_compared_with_their_labels(model, real, place):
+    report = evaluate(
+        model, real, None, 10, Pixels(), num_steps=2, output="report.json"
+    )
+    assert report.content["settings"]["metrics"][-2:] == [
+        "nearest",
+        "conditioning",
+    ]
+    assert report["class_recognition_chance"] == 0.5
+    assert 0 <= report["class_recognition"] <= 1
+    card = (place / "report.md").read_text()
+    value, held_out = (
+        f"{report[f'class_recognition{end}']:.4g}" for end in ("", "_held_out")
+    )
+    assert f"| class_recognition | {value} | {held_out} | 0.5 |" in card
+    # Images without classes leave it out, unless it is asked for.
+    report = evaluate(model, images(), None, 4, Pixels(), num_steps=2)
+    assert "conditioning" not in report.content["settings"]["metrics"]
+    with pytest.raises(InputError, match="images of the model's classes"):
+        evaluate(model, images(), ["conditioning"], 4, Pixels(), num_steps=2)
+
+
+@pytest.mark.any_backend
+def test_given_networks_are_measured(model, real):
+    class Dark(Pixels):
+        name = "dark"
+
+        def __call__(self, images):
+            return super().__call__(images) / 2
+
+    report = evaluate(
+        model, real, None, 10, Pixels(), efficientnet=Dark(), num_steps=2
+    )
+    assert report["fd_efficientnet_test"] == pytest.approx(
+        report["fid_test"] / 4, rel=1e-4
+    )
+    usual = evaluate(model, real, ["nearest"], 10, Pixels(), num_steps=2)
+    assert report["nearest_distance_median"] == pytest.approx(
+        usual["nearest_distance_median"] / 2, rel=1e-5
+    )
+    assert report["memorized"] == usual["memorized"]
+    with pytest.raises(InputError, match="`efficientnet` is not used"):
+        evaluate(model, real, ["kid"], 10, Pixels(), efficientnet=Dark())
 
 
 @pytest.mark.any_backend
@@ -387,6 +484,11 @@ def test_text_models_draw_evenly_spaced_captions():
         task, source, ("kid",), 5, feature_weights=Pixels(), num_steps=2
     )
     assert np.isfinite(report["kid_test"])
+    report = evaluate(
+        task, source, None, 5, feature_weights=Pixels(), num_steps=2
+    )
+    assert report["prompt_retrieval_chance"] == pytest.approx(1 / 4)
+    assert 0 <= report["prompt_words"] <= 1
     with pytest.raises(InputError, match="without text"):
         evaluate(task, source, ("bits_per_dimension",))
 
@@ -452,7 +554,10 @@ def test_class_accuracy_is_that_of_the_classifier(model, place):
         ({"metrics": ("beauty",)}, "metrics=.'beauty'"),
         ({"metrics": "kid"}, "metrics='kid'"),
         ({"num_images": 3}, "at least 4"),
-        ({"metrics": ("class_accuracy",)}, "needs a classifier"),
+        ({"metrics": ("class_accuracy",)}, "pass `classifier`, a .keras"),
+        ({"metrics": ("fd_efficientnet",)}, "pass `efficientnet`, a .npz"),
+        ({"metrics": ("conditioning",)}, "images of the model's classes"),
+        ({"metrics": ("conditioning",), "model": images()}, "needs a model"),
         ({"metrics": ("clip_score",), "model": images()}, "needs a model"),
         (
             {"metrics": ("bits_per_dimension",), "model": images()},
