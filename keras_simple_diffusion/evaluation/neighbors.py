@@ -62,8 +62,8 @@ class NeighborSearch:
 
         Returns:
             A dict for the report: `"scores"`, a dict from `"generated"` and
-            `"held_out"` to dicts of floats; and lists of dicts of the images that
-            the sheet shows, evenly spaced `"samples"`, and the `"closest"`.
+            `"held_out"` to dicts of floats; and lists of dicts of the images
+            that the sheet shows, evenly spaced `"samples"` and the `"closest"`.
         """
         found, scores = {}, {"generated": {}}
         for space, views in self._views.items():

@@ -115,13 +115,12 @@ def test_prompts_are_looked_up(tmp_path):
     )
     x, y = Colours()(drawn), Colours()(training[0][slice(None)]["images"])
     nearest = np.square(x[:, None] - y).sum(-1).argmin(1)
+    asked = [("red", "tree"), ("blue", "apple"), ("blue", "apple")]
+    asked.append(("a", "ship"))
     shares = [
-        sum(word in words[n].split() for word in prompt) / len(prompt)
-        for prompt, n in zip(
-            (["red", "tree"], ["blue", "apple"], ["blue", "apple"]), nearest
-        )
+        np.mean([word in words[n].split() for word in each])
+        for each, n in zip(asked, nearest, strict=True)
     ]
-    shares.append(sum(w in words[nearest[3]].split() for w in ("ship",)) / 2)
     assert found["generated"]["prompt_words"] == pytest.approx(np.mean(shares))
     # Each word is in 1 or 2 of the 4 captions of the training images.
     chances = [(2 + 1) / 8, (1 + 2) / 8, (1 + 2) / 8, (0 + 1) / 8]

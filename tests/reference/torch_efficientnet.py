@@ -8,7 +8,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-CHANNELS = (16, 24, 24, 40, 40, 80, 80, 80, 112, 112, 112, 192, 192, 192, 192, 320)
+CHANNELS = (16, 24, 24, 40, 40, *[80] * 3, *[112] * 3, *[192] * 4, 320)
 KERNELS = (3, 3, 3, 5, 5, 3, 3, 3, 5, 5, 5, 5, 5, 5, 5, 3)
 HALVES = {1, 3, 5, 11}  # Blocks that halve the size.
 
