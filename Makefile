@@ -23,7 +23,7 @@ export TF_CPP_MIN_LOG_LEVEL ?= 3
 demo: $(DEMO_STAMP)
 	rm -rf runs/demo
 	KERAS_BACKEND=$(KERAS_BACKEND) $(VENV)/bin/keras-simple-diffusion train \
-	  --data digits --preset uvit_digits_16 --minutes 6.5 --output runs/demo
+	  --data vehicles --minutes 6 --output runs/demo
 	KERAS_BACKEND=$(KERAS_BACKEND) $(VENV)/bin/keras-simple-diffusion generate \
 	  --model emoji $(EMOJI) --output runs/demo/emoji.png
 	@echo "Look at the images: runs/demo/samples.png, runs/demo/emoji.png"

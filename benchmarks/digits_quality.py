@@ -1,6 +1,6 @@
 """Measure the quality of generated digits against real ones.
 
-    python benchmarks/digits_quality.py --model runs/demo
+    python benchmarks/digits_quality.py --model runs/digits
 
 A support vector machine trained on the real training digits classifies the
 generated ones. The distance to the nearest training image detects copies, and

@@ -1,6 +1,6 @@
 """One sheet that shows every kind of editing, on images held out of training.
 
-    python benchmarks/editing_images.py --model runs/demo --data digits
+    python benchmarks/editing_images.py --model runs/digits --data digits
     python benchmarks/hold_out.py --images noto_emoji_128.zip --output emoji
     keras-simple-diffusion train --data emoji --image-size 32 \
         --batch-size 32 --learning-rate 0.0005 --minutes 55 --output runs/emoji

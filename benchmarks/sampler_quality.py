@@ -1,6 +1,6 @@
 """Quality of the digits against the cost of drawing them.
 
-    python benchmarks/sampler_quality.py --model runs/demo
+    python benchmarks/sampler_quality.py --model runs/digits
 
 Each sampler draws the same digits with 4 to 256 network evaluations; then the
 papers' sampler draws them with several strengths of guidance, everywhere and

@@ -52,8 +52,8 @@ print(", ".join(ksd.models.builtin_presets()))
 
 """
 For presets without weights, pass `load_weights=False` to `from_preset`. Further
-arguments override those of the preset. Here the demo's U-ViT is made smaller,
-and the model takes everything else from the preset.
+arguments override those of the preset. Here the U-ViT for digits is made
+smaller, and the model takes everything else from the preset.
 """
 
 backbone = ksd.models.UViTBackbone.from_preset(
