@@ -309,6 +309,15 @@ class OwnTrainingSteps:
         super().make_test_function(force)
         self.test_function = self._locked(self.test_function)
 
+    def zero_grad(self, set_to_none=True):
+        """Forget the gradients of the last step, on PyTorch.
+
+        Keras lists variables by their paths, which are equal in a teacher and
+        its student, and would leave out some.
+        """
+        for variable in self.trainable_variables:
+            variable.value.grad = None
+
     def recover_values(self):
         """Put values back into the variables, if Keras has moved them out."""
         if hasattr(self, "jax_state_sync"):

@@ -75,11 +75,14 @@ class Averages:
         new.build(self.model.trainable_variables)
         new.copy_averages(old)
         # What was frozen meanwhile keeps the average, which draws.
-        averages = old.averages_by_path(0)
         trained = {id(weight) for weight in self.model.trainable_variables}
-        for weight in self.model.weights:
-            if weight.path in averages and id(weight) not in trained:
-                weight.assign(ops.cast(averages[weight.path], weight.dtype))
+        frozen = [
+            each for each in self.model.weights if id(each) not in trained
+        ]
+        averages = old.replace_by_averages(frozen)
+        for weight, average in zip(frozen, averages, strict=True):
+            if average is not weight:
+                weight.assign(ops.cast(average, weight.dtype))
 
     def forget(self):
         """Forget the averages after a change of the weights, with a warning."""
@@ -171,5 +174,5 @@ class Averages:
             current value of all other variables.
         """
         if self.exist():
-            variables = self.optimizer.first_averages(variables)
+            variables = self.optimizer.replace_by_averages(variables)
         return self.model.values_of(variables)

@@ -111,17 +111,19 @@ class AveragedOptimizer(OptimizerWrapper):
         paths = [weight.path for weight in trained_variables(self)]
         return dict(zip(paths, averages, strict=True))
 
-    def first_averages(self, variables):
-        """Replace weights by the variables that hold their first average.
+    def replace_by_averages(self, variables, profile=0):
+        """Replace weights by the variables that hold an average of theirs.
 
         Args:
             variables: list of `keras.Variable`s.
+            profile: see `averages_by_path`. Defaults to `0`.
 
         Returns:
             A list of `keras.Variable`s; those that are not averaged stay.
         """
+        averages = self.averages[self._index_of(profile)]
         averages = dict(
-            zip(map(id, trained_variables(self)), self.averages[0], strict=True)
+            zip(map(id, trained_variables(self)), averages, strict=True)
         )
         return [averages.get(id(each), each) for each in variables]
 
@@ -134,11 +136,8 @@ class AveragedOptimizer(OptimizerWrapper):
         self.num_averaged.assign(ops.copy(other.num_averaged))
         for profile, averages in zip(self.profiles, self.averages, strict=True):
             known = profile if profile in other.profiles else 0
-            sources = other.averages_by_path(known)
-            for weight, average in zip(
-                trained_variables(self), averages, strict=True
-            ):
-                source = sources.get(weight.path, weight)
+            sources = other.replace_by_averages(trained_variables(self), known)
+            for source, average in zip(sources, averages, strict=True):
                 average.assign(ops.cast(ops.copy(source), "float32"))
 
     @contextlib.contextmanager
