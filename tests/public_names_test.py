@@ -86,8 +86,8 @@ NAMES = {
         learn_vocabulary
     """,
     "training": """
-        Interrupted Plan Recipe RunSettings embed_data plan reconstruct
-        resume_run train_run
+        Interrupted Plan Recipe RunSettings distill_run embed_data plan
+        reconstruct resume_run train_run
     """,
     "utils": """
         show to_pil

@@ -10,6 +10,7 @@ import typer
 from typer.core import TyperGroup
 
 from keras_simple_diffusion.backend.logs import VERBOSE
+from keras_simple_diffusion.cli import distill
 from keras_simple_diffusion.cli import edit
 from keras_simple_diffusion.cli import evaluate
 from keras_simple_diffusion.cli import generate
@@ -33,6 +34,11 @@ _COMMANDS = {
         "train --data photos/ --preset caltech101 --minutes 60",
         "train --data photos.zip --config recipe.toml --output runs/photos",
         "train --resume runs/photos --steps 20000",
+    ),
+    distill.distill: (
+        "distill --teacher runs/photos --data photos/",
+        "distill --teacher emoji --data drawings/ --steps 2 --minutes 60",
+        "distill --resume runs/photos-4-steps",
     ),
     presets.embed: (
         "embed --data captioned/ --preset uvit_text_256 --output embeddings",

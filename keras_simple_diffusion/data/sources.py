@@ -281,3 +281,32 @@ class EmbeddedSource(ImageSource):
         embeddings = self.cache.read(caption, self.sequence_length)
         example["context"], example["context_mask"] = embeddings
         return example
+
+
+class RelabelledSource(ImageSource):
+    """A source whose classes are numbered as another one's, or left out.
+
+    Args:
+        source: an `ImageSource` with classes.
+        class_names: list of strings, or `None` to leave out the classes.
+        numbers: list of ints, the new number of each class of `source`.
+    """
+
+    def __init__(self, source, class_names, numbers=()):
+        super().__init__(source.image_shape, class_names, source.fingerprint)
+        self.source = source
+        self.numbers = np.array(numbers, "int32")
+        self.crop = getattr(source, "crop", None)  # For `keep_decoded`.
+
+    def content_digest(self):
+        return self.source.content_digest()
+
+    def __len__(self):
+        return len(self.source)
+
+    def example(self, index, rng=None):
+        example = dict(self.source.example(index, rng))
+        label = example.pop("labels")
+        if self.class_names is not None:
+            example["labels"] = self.numbers[label]
+        return example

@@ -83,6 +83,11 @@ class ConsistencyDistillation(Distillation):
                 f"guidance_scale={guidance_scale}"
             )
 
+    @staticmethod
+    def count_passes(is_guided):
+        # Of the teacher, and of the student with and without gradients.
+        return 1 + is_guided + 1 + 3
+
     def place_times(self, time):
         return on_grid(time, self.num_steps * self._steps_per_range())
 

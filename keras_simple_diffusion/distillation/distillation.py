@@ -62,6 +62,7 @@ class Distillation(DenoisingTrainer):
             prediction_type=student.prediction_type,
             stratified=student.stratified,
         )
+        self.student = student  # Keras lists only what is assigned from here.
         self.num_steps = num_steps
         self.guidance_scale = guidance_scale
         self.teacher_backbone = copy_network(student.backbone)
@@ -99,6 +100,19 @@ class Distillation(DenoisingTrainer):
         return self.student.condition(conditions, None)
 
     # === Training ===
+
+    @staticmethod
+    def count_passes(is_guided):
+        """Count the forward passes of training on an image, gradients as two.
+
+        Args:
+            is_guided: bool. `True` if the teacher is guided.
+        """
+        raise NotImplementedError("The method must define this.")
+
+    @property
+    def num_passes(self):
+        return self.count_passes(self.guidance_scale != 1.0)
 
     def teach(self, batch, training):
         """Compute the clean images that the student shall predict.
@@ -210,13 +224,19 @@ class Distillation(DenoisingTrainer):
 
     # === The student ===
 
-    def finished_student(self):
+    def finished_model(self):
         """Return the student, with the number of steps it is trained for."""
         return self.student
 
+    @property
+    def own_variables(self):
+        own = {id(variable) for variable in self.student.own_variables}
+        borrowed = {id(v) for v in self.student.variables} - own
+        return [v for v in self.variables if id(v) not in borrowed]
+
     def generate(self, *args, **kwargs):
         """Draw images with the student, see `generate` of its class."""
-        return self.finished_student().generate(*args, **kwargs)
+        return self.finished_model().generate(*args, **kwargs)
 
     def save_to_preset(self, preset_dir, max_shard_size=10):
         """Write a preset of the student, with the averaged weights.
@@ -226,7 +246,7 @@ class Distillation(DenoisingTrainer):
             max_shard_size: see `keras_hub.models.Task.save_to_preset`.
         """
         self.recover_values()
-        student = self.finished_student()
+        student = self.finished_model()
         student.save_to_preset(preset_dir, max_shard_size)
 
 

@@ -69,6 +69,11 @@ class MomentMatching(Distillation):
             )
         super().compile(optimizer, **kwargs)
 
+    @staticmethod
+    def count_passes(is_guided):
+        # Both networks have gradients in each update.
+        return 1 + is_guided + 2 * 3
+
     def call(self, inputs, training=False):
         batch = self.noisy_batch(inputs, training)
         images, conditions = batch.images, batch.conditions

@@ -76,6 +76,10 @@ class ProgressiveDistillation(Distillation):
         """
         super().compile(optimizer, ema_decay=ema_decay, **kwargs)
 
+    @staticmethod
+    def count_passes(is_guided):
+        return 2 * (1 + is_guided) + 3
+
     def place_times(self, time):
         return on_grid(time, self._student_steps())
 
@@ -98,7 +102,7 @@ class ProgressiveDistillation(Distillation):
         # The last step of sampling returns the prediction itself.
         return ops.where(expand_like(step, clean) == 0, second, clean)
 
-    def finished_student(self):
+    def finished_model(self):
         (batches,) = self.values_of([self.num_batches])
         # Of the last batch, as the next may begin a phase.
         updates = self.updates_before(ops.maximum(batches - 1, 0))
@@ -119,6 +123,7 @@ class ProgressiveDistillation(Distillation):
 
     def _succeed_teacher(self):
         """Let the student take the teacher's place at the start of a phase."""
+        teacher = self.teacher_backbone.weights
         is_start = ops.logical_and(
             ops.equal(self.num_updates % self.updates_per_halving, 0),
             ops.logical_and(
@@ -126,8 +131,11 @@ class ProgressiveDistillation(Distillation):
                 self.num_updates < self.updates_per_halving * self.num_halvings,
             ),
         )
-        for old, new in zip(
-            self.teacher_backbone.weights, self.backbone.weights, strict=True
-        ):
-            values = map(ops.convert_to_tensor, (new, old))
-            old.assign(ops.where(is_start, *values))
+        # Variables cannot be assigned within a branch on JAX.
+        values = ops.cond(
+            is_start,
+            lambda: [ops.convert_to_tensor(w) for w in self.backbone.weights],
+            lambda: [ops.convert_to_tensor(w) for w in teacher],
+        )
+        for weight, value in zip(teacher, values, strict=True):
+            weight.assign(value)

@@ -105,6 +105,9 @@ class DenoisingTrainer(keras_internals.OwnTrainingSteps, keras_hub.models.Task):
         warn_unusual(schedule, loss, backbone.image_shape, stacklevel=4)
         self.built = True  # All variables belong to its parts.
 
+    # Cost of training on an image in forward passes: the gradient costs two.
+    num_passes = 3
+
     # === Compilation ===
 
     def compile(

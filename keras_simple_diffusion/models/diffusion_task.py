@@ -511,6 +511,10 @@ class DiffusionTask(DenoisingTrainer):
             with whole_folder(preset_dir, WEIGHT_FILES) as draft:
                 super().save_to_preset(draft, max_shard_size=max_shard_size)
 
+    def finished_model(self):
+        """Return the model that draws with what has been learned so far."""
+        return self
+
     def get_config(self):
         serialize = keras.saving.serialize_keras_object
         distilled = {"distilled_steps": self.distilled_steps}

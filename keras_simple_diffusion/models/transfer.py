@@ -107,8 +107,19 @@ def match_classes(source, target):
     """
     theirs = getattr(source, "class_names", None)
     ours = getattr(target, "class_names", None)
-    if not theirs or not ours:
-        return None
+    return match_names(theirs, ours) if theirs and ours else None
+
+
+def match_names(theirs, ours):
+    """Match names of classes, whatever the case of letters.
+
+    Args:
+        theirs: list of strings.
+        ours: list of strings.
+
+    Returns:
+        A dict from numbers of `ours` to those of `theirs`.
+    """
     numbers = {_fold(name): number for number, name in enumerate(theirs)}
     return {
         number: numbers[_fold(name)]

@@ -36,13 +36,18 @@ def make_text_encoder(preset, captions):
             f"The preset '{preset.name}' has no text encoder: its images have "
             "no captions. `presets` lists those with text."
         )
+    check_captions(captions)
+    return encoder.with_vocabulary(captions)
+
+
+def check_captions(captions):
+    """Raise an `InputError` if there are no captions for a model of texts."""
     if not captions:
         raise InputError(
             "The preset is for images with captions, and the data has none. "
             "Put them into a metadata.jsonl beside the images, with lines "
             'such as {"file_name": "1.jpg", "text": "a red apple"}.'
         )
-    return encoder.with_vocabulary(captions)
 
 
 def embed_data(data, preset, output, batch_size=64):

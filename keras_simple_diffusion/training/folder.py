@@ -47,7 +47,7 @@ class RunFolder:
         A start that was killed before `config.json` counts as nothing. All
         processes must call it; the main one decides for all.
         """
-        is_free = is_unused(self.path, ("preset", "checkpoints"))
+        is_free = is_unused(self.path, ("preset", "checkpoints", "samples"))
         if not from_main_process(np.array(is_free)):
             raise InputError(
                 f"'{self.path}' holds something already. Choose another "

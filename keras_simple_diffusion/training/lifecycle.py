@@ -151,7 +151,10 @@ class Counter(keras.callbacks.Callback):
     def describe_end(self):
         """Say which limit of the run is reached, and how to change it."""
         if self.position.step >= self.steps:
-            return f"all {self.steps} steps are done (--steps N for more)"
+            return (
+                f"all {self.steps} steps are done (`train --resume` with "
+                "--steps N for more)"
+            )
         return (
             f"the {self.max_seconds / 60:g} minutes of the run are over, at "
             f"step {self.position.step} of {self.steps} (--minutes N for more)"

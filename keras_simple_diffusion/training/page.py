@@ -109,11 +109,12 @@ def _status(step, steps, is_running):
 
 
 def _strip(folder, is_running):
-    sheets = [
-        (f"samples/{path.name}", f"step {int(path.stem):,}")
-        for path in sorted(pathlib.Path(folder.samples).glob("*.png"))
-        if path.stem.isdecimal()
-    ]
+    # Those of other models, which have names, come first.
+    paths = sorted(
+        pathlib.Path(folder.samples).glob("*.png"),
+        key=lambda path: (path.stem.isdecimal(), path.stem),
+    )
+    sheets = [(f"samples/{path.name}", _caption(path.stem)) for path in paths]
     if not is_running and (folder.path / "samples.png").exists():
         sheets.append(("samples.png", "at the end"))
     if not sheets:
@@ -124,6 +125,10 @@ def _strip(folder, is_running):
         for name, caption in sheets
     ]
     return '<div class="strip">\n' + "\n".join(figures) + "\n</div>"
+
+
+def _caption(name):
+    return f"step {int(name):,}" if name.isdecimal() else html.escape(name)
 
 
 def _plots(history, num_levels):

@@ -1,6 +1,7 @@
 """Plan of a training: everything that `train` chooses by itself."""
 
 import dataclasses
+import functools
 import math
 import os
 import pathlib
@@ -22,9 +23,9 @@ from keras_simple_diffusion.models.cost import count_macs
 from keras_simple_diffusion.models.diffusion_model import DiffusionModel
 from keras_simple_diffusion.models.preset import Preset
 from keras_simple_diffusion.training.settings import Recipe
-from keras_simple_diffusion.training.settings import RunSettings
 from keras_simple_diffusion.training.settings import check_names
 from keras_simple_diffusion.training.settings import field_names
+from keras_simple_diffusion.training.settings import names_of_options
 from keras_simple_diffusion.utils.errors import InputError
 from keras_simple_diffusion.utils.errors import check_number
 from keras_simple_diffusion.utils.user_text import printable
@@ -228,26 +229,48 @@ def plan(data, minutes=None, from_scratch=False, **options):
     print(plan)
     ```
     """
-    known = {*field_names(Recipe), *field_names(RunSettings)}
-    check_names(options, sorted(known), "`plan`")
-    # Invalid values are errors before anything is measured.
+    check_names(options, names_of_options(), "`plan`")
+    options = {"data": data, "minutes": minutes, **options}
     options = {k: v for k, v in options.items() if v is not None}
+    check_options(options)
+    facts = collect_facts(data)
+    measure = functools.partial(measure_with, options=options)
+    return choose(facts, measure, is_on_cpu(), from_scratch, options)
+
+
+def check_options(options):
+    """Raise an `InputError` for invalid values before anything is measured.
+
+    Args:
+        options: dict of the settings that are given.
+    """
     given = {k: options[k] for k in field_names(Recipe) if k in options}
     Recipe(**{"batch_size": options.get("accumulate", 1), **given})
-    if minutes is not None:
+    if "minutes" in options:
+        minutes = options["minutes"]
         check_number("minutes", minutes, at_least=0, at_most=_MAX_MINUTES)
-    is_cpu = device_name().endswith("cpu")
 
-    def measure(preset, size):
-        batch = options.get("batch_size") or preset.recipe.get("batch_size", 16)
-        batch = min(batch, 8 if is_cpu else 128)
-        devices = num_devices() if options.get("distribution") else 1
-        dtype = options.get("dtype")
-        return devices * measure_speed(preset, size, batch, dtype)
 
-    facts = collect_facts(data)
-    options = {"data": data, "minutes": minutes, **options}
-    return choose(facts, measure, is_cpu, from_scratch, options)
+def is_on_cpu():
+    """Tell if the training has no accelerator."""
+    return device_name().endswith("cpu")
+
+
+def measure_with(preset, size, options):
+    """Measure the speed of a training with options, see `measure_speed`.
+
+    Args:
+        preset: a `keras_simple_diffusion.models.Preset`.
+        size: `(height, width)`.
+        options: dict of the settings that are given.
+
+    Returns:
+        float. Images per second on all devices of the run.
+    """
+    batch = options.get("batch_size") or preset.recipe.get("batch_size", 16)
+    batch = min(batch, 8 if is_on_cpu() else 128)
+    devices = num_devices() if options.get("distribution") else 1
+    return devices * measure_speed(preset, size, batch, options.get("dtype"))
 
 
 def choose(facts, measure, is_cpu, from_scratch, options):
@@ -275,7 +298,7 @@ def choose(facts, measure, is_cpu, from_scratch, options):
     size = given.get("image_size") or _choose_size(facts, name and preset)
     size = (size, size) if isinstance(size, int) else tuple(size)
     speed = measure(preset, size)
-    images = 60 * _SHARE_OF_STEPS * speed * (minutes or 0.0)
+    images = images_within(minutes or 0.0, speed)
     is_slow = minutes is not None and images < _MIN_FINETUNING
     if name is None and preset.name == "caltech101" and is_slow:
         preset = Preset.open(_choose_preset(facts, True, is_cpu))
@@ -291,14 +314,13 @@ def choose(facts, measure, is_cpu, from_scratch, options):
         images = min(images, recipe.steps * recipe.batch_size)
     chosen = {
         "initialize_from": start,
-        **_choose_recipe(preset, facts, images, start, given),
+        **choose_recipe(preset, facts, images, start, given),
         **given,
         "preset": preset.name,
         "image_size": list(size),
     }
     chosen = {k: v for k, v in chosen.items() if v is not None}
-    total = chosen["steps"] * chosen["batch_size"]
-    estimate = total / speed / 60 / _SHARE_OF_STEPS
+    estimate = minutes_of(chosen, speed)
     lines = _describe(facts, preset, chosen, speed, estimate)
     return Plan(chosen, lines, speed, estimate)
 
@@ -325,7 +347,30 @@ def _choose_preset(facts, from_scratch, is_cpu):
     return "uvit_mini_64" if is_cpu else "uvit_small_64"
 
 
-def _choose_recipe(preset, facts, images, start, given):
+def images_within(minutes, speed):
+    """Number of images that a training of some minutes can take."""
+    return 60 * _SHARE_OF_STEPS * speed * minutes
+
+
+def minutes_of(chosen, speed):
+    """Estimate the minutes of a training with chosen settings."""
+    total = chosen["steps"] * chosen["batch_size"]
+    return total / speed / 60 / _SHARE_OF_STEPS
+
+
+def choose_recipe(preset, facts, images, start, given):
+    """Choose what a training changes of the recipe of its preset.
+
+    Args:
+        preset: a `keras_simple_diffusion.models.Preset`.
+        facts: `DataFacts`.
+        images: float. Number of images of all steps, at most.
+        start: string or `None`. What gives the weights.
+        given: dict of the settings that are given.
+
+    Returns:
+        A dict of fields of `Recipe`.
+    """
     recipe = Recipe.from_dict(preset.recipe, f"the recipe of '{preset.name}'")
     steps, batch = given.get("steps"), given.get("batch_size")
     if steps is not None:
@@ -372,7 +417,7 @@ def _why_not_flip(facts):
 def _describe(facts, preset, chosen, speed, estimate):
     height, width = chosen["image_size"]
     return [
-        f"data       {_describe_data(facts)} (see `inspect-data`)",
+        f"data       {describe_data(facts)} (see `inspect-data`)",
         f"network    {_describe_network(preset, chosen)}",
         f"size       {height} x {width} pixels, {chosen.get('crop', 'center')} "
         "crop (--image-size, --crop)",
@@ -381,12 +426,13 @@ def _describe(facts, preset, chosen, speed, estimate):
         f"{chosen['warmup_steps']} steps and falling for "
         f"{chosen['cooldown_steps']}; average {chosen['ema_decay']:.4g} "
         "(--steps, --batch-size, ...)",
-        f"mirroring  {_describe_flip(facts, chosen)}",
-        f"time       {_describe_time(chosen, speed, estimate)}",
+        f"mirroring  {describe_flip(facts, chosen)}",
+        f"time       {describe_time(chosen, speed, estimate)}",
     ]
 
 
-def _describe_data(facts):
+def describe_data(facts):
+    """Describe the images in a line of a plan."""
     parts = [
         f"{facts.count:,} {'gray' if facts.is_gray else 'color'} images",
         f"{facts.width:.0f} x {facts.height:.0f} pixels in the median",
@@ -416,14 +462,16 @@ def _describe_network(preset, chosen):
     )
 
 
-def _describe_flip(facts, chosen):
+def describe_flip(facts, chosen):
+    """Describe mirroring in a line of a plan."""
     if chosen["flip"]:
         return "half of the images are mirrored (--no-flip)"
     reason = _why_not_flip(facts)
     return f"none{reason and ': '}{reason} (--flip)"
 
 
-def _describe_time(chosen, speed, estimate):
+def describe_time(chosen, speed, estimate):
+    """Describe the time of a training in a line of a plan."""
     cores = f", {os.cpu_count()} cores" if device_name().endswith("cpu") else ""
     change = "--minutes for more" if chosen.get("minutes") else "--steps"
     return (

@@ -75,14 +75,16 @@ def _draw(curves, label, file, options):
                 marker = "o" if len(points) < 3 else None
                 axes.plot(x, y, marker=marker, **style)
                 values.extend(y)
-        axes.set(xlabel="step", ylabel=label, yscale="log")
+        axes.set(xlabel="step", ylabel=label)
         axes.set_xlim(left=0)
         axes.xaxis.set_major_locator(
             ticker.MaxNLocator(6, steps=(1, 2, 5, 10), integer=True)
         )
         if values:
-            _label_axis(axes)
             axes.legend(fontsize=8)
+        if values and min(values) > 0:  # A loss of moments may be negative.
+            axes.set_yscale("log")
+            _label_axis(axes)
         axes.grid(alpha=0.3)
         figure.savefig(file, dpi=120, **options)
 

@@ -116,23 +116,22 @@ class Measurements(keras.callbacks.Callback):
     - `waiting`: fraction of the time spent waiting for images.
     - `learning_rate`.
     - `utilization`, in bfloat16 on a device whose peak is known: FLOPs of the
-      network, three times those of a forward pass, divided by the peak FLOPs
-      of the devices in the same time.
+      networks, divided by the peak FLOPs of the devices in the same time.
 
     Args:
         position: the run's `Position`.
         batch_size: int. Number of images per step.
-        macs: int. Multiply-accumulates of one forward pass of one image.
+        flops: int. FLOPs of training on one image.
         device: string, the name of the devices, or `None` in a precision
             other than bfloat16.
         num_devices: int. Defaults to `1`.
     """
 
-    def __init__(self, position, batch_size, macs, device=None, num_devices=1):
+    def __init__(self, position, batch_size, flops, device=None, num_devices=1):
         super().__init__()
         self.position = position
         self.batch_size = batch_size
-        self.flops = 3 * 2 * macs
+        self.flops = flops
         peaks = [v for k, v in _PEAKS.items() if k in (device or "")]
         self.peak = peaks[0] * num_devices if peaks else None
         self.batches = None
@@ -248,7 +247,7 @@ class Samples(keras.callbacks.Callback):
             return
         self.drawn = due
         save = draw_samples(
-            self.model,
+            self.model.finished_model(),
             self.seed,
             self.prompts,
             self.count,
@@ -264,15 +263,15 @@ class Samples(keras.callbacks.Callback):
         return sum(each <= step for each in self.steps)
 
 
-def count_samples(model, num_images, share, most):
+def count_samples(model, num_passes, share, most):
     """Count the images whose drawing takes a share of the training's time.
 
-    A training step costs three forward passes per image, drawing one per step
-    of the sampler, and two with guidance.
+    Drawing an image costs a forward pass per step of the sampler, and two with
+    guidance.
 
     Args:
         model: a `DiffusionModel` or `TextToImage`.
-        num_images: int. Number of images of all training steps.
+        num_passes: int. Cost of the training in forward passes of an image.
         share: float.
         most: int. The largest count.
 
@@ -280,7 +279,7 @@ def count_samples(model, num_images, share, most):
         int, at most `most`.
     """
     passes = model.num_steps * (1 if model.guidance_scale == 1.0 else 2)
-    return min(int(3 * share * num_images / passes), most)
+    return min(int(share * num_passes / passes), most)
 
 
 def draw_samples(model, seed=0, prompts=None, count=100, step=None, folder="."):
@@ -294,7 +293,7 @@ def draw_samples(model, seed=0, prompts=None, count=100, step=None, folder="."):
             `TextToImage`.
         count: int. Largest number of images. Defaults to `100`.
         step: int. Step of the training, for the file.
-        folder: path of the run's folder, whose name is for the file.
+        folder: path of the run or preset, whose name is for the file.
 
     Returns:
         A function that saves the sheet, with its settings, to a path.

@@ -1,8 +1,7 @@
-"""Training runs: start, resume, and the training itself."""
+"""The course of a run: start, resumption, and the training itself."""
 
 import contextlib
 import dataclasses
-import pathlib
 
 import keras
 
@@ -13,7 +12,6 @@ from keras_simple_diffusion.distribution.processes import is_main_process
 from keras_simple_diffusion.distribution.processes import wait_for_all
 from keras_simple_diffusion.distribution.strategies import distribute
 from keras_simple_diffusion.models.cost import count_macs
-from keras_simple_diffusion.models.preset import Preset
 from keras_simple_diffusion.training import lifecycle
 from keras_simple_diffusion.training import plots
 from keras_simple_diffusion.training import reporting
@@ -22,14 +20,7 @@ from keras_simple_diffusion.training.folder import RunFolder
 from keras_simple_diffusion.training.lifecycle import result_warnings
 from keras_simple_diffusion.training.page import Page
 from keras_simple_diffusion.training.page import write_page
-from keras_simple_diffusion.training.planning import output_for
-from keras_simple_diffusion.training.planning import plan
 from keras_simple_diffusion.training.progress import Progress
-from keras_simple_diffusion.training.settings import Recipe
-from keras_simple_diffusion.training.settings import RunSettings
-from keras_simple_diffusion.training.settings import absolute
-from keras_simple_diffusion.training.settings import check_names
-from keras_simple_diffusion.training.settings import field_names
 from keras_simple_diffusion.training.snapshots import PROFILES
 from keras_simple_diffusion.training.snapshots import Snapshots
 from keras_simple_diffusion.training.watch import Watch
@@ -50,199 +41,52 @@ _MIN_PREVIEW, _MAX_PREVIEW = 4, 16
 _MIN_SAMPLES, _MAX_SAMPLES = 16, 100
 
 
-def train_run(
-    data,
-    output=None,
-    preset=None,
-    image_size=None,
-    *,
-    steps=None,
-    batch_size=None,
-    optimizer=None,
-    learning_rate=None,
-    beta_1=None,
-    beta_2=None,
-    epsilon=None,
-    weight_decay=None,
-    warmup_steps=None,
-    clip_norm=None,
-    ema_decay=None,
-    accumulate=None,
-    flip=None,
-    cooldown_steps=None,
-    dtype=None,
-    rematerialize=None,
-    stratified=None,
-    seed=None,
-    initialize_from=None,
-    from_scratch=False,
-    embeddings=None,
-    minutes=None,
-    checkpoint_every=None,
-    samples_every=None,
-    quick_fid=None,
-    feature_weights=None,
-    keep=None,
-    snapshots=None,
-    workers=None,
-    crop=None,
-    distribution=None,
-    log=None,
-    **unknown,
-):
-    """Train a network on images, into a run folder.
-
-    Without a preset, `keras_simple_diffusion.training.plan` chooses network
-    and recipe, and is printed. With a preset and `minutes`, but without
-    `steps`, it chooses the recipe. A preset with weights is finetuned.
-
-    The folder receives `config.json`, `history.csv`, `checkpoints/` (all that
-    `resume_run` needs), `preset/` (a preset with the averaged weights),
-    `loss.png`, `levels.png` (the loss by noise level), `samples.png`, and
-    `index.html`, a page with all of these.
-
-    Args:
-        data: string, see `keras_simple_diffusion.data.open_data`.
-        output: path of the run folder, which must be new or empty. Defaults
-            to a new folder `runs/NAME`, named after the data.
-        preset: string, path or `keras_simple_diffusion.models.Preset` that
-            gives network, recipe, weights and defaults of sampling. Defaults
-            to the plan's.
-        image_size: int or `(height, width)`. Defaults to the preset's, or the
-            plan's.
-        steps, batch_size, optimizer, learning_rate, beta_1, beta_2, epsilon,
-            weight_decay, warmup_steps, clip_norm, ema_decay, accumulate, flip,
-            cooldown_steps: see `Recipe`. They default to the preset's recipe,
-            or the plan's.
-        from_scratch: bool. Start from random weights, not from the preset's.
-            Defaults to `False`.
-        dtype, rematerialize, stratified: see `RunSettings`. They default to
-            the preset's.
-        seed, initialize_from, embeddings, minutes, checkpoint_every,
-            samples_every, quick_fid, feature_weights, keep, snapshots,
-            workers, crop, distribution, log: see `RunSettings`. `None` stands
-            for the default there.
-        **unknown: raises an `InputError` that suggests the intended name.
-
-    Returns:
-        The trained `DiffusionModel` or `TextToImage`.
-
-    Raises:
-        InputError: if data, preset or settings are invalid.
-        Interrupted: if a signal ended the training; the run is saved.
-
-    Example:
-    ```python
-    model.save_to_preset("start")  # Or a built-in preset.
-    model = keras_simple_diffusion.training.train_run(
-        "digits", "runs/digits", "start", steps=2
-    )
-    ```
-    """
-    known = {*field_names(Recipe), *field_names(RunSettings)}
-    check_names(unknown, sorted(known), "`train_run`")
-    options = {
-        name: value
-        for name, value in locals().items()
-        if name in known and value is not None
-    }
-    folder = RunFolder(output or output_for(data))
-    folder.check_is_outside(data)
-    folder.check_is_free()
-    if from_scratch and initialize_from is not None:
-        raise InputError(
-            "`from_scratch` asks for random weights, and `initialize_from` for "
-            f"those of '{initialize_from}'. Use one of them."
-        )
-    if initialize_from is not None:
-        setup.open_start(initialize_from)
-    preset = preset and Preset.open(preset)
-    if preset is None or (minutes is not None and steps is None):
-        chosen = plan(
-            **{**options, "preset": preset}, from_scratch=from_scratch
-        )
-        _say(chosen)
-        options = {**chosen.settings, "plan": chosen.lines}
-        preset = preset or Preset.open(options["preset"])
-    if preset.has_weights and not from_scratch:
-        options.setdefault("initialize_from", preset.name)
-    settings = RunSettings.from_preset(preset, options)
-    with _distributed(settings, preset):
-        run = _Run(folder.path, settings, preset)
-        run.initialize()
-        with folder.held():  # Nothing is written before this line.
-            folder.check_is_free()
-            run.start()
-            return run.train()
-
-
-def resume_run(output, steps=None, minutes=None, data=None):
-    """Continue a run from its latest checkpoint.
-
-    The result is the same as that of a run without interruption. With a new
-    number of `steps` this holds for the weights; the lines of `history.csv`
-    may average over other intervals. A run that has reached its end is not
-    trained further.
-
-    Args:
-        output: path of the run folder.
-        steps: int or `None`. New number of steps of the whole run.
-        minutes: float or `None`. New maximum training time of the whole run.
-        data: string or `None`. New place of the same images.
-
-    Returns:
-        The trained `DiffusionModel` or `TextToImage`.
-
-    Raises:
-        InputError: if the folder holds no run, its images have changed, or
-            all checkpoints are missing or damaged.
-        Interrupted: if a signal ended the training; the run is saved.
-    """
-    folder = RunFolder(output)
-    settings = RunSettings.read(output).override(steps, minutes, data)
-    place = pathlib.Path(settings.data)
-    if place.is_absolute() and not place.exists():
-        raise InputError(
-            f"The images of the run are no longer at '{place}'. Bring them "
-            "back, or pass their new place by --data (in Python `data`)."
-        )
-    folder.check_entries()
-    preset = Preset.open(folder.preset_folder)
-    with _distributed(settings, preset), folder.held():
-        run = _Run(output, settings, preset)
-        run.restore()
-        return run.train()
-
-
-def _say(text):
+def say(text):
+    """Print a text in the main process."""
     if is_main_process():
         print(text)
 
 
-def _distributed(settings, preset):
+def distributed(settings, preset):
+    """Context in which a run is distributed as its settings say.
+
+    Args:
+        settings: `RunSettings`.
+        preset: the `keras_simple_diffusion.models.Preset` of its network.
+    """
     if settings.distribution is None:
         return contextlib.nullcontext()
     return distribute(settings.distribution, preset.backbone_class)
 
 
-class _Run:
-    """A run in this process: folder, images, model and position.
+class Run:
+    """A run in this process: folder, images, trainer and position.
 
+    The trainer is any `DenoisingTrainer`: a model, or a distillation of one.
     Call `start` or `restore`, then `train`.
+
+    Args:
+        output: path of the run folder.
+        settings: `RunSettings`, without `facts` for a new run.
+        images: `RunImages`.
+        build: function without arguments that returns the trainer, not yet
+            compiled. It is called after the run's seed is set.
     """
 
-    def __init__(self, output, settings, preset):
+    def __init__(self, output, settings, images, build):
         recipe = settings.recipe
         self.settings = settings
-        self.preset = preset
+        self.images = images
         self.is_main = is_main_process()
         self.folder = RunFolder(output, settings.keep)
         reporting.check_loggers(settings.log)
-        keras.utils.set_random_seed(settings.seed)
-        self.images = setup.RunImages(preset, settings)
         if settings.facts:  # Other data would make another model.
-            self.images.check_unchanged(self.folder.path)
-        self.model = setup.build_model(preset, self.images, settings)
+            images.check_unchanged(self.folder.path)
+        keras.utils.set_random_seed(settings.seed)
+        self.trainer = build()
+        if not settings.facts:
+            facts = setup.collect_facts(self.trainer, images)
+            self.settings = dataclasses.replace(settings, facts=facts)
         self.position = lifecycle.Position(batches_per_step=recipe.accumulate)
         self.interval = max(
             1,
@@ -263,51 +107,60 @@ class _Run:
         self.watch = Watch(
             self.position, self.folder.failure, self.images.read_batch
         )
-        dtype = self.model.backbone.dtype_policy.compute_dtype
+        dtype = self.trainer.backbone.dtype_policy.compute_dtype
+        macs = count_macs(self.trainer.backbone)
         self.measurements = reporting.Measurements(
             self.position,
             recipe.batch_size,
-            sum(count_macs(self.model.backbone).values()),
+            2 * self.trainer.num_passes * sum(macs.values()),
             device_name() if "16" in dtype else None,
             1 if settings.distribution is None else num_devices(),
         )
         self._compile()
         self._describe()
+        # Before a restoration, as a student's steps may change in training.
+        model = self.trainer.finished_model()
+        self.num_samples = max(
+            self._count_samples(model, _SHARE_OF_SAMPLES, _MAX_SAMPLES),
+            _MIN_SAMPLES,
+        )
+        self.num_previews = self._count_samples(
+            model, _SHARE_OF_PREVIEW, _MAX_PREVIEW
+        )
 
-    def initialize(self):
-        """Initialize the weights of a new run."""
-        start = self.settings.initialize_from
-        if start == absolute(self.preset.name):
-            start = self.preset  # It is open already.
-        if start is not None:
-            _say(setup.initialize(self.model, start))
-        facts = setup.collect_facts(self.model, self.images)
-        self.settings = dataclasses.replace(self.settings, facts=facts)
+    def start(self, sheets=None):
+        """Save a new run, which can be resumed from then on.
 
-    def start(self):
-        """Save a new run, which can be resumed from then on."""
+        Args:
+            sheets: dict from names to functions that write a sheet of images
+                to a path, see `draw_beside`. They are shown beside the run's
+                own sheets. Defaults to none.
+        """
         self._save()
+        for name, save in (sheets or {}).items():
+            if self.is_main:
+                self._write(self.folder.samples / f"{name}.png", save)
         self.folder.write_settings(self.settings)
 
     def restore(self):
         """Restore the latest checkpoint."""
         self.partial_metrics = self.folder.restore(
-            self.model, self.position, self.interval
+            self.trainer, self.position, self.interval
         )
         if self.position.step > self.settings.recipe.steps:
             raise InputError(
                 f"The run '{self.folder.path}' has done {self.position.step} "
-                "steps already. Received: --steps "
+                "steps already. Received: steps="
                 f"{self.settings.recipe.steps}. Give more, or none."
             )
         wait_for_all()  # Reading ends before the main process writes.
-        _say(f"going on from step {self.position.step}")
+        say(f"going on from step {self.position.step}")
         self.folder.write_settings(self.settings)
 
     def train(self):
         """Train from where the run stands to its end; return the model."""
         if self.counter.is_at_end:
-            _say(f"nothing is trained: {self.counter.describe_end()}")
+            say(f"nothing is trained: {self.counter.describe_end()}")
         else:
             saving = lifecycle.Saving(
                 self.position,
@@ -332,36 +185,58 @@ class _Run:
             )
         if self.pace and self.pace.shortened:
             return self._continue_with(self.pace.shortened)
-        _say("drawing samples ...")
-        count = self._count_samples(_SHARE_OF_SAMPLES, _MAX_SAMPLES)
-        count = max(count, _MIN_SAMPLES)
-        with Bar("samples", count, is_hidden=not self.is_main):
-            save = reporting.draw_samples(
-                self.model,
-                self.settings.seed,
-                self.images.prompts,
-                count,
-                self.position.step,
-                self.folder.path,
-            )
+        say("drawing samples ...")
+        model = self.trainer.finished_model()
+        save = self._draw(model, self.num_samples, self.position.step)
         self._write_results({"samples.png": save})
-        return self.model
+        return model
 
     def _continue_with(self, recipe):
         """Train from the last checkpoint to the end of a shorter recipe."""
-        _say(
+        say(
             f"slower than planned: {recipe.steps:,} steps instead of "
             f"{self.settings.recipe.steps:,}; the learning rate falls from now"
         )
         settings = dataclasses.replace(self.settings, recipe=recipe)
-        run = _Run(self.folder.path, settings, self.preset)
+        images = self.images.with_settings(settings)
+        run = Run(self.folder.path, settings, images, lambda: self.trainer)
         run.restore()
         return run.train()
 
-    def _count_samples(self, share, most):
+    def draw_beside(self, model, name):
+        """Draw a sheet of another model, for a comparison with the run's own.
+
+        Its images have the noise and the conditions of the sheet at the end
+        of the run, or of those before if as many would take too long.
+
+        Args:
+            model: a `DiffusionModel` or `TextToImage`.
+            name: string. Name of the model, for the file.
+
+        Returns:
+            A function that saves the sheet to a path.
+        """
+        count = self.num_samples
+        if self._count_samples(model, _SHARE_OF_SAMPLES, count) < count:
+            count = max(self.num_previews, _MIN_PREVIEW)
+        say(f"drawing {count} images of {name} ...")
+        return self._draw(model, count, None, name)
+
+    def _draw(self, model, count, step, name=None):
+        with Bar("samples", count, is_hidden=not self.is_main):
+            return reporting.draw_samples(
+                model,
+                self.settings.seed,
+                self.images.prompts,
+                count,
+                step,
+                name or self.folder.path,
+            )
+
+    def _count_samples(self, model, share, most):
         recipe = self.settings.recipe
-        num_images = recipe.steps * recipe.batch_size
-        return reporting.count_samples(self.model, num_images, share, most)
+        num_passes = recipe.steps * recipe.batch_size * self.trainer.num_passes
+        return reporting.count_samples(model, num_passes, share, most)
 
     def _write_results(self, results=None):
         """Write plots and page, and further results by name."""
@@ -376,10 +251,12 @@ class _Run:
             ),
         }
         for name, draw in results.items():
-            path = self.folder.path / name
-            with result_warnings(path), whole_file(path) as draft:
-                draw(draft)
+            self._write(self.folder.path / name, draw)
         self._write_page(self.position.step)
+
+    def _write(self, path, draw):
+        with result_warnings(path), whole_file(path) as draft:
+            draw(draft)
 
     def _write_page(self, step, is_running=False):
         write_page(self.folder, self.settings, step, _NUM_LEVELS, is_running)
@@ -389,18 +266,18 @@ class _Run:
         average = recipe.ema_decay
         if self.settings.snapshots:
             average = [average, *PROFILES]
-        self.model.compile(
+        self.trainer.compile(
             recipe.make_optimizer(),
             ema_decay=average,
             evaluate_averages=True,
             watch=True,
             noise_level_bins=_NUM_LEVELS,
         )
-        self.model.optimizer.build(self.model.trainable_variables)
+        self.trainer.optimizer.build(self.trainer.trainable_variables)
 
     def _describe(self):
-        source, backbone = self.images.source, self.model.backbone
-        _say(
+        source, backbone = self.images.source, self.trainer.backbone
+        say(
             f"{len(source)} images of "
             f"{' x '.join(str(n) for n in backbone.image_shape)}, "
             f"{len(source.class_names or [])} classes; "
@@ -408,7 +285,7 @@ class _Run:
             f"{backend_name()} on {device_name()}"
         )
         every = self.settings.checkpoint_every
-        _say(
+        say(
             "checkpoints after 2 minutes, then every 10, and at the end"
             if every is None
             else f"checkpoints every {every} steps, and at the end"
@@ -434,7 +311,7 @@ class _Run:
         ]
         if settings.quick_fid:
             callbacks.append(
-                setup.make_quick_frechet(settings, self.model, prompts)
+                setup.make_quick_frechet(settings, self.trainer, prompts)
             )
         # They write the logs.
         if self.is_main:
@@ -449,14 +326,13 @@ class _Run:
                 *reporting.make_loggers(settings.log, folder.path),
             ]
         # They write files of their own.
-        count = self._count_samples(_SHARE_OF_PREVIEW, _MAX_PREVIEW)
-        if settings.samples_every or count >= _MIN_PREVIEW:
+        if settings.samples_every or self.num_previews >= _MIN_PREVIEW:
             callbacks.append(
                 reporting.Samples(
                     position,
                     folder.samples,
                     self._steps_of_samples(),
-                    max(count, _MIN_PREVIEW),
+                    max(self.num_previews, _MIN_PREVIEW),
                     self.interval,
                     settings.seed,
                     prompts,
@@ -499,13 +375,14 @@ class _Run:
         interval is completed first, in a `fit` of its own.
         """
         position, interval = self.position, self.interval
+        self.trainer.stop_training = False
         if position.step % interval:
             epoch = position.step // interval
             rest = interval - position.step % interval
             self._fit_epochs(callbacks, epoch, epoch + 1, rest)
         first = position.step // interval
         epochs = -(-self.settings.recipe.steps // interval)
-        if not self.model.stop_training:
+        if not self.trainer.stop_training:
             self._fit_epochs(callbacks, first, epochs, interval)
 
     def _fit_epochs(self, callbacks, first, epochs, steps):
@@ -514,7 +391,7 @@ class _Run:
         self.measurements.follow(batches)
         try:
             with batches.errors_as_raised():
-                self.model.fit(
+                self.trainer.fit(
                     batches,
                     initial_epoch=first,
                     steps_per_epoch=steps * per_step,
@@ -533,8 +410,4 @@ class _Run:
     def _save(self):
         if self.position.step:  # Before the first step nothing is watched.
             self.watch.check()
-        self.folder.save(self.model, self.position, self.interval)
-
-    def _say(self, text):
-        if self.is_main:
-            print(text)
+        self.folder.save(self.trainer, self.position, self.interval)

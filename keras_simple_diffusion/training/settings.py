@@ -78,6 +78,16 @@ _RECIPE_CHECKS = {
         check_number, at_least=0, at_most=_MAX_COUNT, whole=True
     ),
 }
+_STUDENT_CHECKS = {
+    "method": functools.partial(
+        check_choice, choices=("consistency", "progressive", "moments")
+    ),
+    "num_steps": functools.partial(
+        check_number, at_least=1, at_most=1024, whole=True
+    ),
+    "guidance_scale": check_number,
+    "updates": _is_count,
+}
 _RUN_CHECKS = {
     "data": _is_text,
     "preset": _is_text,
@@ -103,6 +113,9 @@ _RUN_CHECKS = {
     "crop": functools.partial(check_choice, choices=("center", "random")),
     "distribution": _is_text,
     "log": _check_strings,
+    "student": lambda name, value: _check_type(
+        name, value, StudentSettings, "an object"
+    ),
     "plan": _check_strings,
     "facts": functools.partial(_check_type, kind=dict, noun="an object"),
 }
@@ -206,6 +219,29 @@ class Recipe:
 
 
 @dataclasses.dataclass(frozen=True)
+class StudentSettings:
+    """Settings of a distillation: the student, and how it is taught.
+
+    Args:
+        method: string. `"consistency"`, `"progressive"` or `"moments"`.
+        num_steps: int. Number of steps of the student, at most 1024.
+        guidance_scale: float. Guidance of the teacher, which the student
+            learns.
+        updates: int. Number of updates of the weights over which phases, or
+            steps of the teacher, are spread. It is the run's number of steps
+            at its start.
+    """
+
+    method: str
+    num_steps: int
+    guidance_scale: float
+    updates: int
+
+    def __post_init__(self):
+        _check_fields(self, _STUDENT_CHECKS)
+
+
+@dataclasses.dataclass(frozen=True)
 class RunSettings:
     """Settings of a run; `config.json` of its folder.
 
@@ -246,6 +282,7 @@ class RunSettings:
             `keras_simple_diffusion.distribution.distribute`.
         log: list of strings. Loggers besides `history.csv`: `"tensorboard"`,
             `"wandb"`.
+        student: `StudentSettings`, or `None` if the run is no distillation.
         plan: list of strings. Text of the plan that chose the settings, empty
             without one.
         facts: dict. Results of the start: number of images, versions.
@@ -272,6 +309,7 @@ class RunSettings:
     crop: str = "center"
     distribution: str | None = None
     log: list = dataclasses.field(default_factory=list)
+    student: StudentSettings | None = None
     plan: list = dataclasses.field(default_factory=list)
     facts: dict = dataclasses.field(default_factory=dict)
 
@@ -333,8 +371,11 @@ class RunSettings:
         try:
             content = read_json(path)
             _check_type("recipe", content["recipe"], dict, "an object")
-            recipe = Recipe.from_dict(content["recipe"])
-            settings = cls(**{**content, "recipe": recipe})
+            content["recipe"] = Recipe.from_dict(content["recipe"])
+            if content.get("student") is not None:
+                _check_type("student", content["student"], dict, "an object")
+                content["student"] = StudentSettings(**content["student"])
+            settings = cls(**content)
             for name in ("fingerprint", "num_images"):
                 settings.facts[name]
             return settings
@@ -361,6 +402,12 @@ class RunSettings:
         if minutes is not None:
             changes["minutes"] = minutes
         return dataclasses.replace(self, **changes)
+
+
+def names_of_options():
+    """List the names of the settings that can be given, of recipe and run."""
+    names = {*field_names(Recipe), *field_names(RunSettings)}
+    return sorted(names - {"recipe", "student", "plan", "facts"})
 
 
 def field_names(cls):

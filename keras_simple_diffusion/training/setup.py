@@ -46,6 +46,8 @@ class RunImages:
     Args:
         preset: a `keras_simple_diffusion.models.Preset`.
         settings: `RunSettings`.
+        adapt: function of the `ImageSource` of each split that returns the one
+            to use. Defaults to `None`, the source as it is.
 
     Attributes:
         source: an `ImageSource`, the images to train on.
@@ -56,7 +58,8 @@ class RunImages:
         prompts: list of strings for samples, `None` for a model of classes.
     """
 
-    def __init__(self, preset, settings):
+    def __init__(self, preset, settings, adapt=None):
+        self._made_of = preset, adapt
         self.settings = settings
         recipe = settings.recipe
         self.batch_size = recipe.batch_size // recipe.accumulate
@@ -89,6 +92,8 @@ class RunImages:
                 "one. Expected a folder `train` beside it."
             )
         _warn_of_lost_colors(preset, sources["train"])
+        if adapt is not None:
+            sources = {split: adapt(each) for split, each in sources.items()}
         if self.cache is not None:
             length = self.cache.encoder["sequence_length"]
             sources = {
@@ -117,6 +122,11 @@ class RunImages:
         )
         # Fewer images than devices cannot be split.
         self.validation = share if len(share["images"]) else None
+
+    def with_settings(self, settings):
+        """Open the same images for the same run with other settings."""
+        preset, adapt = self._made_of
+        return RunImages(preset, settings, adapt)
 
     def batches(self, first):
         """Return this process's share of all batches from number `first` on."""
@@ -219,10 +229,7 @@ def build_model(preset, images, settings):
     task = {}
     if preset.takes_text:
         encoder = captions.make_text_encoder(preset, source.captions())
-        if images.cache is not None:
-            captions.use_embeddings(images.cache, encoder)
-            if settings.samples_every:  # Prompts are embedded while training.
-                encoder.load()
+        prepare_encoder(encoder, images, settings)
         task["text_encoder"] = encoder
     elif source.class_names is None:
         task |= {"class_names": None, "guidance_scale": 1.0}
@@ -240,6 +247,20 @@ def build_model(preset, images, settings):
         task["schedule"] = schedule.for_image_size(size)
     backbone = preset.load_backbone(load_weights=False, **network)
     return preset.load(load_weights=False, backbone=backbone, **task)
+
+
+def prepare_encoder(encoder, images, settings):
+    """Let a text encoder use the stored embeddings of a run, if it has any.
+
+    Args:
+        encoder: a `TextEncoder`.
+        images: `RunImages`.
+        settings: `RunSettings`.
+    """
+    if images.cache is not None:
+        captions.use_embeddings(images.cache, encoder)
+        if settings.samples_every:  # Prompts are embedded while training.
+            encoder.load()
 
 
 def open_start(preset):
@@ -297,7 +318,7 @@ def collect_facts(model, images):
     """Collect what a run records of its start: images, size, versions.
 
     Args:
-        model: the `DiffusionModel` or `TextToImage`.
+        model: the `DenoisingTrainer`.
         images: `RunImages`.
 
     Returns:

@@ -277,7 +277,7 @@ def test_progressive_distillation_halves_and_draws_with_its_phase():
     for steps in (8, 8, 4, 4, 2, 2, 2, 2):
         before = values_of(task.backbone.weights)
         task.train_on_batch(data)
-        assert task.finished_student().distilled_steps == steps
+        assert task.finished_model().distilled_steps == steps
         teachers.append(values_of(task.teacher_backbone.weights))
         is_student = all(map(np.array_equal, before, teachers[-1]))
         # The student of the last phase is the teacher of the next.
@@ -294,6 +294,42 @@ def test_updates_are_counted_when_gradients_are_accumulated():
         counts.append(int(task.num_updates))
         task.train_on_batch(data)
     assert counts == [0, 0, 1, 1, 2]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_gradients_are_those_of_one_batch(method):
+    # Weights of the same path in the networks are not mistaken for another.
+    task = method(make_model(guidance_scale=1.5), num_steps=2)
+    sgd = keras.optimizers.SGD(0.0)
+    task.compile(sgd, ema_decay=None, watch=True, jit_compile=False)
+    data = make_data(8)
+    norms = []
+    for _ in range(2):
+        task.seed_generator.state.assign([1, 0])
+        task.time_seed_generator.state.assign([2, 0])
+        task.num_batches.assign(0)
+        task.train_on_batch(data)
+        norms.append(task.optimizer.report()["gradient_norm"])
+    assert norms[0] > 1e-4
+    assert norms[1] == pytest.approx(norms[0], rel=1e-5)
+
+
+@pytest.mark.parametrize("method", METHODS[1:])
+def test_a_second_compile_keeps_each_network_its_own(method):
+    task = method(make_model(), num_steps=2)
+    task.compile(keras.optimizers.SGD(0.1), ema_decay=0.5, jit_compile=False)
+    for _ in range(2):
+        task.train_on_batch(make_data(8))
+    teacher = values_of(task.teacher_backbone.weights)
+    averages = [values_of(each) for each in task.optimizer.averages]
+    task.compile(keras.optimizers.SGD(0.1), ema_decay=0.5, jit_compile=False)
+    for a, b in zip(
+        teacher, values_of(task.teacher_backbone.weights), strict=True
+    ):
+        np.testing.assert_array_equal(a, b)
+    kept = [values_of(each) for each in task.optimizer.averages]
+    for a, b in zip(averages[0], kept[0], strict=True):
+        np.testing.assert_array_equal(a, b)
 
 
 def test_steps_of_the_teacher_grow():

@@ -92,6 +92,12 @@ def _write_models(folder):
         cwd=folder,
     )
     assert result.returncode == 0, result.stderr
+    result = run_command(
+        *["distill", "--teacher", "model", "--data", "images", "--updates"],
+        *["2", "--steps", "1", "--output", "student"],
+        cwd=folder,
+    )
+    assert result.returncode == 0, result.stderr
 
 
 def _write_odd_files(folder):
@@ -266,6 +272,9 @@ def _write_odd_runs(folder):
         ("distribution", "all"),
         ("workers", 10**9),
         ("surprise", 1),
+        ("student", 1),
+        ("student", {"method": "magic"}),
+        ("student", {"method": "moments", "num_steps": 1}),
     ):
         text = json.dumps({**config, key: value})
         number = len(list(folder.glob("run_field_*")))
@@ -339,7 +348,8 @@ def _presets(folder):
         if path.name.startswith((*kinds, "weights_"))
     ]
     return [
-        *["model", "plain", "text", "run", "run/preset", "uvit_digits_16"],
+        *["model", "plain", "text", "run", "run/preset", "student"],
+        "uvit_digits_16",
         *["absent", "empty", "image.png", "images", "", "/dev/null", "link"],
         *["hf://", "hf:///", "x://y", "emojis", "Emoji", 300 * "x", "../model"],
         *["run_without_checkpoints", "run_without_preset"],
@@ -415,6 +425,32 @@ def _options(folder):
             "--minutes": (None, _NUMBERS),
             "--data": (None, ["images"]),
             "--seed": (None, ["1"]),
+        },
+        "distill": {
+            "--teacher": ("model", presets),
+            "--data": ("images", _DATA),
+            "--output": ("out", _OUTPUTS),
+            "--steps": ("1", [*_NUMBERS, "1025"]),
+            "--method": (None, ["progressive", "moments", "Moments", ""]),
+            "--guidance": (None, _NUMBERS),
+            "--updates": ("1", [n for n in _NUMBERS if len(n) < 9]),
+            "--minutes": (None, _NUMBERS),
+            "--crop": (None, ["random", "left", ""]),
+            "--batch-size": ("2", [*_NUMBERS, "10000000", "7"]),
+            "--accumulate": (None, _NUMBERS),
+            "--learning-rate": (None, _NUMBERS),
+            "--dtype": (None, ["mixed_bfloat16", "float16", ""]),
+            "--embeddings": (None, ["embeddings", "absent", "model", ""]),
+            "--checkpoint-every": (None, _NUMBERS),
+            "--samples-every": (None, _NUMBERS),
+            "--distribution": (None, ["tensor:0", "all", ""]),
+            "--seed": ("0", _NUMBERS),
+        },
+        "distill --resume": {
+            "--resume": ("student", runs),
+            "--updates": (None, [n for n in _NUMBERS if len(n) < 9]),
+            "--steps": (None, ["1", "2"]),
+            "--data": (None, ["images"]),
         },
         "embed": {
             "--data": ("captioned", _DATA),
@@ -576,7 +612,7 @@ class World:
             return
         after = self._facts()
         resumed = None
-        if words[0] == "train" and "--resume" in words:
+        if words[0] in ("train", "distill") and "--resume" in words:
             resumed = words[words.index("--resume") + 1]
         for path, facts in self.whole.items():
             if path.split("/")[0] == resumed:
@@ -640,7 +676,8 @@ class World:
                         image.load()
                 elif path.suffix == ".json":
                     json.loads(path.read_text())
-                if path.name == "config.json" and words[0] == "train":
+                trains = words[0] in ("train", "distill")
+                if path.name == "config.json" and trains:
                     if path.parent.name == "preset":
                         Preset.open(path.parent).load()
                     else:

@@ -239,6 +239,19 @@ def train(place, output):
     )
 
 
+def distill(place, output):
+    run._NUM_INTERVALS = 2
+    if (output / "run" / "config.json").exists():
+        run_command("distill", "--resume", output / "run")
+        return
+    run_command(
+        *("distill", "--data", place / "images", "--teacher"),
+        *(place / "preset", "--updates", 4, "--steps", 1, "--keep", 2),
+        *("--checkpoint-every", 1, "--samples-every", 3),
+        *("--output", output / "run"),
+    )
+
+
 def generate(place, output):
     resume = ["--resume"] * (output / "out" / "settings.json").exists()
     run_command(
@@ -287,6 +300,7 @@ def embed(place, output):
 
 COMMANDS = {
     "train": train,
+    "distill": distill,
     "generate": generate,
     "average": average,
     "evaluate": evaluate,

@@ -13,7 +13,10 @@ from keras_simple_diffusion.training.checkpoint import Checkpoints
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 # Of so many kills one is tried, so that all take half a minute.
-SHARES = {"train": 80, "generate": 9, "average": 9, "evaluate": 25, "embed": 13}
+SHARES = {
+    **{"train": 80, "distill": 80, "generate": 9, "average": 9},
+    **{"evaluate": 25, "embed": 13},
+}
 
 
 def kill(commands, shared_data):

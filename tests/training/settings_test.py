@@ -6,12 +6,15 @@ import json
 
 import pytest
 
+from keras_simple_diffusion.cli.distill import distill
 from keras_simple_diffusion.cli.train import train
 from keras_simple_diffusion.models import Preset
 from keras_simple_diffusion.training import Recipe
 from keras_simple_diffusion.training import RunSettings
+from keras_simple_diffusion.training import distill_run
 from keras_simple_diffusion.training import train_run
 from keras_simple_diffusion.training.folder import RunFolder
+from keras_simple_diffusion.training.settings import names_of_options
 from keras_simple_diffusion.utils.errors import InputError
 
 pytestmark = pytest.mark.any_backend
@@ -24,7 +27,7 @@ def names_of(cls):
 def test_train_run_names_every_setting():
     parameters = set(inspect.signature(train_run).parameters)
     settings = names_of(Recipe) | names_of(RunSettings)
-    settings -= {"recipe", "plan", "facts"}
+    settings -= {"recipe", "student", "plan", "facts"}
     assert parameters == settings | {"output", "from_scratch", "unknown"}
 
 
@@ -33,9 +36,14 @@ def test_options_of_the_command_are_settings_of_the_run():
     process = {"resume", "coordinator", "num_processes", "process_id"}
     process |= {"config"}
     assert options - process < set(inspect.signature(train_run).parameters)
+    options = set(inspect.signature(distill).parameters) - process
+    named = set(inspect.signature(distill_run).parameters)
+    assert options - named < set(names_of_options())
 
 
 def test_unknown_settings(tmp_path):
+    with pytest.raises(InputError, match="'learnin_rate'.*'learning_rate'"):
+        distill_run("emoji", "digits", tmp_path / "run", learnin_rate=1)
     with pytest.raises(InputError, match="'learnin_rate'.*'learning_rate'"):
         train_run("digits", tmp_path / "run", learnin_rate=1)
     with pytest.raises(InputError, match="'lr' in recipe of x"):

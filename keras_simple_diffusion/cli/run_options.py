@@ -1,0 +1,186 @@
+"""Options of the commands that train, and the course of a run on a terminal."""
+
+import functools
+import pathlib
+from typing import Literal
+
+import typer
+
+from keras_simple_diffusion.cli.shared import option
+from keras_simple_diffusion.utils.errors import InputError
+
+# Options in the groups of the help.
+data_option = functools.partial(option, rich_help_panel="Data")
+network_option = functools.partial(option, rich_help_panel="Network")
+recipe_option = functools.partial(option, rich_help_panel="Recipe")
+result_option = functools.partial(option, rich_help_panel="Results")
+machine_option = functools.partial(option, rich_help_panel="Machine")
+
+Data = data_option(
+    str, help="Train on vehicles, digits, a folder, a .zip or tfds:NAME."
+)
+Crop = data_option(
+    Literal["center", "random"],
+    help="Choose the part to keep of an image of another shape. "
+    "(default: center)",
+)
+Embeddings = data_option(
+    str,
+    help="Read the captions' embeddings from this folder, written by "
+    "`embed`. (default: run the text encoder)",
+)
+Workers = data_option(
+    int,
+    min=0,
+    help="Read images in this many processes. (default: in threads)",
+)
+Dtype = network_option(
+    Literal["float32", "mixed_bfloat16", "mixed_float16"],
+    help="Compute the network in this precision. (default: the preset's, "
+    "mostly float32)",
+)
+BatchSize = recipe_option(int, help="Train on this many images per step.")
+Accumulate = recipe_option(
+    int,
+    help="Split each batch into this many parts and accumulate their "
+    "gradients.",
+)
+LearningRate = recipe_option(
+    float,
+    help="Set the learning rate after warm-up.",
+)
+WarmupSteps = recipe_option(
+    int, min=0, help="Raise the learning rate in this many first steps."
+)
+CooldownSteps = recipe_option(
+    int,
+    min=0,
+    help="Lower the learning rate to zero in this many last steps.",
+)
+EmaDecay = recipe_option(
+    float, help="Average the weights with this decay per step."
+)
+Flip = recipe_option(
+    bool,
+    "--flip/--no-flip",
+    help="Mirror half of the images; not for letters.",
+)
+Seed = recipe_option(
+    int, min=0, max=2**32 - 1, help="Seed the whole run. (default: 0)"
+)
+Output = result_option(
+    str, help="Write the run to this new folder. (default: runs/NAME)"
+)
+CheckpointEvery = result_option(
+    int,
+    min=1,
+    help="Save a checkpoint after this many steps. (default: after 2 "
+    "minutes, then every 10)",
+)
+Keep = result_option(
+    int, min=2, help="Keep this many checkpoints. (default: 3)"
+)
+SamplesEvery = result_option(
+    int,
+    min=1,
+    help="Draw a sheet of samples after this many steps. (default: after "
+    "10, 25 and 50 % of them, and at the end)",
+)
+QuickFid = result_option(
+    int,
+    min=2,
+    help="Log a Fréchet distance of this many images: once, then in at "
+    "most a twentieth of the time. (default: none)",
+)
+FeatureWeights = result_option(
+    str,
+    help="Read Inception's weights for --quick-fid from this file. "
+    "(default: download them)",
+)
+Log = result_option(
+    list[str],
+    help="Log to tensorboard or wandb as well; can be repeated. "
+    "(default: history.csv only)",
+)
+Distribution = machine_option(
+    str,
+    help="Use all devices: data, sharded or tensor:N. (default: one device)",
+)
+Coordinator = machine_option(
+    str,
+    help="Connect to process 0 of several at HOST:PORT. (default: found "
+    "on TPU pods and under SLURM)",
+)
+NumProcesses = machine_option(int, min=1, help="Set the number of processes.")
+ProcessId = machine_option(int, min=0, help="Set the number of this process.")
+
+# Options of this process, not of the run.
+OF_THE_PROCESS = ("resume", "coordinator", "num_processes", "process_id")
+
+
+def check_resumed(settings):
+    """Raise an `InputError` if a resumed run was given what it cannot change.
+
+    Args:
+        settings: dict of the settings that are given.
+    """
+    for name, value in settings.items():
+        if name not in ("steps", "minutes", "data"):
+            raise InputError(
+                "A resumed run keeps its settings; only `steps`, `minutes` "
+                "and, for images that were moved, `data` can be used with "
+                f"--resume. Received: {name}={value}"
+            )
+
+
+def carry_out(command, settings, name, resume, processes):
+    """Start or resume a run, and say how it ended.
+
+    Args:
+        command: string, `"train"` or `"distill"`.
+        settings: dict of arguments of `train_run`, `distill_run` or
+            `resume_run`.
+        name: string. What a new run is named after if `settings` has no
+            `output`.
+        resume: path of the run to resume, or `None`.
+        processes: tuple of the options of several processes.
+    """
+    from keras_simple_diffusion import training
+    from keras_simple_diffusion.distribution import processes as several
+    from keras_simple_diffusion.training.planning import output_for
+
+    distribution = settings.get("distribution")
+    if resume is not None:
+        distribution = training.RunSettings.read(resume).distribution
+    if distribution is not None or processes[0] is not None:
+        several.initialize(*processes)
+    is_main = several.is_main_process()
+    output = resume or settings.get("output") or output_for(name)
+    try:
+        if resume is not None:
+            training.resume_run(resume, **settings)
+        else:
+            start = getattr(training, f"{command}_run")
+            start(**{**settings, "output": output})
+    except training.Interrupted as interrupted:
+        if is_main:
+            print(f"Interrupted; the run is saved at step {interrupted.step}.")
+            _say_how_to_continue(command, output)
+            _say_how_to_draw(output)
+        raise typer.Exit(128 + interrupted.signal) from None
+    except KeyboardInterrupt:
+        if is_main and (pathlib.Path(output) / "config.json").exists():
+            print("Left at once; the run goes on from its last checkpoint.")
+            _say_how_to_continue(command, output)
+        raise
+    if is_main:
+        print(f"The run is in {output}: open index.html there.")
+        _say_how_to_draw(output)
+
+
+def _say_how_to_continue(command, output):
+    print(f"Continue: keras-simple-diffusion {command} --resume {output}")
+
+
+def _say_how_to_draw(output):
+    print(f"Images: keras-simple-diffusion generate --model {output}")
