@@ -158,10 +158,10 @@ def carry_out(command, settings, name, resume, processes):
     output = resume or settings.get("output") or output_for(name)
     try:
         if resume is not None:
-            training.resume_run(resume, **settings)
+            model = training.resume_run(resume, **settings)
         else:
             start = getattr(training, f"{command}_run")
-            start(**{**settings, "output": output})
+            model = start(**{**settings, "output": output})
     except training.Interrupted as interrupted:
         if is_main:
             print(f"Interrupted; the run is saved at step {interrupted.step}.")
@@ -175,6 +175,8 @@ def carry_out(command, settings, name, resume, processes):
         raise
     if is_main:
         print(f"The run is in {output}: open index.html there.")
+        if model.distilled_steps is not None:
+            print(f"The student draws in {model.distilled_steps} steps.")
         _say_how_to_draw(output)
 
 

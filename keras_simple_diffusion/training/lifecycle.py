@@ -152,8 +152,8 @@ class Counter(keras.callbacks.Callback):
         """Say which limit of the run is reached, and how to change it."""
         if self.position.step >= self.steps:
             return (
-                f"all {self.steps} steps are done (`train --resume` with "
-                "--steps N for more)"
+                f"all {self.steps} steps are done (--steps N of `train "
+                "--resume` for more)"
             )
         return (
             f"the {self.max_seconds / 60:g} minutes of the run are over, at "

@@ -28,6 +28,7 @@ def test_distill_needs_a_teacher_and_images(distilled):
     assert "teacher    " in stdout and "4 steps, no guidance" in stdout
     assert "3 updates of 4 images" in stdout
     assert "The run is in runs/run-2-steps: open index.html" in stdout
+    assert "The student draws in 2 steps." in stdout
     config = json.loads((run / "config.json").read_text())
     assert config["student"]["method"] == "consistency"
     assert config["data"].endswith("images")

@@ -328,6 +328,7 @@ def test_the_plan_counts_what_a_method_costs(teacher, monkeypatch):
     assert unguided["steps"] > images["consistency"] / 4
 
 
+@pytest.mark.any_backend
 def test_progressive_phases_fill_the_run():
     for steps, halvings in ((1, 6), (2, 5), (4, 4), (64, 1), (100, 1)):
         student = StudentSettings("progressive", steps, 1.0, 100)
