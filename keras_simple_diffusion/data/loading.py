@@ -82,6 +82,11 @@ def open_data(
     if str(name).startswith("tfds:"):
         return TFDSSource(name.removeprefix("tfds:"), split, decoder, crop)
     path = VEHICLES if name == "vehicles" else name
+    if not pathlib.Path(path).exists():
+        raise InputError(
+            f"There is no folder or zip file at '{name}'. Expected the path of "
+            f"one, tfds:NAME, or packaged data: {', '.join(PACKAGED)}."
+        )
     return FileSource(list_images(path, split), decoder, crop)
 
 

@@ -67,6 +67,8 @@ def test_invalid_arguments():
         ksd.data.load_vehicles(64, "dev")
     with pytest.raises(ValueError, match="image_size=0"):
         ksd.data.load_vehicles(0)
+    with pytest.raises(ValueError, match="at 'vehicle'.*: digits, vehicles"):
+        ksd.data.open_data("vehicle", 64)
     with pytest.raises(ValueError, match="no split 'dev'"):
         ksd.data.open_data("vehicles", 64, "dev")
 
