@@ -275,11 +275,13 @@ and digests:
 
 ```
 keras-simple-diffusion evaluate --model runs/photos --data photos/ \\
-  --metrics fid,fid_infinity,kid,precision_recall --num-images 10000 \\
-  --output report.json
+  --metrics fid,fid_infinity,kid,precision_recall,nearest,conditioning \\
+  --num-images 10000 --output report.json
 ```
 
-These metrics use Inception; without network access, pass its weights with
+`nearest` finds the training images that are nearest to the generated ones, and
+says how many are too near; `conditioning` measures agreement with the labels or
+prompts. These metrics use Inception; without network access, pass its weights with
 `--feature-weights FILE`. The command below uses two metrics that do not need
 Inception. It also writes `report.md`, a section of a model card.
 """
