@@ -281,9 +281,9 @@ keras-simple-diffusion evaluate --model runs/photos --data photos/ \\
 
 `nearest` finds the training images that are nearest to the generated ones, and
 says how many are too near; `conditioning` measures agreement with the labels or
-prompts. These metrics use Inception; without network access, pass its weights with
-`--feature-weights FILE`. The command below uses two metrics that do not need
-Inception. It also writes `report.md`, a section of a model card.
+prompts. These metrics use Inception; without network access, pass its weights
+with `--feature-weights FILE`. The command below uses two metrics that do not
+need Inception. It also writes `report.md`, a section of a model card.
 """
 
 model.save_to_preset("digits")

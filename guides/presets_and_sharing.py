@@ -194,8 +194,8 @@ large.save_to_preset("digits_32")
 A model card describes the purpose and the data of a model.
 `evaluate --output report.json` writes a section for it, `report.md`, with the
 metrics and everything needed to reproduce them, and the sheet that it shows,
-`report.nearest.png`: samples above the nearest training images. The digits are licensed under
-CC BY 4.0, which requires naming their source.
+`report.nearest.png`: samples above the nearest training images. The digits are
+licensed under CC BY 4.0, which requires naming their source.
 """
 
 card = f"""---

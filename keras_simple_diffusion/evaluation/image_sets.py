@@ -22,6 +22,7 @@ from keras_simple_diffusion.models.content import model_digest
 from keras_simple_diffusion.models.preset import Preset
 from keras_simple_diffusion.models.text_to_image import TextToImage
 from keras_simple_diffusion.utils.errors import InputError
+from keras_simple_diffusion.utils.presets import builtin_presets
 from keras_simple_diffusion.utils.presets import read_json
 
 _CLASS_PROMPT = "a photo of a {}"  # The caption of a class, for CLIP.
@@ -232,7 +233,8 @@ def open_subject(model):
 
     Args:
         model: a task, the name of a preset or run, a folder or zip of images,
-            an `ImageSource`, or a `uint8` array of images.
+            an `ImageSource`, or a `uint8` array of images. A built-in name is
+            the preset, also where there is a folder of this name.
 
     Returns:
         A task, or an `ImageSource` of stored images.
@@ -245,7 +247,9 @@ def open_subject(model):
     if not isinstance(model, str | pathlib.Path):
         return _array_source(model, "model")
     path = pathlib.Path(model)
-    is_model = any((path / name).exists() for name in ("config.json", "preset"))
+    is_model = str(model) in builtin_presets() or any(
+        (path / name).exists() for name in ("config.json", "preset")
+    )
     if path.is_file() or (path.is_dir() and not is_model):
         return open_data(path, _common_size(path))
     return Preset.open(model).load()

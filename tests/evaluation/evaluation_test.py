@@ -11,6 +11,7 @@ import keras_simple_diffusion as ksd
 from keras_simple_diffusion.backend import native
 from keras_simple_diffusion.evaluation import duration
 from keras_simple_diffusion.evaluation.image_sets import Requests
+from keras_simple_diffusion.evaluation.image_sets import open_subject
 from keras_simple_diffusion.utils.errors import InputError
 from tests.helpers.models import randomize
 
@@ -462,6 +463,13 @@ def test_sizes_are_those_of_each_file(place, real):
     # One split of a folder that has two is said.
     with pytest.warns(UserWarning, match="6 images to train on .* the 6 to ho"):
         evaluate("real", real, ("kid",), feature_weights=Pixels())
+
+
+@pytest.mark.any_backend
+def test_a_built_in_name_is_the_preset_beside_a_folder_of_this_name(place):
+    write(place / "emoji", 4)
+    assert isinstance(open_subject("emoji"), ksd.models.TextToImage)
+    assert len(open_subject("./emoji")) == 4
 
 
 def test_text_models_draw_evenly_spaced_captions():
