@@ -39,11 +39,11 @@ class ClassRecognition:
     def __init__(self, class_names, training, held_out):
         labels = _labels_of(training[0], class_names)
         self._classes = np.unique(labels[labels >= 0])
-        means = [0.0] * len(self._classes)
+        sums = 0.0
         for features, own in _with_labels(training[1], labels):
-            for number, label in enumerate(self._classes):
-                means[number] += _normalize(features[own == label]).sum(0)
-        self._means = _normalize(np.stack(means))
+            is_member = own[:, None] == self._classes
+            sums = sums + is_member.T @ _normalize(features)
+        self._means = _normalize(sums)
         self._real = {}
         if held_out is not None:
             own = _labels_of(held_out[0], class_names)
