@@ -15,9 +15,9 @@ class WatchedOptimizer(OptimizerWrapper):
     - `gradient_norm`: the norm of the whole gradient of the last step before
       clipping; with gradient accumulation, of the last micro-batch.
     - `parameter_norm`: the norm of all trained weights after the last step.
-    - `first_bad_step`: the index of the first step with a gradient that is
-      not finite, and -1 before. A loss that is not finite has such gradients.
-      Steps that loss scaling skips are not counted.
+    - `first_bad_step`: the index of the first step with a gradient, or with
+      weights after it, that are not finite, and -1 before. A loss that is not
+      finite has such gradients. Steps that loss scaling skips are not counted.
 
     Args:
         inner_optimizer: the `keras.optimizers.Optimizer` that makes the steps.
@@ -55,9 +55,11 @@ class WatchedOptimizer(OptimizerWrapper):
     def observe(self, grads, is_update):
         grads = [grad for grad in grads if grad is not None]
         self.gradient_norm.assign(global_norm(grads))
-        self.parameter_norm.assign(global_norm(trained_variables(self)))
-        # The norm does not tell: it may overflow although all are finite.
+        norm = global_norm(trained_variables(self))
+        self.parameter_norm.assign(norm)
+        # The gradient's norm may overflow although all gradients are finite.
         finite = [ops.all(ops.isfinite(grad)) for grad in grads]
+        finite.append(ops.isfinite(norm))
         is_bad = ops.logical_not(ops.all(ops.stack(finite)))
         step = ops.convert_to_tensor(self.num_steps)
         known = ops.convert_to_tensor(self.first_bad_step)

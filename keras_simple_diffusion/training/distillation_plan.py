@@ -5,7 +5,7 @@ import numpy as np
 from keras_simple_diffusion.training import planning
 from keras_simple_diffusion.training import students
 
-# The papers' share of the teacher's learning rate is 1 for consistency.
+# Learning rate, as a share of that of finetuning.
 _RATES = {"consistency": 1.0, "progressive": 1.0, "moments": 0.1}
 
 

@@ -263,6 +263,22 @@ def prepare_encoder(encoder, images, settings):
             encoder.load()
 
 
+def check_is_no_student(preset):
+    """Raise an `InputError` for the preset of a student of few steps.
+
+    Training by the loss of diffusion would undo its distillation.
+
+    Args:
+        preset: a `keras_simple_diffusion.models.Preset`.
+    """
+    steps = preset.task_config.get("distilled_steps")
+    if steps is not None:
+        raise InputError(
+            f"'{preset.name}' is a student, for {steps} steps. Use the model "
+            "that it was distilled from, and `distill` the result."
+        )
+
+
 def open_start(preset):
     """Open a preset to start from; raise an `InputError` without weights."""
     preset = Preset.open(preset)

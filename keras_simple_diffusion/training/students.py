@@ -40,12 +40,7 @@ def open_teacher(name):
             f"The teacher '{preset.name}' is a configuration without weights. "
             f"Train it first: train --data FOLDER --preset {preset.name}"
         )
-    steps = preset.task_config.get("distilled_steps")
-    if steps is not None:
-        raise InputError(
-            f"The teacher '{preset.name}' is a student itself, for {steps} "
-            "steps. Pass the model that it was distilled from."
-        )
+    setup.check_is_no_student(preset)
     return preset
 
 

@@ -121,7 +121,9 @@ def train_run(
         )
     if initialize_from is not None:
         setup.open_start(initialize_from)
-    preset = preset and Preset.open(preset)
+    if preset is not None:
+        preset = Preset.open(preset)
+        setup.check_is_no_student(preset)
     if preset is None or (minutes is not None and steps is None):
         chosen = plan(
             **{**options, "preset": preset}, from_scratch=from_scratch

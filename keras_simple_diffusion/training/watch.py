@@ -1,4 +1,4 @@
-"""Stop of a run whose gradients are not finite, with a report."""
+"""Stop of a run whose numbers are not finite, with a report."""
 
 import json
 import pathlib
@@ -16,7 +16,7 @@ from keras_simple_diffusion.utils.files import new_folder
 
 
 class Watch(keras.callbacks.Callback):
-    """Stop at the first step whose gradients or loss are not finite.
+    """Stop at the first step whose gradients or weights are not finite.
 
     The compiled step records its number, see
     `keras_simple_diffusion.optimizers.WatchedOptimizer`. It is checked after
@@ -47,7 +47,7 @@ class Watch(keras.callbacks.Callback):
             logs.update(report)
 
     def check(self):
-        """Raise an `InputError` if the gradients of a step were not finite.
+        """Raise an `InputError` if gradients or weights were not finite.
 
         On JAX the model's variables must be synchronized, as accessing
         `callback.model` does.
@@ -79,9 +79,9 @@ class Watch(keras.callbacks.Callback):
                 text = json.dumps(report, indent=2)
                 (draft / "report.json").write_text(text + "\n")
         raise InputError(
-            f"The gradients are not finite since step {step}, whose log-SNRs "
-            f"lie in [{log_snr.min():.1f}, {log_snr.max():.1f}] and whose "
-            f"images lie in [{images.min()}, {images.max()}]; the batch is in "
+            f"Gradients or weights are not finite since step {step}, whose "
+            f"log-SNRs lie in [{log_snr.min():.1f}, {log_snr.max():.1f}] and "
+            f"whose images lie in [{images.min()}, {images.max()}]; the batch is in "
             f"'{self.folder}'. Earlier checkpoints are intact: start a new run "
             "from this one (--initialize-from) with a lower --learning-rate, "
             "or with --dtype float32."

@@ -73,7 +73,7 @@ def test_bad_distill_arguments(trained, distilled, error_of, tmp_path):
     assert "does not draw the classes blue, red of the images" in error
     _, run = distilled
     error = error_of("distill", *data, "--teacher", str(run))
-    assert "is a student itself, for 2 steps" in error
+    assert "is a student, for 2 steps" in error
     assert "--updates=0" in error_of(*base, *data, "--updates", "0")
     assert "--guidance=nan" in error_of(*base, *data, "--guidance", "nan")
     error = error_of("distill", "--resume", str(run), "--steps", "3")

@@ -65,6 +65,13 @@ def test_a_norm_that_overflows_is_no_failure():
     assert watch.report()["first_bad_step"] == -1
 
 
+def test_weights_that_are_not_finite_are_a_failure():
+    optimizer, watch = watched(keras.optimizers.SGD(1e39))
+    optimizer.build([variable(1.0, 2.0)])
+    step(optimizer, [0.5, 0.5])
+    assert watch.report()["first_bad_step"] == 0
+
+
 def test_steps_that_loss_scaling_skips_are_no_failures():
     optimizer, watch = watched(keras.optimizers.SGD(0.1), scale_loss=True)
     kinds = [type(each).__name__ for each in unwrap(optimizer)]

@@ -18,6 +18,7 @@ from keras_simple_diffusion.training import distill_run
 from keras_simple_diffusion.training import plots
 from keras_simple_diffusion.training import resume_run
 from keras_simple_diffusion.training import students
+from keras_simple_diffusion.training import train_run
 from keras_simple_diffusion.training.checkpoint import Checkpoints
 from keras_simple_diffusion.training.distillation_plan import plan_distillation
 from keras_simple_diffusion.training.lifecycle import Interruption
@@ -165,8 +166,10 @@ def test_the_run_is_a_student_that_says_so(distilled, teacher):
     for wrong in ({"num_steps": 4}, {"guidance_scale": 1.5}):
         with pytest.raises(InputError, match="distilled for 2 steps of DDIM"):
             loaded.generate(labels=[3], **wrong)
-    with pytest.raises(InputError, match="is a student itself, for 2 steps"):
+    with pytest.raises(InputError, match="is a student, for 2 steps"):
         distill_run(run, "digits", run.parent / "second")
+    with pytest.raises(InputError, match="is a student, for 2 steps"):
+        train_run("digits", run.parent / "second", run)
 
 
 @pytest.mark.any_backend
