@@ -81,8 +81,8 @@ class Watch(keras.callbacks.Callback):
         raise InputError(
             f"Gradients or weights are not finite since step {step}, whose "
             f"log-SNRs lie in [{log_snr.min():.1f}, {log_snr.max():.1f}] and "
-            f"whose images lie in [{images.min()}, {images.max()}]; the batch is in "
-            f"'{self.folder}'. Earlier checkpoints are intact: start a new run "
+            f"whose images lie in [{images.min()}, {images.max()}]; the batch "
+            f"is in '{self.folder}'. Earlier checkpoints are intact: start a new run "
             "from this one (--initialize-from) with a lower --learning-rate, "
             "or with --dtype float32."
         )
