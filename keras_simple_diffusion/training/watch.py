@@ -82,9 +82,9 @@ class Watch(keras.callbacks.Callback):
             f"Gradients or weights are not finite since step {step}, whose "
             f"log-SNRs lie in [{log_snr.min():.1f}, {log_snr.max():.1f}] and "
             f"whose images lie in [{images.min()}, {images.max()}]; the batch "
-            f"is in '{self.folder}'. Earlier checkpoints are intact: start a new run "
-            "from this one (--initialize-from) with a lower --learning-rate, "
-            "or with --dtype float32."
+            f"is in '{self.folder}'. Earlier checkpoints are intact: start a "
+            "new run from this one (--initialize-from) with a lower "
+            "--learning-rate, or with --dtype float32."
         )
 
     def _optimizer(self):
