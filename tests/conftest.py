@@ -8,6 +8,8 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("MPLBACKEND", "Agg")
 # Threads that wait for each other by spinning slow two test processes down.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Commands keep the programs that JAX compiles in the user's cache.
+os.environ.setdefault("JAX_ENABLE_COMPILATION_CACHE", "0")
 if "XLA_FLAGS" not in os.environ:
     flags = [
         # Most of the time on JAX goes into compiling programs that run once.

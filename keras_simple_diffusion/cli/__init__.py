@@ -9,6 +9,9 @@ from typing import Annotated
 import typer
 from typer.core import TyperGroup
 
+from keras_simple_diffusion.backend.compilation_cache import (
+    keep_compiled_programs,
+)
 from keras_simple_diffusion.backend.logs import VERBOSE
 from keras_simple_diffusion.cli import distill
 from keras_simple_diffusion.cli import edit
@@ -101,6 +104,7 @@ def main():
     """Run the command line; a user's mistake becomes one line and status 2."""
     warnings.formatwarning = _one_line
     raise_lost_interrupts()
+    keep_compiled_programs()
     app = typer.Typer(
         cls=_Commands,
         callback=_options_of_all,

@@ -1,6 +1,5 @@
 """Features of DINOv2."""
 
-import keras_hub
 import numpy as np
 from keras import ops
 
@@ -54,6 +53,8 @@ class DINOFeatures(ImageFeatures):
     """
 
     def __init__(self, preset="dinov2_large", batch_size=32):
+        import keras_hub  # It takes seconds.
+
         self._backbone = load_network(
             keras_hub.models.DINOV2Backbone,
             preset,

@@ -4,9 +4,10 @@ import collections
 import re
 
 import keras
-import keras_hub
 from keras import ops
 
+from keras_simple_diffusion.text.encoder_layers import TokenAndPositionEmbedding
+from keras_simple_diffusion.text.encoder_layers import TransformerEncoder
 from keras_simple_diffusion.text.text_encoder import TextEncoder
 from keras_simple_diffusion.utils.errors import InputError
 
@@ -68,7 +69,7 @@ class TextTransformer(TextEncoder):
                 f"vocabulary={str(vocabulary)[:60]}"
             )
         self._ids = {token: i for i, token in enumerate(self.vocabulary)}
-        self.token_embedding = keras_hub.layers.TokenAndPositionEmbedding(
+        self.token_embedding = TokenAndPositionEmbedding(
             len(self.vocabulary),
             sequence_length,
             embedding_dim,
@@ -76,12 +77,8 @@ class TextTransformer(TextEncoder):
             name="tokens",
         )
         self.blocks = [
-            keras_hub.layers.TransformerEncoder(
-                4 * embedding_dim,
-                num_heads,
-                normalize_first=True,
-                dtype=self.dtype_policy,
-                name=f"block_{index}",
+            TransformerEncoder(
+                num_heads, dtype=self.dtype_policy, name=f"block_{index}"
             )
             for index in range(num_layers)
         ]

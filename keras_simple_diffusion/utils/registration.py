@@ -4,7 +4,8 @@
 which it is registered, and a class is registered when its module is imported.
 Importing ours takes seconds, because it imports Keras. The help of the command
 line and the processes that read images must not wait for that, so our classes
-are imported right after keras_hub, whoever imports it.
+are imported right after keras_hub, whoever imports it, and become subclasses
+of its own.
 """
 
 import contextlib
@@ -12,6 +13,8 @@ import importlib
 import sys
 
 from keras_simple_diffusion.utils.imports import wrap_import
+
+_PACKAGE = "keras_simple_diffusion"
 
 
 def register_with_keras():
@@ -29,5 +32,7 @@ def _then_import_models():
 
 
 def _import_models():
+    bases = importlib.import_module(f"{_PACKAGE}.backend.keras_hub_bases")
+    bases.join_keras_hub()
     # They import all other classes that are registered.
-    importlib.import_module("keras_simple_diffusion.models")
+    importlib.import_module(f"{_PACKAGE}.models")
