@@ -141,11 +141,12 @@ class HubTask(_PropertiesOfModels, keras.Model):
         # Not keras_hub's, which compiles.
         keras.Model.__init__(self, **kwargs)
         self._initialized = True
+        self._backbone = None
 
     @property
     def backbone(self):
         """The network, a `keras_hub.models.Backbone`."""
-        return getattr(self, "_backbone", None)
+        return self._backbone
 
     @backbone.setter
     def backbone(self, value):

@@ -14,6 +14,7 @@ from keras_simple_diffusion.generation.denoising import CLIPPINGS
 from keras_simple_diffusion.generation.values import check_images
 from keras_simple_diffusion.generation.values import is_float
 from keras_simple_diffusion.utils.errors import InputError
+from keras_simple_diffusion.utils.errors import check_number
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -198,14 +199,10 @@ def _or(value, default):
 def check_guidance(guidance_scale, is_conditional, guidance_model=None):
     """Raise an `InputError` if guidance is impossible or without effect.
 
-    That is if the scale is not finite, if a guidance model is given with a
-    scale of 1, or if an unconditional model is to be guided without one.
+    That is if the scale is no finite number, if a guidance model is given with
+    a scale of 1, or if an unconditional model is to be guided without one.
     """
-    if not np.isfinite(guidance_scale):
-        raise InputError(
-            "`guidance_scale` must be a finite number. Received: "
-            f"guidance_scale={guidance_scale}"
-        )
+    check_number("guidance_scale", guidance_scale)
     if guidance_scale == 1.0 and guidance_model is not None:
         raise InputError(
             "`guidance_model` does nothing without guidance: pass a "
@@ -273,8 +270,7 @@ def _check_guidance_options(interval, rescale):
 
 def check_dropout(name, rate):
     """Raise an `InputError` unless a rate of dropout is in `[0, 1]`."""
-    if not 0.0 <= rate <= 1.0:
-        raise InputError(f"`{name}` must be in [0, 1]. Received: {name}={rate}")
+    check_number(name, rate, at_least=0.0, at_most=1.0)
 
 
 # === Random numbers ===

@@ -30,7 +30,7 @@ from keras_simple_diffusion.ops.diffusion import from_uint8
 from keras_simple_diffusion.ops.diffusion import make_target
 from keras_simple_diffusion.ops.diffusion import stratify
 from keras_simple_diffusion.optimizers.construction import check_trainable
-from keras_simple_diffusion.optimizers.construction import make_optimizer
+from keras_simple_diffusion.optimizers.construction import find_optimizer
 from keras_simple_diffusion.optimizers.construction import wrap_optimizer
 from keras_simple_diffusion.schedules import ShiftedCosineSchedule
 from keras_simple_diffusion.utils.errors import InputError
@@ -120,11 +120,11 @@ class DenoisingTrainer(keras_internals.OwnTrainingSteps, HubTask):
         steps_per_execution=1,
         jit_compile="auto",
         auto_scale_loss=True,
+        **unsupported,
     ):
+        fit_data.refuse_in_compile(unsupported)
         check_distribution()
-        if optimizer == "auto":
-            optimizer = make_optimizer()
-        optimizer = keras.optimizers.get(optimizer)
+        optimizer = find_optimizer(optimizer)
         self._compile_arguments = {
             "optimizer": optimizer,
             "ema_decay": ema_decay,
@@ -231,6 +231,7 @@ class DenoisingTrainer(keras_internals.OwnTrainingSteps, HubTask):
         )
         callbacks = keras.tree.flatten(callbacks or [])
         fit_data.refuse_callbacks(callbacks)
+        fit_data.check_is_given(x)
         self._prepare_training()
         x = self.prepare_data(x)
         validation_data = self.prepare_data(validation_data)
@@ -279,6 +280,7 @@ class DenoisingTrainer(keras_internals.OwnTrainingSteps, HubTask):
         if keras_internals.is_validation_of_fit(kwargs):
             self.value_check.check()  # Its counts are reset next.
         else:
+            fit_data.check_is_given(x)
             x = self.prepare_data(x)
             fit_data.check_rows(x, kwargs.get("batch_size"))
         steps = [kwargs.get("steps")]
@@ -298,9 +300,14 @@ class DenoisingTrainer(keras_internals.OwnTrainingSteps, HubTask):
             yield
         self.value_check.check()
 
-    def train_on_batch(self, x, **kwargs):
+    def train_on_batch(
+        self, x=None, y=None, sample_weight=None, class_weight=None, **kwargs
+    ):
         """Train on one batch, see `fit` and `keras.Model.train_on_batch`."""
-        fit_data.refuse(**_refused_in(kwargs))
+        fit_data.refuse(
+            y=y, sample_weight=sample_weight, class_weight=class_weight
+        )
+        fit_data.check_is_given(x)
         self._prepare_training()
         x = self.prepare_data(x)
         fit_data.check_rows(x)
@@ -309,9 +316,10 @@ class DenoisingTrainer(keras_internals.OwnTrainingSteps, HubTask):
         self.value_check.check()
         return results
 
-    def test_on_batch(self, x, **kwargs):
+    def test_on_batch(self, x=None, y=None, sample_weight=None, **kwargs):
         """Measure the loss of one batch, see `keras.Model.test_on_batch`."""
-        fit_data.refuse(**_refused_in(kwargs))
+        fit_data.refuse(y=y, sample_weight=sample_weight)
+        fit_data.check_is_given(x)
         x = self.prepare_data(x)
         fit_data.check_rows(x)
         with self._evaluating(), self.step_lock:
@@ -589,8 +597,3 @@ class DenoisingTrainer(keras_internals.OwnTrainingSteps, HubTask):
     def own_variables(self):
         """The variables that a preset or checkpoint has to hold."""
         return self.variables
-
-
-def _refused_in(kwargs):
-    names = ("y", "sample_weight", "class_weight")
-    return {name: kwargs.get(name) for name in names}

@@ -104,6 +104,7 @@ class DiffusionTask(DenoisingTrainer):
         steps_per_execution=1,
         jit_compile="auto",
         auto_scale_loss=True,
+        **unsupported,
     ):
         """Set how to train and how to sample.
 
@@ -139,6 +140,11 @@ class DiffusionTask(DenoisingTrainer):
                 to `"auto"`.
             auto_scale_loss: bool. Whether the loss of a float16 network is
                 scaled. Defaults to `True`.
+            **unsupported: the other arguments of `keras.Model.compile`, such as
+                `metrics`; only `None` is accepted.
+
+        Raises:
+            InputError: if an argument is not supported.
         """
         if sampler is not None:
             self.sampler = samplers.get(sampler)
@@ -152,6 +158,7 @@ class DiffusionTask(DenoisingTrainer):
             steps_per_execution=steps_per_execution,
             jit_compile=jit_compile,
             auto_scale_loss=auto_scale_loss,
+            **unsupported,
         )
 
     # === Images ===

@@ -20,6 +20,7 @@ from keras_simple_diffusion.generation.values import check_labels
 from keras_simple_diffusion.generation.values import no_images
 from keras_simple_diffusion.generation.values import warn_of_labels_from_one
 from keras_simple_diffusion.utils.errors import InputError
+from keras_simple_diffusion.utils.errors import check_integer
 
 # Conditions of images with captions: as texts, as tokens or as embeddings.
 _TEXT_KINDS = (
@@ -123,6 +124,32 @@ def refuse_callbacks(callbacks):
         )
 
 
+def refuse_in_compile(arguments):
+    """Raise an `InputError` for arguments that `compile` does not have.
+
+    Args:
+        arguments: dict of further arguments of `keras.Model.compile`, `None` if
+            not given.
+    """
+    for name, value in arguments.items():
+        if value is not None:
+            raise InputError(
+                f"`compile` does not support `{name}`. The loss is an argument "
+                "of the model, such as `DiffusionModel(backbone, "
+                'loss="epsilon")`, and `evaluate` measures it. Received: '
+                f"{name}={str(value)[:100]}"
+            )
+
+
+def check_is_given(data):
+    """Raise an `InputError` if there are no data to train or evaluate on."""
+    if data is None:
+        raise InputError(
+            "Pass the images as `x`, such as {'images': images, 'labels': "
+            "labels}. Received: x=None"
+        )
+
+
 def check_rows(data, batch_size=None):
     """Check that batches of arrays can be split evenly over the devices.
 
@@ -137,6 +164,7 @@ def check_rows(data, batch_size=None):
     if not isinstance(data, dict) and not hasattr(data, "shape"):
         return
     num_rows = len(data["images"] if isinstance(data, dict) else data)
+    check_integer("batch_size", batch_size, optional=True)
     batch_size = min(batch_size or 32, num_rows)
     for rows in {batch_size, num_rows % batch_size} - {0}:
         _, num_shares = data_shard()

@@ -1,5 +1,7 @@
 """Making optimizers: the paper's settings, and the wrappers of training."""
 
+import contextlib
+
 import keras
 import ml_dtypes
 from keras import ops
@@ -15,6 +17,31 @@ from keras_simple_diffusion.optimizers.watched_optimizer import WatchedOptimizer
 from keras_simple_diffusion.optimizers.wrapper import unwrap
 from keras_simple_diffusion.utils.errors import InputError
 from keras_simple_diffusion.utils.errors import check_number
+
+
+def find_optimizer(optimizer):
+    """Return the optimizer that `compile` is given.
+
+    Args:
+        optimizer: a `keras.optimizers.Optimizer`, its configuration, the name
+            of one of Keras's, or `"auto"` for that of `make_optimizer()`.
+
+    Returns:
+        A `keras.optimizers.Optimizer`.
+
+    Raises:
+        InputError: if it is none of these.
+    """
+    if isinstance(optimizer, str) and optimizer == "auto":
+        return make_optimizer()
+    with contextlib.suppress(ValueError, TypeError, KeyError):
+        found = keras.optimizers.get(optimizer)
+        if found is not None:
+            return found
+    raise InputError(
+        "`optimizer` must be a keras.optimizers.Optimizer, the name of one, "
+        f'such as "adam", or "auto". Received: optimizer={optimizer!r}'
+    )
 
 
 def make_optimizer(

@@ -114,7 +114,8 @@ class TransformerEncoder(keras.layers.Layer):
     def call(self, tokens, padding_mask):
         x = self._self_attention_layer_norm(tokens)
         mask = ops.expand_dims(padding_mask, 1)
-        tokens += self._self_attention_layer(x, x, attention_mask=mask)
+        x = self._self_attention_layer(x, x, attention_mask=mask)
+        tokens = tokens + x
         x = self._feedforward_layer_norm(tokens)
         x = self._feedforward_intermediate_dense(x)
         return tokens + self._feedforward_output_dense(x)

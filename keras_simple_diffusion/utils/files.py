@@ -44,8 +44,16 @@ def whole_folder(folder, replaces=None):
     Yields:
         The `pathlib.Path` of an empty folder to write to. If the context ends
         without an error, its files are moved to `folder`.
+
+    Raises:
+        InputError: if `folder` is a file, or lies within one.
     """
     folder = pathlib.Path(folder)
+    if folder.exists() and not folder.is_dir():
+        raise InputError(
+            f"'{folder}' is a file, and a folder is to be written. Choose "
+            "another name, or move the file."
+        )
     with _draft_of(folder) as draft:
         draft.mkdir()
         yield draft
@@ -103,8 +111,16 @@ def whole_file(path):
     Yields:
         The `pathlib.Path` of a temporary file of the same name in another
         folder. If the context ends without an error, it replaces `path`.
+
+    Raises:
+        InputError: if `path` is a folder, or lies within a file.
     """
     path = pathlib.Path(path)
+    if path.is_dir():
+        raise InputError(
+            f"'{path}' is a folder, and a file is to be written. Choose "
+            "another name, or move the folder."
+        )
     with _draft_of(path) as draft:
         yield draft
         sync(draft)
@@ -142,7 +158,13 @@ def _draft_of(target):
     The lock distinguishes the drafts of a process that writes from those of
     one that was killed.
     """
-    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise InputError(
+            f"'{target}' cannot be written: '{error.filename}' is a file, not "
+            "a folder. Choose another name, or move the file."
+        ) from error
     remove_drafts(target.parent, f"{glob.escape(target.name)}-*")
     draft, lock = _locked_draft(target)
     try:
