@@ -8,6 +8,7 @@ import typer
 from keras_simple_diffusion.backend.choice import check_backend
 from keras_simple_diffusion.cli import shared
 from keras_simple_diffusion.utils.errors import InputError
+from keras_simple_diffusion.utils.terminal import say
 
 
 def evaluate(
@@ -160,8 +161,8 @@ def evaluate(
             if "nearest" in result.content
         ]
         if sheets:
-            print(f"\nNearest training images: {', '.join(sheets)}.")
-        print(
+            say(f"\nNearest training images: {', '.join(sheets)}.")
+        say(
             f"\nThe report is {path}, a card of it {path.with_suffix('.md')}; "
             f"the features are kept in {path.with_suffix('.features')}."
         )

@@ -17,6 +17,7 @@ from keras_simple_diffusion.utils.files import check_is_free
 from keras_simple_diffusion.utils.files import held_folder
 from keras_simple_diffusion.utils.files import sha256
 from keras_simple_diffusion.utils.files import whole_file
+from keras_simple_diffusion.utils.terminal import say
 
 _DIGEST = "sha256"  # Name of the text in an image's file.
 
@@ -193,7 +194,7 @@ def generate(
         seed = _fill_folder(
             draw, folder, numbers, wanted.captions, settings, batch_size, resume
         )
-    print(f"{len(numbers)} images are in {output} (seed {seed})")
+    say(f"{len(numbers)} images are in {output} (seed {seed})")
 
 
 def _arrange_strip(clean, names):

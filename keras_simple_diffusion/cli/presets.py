@@ -12,6 +12,7 @@ from keras_simple_diffusion.utils.files import is_unused
 from keras_simple_diffusion.utils.files import locked_folder
 from keras_simple_diffusion.utils.files import new_folder
 from keras_simple_diffusion.utils.presets import WEIGHT_FILES
+from keras_simple_diffusion.utils.terminal import say
 
 
 def average(
@@ -53,7 +54,7 @@ def average(
     model, distance = reconstruct(run, profile)
     with locked_folder(output), new_folder(output) as draft:
         model.save_to_preset(draft)
-    print(
+    say(
         f"The preset is in {output}. Its average differs by {distance:.1%} "
         "from the requested one."
     )
@@ -98,4 +99,4 @@ def embed(
     from keras_simple_diffusion.training import embed_data
 
     cache = embed_data(data, preset, output, batch_size)
-    print(f"The embeddings of {len(cache.texts)} texts are in {output}")
+    say(f"The embeddings of {len(cache.texts)} texts are in {output}")

@@ -8,6 +8,7 @@ import typer
 
 from keras_simple_diffusion.cli.shared import option
 from keras_simple_diffusion.utils.errors import InputError
+from keras_simple_diffusion.utils.terminal import say
 
 # Options in the groups of the help.
 data_option = functools.partial(option, rich_help_panel="Data")
@@ -164,25 +165,25 @@ def carry_out(command, settings, name, resume, processes):
             model = start(**{**settings, "output": output})
     except training.Interrupted as interrupted:
         if is_main:
-            print(f"Interrupted; the run is saved at step {interrupted.step}.")
+            say(f"Interrupted; the run is saved at step {interrupted.step}.")
             _say_how_to_continue(command, output)
             _say_how_to_draw(output)
         raise typer.Exit(128 + interrupted.signal) from None
     except KeyboardInterrupt:
         if is_main and (pathlib.Path(output) / "config.json").exists():
-            print("Left at once; the run goes on from its last checkpoint.")
+            say("Left at once; the run goes on from its last checkpoint.")
             _say_how_to_continue(command, output)
         raise
     if is_main:
-        print(f"The run is in {output}: open index.html there.")
+        say(f"The run is in {output}: open index.html there.")
         if model.distilled_steps is not None:
-            print(f"The student draws in {model.distilled_steps} steps.")
+            say(f"The student draws in {model.distilled_steps} steps.")
         _say_how_to_draw(output)
 
 
 def _say_how_to_continue(command, output):
-    print(f"Continue: keras-simple-diffusion {command} --resume {output}")
+    say(f"Continue: keras-simple-diffusion {command} --resume {output}")
 
 
 def _say_how_to_draw(output):
-    print(f"Images: keras-simple-diffusion generate --model {output}")
+    say(f"Images: keras-simple-diffusion generate --model {output}")

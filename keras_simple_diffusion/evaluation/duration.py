@@ -5,6 +5,7 @@ import time
 
 from keras_simple_diffusion.backend import native
 from keras_simple_diffusion.utils.bars import watching
+from keras_simple_diffusion.utils.terminal import say
 
 USUAL = 10_000  # Images of an evaluation.
 _SECONDS = 15 * 60  # Of drawing on a CPU, by default.
@@ -75,4 +76,4 @@ def announce(count, seconds, is_chosen):
             f"; as many as fit on this device. --num-images changes it: "
             f"{USUAL:,} are usual"
         )
-    print(f"drawing {count:,} images takes about {text}{hint}", flush=True)
+    say(f"drawing {count:,} images takes about {text}{hint}")

@@ -18,6 +18,7 @@ import numpy as np
 from keras_simple_diffusion.backend.native import from_main_process
 from keras_simple_diffusion.backend.native import num_processes
 from keras_simple_diffusion.utils.errors import InputError
+from keras_simple_diffusion.utils.terminal import say
 
 _NOTICE = "saving after this step; again to leave at once"
 
@@ -264,7 +265,7 @@ def _told_at_once(signals):
         with open(reader, "rb", buffering=0) as numbers:
             while number := numbers.read(1):
                 if number[0] in signals and notices:
-                    print(notices.pop())
+                    say(notices.pop())
 
     threading.Thread(target=wait, daemon=True).start()
     try:

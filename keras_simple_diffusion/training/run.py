@@ -24,6 +24,7 @@ from keras_simple_diffusion.training.progress import Progress
 from keras_simple_diffusion.training.snapshots import PROFILES
 from keras_simple_diffusion.training.snapshots import Snapshots
 from keras_simple_diffusion.training.watch import Watch
+from keras_simple_diffusion.utils import terminal
 from keras_simple_diffusion.utils.bars import Bar
 from keras_simple_diffusion.utils.errors import InputError
 from keras_simple_diffusion.utils.files import whole_file
@@ -44,7 +45,7 @@ _MIN_SAMPLES, _MAX_SAMPLES = 16, 100
 def say(text):
     """Print a text in the main process."""
     if is_main_process():
-        print(text)
+        terminal.say(text)
 
 
 def distributed(settings, preset):
