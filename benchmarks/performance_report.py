@@ -96,28 +96,42 @@ def contest_section(line):
 
 
 def startup_section(line):
-    imports = table(
-        ["", "import keras_hub (s)", "added by this library (s)"],
-        [
-            [name, row["keras_hub"], row["added"]]
-            for name, row in line["import"].items()
-        ],
-    )
-    firsts = table(
-        [
-            "",
-            "first step minus a later one (s)",
-            "first call relative to its twin",
-        ],
-        [
-            [name, row["seconds"], ratio_text(row) if "ratio" in row else ""]
-            for name, row in line["first"].items()
-        ],
-    )
+    rows = []
+    jobs = [job for found in line["rows"].values() for job in found]
+    for job in dict.fromkeys(jobs):
+        for backend, found in line["rows"].items():
+            if job not in found:
+                continue
+            cells = [f"{job}, {backend}"]
+            for name in ("seconds", "processor"):
+                row = found[job][name]
+                low, high = row["quartiles"]
+                cells += [row["before"], row["now"]]
+                cells.append(f"{row['ratio']:.2f} ({low:.2f} to {high:.2f})")
+            memory = found[job]["memory"]
+            cells.append(f"{memory['before']:.0f}, {memory['now']:.0f}")
+            rows.append(cells)
+    header = ["", f"{line['against']} (s)", "now (s)", "ratio"]
+    header += ["processor before (s)", "now (s)", "ratio", "peak MiB"]
     return (
-        "## Imports and first calls\n\n"
+        "## Whole processes\n\n"
+        f"Medians of {line['rounds']} new processes each, in turn with those "
+        f"of commit {line['against']}; `generate` draws one image with "
+        f"`emoji`.\n\n{table(header, rows)}\n"
+    )
+
+
+def first_calls_section(line):
+    rows = [
+        [name, row["seconds"], ratio_text(row) if "ratio" in row else ""]
+        for name, row in line["first"].items()
+    ]
+    header = ["", "first step minus a later one (s)"]
+    header.append("first call relative to its twin")
+    return (
+        "## First calls\n\n"
         f"Measured in {line['rounds']} new processes each.\n"
-        f"\n{imports}\n{firsts}\n"
+        f"\n{table(header, rows)}\n"
     )
 
 
@@ -138,10 +152,14 @@ def growth_section(found):
 def main():
     lines = committed.load(DOCS / "performance.jsonl").values()
     sections = [contest_section(line) for line in lines]
-    startup = DOCS / "performance_startup.jsonl"
-    if startup.exists():
-        last = startup.read_text().splitlines()[-1]
-        sections.append(startup_section(json.loads(last)))
+    for name, section in (
+        ("startup", startup_section),
+        ("first_calls", first_calls_section),
+    ):
+        path = DOCS / f"performance_{name}.jsonl"
+        if path.exists():
+            last = path.read_text().splitlines()[-1]
+            sections.append(section(json.loads(last)))
     growth = DOCS / "performance_growth.json"
     if growth.exists():
         sections.append(growth_section(json.loads(growth.read_text())))

@@ -1,115 +1,117 @@
-"""Measure the time of imports and first calls in a new process.
+"""Measure whole processes: imports, help, and the first image of a command.
 
-    python benchmarks/startup.py --output docs/performance_startup.jsonl
+    python benchmarks/startup.py --against COMMIT --output startup.jsonl
 
-Each measurement is a new process; they take turns. `import keras_hub` and
-`import keras_simple_diffusion` after it, for each backend; and the first
-training step of the small U-ViT, which compiles on JAX and TensorFlow, of the
-library and of the same network written by hand, which exists for JAX and
-PyTorch (see `contest.py`). The time of later steps is taken off.
+Each measurement is a new process, of this version of the library and of that of
+a commit, in turn: its time from start to end, the seconds of the processor
+that it used, which other work on the machine changes less, and its peak memory.
+The compiled programs that JAX keeps are those of earlier rounds; "generate,
+nothing kept" does without them.
 """
 
 import argparse
-import importlib
 import json
 import os
 import pathlib
 import subprocess
 import sys
+import tempfile
 import time
 
 import numpy as np
-import turns
-from contenders import Setting
-from contest import CONTENDERS
-from contest import NETWORKS
 
-IMPORTS = ("jax", "tensorflow", "torch")
-FIRST_CALLS = (
-    "twin jax",
-    "ours jax",
-    "twin torch",
-    "ours torch",
-    "ours tensorflow",
-)
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+BACKENDS = ("jax", "tensorflow", "torch")
+COMMAND = ["-m", "keras_simple_diffusion"]
+GENERATE = [*COMMAND, "generate", "--model", "emoji", "--prompt", "x"]
+JOBS = {
+    "import": ["-c", "import keras_simple_diffusion"],
+    "import of the models": ["-c", "from keras_simple_diffusion import models"],
+    "--help": [*COMMAND, "--help"],
+    "generate": GENERATE,
+    "generate, nothing kept": GENERATE,
+}
+# What a process takes: seconds, seconds of the processor, MiB.
+MEASURES = ("seconds", "processor", "memory")
 
 
-def measure_import():
-    """Seconds of `import keras_hub`, and of the library's after it."""
+def measure(tree, backend, job, cache):
+    """Run one process, and return the numbers named in `MEASURES`."""
+    keeps = "0" if "nothing kept" in job else "1"
+    variables = {
+        "PYTHONPATH": str(tree),
+        "KERAS_BACKEND": backend,
+        "XDG_CACHE_HOME": cache,
+        "JAX_ENABLE_COMPILATION_CACHE": keeps,
+    }
     started = time.perf_counter()
-    importlib.import_module("keras_hub")
-    middle = time.perf_counter()
-    importlib.import_module("keras_simple_diffusion")
-    return [middle - started, time.perf_counter() - middle]
-
-
-def measure_first_call(name):
-    """Seconds of the first training step, and of the second."""
-    file, _, compiled = CONTENDERS[name]
-    setting = Setting("train", NETWORKS["uvit_small"], 8, 1, compiled=compiled)
-    function, _ = importlib.import_module(f"contenders.{file}").make(setting)
-    seconds = []
-    for _ in range(2):
-        started = time.perf_counter()
-        function()
-        seconds.append(time.perf_counter() - started)
-    return seconds
-
-
-def fresh(kind, name, backend):
-    """The numbers that a new process prints."""
-    answer = subprocess.run(
-        [sys.executable, __file__, "--worker", kind, "--name", name],
-        env={**os.environ, "KERAS_BACKEND": backend},
-        stdout=subprocess.PIPE,
+    process = subprocess.Popen(
+        [sys.executable, *JOBS[job]],
+        cwd=cache,
+        env={**os.environ, **variables},
+        stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
-        text=True,
-        check=True,
     )
-    return json.loads(answer.stdout.splitlines()[-1])
+    _, status, usage = os.wait4(process.pid, 0)
+    seconds = time.perf_counter() - started
+    if status:
+        raise SystemExit(f"{job} fails on {backend} in {tree}.")
+    return seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024
+
+
+def summarize(now, before):
+    """Medians of both, and the quartiles of the ratios of the rounds."""
+    ratios = np.percentile(now / before, [25, 50, 75])
+    rounded = [round(float(x), 3) for x in ratios]
+    return {
+        "before": round(float(np.median(before)), 3),
+        "now": round(float(np.median(now)), 3),
+        "ratio": rounded[1],
+        "quartiles": [rounded[0], rounded[2]],
+    }
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--against", required=True, help="An earlier commit.")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--backends", default=",".join(BACKENDS))
     parser.add_argument("--output", type=pathlib.Path)
-    parser.add_argument("--worker", help=argparse.SUPPRESS)
-    parser.add_argument("--name", help=argparse.SUPPRESS)
     args = parser.parse_args()
-    if args.worker:
-        is_import = args.worker == "import"
-        print(
-            json.dumps(
-                measure_import() if is_import else measure_first_call(args.name)
-            )
+    git = ["git", "-C", str(ROOT), "worktree"]
+    rows = {}
+    with tempfile.TemporaryDirectory() as folder:
+        before = pathlib.Path(folder) / "before"
+        subprocess.run(
+            [*git, "add", "--detach", before, args.against], check=True
         )
-        return
-    jobs = [("import", backend, backend) for backend in IMPORTS]
-    jobs += [("first", name, CONTENDERS[name][1]) for name in FIRST_CALLS]
-    found = {job: [] for job in jobs}
-    for _ in range(args.rounds):
-        for job in jobs:
-            found[job].append(fresh(*job))
-    found = {job[:2]: np.array(v) for job, v in found.items()}
-    results = {"import": {}, "first": {}}
-    for (kind, name), values in found.items():
-        if kind == "import":
-            base, added = np.median(values, axis=0)
-            row = {
-                "keras_hub": round(float(base), 3),
-                "added": round(float(added), 3),
-            }
-        else:
-            seconds = values[:, 0] - values[:, 1]
-            row = {"seconds": round(float(np.median(seconds)), 3)}
-            twin = found.get(("first", name.replace("ours", "twin")))
-            if twin is not None:
-                row |= turns.ratio(values[:, 0], twin[:, 0])
-        results[kind][name] = row
-        print(kind, name, row, flush=True)
+        try:
+            for backend in args.backends.split(","):
+                # The first round writes bytecode and is not counted.
+                jobs = [x for x in JOBS if "kept" not in x or backend == "jax"]
+                found = {job: ([], []) for job in jobs}
+                for _ in range(args.rounds + 1):
+                    for job, both in found.items():
+                        for tree, values in zip(
+                            (ROOT, before), both, strict=True
+                        ):
+                            values.append(measure(tree, backend, job, folder))
+                rows[backend] = {}
+                for job, both in found.items():
+                    now, earlier = (np.array(x[1:]).T for x in both)
+                    rows[backend][job] = {
+                        name: summarize(*pair)
+                        for name, *pair in zip(
+                            MEASURES, now, earlier, strict=True
+                        )
+                    }
+                    print(backend, job, rows[backend][job], flush=True)
+        finally:
+            subprocess.run([*git, "remove", "--force", before], check=True)
     if args.output:
-        with open(args.output, "a") as file:
-            file.write(json.dumps({**results, "rounds": args.rounds}) + "\n")
+        line = {"against": args.against, "rounds": args.rounds, "rows": rows}
+        with args.output.open("a") as file:
+            file.write(json.dumps(line) + "\n")
 
 
 if __name__ == "__main__":
