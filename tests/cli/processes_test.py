@@ -132,3 +132,13 @@ def test_unsupported_and_missing_backend(tmp_path):
         *arguments, cwd=tmp_path, KERAS_BACKEND="jax", PYTHONPATH=path
     )
     assert "'jax' is not installed" in error_line(result)
+
+
+@pytest.mark.any_backend
+@pytest.mark.parametrize("word", ["--version", "presets"])
+def test_other_commands_import_no_backend(tmp_path, word):
+    result = run_process(word, cwd=tmp_path, PYTHONPROFILEIMPORTTIME="1")
+    assert result.returncode == 0 and result.stdout
+    names = {x.rsplit("|", 1)[-1].strip() for x in result.stderr.splitlines()}
+    assert "keras_simple_diffusion" in names
+    assert not names & {"keras", "keras_hub", "jax", "tensorflow", "torch"}
