@@ -55,7 +55,7 @@ def work(args):
     evaluation.compare_features(shards, *reference, metrics, 3)
     if "nearest" in metrics:
         ksd.metrics.find_training_neighbors(
-            shards.first(10_000), [reference[0]]
+            shards.spread(10_000)[1], [reference[0]]
         )
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(

@@ -112,15 +112,14 @@ class PromptRecognition:
         self._real = {}
         if held_out is not None:
             captions = [each[0] for _, each in held_out[0].annotations()]
-            score = self._score_words(
-                held_out[1].first(_MAX_IMAGES), captions[:_MAX_IMAGES]
-            )
+            numbers, features = held_out[1].spread(_MAX_IMAGES)
+            score = self._score_words(features, [captions[i] for i in numbers])
             self._real = {"held_out": {"prompt_words": score}}
 
     def scores(self, shards, requests):
         """Compute the scores, see `ClassRecognition.scores`."""
-        features = shards.first(_MAX_IMAGES)
-        prompts = requests.prompts[: len(features)]
+        numbers, features = shards.spread(_MAX_IMAGES)
+        prompts = [requests.prompts[i] for i in numbers]
         counts = collections.Counter(w for each in self._words for w in each)
         rates = [
             np.mean([counts[word] / len(self._words) for word in words])

@@ -6,7 +6,7 @@ from keras_simple_diffusion.evaluation.shards import reference_shards
 from keras_simple_diffusion.metrics.memorization import find_training_neighbors
 from keras_simple_diffusion.utils.sheets import show
 
-MAX_SAMPLES = 10_000  # Of which the nearest training images are looked up.
+_MAX_SAMPLES = 10_000  # Of which the nearest training images are looked up.
 _COLUMNS = 8  # Of the sheet.
 
 
@@ -68,11 +68,9 @@ class NeighborSearch:
         found, scores = {}, {"generated": {}}
         for space, views in self._views.items():
             suffix = "" if space == "features" else f"_{space}"
+            looked_up, features = drawn[space].spread(_MAX_SAMPLES)
             found[space], real = find_training_neighbors(
-                drawn[space].first(MAX_SAMPLES),
-                views,
-                self._held_out[space],
-                MAX_SAMPLES,
+                features, views, self._held_out[space]
             )
             scores["generated"] |= _score(found[space], suffix)
             if real is not None:
@@ -87,8 +85,11 @@ class NeighborSearch:
         return {
             "scores": scores,
             **{
-                rows: [_describe(found, int(number)) for number in numbers]
-                for rows, numbers in chosen.items()
+                kind: [
+                    {"number": int(looked_up[i]), **_describe(found, i)}
+                    for i in positions
+                ]
+                for kind, positions in chosen.items()
             },
         }
 
@@ -140,8 +141,8 @@ def _score(found, suffix):
 
 
 def _describe(found, number):
-    """Describe an image and its nearest training images, for the report."""
-    described = {"number": number}
+    """Describe the nearest training images of an image, for the report."""
+    described = {}
     for space, each in found.items():
         described[space] = {
             "training_image": int(each.numbers[number]),

@@ -83,15 +83,22 @@ class FeatureShards:
             np.save(draft, features)
             seal(draft, self._key_of(start))
 
-    def first(self, count):
-        """Return the features of the first `count` images, as an array."""
-        parts, found = [], 0
-        for features in self:
-            parts.append(features[: count - found])
-            found += len(parts[-1])
-            if found == count:
-                break
-        return np.concatenate(parts)
+    def spread(self, count):
+        """Take at most `count` evenly spaced images.
+
+        Args:
+            count: int.
+
+        Returns:
+            A tuple of int64 numbers of images, and the array of features.
+        """
+        count = min(count, self.count)
+        numbers = np.arange(count) * self.count // count
+        parts = []
+        for start, features in zip(self.starts, self, strict=True):
+            is_inside = (start <= numbers) & (numbers < start + len(features))
+            parts.append(features[numbers[is_inside] - start])
+        return numbers, np.concatenate(parts)
 
     def _key_of(self, start):
         return f"{self.key} {start}"

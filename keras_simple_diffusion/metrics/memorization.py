@@ -33,7 +33,7 @@ class TrainingNeighbors:
         return float(np.mean(self.ratios < 1.0))
 
 
-def find_training_neighbors(features, views, held_out=None, max_probes=10_000):
+def find_training_neighbors(features, views, held_out=None, max_probes=2_000):
     """Find the nearest training images, and compare with held-out images.
 
     An image counts as memorized if it is nearer to its nearest training image
@@ -52,8 +52,8 @@ def find_training_neighbors(features, views, held_out=None, max_probes=10_000):
             images in order: as they are, and for example mirrored. The
             distance to a training image is that to its nearest view.
         held_out: iterable of float arrays of shape `(_, F)`, or `None`.
-        max_probes: int. Number of held-out images whose own rate is measured.
-            Defaults to `10_000`.
+        max_probes: int. Number of held-out images, evenly spaced, whose own
+            rate is measured. Defaults to `2_000`.
 
     Returns:
         A tuple of the `TrainingNeighbors` of the generated and of the held-out
@@ -68,7 +68,9 @@ def find_training_neighbors(features, views, held_out=None, max_probes=10_000):
     if held_out is None:
         return found, None
     real = np.concatenate(list(held_out))
-    found_real = _nearest_views(real[:max_probes], views)
+    count = min(max_probes, len(real))
+    probes = np.arange(count) * len(real) // count
+    found_real = _nearest_views(real[probes], views)
     numbers = np.unique(np.concatenate([found.numbers, found_real.numbers]))
     first, second, nearest = _two_nearest(
         [_rows(view, numbers) for view in views], real
@@ -76,7 +78,7 @@ def find_training_neighbors(features, views, held_out=None, max_probes=10_000):
     at = np.searchsorted(numbers, found.numbers)
     at_real = np.searchsorted(numbers, found_real.numbers)
     # A held-out image is not compared with itself.
-    is_itself = nearest[at_real] == np.arange(len(at_real))
+    is_itself = nearest[at_real] == probes
     limits = np.where(is_itself, second[at_real], first[at_real])
     return (
         dataclasses.replace(found, ratios=_divide(found, first[at])),

@@ -65,8 +65,10 @@ def test_shards_go_on_where_they_stopped(tmp_path):
     assert len(np.unique(taken, axis=0)) == 20
     np.testing.assert_array_equal(taken, shards.take(20))
     for count in (3, 8, 20, 60):
-        expected = Colours()(images)[:count]
-        np.testing.assert_array_equal(shards.first(count), expected)
+        numbers, found = shards.spread(count)
+        np.testing.assert_array_equal(found, Colours()(images)[numbers])
+        gaps = np.diff([*numbers, 50])
+        assert numbers[0] == 0 and gaps.max() - gaps.min() <= 1
 
 
 @pytest.mark.any_backend

@@ -95,7 +95,7 @@ def test_only_some_held_out_images_are_measured():
     held_out = points(9, 1)
     _, real = find(points(3, 0), [[points(5, 2)]], [held_out], 4)
     _, whole = find(points(3, 0), [[points(5, 2)]], [held_out])
-    np.testing.assert_allclose(real.ratios, whole.ratios[:4])
+    np.testing.assert_allclose(real.ratios, whole.ratios[[0, 2, 4, 6]])
 
 
 def test_the_nearest_of_parts_is_that_of_all():
