@@ -44,8 +44,8 @@ keras.utils.set_random_seed(0)
 ## Built-in configurations
 
 The library contains presets for the networks of both papers and for small
-networks of its own, with schedule, loss and training recipe. `emoji` and
-`caltech101` have weights; the others must be trained first.
+networks of its own, with schedule, loss and training recipe. `emoji`,
+`photos_64` and `caltech101` have weights; the others must be trained first.
 """
 
 print(", ".join(ksd.models.builtin_presets()))

@@ -10,7 +10,7 @@ from keras_simple_diffusion.utils import presets
 pytestmark = pytest.mark.any_backend
 
 
-@pytest.mark.parametrize("name", ["emoji", "caltech101"])
+@pytest.mark.parametrize("name", ["emoji", "caltech101", "photos_64"])
 def test_are_small_and_have_a_card(name):
     folder = presets.preset_folder(name)
     size = sum(path.stat().st_size for path in folder.iterdir())
@@ -32,8 +32,9 @@ def test_emoji_take_their_colour_from_the_prompt():
     assert middle.argmax(-1).tolist() == [0, 2, 1]
 
 
-def test_photographs_are_of_their_class():
-    model = Preset.open("caltech101").load()
+@pytest.mark.parametrize("name", ["caltech101", "photos_64"])
+def test_photographs_are_of_their_class(name):
+    model = Preset.open(name).load()
     labels = [model.class_names.index(n) for n in ("sunflower", "airplanes")]
     images = model.generate(labels=labels, num_steps=8, seed=0)
     assert images.shape == (2, 64, 64, 3)

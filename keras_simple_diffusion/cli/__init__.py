@@ -34,7 +34,7 @@ _NAME = "keras-simple-diffusion"
 _COMMANDS = {
     train.train: (
         "train --data photos/",
-        "train --data photos/ --preset caltech101 --minutes 60",
+        "train --data photos/ --preset photos_64 --minutes 60",
         "train --data photos.zip --config recipe.toml --output runs/photos",
         "train --resume runs/photos --steps 20000",
     ),
@@ -51,16 +51,16 @@ _COMMANDS = {
     ),
     generate.generate: (
         'generate --model emoji --prompt "blue heart" --seed 1',
-        "generate --model caltech101 --labels airplanes,sunflower --guidance 2",
+        "generate --model photos_64 --labels airplanes,sunflower --guidance 2",
         "generate --model runs/photos --num-images 1000 --output images",
     ),
     edit.edit: ('edit --model emoji --image heart.png --prompt "green heart"',),
     edit.inpaint: (
-        "inpaint --model caltech101 --image bike.jpg --mask mask.png "
+        "inpaint --model photos_64 --image bike.jpg --mask mask.png "
         "--labels Motorbikes",
     ),
     edit.upscale: (
-        "upscale --model caltech101 --image small.png --labels sunflower",
+        "upscale --model photos_64 --image small.png --labels sunflower",
     ),
     edit.interpolate: (
         "interpolate --model runs/photos --first 1 --second photo.jpg",

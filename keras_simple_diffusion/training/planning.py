@@ -300,7 +300,7 @@ def choose(facts, measure, is_cpu, from_scratch, options):
     speed = measure(preset, size)
     images = images_within(minutes or 0.0, speed)
     is_slow = minutes is not None and images < _MIN_FINETUNING
-    if name is None and preset.name == "caltech101" and is_slow:
+    if name is None and preset.name == "photos_64" and is_slow:
         preset = Preset.open(_choose_preset(facts, True, is_cpu))
         slow, speed = speed, measure(preset, size)
         images *= speed / slow
@@ -343,7 +343,7 @@ def _choose_preset(facts, from_scratch, is_cpu):
     if facts.has_captions:
         return "uvit_emoji_64" if from_scratch else "emoji"
     if not from_scratch:
-        return "caltech101"
+        return "photos_64"
     return "uvit_mini_64" if is_cpu else "uvit_small_64"
 
 
@@ -407,7 +407,7 @@ def _why_not_flip(facts):
     if _is_small_gray(facts):
         return "small gray images may be letters or digits"
     if facts.is_flat:
-        return "drawings may hold letters"
+        return "much of one color, so perhaps drawings with letters"
     return ""
 
 

@@ -74,13 +74,13 @@ def plan_of(speed=9.0, is_cpu=True, from_scratch=False, facts=None, **options):
 @pytest.mark.parametrize(
     "facts, preset, size, flip",
     [
-        ({}, "caltech101", [64, 64], True),
-        ({"side": 40.0}, "caltech101", [32, 32], True),
+        ({}, "photos_64", [64, 64], True),
+        ({"side": 40.0}, "photos_64", [32, 32], True),
         ({"has_captions": True}, "emoji", [64, 64], False),
-        ({"is_flat": True}, "caltech101", [64, 64], False),
-        ({"class_names": ["a", "b", "7"]}, "caltech101", [64, 64], False),
-        ({"class_names": ["a", "bee"]}, "caltech101", [64, 64], True),
-        ({"is_gray": True}, "caltech101", [64, 64], True),
+        ({"is_flat": True}, "photos_64", [64, 64], False),
+        ({"class_names": ["a", "b", "7"]}, "photos_64", [64, 64], False),
+        ({"class_names": ["a", "bee"]}, "photos_64", [64, 64], True),
+        ({"is_gray": True}, "photos_64", [64, 64], True),
         ({"is_gray": True, "side": 8.0}, "uvit_digits_16", [16, 16], False),
         ({"is_gray": True, "side": 28.0}, "uvit_digits_16", [32, 32], False),
     ],
@@ -96,7 +96,7 @@ def test_network_and_size_are_those_of_the_data(facts, preset, size, flip):
 
 
 def test_networks_with_weights_are_finetuned_if_the_time_suffices():
-    assert plan_of(speed=0.5).settings["initialize_from"] == "caltech101"
+    assert plan_of(speed=0.5).settings["initialize_from"] == "photos_64"
     slow = plan_of(speed=0.3).settings
     assert slow["preset"] == "uvit_mini_64" and "initialize_from" not in slow
     scratch = plan_of(from_scratch=True, is_cpu=False).settings
@@ -133,9 +133,9 @@ def test_what_is_given_is_kept():
 
 def test_a_named_preset_keeps_its_size_and_gets_a_schedule():
     facts = {"side": 20.0}
-    tuned = plan_of(facts=facts, preset="caltech101", minutes=10).settings
+    tuned = plan_of(facts=facts, preset="photos_64", minutes=10).settings
     assert tuned["image_size"] == [64, 64]
-    assert tuned["initialize_from"] == "caltech101"
+    assert tuned["initialize_from"] == "photos_64"
     assert tuned["batch_size"] < 64 and tuned["learning_rate"] < 3e-4
     assert tuned["cooldown_steps"] and tuned["steps"] < 2072
     digits = {"preset": "uvit_digits_16", "minutes": 600}

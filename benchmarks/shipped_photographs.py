@@ -1,0 +1,54 @@
+"""Write the photographs on which `photos_64` is trained: 16 classes of
+Caltech-101 with at least 80 images each, without people, at 64 pixels.
+
+    python benchmarks/shipped_photographs.py \
+        --source ../shared/data/caltech101_128.zip --output photos_64.zip
+"""
+
+import argparse
+import io
+import pathlib
+import zipfile
+
+from PIL import Image
+
+from keras_simple_diffusion.utils.files import whole_file
+
+SIZE = 64
+CLASSES = (
+    "Leopards Motorbikes airplanes bonsai butterfly car_side chandelier "
+    "grand_piano hawksbill helicopter kangaroo ketch laptop starfish sunflower "
+    "watch"
+).split()
+
+
+def write(source, output):
+    """Resize the photographs of the classes.
+
+    Args:
+        source: path of `caltech101_128.zip`.
+        output: path of the zip to write.
+    """
+    with (
+        zipfile.ZipFile(source) as photographs,
+        whole_file(output) as draft,
+        zipfile.ZipFile(draft, "w") as chosen,
+    ):
+        for name in sorted(photographs.namelist()):
+            if not name.endswith(".jpg") or name.split("/")[1] not in CLASSES:
+                continue
+            with Image.open(io.BytesIO(photographs.read(name))) as image:
+                image = image.convert("RGB").resize(
+                    (SIZE, SIZE), Image.Resampling.LANCZOS
+                )
+            file = io.BytesIO()
+            image.save(file, "JPEG", quality=95, subsampling=0)
+            chosen.writestr(name, file.getvalue())
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("--source", type=pathlib.Path, required=True)
+    parser.add_argument("--output", type=pathlib.Path, required=True)
+    args = parser.parse_args()
+    write(args.source, args.output)
