@@ -30,7 +30,7 @@ import keras_simple_diffusion as ksd
 
 # A short run, to test this guide.
 FAST = os.environ.get("KSD_GUIDE_FAST") == "1"
-NUM_IMAGES, EPOCHS = (8, 1) if FAST else (None, 8)
+NUM_IMAGES, EPOCHS = (8, 1) if FAST else (None, 4)
 NUM_STEPS, PER_CLASS = (2, 1) if FAST else (24, 8)
 BATCH_SIZE = 4 if FAST else 16
 
