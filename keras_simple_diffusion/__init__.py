@@ -15,7 +15,6 @@ A namespace is imported when it is first used, so that
 
 import importlib
 
-from keras_simple_diffusion.backend.lazy_keras import shorten_keras_import
 from keras_simple_diffusion.backend.logs import hide_logs
 from keras_simple_diffusion.utils.errors import InputError
 from keras_simple_diffusion.utils.registration import register_with_keras
@@ -56,5 +55,4 @@ def __getattr__(name):
 
 
 hide_logs()
-shorten_keras_import()
 register_with_keras()

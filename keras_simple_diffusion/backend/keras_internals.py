@@ -10,35 +10,11 @@ import contextvars
 import functools
 import importlib.util
 import os
-import sys
 
 import keras
 import numpy as np
-from keras.src.saving import serialization_lib
-from keras.src.utils import module_utils
-from keras.src.utils.summary_utils import weight_memory_size
 
 from keras_simple_diffusion.utils.interrupts import uninterrupted
-
-# === Configurations ===
-
-
-class ImportedTensorFlow:
-    """TensorFlow, available only if it has been imported.
-
-    To see if a value is of TensorFlow, Keras would import it, on every backend.
-    """
-
-    @property
-    def available(self):
-        return "tensorflow" in sys.modules
-
-    def __getattr__(self, name):
-        return getattr(module_utils.tensorflow, name)
-
-
-serialization_lib.tf = ImportedTensorFlow()
-
 
 # === Presets (keras_hub) ===
 # keras_hub is imported inside functions: it takes seconds.
@@ -209,12 +185,7 @@ def output_structure(model):
 
 def layers_within(layer):
     """List the layers within a layer or model, at any depth."""
-    return list(layer._flatten_layers(include_self=False))
-
-
-def size_in_bytes(variables):
-    """Return the memory that the values of variables take, in bytes."""
-    return weight_memory_size(variables)
+    return layer._flatten_layers(include_self=False)
 
 
 class QuantizableSubclass:

@@ -1,5 +1,6 @@
 """Features of CLIP, and the CLIP score."""
 
+import keras_hub
 import numpy as np
 
 from keras_simple_diffusion.backend.compilation import compile_function
@@ -51,8 +52,6 @@ class CLIPFeatures(ImageFeatures):
     """
 
     def __init__(self, preset="clip_vit_base_patch32", batch_size=32):
-        import keras_hub  # It takes seconds.
-
         self._backbone = load_network(keras_hub.models.CLIPBackbone, preset)
         with hub_errors(preset):
             self._tokenizer = keras_hub.models.CLIPTokenizer.from_preset(

@@ -1,5 +1,6 @@
 """Features of DINOv2."""
 
+import keras_hub
 import numpy as np
 from keras import ops
 
@@ -53,8 +54,6 @@ class DINOFeatures(ImageFeatures):
     """
 
     def __init__(self, preset="dinov2_large", batch_size=32):
-        import keras_hub  # It takes seconds.
-
         self._backbone = load_network(
             keras_hub.models.DINOV2Backbone,
             preset,

@@ -2,10 +2,10 @@ import collections
 import re
 
 import keras
+import keras_hub
 
 from keras_simple_diffusion.backend import keras_internals
 from keras_simple_diffusion.backend.compilation import ReleasesActivations
-from keras_simple_diffusion.backend.keras_hub_bases import HubBackbone
 from keras_simple_diffusion.layers.conditioning import Conditioning
 from keras_simple_diffusion.layers.protocol import check_layouts
 from keras_simple_diffusion.layers.protocol import merge_layouts
@@ -24,7 +24,7 @@ _BLOCK_TYPES = ("residual", "attention", "transformer")
 class DiffusionBackbone(
     ReleasesActivations,
     keras_internals.OwnTrainingSteps,
-    HubBackbone,
+    keras_hub.models.Backbone,
 ):
     """Base class of all networks that denoise images.
 

@@ -2,13 +2,13 @@ import contextlib
 import functools
 
 import keras
+import keras_hub
 import numpy as np
 from keras import ops
 
 from keras_simple_diffusion import losses
 from keras_simple_diffusion import schedules
 from keras_simple_diffusion.backend import keras_internals
-from keras_simple_diffusion.backend.keras_hub_bases import HubTask
 from keras_simple_diffusion.backend.native import replica
 from keras_simple_diffusion.distribution.batches import own_part
 from keras_simple_diffusion.distribution.batches import run_batches
@@ -44,7 +44,7 @@ _train_on_batch = keras_internals.keeps_values(keras.Model.train_on_batch)
 _test_on_batch = keras_internals.keeps_values(keras.Model.test_on_batch)
 
 
-class DenoisingTrainer(keras_internals.OwnTrainingSteps, HubTask):
+class DenoisingTrainer(keras_internals.OwnTrainingSteps, keras_hub.models.Task):
     """Base class of the diffusion models: it trains a network to denoise.
 
     It joins a network with a noise schedule and a loss. `call` adds noise and
@@ -82,8 +82,9 @@ class DenoisingTrainer(keras_internals.OwnTrainingSteps, HubTask):
             schedule = ShiftedCosineSchedule(size, noise_size=min(size, 64))
         schedule = schedules.get(schedule, image_size=size)
         loss = losses.get("v" if loss is None else loss)
-        super().__init__(dtype="float32", **kwargs)
+        super().__init__(compile=False, dtype="float32", **kwargs)
         self.backbone = backbone
+        self.preprocessor = None
         self.schedule = schedule
         self.diffusion_loss = loss
         self.prediction_type = prediction_type
@@ -178,8 +179,8 @@ class DenoisingTrainer(keras_internals.OwnTrainingSteps, HubTask):
         ]
 
     # === Training ===
-    # Keras's own methods feed arrays and every kind of dataset. Those of
-    # `keras_hub` map its preprocessing over a dataset of single examples.
+    # `keras_hub` maps its preprocessing over a dataset of single examples;
+    # without it Keras feeds arrays and every kind of dataset directly.
 
     def fit(
         self,

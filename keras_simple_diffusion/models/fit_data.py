@@ -6,9 +6,9 @@ finds bad values in the others.
 
 import contextlib
 import itertools
-import sys
 import warnings
 
+import grain
 import keras
 import numpy as np
 
@@ -58,7 +58,7 @@ def check(data, check_batch):
         _in_tuple(check_batch)(batch)
     if (
         isinstance(data, keras.utils.PyDataset)
-        or _is_of_grain(data)
+        or isinstance(data, (grain.IterDataset, grain.MapDataset))
         or reads_tensorflow_datasets(data)
     ):
         return data
@@ -79,7 +79,7 @@ def convert(data, convert_batch):
     Raises:
         InputError: if the data do not fit the model.
     """
-    if data is None or getattr(data, "is_converted", False):
+    if data is None or isinstance(data, (_PyDataset, _Dataset)):
         return data
     if _is_arrays(data):
         _check_batch_images(data)
@@ -343,7 +343,7 @@ def _wrong_data(received):
 
 def _is_checked(data):
     """Tell if data need no check, such as `data.Batches`."""
-    return getattr(data, "is_checked", False)
+    return isinstance(data, _Dataset) or getattr(data, "is_checked", False)
 
 
 def _is_arrays(data):
@@ -438,26 +438,12 @@ def _to_own_array(value):
 
 
 def _converted(data, convert_batch):
-    from keras_simple_diffusion.models import converted_data
-
-    def convert(batch):
-        return keras.tree.map_structure(_to_own_array, convert_batch(batch))
-
     if iter(data) is data:
-        iterator = converted_data.ConvertedIterator(data, convert)
-        return ((each,) for each in iterator)
-    return converted_data.ConvertedDataset(data, convert)
-
-
-def _is_of_grain(data):
-    grain = sys.modules.get("grain")  # Not imported, nobody has made any.
-    kinds = () if grain is None else (grain.IterDataset, grain.MapDataset)
-    return isinstance(data, kinds)
+        return ((each,) for each in _Iterator(data, convert_batch))
+    return _Dataset(data, convert_batch)
 
 
 class _PyDataset(keras.utils.PyDataset):
-    is_converted = True
-
     def __init__(self, dataset, convert_batch):
         super().__init__(
             dataset.workers,
@@ -479,3 +465,32 @@ class _PyDataset(keras.utils.PyDataset):
 
     def on_epoch_end(self):
         self._dataset.on_epoch_end()
+
+
+class _Dataset(grain.IterDataset):
+    """Batches of any kind, read from the beginning in each epoch."""
+
+    def __init__(self, batches, convert_batch):
+        super().__init__()
+        self._batches = batches
+        self._convert_batch = convert_batch
+
+    def __iter__(self):
+        return _Iterator(iter(self._batches), self._convert_batch)
+
+
+class _Iterator(grain.DatasetIterator):
+    def __init__(self, iterator, convert_batch):
+        super().__init__()
+        self._iterator = iterator
+        self._convert_batch = convert_batch
+
+    def __next__(self):
+        batch = self._convert_batch(next(self._iterator))
+        return keras.tree.map_structure(_to_own_array, batch)
+
+    def get_state(self):
+        raise NotImplementedError("The batches may be of any kind.")
+
+    def set_state(self, state):
+        raise NotImplementedError("The batches may be of any kind.")

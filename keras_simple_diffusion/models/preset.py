@@ -6,6 +6,7 @@ import dataclasses
 import pathlib
 
 import keras
+import keras_hub
 import numpy as np
 
 from keras_simple_diffusion.backend.keras_internals import find_preset_file
@@ -249,7 +250,7 @@ class Preset:
             InputError: see `load`.
         """
         self._check_weights(load_weights)
-        requested = backbone_class or keras.Model
+        requested = backbone_class or keras_hub.models.Backbone
         if not issubclass(self.backbone_class, requested):
             raise self._is_another(self.backbone_class, requested)
         backbone = self._build_backbone(load_weights, **overrides)
@@ -438,8 +439,6 @@ def _resolve(content, path):
             f"'{path}' describes no Keras object: it needs `registered_name` "
             "and `config`, as `save_to_preset` writes them."
         )
-    if name.startswith("keras_hub>"):
-        import keras_hub  # noqa: F401 - It registers its classes.
     found = keras.saving.get_registered_object(name)
     if not isinstance(found, type):
         raise InputError(

@@ -4,6 +4,8 @@
 `learn_vocabulary`. `PretrainedTextEncoder` is a frozen encoder of keras_hub.
 """
 
+import keras_hub  # noqa: F401 - First, as it imports our models.
+
 from keras_simple_diffusion.text.pretrained_text_encoder import (
     PretrainedTextEncoder,
 )

@@ -6,6 +6,7 @@ import types
 import warnings
 
 import keras
+import keras_hub
 import numpy as np
 from keras import ops
 
@@ -306,8 +307,6 @@ def _load(preset, dtype):
     if _is_folder(preset):
         check_folder(preset)
     try:
-        import keras_hub  # It takes seconds.
-
         backbone = keras_hub.models.Backbone.from_preset(preset, dtype=dtype)
         tokenizer = keras_hub.tokenizers.Tokenizer.from_preset(preset)
     except Exception as error:  # Each client of a hub has its own.

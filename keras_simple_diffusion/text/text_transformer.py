@@ -4,10 +4,9 @@ import collections
 import re
 
 import keras
+import keras_hub
 from keras import ops
 
-from keras_simple_diffusion.text.encoder_layers import TokenAndPositionEmbedding
-from keras_simple_diffusion.text.encoder_layers import TransformerEncoder
 from keras_simple_diffusion.text.text_encoder import TextEncoder
 from keras_simple_diffusion.utils.errors import InputError
 
@@ -69,7 +68,7 @@ class TextTransformer(TextEncoder):
                 f"vocabulary={str(vocabulary)[:60]}"
             )
         self._ids = {token: i for i, token in enumerate(self.vocabulary)}
-        self.token_embedding = TokenAndPositionEmbedding(
+        self.token_embedding = keras_hub.layers.TokenAndPositionEmbedding(
             len(self.vocabulary),
             sequence_length,
             embedding_dim,
@@ -77,8 +76,12 @@ class TextTransformer(TextEncoder):
             name="tokens",
         )
         self.blocks = [
-            TransformerEncoder(
-                num_heads, dtype=self.dtype_policy, name=f"block_{index}"
+            keras_hub.layers.TransformerEncoder(
+                4 * embedding_dim,
+                num_heads,
+                normalize_first=True,
+                dtype=self.dtype_policy,
+                name=f"block_{index}",
             )
             for index in range(num_layers)
         ]

@@ -1,40 +1,28 @@
-"""Changes to the import of another module, whoever imports it."""
+"""Actions around the import of another package, whoever imports it."""
 
 import importlib.util
 import sys
-import threading
 
 
 def wrap_import(name, context):
-    """Run the first import of a module inside a context.
+    """Run the first import of a package inside a context.
 
-    Nothing happens if the module has been imported already.
+    Nothing happens if the package has been imported already.
 
     Args:
-        name: string. Name of a package or module.
+        name: string. Name of a package, not of a module inside one.
         context: function without arguments that returns a context manager.
     """
     if name not in sys.modules:
-        sys.meta_path.insert(0, _ContextFinder(name, context))
-
-
-def load_lazily(name):
-    """Let a module be executed when one of its names is first used.
-
-    Nothing happens if the module has been imported already.
-
-    Args:
-        name: string. Name of a package or module.
-    """
-    if name not in sys.modules:
-        sys.meta_path.insert(0, _LazyFinder(name))
+        sys.meta_path.insert(0, _Finder(name, context))
 
 
 class _Finder:
-    """Finder of one module that changes how it is loaded."""
+    """Finder of one package that adds a context to the import."""
 
-    def __init__(self, name):
+    def __init__(self, name, context):
         self.name = name
+        self.context = context
         self.is_searching = False
 
     def find_spec(self, name, path=None, target=None):
@@ -45,54 +33,15 @@ class _Finder:
             spec = importlib.util.find_spec(name)
         finally:
             self.is_searching = False
+        # A package that is looked up need not be imported.
         if spec is not None and spec.loader is not None:
-            self.change(spec)
+            execute = spec.loader.exec_module
+
+            def execute_in_context(module):
+                if self in sys.meta_path:
+                    sys.meta_path.remove(self)
+                with self.context():
+                    execute(module)
+
+            spec.loader.exec_module = execute_in_context
         return spec
-
-
-class _ContextFinder(_Finder):
-    """Finder of one module that adds a context to the import."""
-
-    def __init__(self, name, context):
-        super().__init__(name)
-        self.context = context
-
-    def change(self, spec):
-        execute = spec.loader.exec_module
-
-        def execute_in_context(module):
-            # A module that is looked up need not be imported.
-            if self in sys.meta_path:
-                sys.meta_path.remove(self)
-            with self.context():
-                execute(module)
-
-        spec.loader.exec_module = execute_in_context
-
-
-class _LazyFinder(_Finder):
-    """Finder of one module that is executed when it is used."""
-
-    def change(self, spec):
-        execute = spec.loader.exec_module
-        lock = threading.RLock()
-        begun = []
-
-        def execute_later(module):
-            def find(name):
-                # `inspect` asks every module for such names.
-                if name.startswith("__") and name != "__all__":
-                    raise AttributeError(name)
-                with lock:
-                    if not begun:
-                        begun.append(True)  # It may ask for names itself.
-                        execute(module)
-                    if name in vars(module):
-                        return vars(module)[name]
-                raise AttributeError(
-                    f"module {module.__name__!r} has no attribute {name!r}"
-                )
-
-            module.__getattr__ = find
-
-        spec.loader.exec_module = execute_later

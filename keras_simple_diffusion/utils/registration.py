@@ -4,8 +4,7 @@
 which it is registered, and a class is registered when its module is imported.
 Importing ours takes seconds, because it imports Keras. The help of the command
 line and the processes that read images must not wait for that, so our classes
-are imported right after keras_hub, whoever imports it, and become subclasses
-of its own.
+are imported right after keras_hub, whoever imports it.
 """
 
 import contextlib
@@ -13,8 +12,6 @@ import importlib
 import sys
 
 from keras_simple_diffusion.utils.imports import wrap_import
-
-_PACKAGE = "keras_simple_diffusion"
 
 
 def register_with_keras():
@@ -32,7 +29,5 @@ def _then_import_models():
 
 
 def _import_models():
-    bases = importlib.import_module(f"{_PACKAGE}.backend.keras_hub_bases")
-    bases.join_keras_hub()
     # They import all other classes that are registered.
-    importlib.import_module(f"{_PACKAGE}.models")
+    importlib.import_module("keras_simple_diffusion.models")

@@ -3,8 +3,6 @@
 import concurrent.futures
 import contextlib
 import multiprocessing
-import subprocess
-import sys
 
 import grain
 import keras
@@ -38,41 +36,6 @@ def relies_on(library, name, *behaviours):
             )
 
     return context()
-
-
-# === Configurations ===
-
-
-@relies_on("Keras", "ImportedTensorFlow", "`serialization_lib.tf.available`")
-def test_serialization_does_not_import_tensorflow():
-    program = """
-import sys
-import keras_simple_diffusion as ksd
-import keras
-ksd.models.DiffusionBackbone
-layer = keras.layers.Dense(2)
-config = keras.saving.serialize_keras_object(layer)
-print(keras.config.backend(), *{"tensorflow"} & set(sys.modules))
-import tensorflow as tf
-print(keras.saving.serialize_keras_object(tf.TensorShape([1, 2])) == [1, 2])
-"""
-    answer = subprocess.run(
-        [sys.executable, "-c", program],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    *backends, is_known = answer.stdout.split()
-    assert set(backends) == {keras.config.backend()}
-    assert is_known == "True"
-
-
-@relies_on("Keras", "size_in_bytes", "`summary_utils.weight_memory_size`")
-def test_size_in_bytes():
-    dtypes = {"float32": 4, "bfloat16": 2, "int8": 1}
-    for dtype, size in dtypes.items():
-        value = keras.Variable(np.zeros((3, 5)), dtype=dtype, trainable=False)
-        assert internals.size_in_bytes([value, value]) == 15 * size
 
 
 # === Presets ===

@@ -1,6 +1,7 @@
 """Small networks, models and data sets that train in seconds."""
 
 import keras
+import keras_hub
 import numpy as np
 from keras import ops
 
@@ -81,8 +82,6 @@ def write_t5(folder, shared_data):
         folder: Folder of the preset.
         shared_data: Folder that holds the tokenizer.
     """
-    import keras_hub  # It takes seconds.
-
     tokenizer = keras_hub.tokenizers.T5Tokenizer(
         (shared_data / "t5_tokenizer" / "spiece.model").read_bytes()
     )
