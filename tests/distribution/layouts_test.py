@@ -35,7 +35,9 @@ def test_rules_match_and_split_what_is_large(name):
     backbone, variables = variables_of(name)
     total = sum(math.prod(variable.shape) for variable in variables)
     paths = {variable.path: variable.shape for variable in variables}
-    for data, model in ((2, 4), (16, 4)):
+    # The 24 features of the small network are not split over 16 devices.
+    most = 8 if name.endswith("photos_64") else 16
+    for data, model in ((2, 4), (most, 4)):
         layout_map = backbone.get_layout_map(device_mesh(data, model))
         # Two rules for one path are an error of Keras.
         layouts = {path: layout_map[path] for path in paths}
