@@ -30,6 +30,10 @@ _NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0)
 # === Whole files and folders ===
 
 
+class UnusablePathError(InputError, OSError):
+    """Error of a path that is of another kind, or lies within a file."""
+
+
 @contextlib.contextmanager
 def whole_folder(folder, replaces=None):
     """Write files to a temporary folder and move them when all are complete.
@@ -50,7 +54,7 @@ def whole_folder(folder, replaces=None):
     """
     folder = pathlib.Path(folder)
     if folder.exists() and not folder.is_dir():
-        raise InputError(
+        raise UnusablePathError(
             f"'{folder}' is a file, and a folder is to be written. Choose "
             "another name, or move the file."
         )
@@ -117,7 +121,7 @@ def whole_file(path):
     """
     path = pathlib.Path(path)
     if path.is_dir():
-        raise InputError(
+        raise UnusablePathError(
             f"'{path}' is a folder, and a file is to be written. Choose "
             "another name, or move the folder."
         )
@@ -161,7 +165,7 @@ def _draft_of(target):
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError) as error:
-        raise InputError(
+        raise UnusablePathError(
             f"'{target}' cannot be written: '{error.filename}' is a file, not "
             "a folder. Choose another name, or move the file."
         ) from error
