@@ -5,6 +5,8 @@ import shutil
 import sys
 import textwrap
 
+_COMMAND = "keras-simple-diffusion "
+
 
 def say(message):
     """Print a message, in a terminal with lines that are not wider than it.
@@ -25,7 +27,8 @@ def say(message):
 def wrap(message, width):
     """Wrap lines between words.
 
-    Lines go on below their text, to the right of a label such as `"time  "`.
+    Lines go on below their text, to the right of a label such as `"time  "`. A
+    line with a command stays whole, so that it can be copied.
 
     Args:
         message: string.
@@ -36,6 +39,9 @@ def wrap(message, width):
     """
     lines = []
     for line in message.split("\n"):
+        if _COMMAND in line:
+            lines.append(line)
+            continue
         label = re.match(r"\S+ {2,}|\s*", line).group()
         lines += textwrap.wrap(
             line,
