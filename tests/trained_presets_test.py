@@ -39,6 +39,6 @@ def test_photographs_are_of_their_class(name):
     images = model.generate(labels=labels, num_steps=8, seed=0)
     assert images.shape == (2, 64, 64, 3)
     flower, plane = images.mean((1, 2))
-    assert flower[0] > flower[2] + 40  # Yellow,
+    assert flower[0] > flower[2] + 20  # Yellow,
     assert plane[2] > plane[0]  # before the sky.
     assert model.backbone.dtype_policy.name == "float32"
