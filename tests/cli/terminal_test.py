@@ -68,7 +68,8 @@ def check_terminal(shown, columns, result):
     """
     lines = re.split(r"[\r\n]+", CONTROL.sub("", shown).rstrip())
     # The names of the backends are part of what `train` says of itself.
-    foreign = [x for x in lines if FOREIGN.search(x.replace("on tensorf", ""))]
+    own = re.compile(r"on tensorf|tensorflow on")
+    foreign = [x for x in lines if FOREIGN.search(own.sub("", x))]
     assert not foreign
     # A command is not divided: it is there to be copied.
     told = [line for line in lines if "keras-simple-diffusion" not in line]
