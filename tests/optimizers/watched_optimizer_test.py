@@ -66,9 +66,9 @@ def test_a_norm_that_overflows_is_no_failure():
 
 
 def test_weights_that_are_not_finite_are_a_failure():
-    optimizer, watch = watched(keras.optimizers.SGD(1e39))
+    optimizer, watch = watched(keras.optimizers.SGD(3e38))
     optimizer.build([variable(1.0, 2.0)])
-    step(optimizer, [0.5, 0.5])
+    step(optimizer, [2.0, 2.0])
     assert watch.report()["first_bad_step"] == 0
 
 
