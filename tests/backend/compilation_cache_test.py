@@ -7,7 +7,9 @@ from tests.helpers.models import make_model
 
 
 @pytest.mark.any_backend(on="jax")
-def test_commands_keep_compiled_programs(tmp_path):
+def test_commands_keep_compiled_programs(tmp_path, monkeypatch):
+    # A command that ran in this process has set it.
+    monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR", raising=False)
     make_model().save_to_preset(tmp_path / "model")
 
     def generate(name, **changes):
