@@ -1,6 +1,6 @@
 """Compare students of few steps with their teacher, on digits.
 
-    python benchmarks/distill_digits.py --output /tmp/students
+    python benchmarks/distill_digits.py --output runs/students
 
 The teacher, of the preset `uvit_digits_16`, is trained here unless `--teacher`
 names one. The students are distilled by `distill_run`, with the same number of
