@@ -244,8 +244,8 @@ def _check_distilled(options, task):
         raise InputError(
             f"This model was distilled for {task.distilled_steps} steps of "
             f"{task.sampler} without guidance: leave out `num_steps` and "
-            "`guidance_scale`, or pass `allow=True`. Received: num_steps="
-            f"{wanted[0]}, guidance_scale={wanted[1]}"
+            "`guidance_scale`, or pass `allow=True` in Python. Received: "
+            f"num_steps={wanted[0]}, guidance_scale={wanted[1]}"
         )
 
 

@@ -8,6 +8,7 @@ from keras_simple_diffusion import InputError
 from keras_simple_diffusion.distillation import moment_matching
 from tests.helpers.models import make_data
 from tests.helpers.models import make_model
+from tests.helpers.models import make_text_encoder
 from tests.helpers.models import values_of
 from tests.reference.linear_backbone import LinearBackbone
 
@@ -350,13 +351,7 @@ def test_steps_of_the_teacher_grow():
 def test_texts_and_mixed_precision(method):
     keras.config.set_dtype_policy("mixed_bfloat16")
     texts = ["a red apple", "a ship"]
-    encoder = ksd.text.TextTransformer(
-        ksd.text.learn_vocabulary(texts),
-        embedding_dim=8,
-        num_layers=1,
-        num_heads=2,
-        sequence_length=4,
-    )
+    encoder = make_text_encoder(texts)
     backbone = ksd.models.UViTBackbone(
         (4, 4, 1),
         channels=(16,),

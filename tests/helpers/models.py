@@ -75,6 +75,21 @@ def values_of(variables):
     return [ops.convert_to_numpy(variable).copy() for variable in variables]
 
 
+def make_text_encoder(texts):
+    """Make a small text encoder that knows the words of some texts.
+
+    Args:
+        texts: List of strings.
+    """
+    return ksd.text.TextTransformer(
+        ksd.text.learn_vocabulary(texts),
+        embedding_dim=8,
+        num_layers=1,
+        num_heads=2,
+        sequence_length=4,
+    )
+
+
 def write_t5(folder, shared_data):
     """Write a small T5 without training, with the real tokenizer.
 

@@ -26,6 +26,7 @@ from keras_simple_diffusion.training.settings import StudentSettings
 from keras_simple_diffusion.utils.errors import InputError
 from keras_simple_diffusion.utils.png import read_settings
 from tests.helpers.models import make_model
+from tests.helpers.models import make_text_encoder
 from tests.helpers.models import randomize
 
 NETWORK = {
@@ -261,13 +262,7 @@ def test_images_of_fewer_or_no_classes(names, tmp_path):
 @pytest.mark.any_backend
 def test_a_teacher_of_texts(tmp_path):
     texts = ["a red apple", "a ship"]
-    encoder = ksd.text.TextTransformer(
-        ksd.text.learn_vocabulary(texts),
-        embedding_dim=8,
-        num_layers=1,
-        num_heads=2,
-        sequence_length=4,
-    )
+    encoder = make_text_encoder(texts)
     backbone = ksd.models.UViTBackbone(
         (8, 8, 3), (8,), (1,), num_heads=2, embedding_dim=16, context_dim=8
     )
