@@ -53,6 +53,11 @@ class Facts:
 _BYTES = ("L", "LA", "RGB", "RGBA")  # Modes of 8 bits and white at 255.
 _SIZES = (16, 32, 64, 128, 256, 512)
 
+# What makes an image a drawing, see `share_of_drawings`.
+_MIN_BACKGROUND = 0.25
+_MIN_DISTANCE = 24  # Of another color from that of the background.
+_MIN_EQUAL = 0.02
+
 
 def examine(source, count=None):
     """Decode every image of a source, or some of them, in threads.
@@ -118,6 +123,43 @@ def suggest_schedule(image_size):
             f"{min(image_size, 256)}) for text and guidance"
         )
     return sentences
+
+
+def share_of_drawings(images):
+    """Estimate how many images are drawn, such as logos, letters and emoji.
+
+    One color, the background, covers a quarter of a drawing or more, and of
+    the other neighboring pixels at least 2 % have exactly the same color. A
+    photograph of an object on white has such a background too, but few equal
+    neighbors. At 32 pixels, that is so of 73 % of Noto Emoji, and of 7 % of
+    the packaged vehicles, 4 % of Caltech-101, 3 % of Imagenette, 2 % of
+    CIFAR-10 and 1 % of COCO (200 images of each, all from JPEG files).
+
+    Args:
+        images: `uint8` array of shape `(N, H, W, C)`.
+
+    Returns:
+        float. The share of drawings, in `[0, 1]`.
+    """
+    return float(np.mean([_is_drawing(image) for image in images]))
+
+
+def _is_drawing(image):
+    image = image.astype("int32")
+    tones = (image // 16) @ np.array([256, 16, 1])[: image.shape[-1]]
+    counts = np.bincount(tones.ravel())
+    if counts.max() < _MIN_BACKGROUND * tones.size:
+        return False
+    background = image[tones == counts.argmax()].mean(axis=0)
+    is_drawn = np.abs(image - background).max(axis=-1) > _MIN_DISTANCE
+    num_pairs = num_equal = 0
+    turned = image.swapaxes(0, 1), is_drawn.swapaxes(0, 1)
+    for pixels, drawn in ((image, is_drawn), turned):
+        both = drawn[1:] & drawn[:-1]
+        equal = (pixels[1:] == pixels[:-1]).all(axis=-1)
+        num_pairs += both.sum()
+        num_equal += (both & equal).sum()
+    return num_equal >= _MIN_EQUAL * num_pairs
 
 
 def _look_at_array(source, index):

@@ -82,7 +82,7 @@ def open_data(
     if str(name).startswith("tfds:"):
         return TFDSSource(name.removeprefix("tfds:"), split, decoder, crop)
     path = VEHICLES if name == "vehicles" else name
-    if not pathlib.Path(path).exists():
+    if not str(name) or not pathlib.Path(str(path)).exists():
         raise InputError(
             f"There is no folder or zip file at '{name}'. Expected the path of "
             f"one, tfds:NAME, or packaged data: {', '.join(PACKAGED)}."

@@ -8,6 +8,7 @@ from keras import ops
 
 from keras_simple_diffusion.backend import native
 from keras_simple_diffusion.utils.errors import InputError
+from keras_simple_diffusion.utils.errors import check_integer
 
 
 def num_batch_parts():
@@ -125,10 +126,7 @@ def run_batches(function, rows, shared, batch_size, fixed=False):
     Returns:
         A NumPy array with a row for each, or a tuple of arrays.
     """
-    if batch_size < 1:
-        raise InputError(
-            f"`batch_size` must be at least 1. Received: {batch_size}"
-        )
+    batch_size = check_integer("batch_size", batch_size)
     count = len(keras.tree.flatten(rows)[0])
     parts = num_batch_parts()
     if not fixed:

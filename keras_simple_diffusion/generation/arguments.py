@@ -14,6 +14,9 @@ from keras_simple_diffusion.generation.denoising import CLIPPINGS
 from keras_simple_diffusion.generation.values import check_images
 from keras_simple_diffusion.generation.values import is_float
 from keras_simple_diffusion.utils.errors import InputError
+from keras_simple_diffusion.utils.errors import check_choice
+from keras_simple_diffusion.utils.errors import check_flag
+from keras_simple_diffusion.utils.errors import check_integer
 from keras_simple_diffusion.utils.errors import check_number
 
 
@@ -100,14 +103,12 @@ class SamplingOptions:
         check_guidance(
             options.guidance_scale, bool(conditions.given), self.guidance_model
         )
-        if not self.allow:
+        if not check_flag("allow", self.allow):
             _check_distilled(options, task)
         _check_guidance_options(self.guidance_interval, self.guidance_rescale)
-        if self.clipping not in CLIPPINGS:
-            raise InputError(
-                "`clipping` must be 'static', 'dynamic' or None. Received: "
-                f"clipping={self.clipping!r}"
-            )
+        check_choice("clipping", self.clipping, tuple(CLIPPINGS))
+        check_integer("batch_size", self.batch_size)
+        check_flag("return_steps", self.return_steps)
         return options
 
     def describe(self):
@@ -261,11 +262,8 @@ def _check_guidance_options(interval, rescale):
                 "`guidance_interval` must be two increasing log-SNRs. "
                 f"Received: guidance_interval={interval}"
             )
-    if rescale is not None and not 0.0 <= rescale <= 1.0:
-        raise InputError(
-            "`guidance_rescale` must be in [0, 1]. Received: "
-            f"guidance_rescale={rescale}"
-        )
+    if rescale is not None:
+        check_number("guidance_rescale", rescale, at_least=0.0, at_most=1.0)
 
 
 def check_dropout(name, rate):
@@ -280,11 +278,7 @@ def to_seed(seed):
     """Convert a seed to an int, `None` to a random one."""
     if seed is None:
         return secrets.randbits(63)
-    if not isinstance(seed, (int, np.integer)):
-        raise InputError(
-            f"`seed` must be a whole number. Received: seed={seed!r}"
-        )
-    return int(seed)
+    return check_number("seed", seed, whole=True)
 
 
 def to_noise(noise, num_images, image_shape):
@@ -292,13 +286,14 @@ def to_noise(noise, num_images, image_shape):
     if noise is None:
         return None
     shape = (num_images, *image_shape)
-    noise = np.asarray(noise, "float32")
-    if noise.shape != shape or not np.isfinite(noise).all():
+    noise = np.asarray(noise)
+    is_number = is_float(noise) or noise.dtype.kind in "iu"
+    if not is_number or noise.shape != shape or not np.isfinite(noise).all():
         raise InputError(
             f"`noise` must be finite numbers of shape {shape}. Received: "
-            f"{noise.shape}"
+            f"{noise.dtype} of shape {noise.shape}"
         )
-    return noise
+    return noise.astype("float32")
 
 
 def to_indices(indices, num_images):
@@ -326,19 +321,30 @@ def count_images(num_images, labels):
     """Infer the number of images from their labels if it is not given."""
     if num_images is None:
         num_images = 1 if labels is None else len(labels)
-    if num_images < 1 or (labels is not None and len(labels) != num_images):
+    num_images = check_integer("num_images", num_images)
+    if labels is not None and len(labels) != num_images:
         raise InputError(
-            "`num_images` must be at least 1, and there must be one label per "
-            f"image. Received: num_images={num_images} and "
-            f"{'no' if labels is None else len(labels)} labels"
+            "There must be one label per image. Received: "
+            f"num_images={num_images} and {len(labels)} labels"
         )
     return num_images
 
 
+def to_array_of_images(images):
+    """Convert images to an array of four axes."""
+    images = np.asarray(images)
+    if images.ndim != 4:
+        raise InputError(
+            "Images must be an array of shape (N, H, W, C), uint8 or float in "
+            f"[-1, 1]. Received: {images.dtype} of shape {images.shape}"
+        )
+    return images
+
+
 def to_float_images(images, image_shape):
     """Convert images of a shape to a float32 array in [-1, 1]."""
-    images = np.asarray(images)
-    if images.shape[1:] != tuple(image_shape) or images.ndim != 4:
+    images = to_array_of_images(images)
+    if images.shape[1:] != tuple(image_shape):
         raise InputError(
             f"Images must have shape (N, {', '.join(map(str, image_shape))})"
             f". Received: {images.shape}"

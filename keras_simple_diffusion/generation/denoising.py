@@ -19,7 +19,7 @@ from keras_simple_diffusion.samplers.guidance import classifier_free_guidance
 from keras_simple_diffusion.samplers.guidance import clip_dynamic
 from keras_simple_diffusion.samplers.guidance import clip_static
 from keras_simple_diffusion.samplers.guidance import rescale_guidance
-from keras_simple_diffusion.utils.errors import InputError
+from keras_simple_diffusion.utils.errors import check_number
 
 CLIPPINGS = {
     "static": clip_static,
@@ -134,11 +134,7 @@ class Variation:
 
     def count_skipped(self, num_steps):
         """Number of steps of a grid, counted from the noisy end, to skip."""
-        if not 0.0 <= self.strength <= 1.0:
-            raise InputError(
-                f"`strength` must be in [0, 1]. Received: "
-                f"strength={self.strength}"
-            )
+        check_number("strength", self.strength, at_least=0.0, at_most=1.0)
         if self.strength == 0.0:
             return num_steps
         return min(round((1.0 - self.strength) * num_steps), num_steps - 1)

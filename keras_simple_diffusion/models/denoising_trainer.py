@@ -123,7 +123,7 @@ class DenoisingTrainer(keras_internals.OwnTrainingSteps, keras_hub.models.Task):
         auto_scale_loss=True,
         **unsupported,
     ):
-        fit_data.refuse_in_compile(unsupported)
+        fit_data.check_compile(steps_per_execution, unsupported)
         check_distribution()
         optimizer = find_optimizer(optimizer)
         self._compile_arguments = {
@@ -231,14 +231,20 @@ class DenoisingTrainer(keras_internals.OwnTrainingSteps, keras_hub.models.Task):
             y=y, class_weight=class_weight, sample_weight=sample_weight
         )
         callbacks = keras.tree.flatten(callbacks or [])
-        fit_data.refuse_callbacks(callbacks)
+        options = {
+            "batch_size": batch_size,
+            "epochs": epochs,
+            "verbose": verbose,
+            "callbacks": [RaiseBadValues(self.value_check), *callbacks],
+            "validation_split": validation_split,
+            **kwargs,
+        }
+        fit_data.check_options(options)
         fit_data.check_is_given(x)
         self._prepare_training()
         x = self.prepare_data(x)
         validation_data = self.prepare_data(validation_data)
-        if not isinstance(x, (dict, keras.utils.PyDataset)) and not hasattr(
-            x, "shape"
-        ):
+        if not fit_data.is_shuffled_by_keras(x):
             shuffle = False  # Datasets have shuffled already.
         fit_data.check_rows(x, batch_size)
         fit_data.check_rows(
@@ -252,14 +258,9 @@ class DenoisingTrainer(keras_internals.OwnTrainingSteps, keras_hub.models.Task):
             return _fit(
                 self,
                 x,
-                batch_size=batch_size,
-                epochs=epochs,
-                verbose=verbose,
-                callbacks=[RaiseBadValues(self.value_check), *callbacks],
-                validation_split=validation_split,
                 validation_data=validation_data,
                 shuffle=shuffle,
-                **kwargs,
+                **options,
             )
 
     def evaluate(self, x=None, y=None, sample_weight=None, **kwargs):
@@ -281,6 +282,7 @@ class DenoisingTrainer(keras_internals.OwnTrainingSteps, keras_hub.models.Task):
         if keras_internals.is_validation_of_fit(kwargs):
             self.value_check.check()  # Its counts are reset next.
         else:
+            fit_data.check_options(kwargs)
             fit_data.check_is_given(x)
             x = self.prepare_data(x)
             fit_data.check_rows(x, kwargs.get("batch_size"))
@@ -547,7 +549,6 @@ class DenoisingTrainer(keras_internals.OwnTrainingSteps, keras_hub.models.Task):
             A list of tensors: the first average of each averaged weight, the
             current value of all other variables.
         """
-
         return self.step_lock.reading(
             lambda: self.averages.read(variables), ops.copy
         )
@@ -586,7 +587,6 @@ class DenoisingTrainer(keras_internals.OwnTrainingSteps, keras_hub.models.Task):
                 values += stack.enter_context(
                     guide.reading_averages(variables[count:])
                 )
-
             call = functools.partial(function, values=values)
             if hasattr(program, "run"):
                 call = functools.partial(program.run, call)

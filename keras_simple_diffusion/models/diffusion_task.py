@@ -28,6 +28,7 @@ from keras_simple_diffusion.ops import random
 from keras_simple_diffusion.samplers import DDIMSampler
 from keras_simple_diffusion.samplers import log_snr_grid
 from keras_simple_diffusion.utils.errors import InputError
+from keras_simple_diffusion.utils.errors import check_integer
 from keras_simple_diffusion.utils.files import whole_folder
 from keras_simple_diffusion.utils.presets import WEIGHT_FILES
 
@@ -90,7 +91,9 @@ class DiffusionTask(DenoisingTrainer):
         log_snr_grid(self.schedule, num_steps)  # It checks the number.
         self.num_steps = num_steps
         self.guidance_scale = guidance_scale
-        self.distilled_steps = distilled_steps
+        self.distilled_steps = check_integer(
+            "distilled_steps", distilled_steps, optional=True
+        )
 
     def compile(
         self,
@@ -393,12 +396,9 @@ class DiffusionTask(DenoisingTrainer):
         References:
             - [Song et al., 2021](https://arxiv.org/abs/2010.02502), sec. 5.3
         """
-        if num_images < 1 or options.noise is not None:
-            raise InputError(
-                "`num_images` must be at least 1, and `noise` follows from the "
-                f"ends. Received: num_images={num_images}, "
-                f"noise={options.noise is not None and 'given'}"
-            )
+        num_images = check_integer("num_images", num_images)
+        if options.noise is not None:
+            raise InputError("`noise` follows from the ends. Received: noise")
         conditions = self.find_conditions(
             options, None, condition, **conditions_by_name
         )
@@ -463,7 +463,7 @@ class DiffusionTask(DenoisingTrainer):
 
     def _conditions_of_images(self, images, options, condition, by_name):
         """Build `Conditions` of given images, and turn portraits."""
-        images = np.asarray(images)
+        images = arguments.to_array_of_images(images)
         conditions = self.find_conditions(
             options, len(images), condition, **by_name
         )
@@ -581,7 +581,7 @@ class DiffusionTask(DenoisingTrainer):
 
 
 def _is_seed(end):
-    return isinstance(end, (int, np.integer))
+    return isinstance(end, (int, np.integer)) and not isinstance(end, bool)
 
 
 def _present(images, conditions):

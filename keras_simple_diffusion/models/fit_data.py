@@ -21,6 +21,8 @@ from keras_simple_diffusion.generation.values import no_images
 from keras_simple_diffusion.generation.values import warn_of_labels_from_one
 from keras_simple_diffusion.utils.errors import InputError
 from keras_simple_diffusion.utils.errors import check_integer
+from keras_simple_diffusion.utils.errors import check_integers
+from keras_simple_diffusion.utils.errors import check_number
 
 # Conditions of images with captions: as texts, as tokens or as embeddings.
 _TEXT_KINDS = (
@@ -29,6 +31,14 @@ _TEXT_KINDS = (
     {"context", "context_mask"},
 )
 
+# Numbers that Keras's methods take, `None` if not given.
+_COUNTS = (
+    "batch_size",
+    "steps",
+    "steps_per_epoch",
+    "validation_batch_size",
+    "validation_steps",
+)
 
 # Number of batches of a dataset that are checked before training.
 _NUM_CHECKED = 3
@@ -110,12 +120,15 @@ def refuse(**arguments):
             )
 
 
-def refuse_callbacks(callbacks):
-    """Raise an `InputError` for callbacks of Keras that do not work here.
-
-    Args:
-        callbacks: list of `keras.callbacks.Callback`s.
-    """
+def _check_callbacks(callbacks):
+    """Check that callbacks are those of Keras, and work here."""
+    kinds = keras.callbacks.Callback, keras.callbacks.CallbackList
+    for callback in callbacks:
+        if not isinstance(callback, kinds):
+            raise InputError(
+                "`callbacks` must be a list of `keras.callbacks.Callback`s. "
+                f"Received: {str(callback)[:100]} in it"
+            )
     if any(isinstance(c, keras.callbacks.SwapEMAWeights) for c in callbacks):
         raise InputError(
             "`SwapEMAWeights` is for averages that Keras's optimizers keep. "
@@ -124,14 +137,16 @@ def refuse_callbacks(callbacks):
         )
 
 
-def refuse_in_compile(arguments):
-    """Raise an `InputError` for arguments that `compile` does not have.
+def check_compile(steps_per_execution, unsupported):
+    """Raise an `InputError` for arguments that `compile` does not support.
 
     Args:
-        arguments: dict of further arguments of `keras.Model.compile`, `None` if
-            not given.
+        steps_per_execution: int.
+        unsupported: dict of the arguments of `keras.Model.compile` that it does
+            not have, `None` if not given.
     """
-    for name, value in arguments.items():
+    check_integer("steps_per_execution", steps_per_execution)
+    for name, value in unsupported.items():
         if value is not None:
             raise InputError(
                 f"`compile` does not support `{name}`. The loss is an argument "
@@ -161,14 +176,46 @@ def check_rows(data, batch_size=None):
     Raises:
         InputError: if one of the batches cannot be split.
     """
-    if not isinstance(data, dict) and not hasattr(data, "shape"):
+    if not has_rows(data):
         return
     num_rows = len(data["images"] if isinstance(data, dict) else data)
-    check_integer("batch_size", batch_size, optional=True)
     batch_size = min(batch_size or 32, num_rows)
     for rows in {batch_size, num_rows % batch_size} - {0}:
         _, num_shares = data_shard()
         check_batch_size(num_shares * rows)
+
+
+def has_rows(data):
+    """Tell if data are arrays with one row an image, not batches."""
+    return isinstance(data, dict) or hasattr(data, "shape")
+
+
+def is_shuffled_by_keras(data):
+    """Tell if `fit` can shuffle data, which are no dataset."""
+    return has_rows(data) or isinstance(data, keras.utils.PyDataset)
+
+
+def check_options(options):
+    """Check the numbers and callbacks among arguments of `keras.Model.fit`.
+
+    Args:
+        options: dict of arguments of `fit` or `evaluate` by name.
+
+    Raises:
+        InputError: if one of them is not valid.
+    """
+    for name in ("epochs", "initial_epoch"):
+        check_integer(name, options.get(name, 0), minimum=0)
+    for name in _COUNTS:
+        check_integer(name, options.get(name), optional=True)
+    freq = options.get("validation_freq", 1)
+    if isinstance(freq, (list, tuple, set)):
+        check_integers("validation_freq", list(freq))
+    else:
+        check_integer("validation_freq", freq)
+    split = options.get("validation_split") or 0.0
+    check_number("validation_split", split, at_least=0, below=1)
+    _check_callbacks(keras.tree.flatten(options.get("callbacks") or []))
 
 
 # === Images and labels ===
@@ -353,7 +400,7 @@ def _is_arrays(data):
             "or captions, not a tuple. Received: a tuple of "
             f"{len(data)}. Pass {{'images': images, 'labels': labels}}."
         )
-    return isinstance(data, dict) or hasattr(data, "shape")
+    return has_rows(data)
 
 
 def _peek(data):

@@ -1,6 +1,5 @@
 import dataclasses
 import itertools
-import numbers
 from typing import Any
 
 import numpy as np
@@ -9,6 +8,7 @@ from keras import ops
 from keras_simple_diffusion.ops import random
 from keras_simple_diffusion.utils.configurable import Configurable
 from keras_simple_diffusion.utils.errors import InputError
+from keras_simple_diffusion.utils.errors import check_number
 
 # Distance between the random streams of two draws in one step.
 _MAX_STEPS = 1 << 20
@@ -284,18 +284,15 @@ def log_snr_grid(schedule, num_steps, spacing="time"):
     References:
         - [Karras et al., 2022](https://arxiv.org/abs/2206.00364), eq. 5
     """
-    is_number = isinstance(num_steps, numbers.Real)
-    if not is_number or not 1 <= num_steps < _MAX_STEPS or num_steps % 1:
-        raise InputError(
-            f"`num_steps` must be a whole number from 1 to {_MAX_STEPS - 1}. "
-            f"Received: num_steps={num_steps}"
-        )
+    num_steps = check_number(
+        "num_steps", num_steps, at_least=1, below=_MAX_STEPS, whole=True
+    )
     if spacing not in SPACINGS:
         raise InputError(
             f"`spacing` must be one of {SPACINGS}. Received: "
             f"spacing={spacing!r}"
         )
-    t = np.linspace(1.0, 0.0, int(num_steps) + 1, dtype="float32")
+    t = np.linspace(1.0, 0.0, num_steps + 1, dtype="float32")
     if spacing == "time":
         return ops.cast(schedule(t), "float32")
     ends = ops.convert_to_numpy(schedule(np.array([1.0, 0.0], "float32")))

@@ -79,7 +79,9 @@ def distill_run(
     check_names(options, known, "`distill_run`")
     options = {k: v for k, v in options.items() if v is not None}
     preset = students.open_teacher(teacher)
-    folder = RunFolder(output or output_for(f"{preset.name}-{num_steps}-steps"))
+    if output is None:
+        output = output_for(f"{preset.name}-{num_steps}-steps")
+    folder = RunFolder(output)
     folder.check_is_outside(data)
     folder.check_is_free()
     # A model without weights tells what the plan has to know.

@@ -17,6 +17,7 @@ from keras_simple_diffusion.training.checkpoint import restore_state
 from keras_simple_diffusion.utils.errors import InputError
 from keras_simple_diffusion.utils.files import is_unused
 from keras_simple_diffusion.utils.files import locked_folder
+from keras_simple_diffusion.utils.files import to_path
 from keras_simple_diffusion.utils.files import whole_file
 
 
@@ -33,7 +34,7 @@ class RunFolder:
     """
 
     def __init__(self, path, keep=3):
-        self.path = pathlib.Path(path)
+        self.path = to_path(path)
         self.preset_folder = self.path / "preset"
         self.history = self.path / "history.csv"
         self.samples = self.path / "samples"

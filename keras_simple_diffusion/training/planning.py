@@ -17,6 +17,7 @@ from keras_simple_diffusion.backend.native import from_main_process
 from keras_simple_diffusion.backend.native import num_devices
 from keras_simple_diffusion.data.encoded_source import EncodedSource
 from keras_simple_diffusion.data.inspection import examine
+from keras_simple_diffusion.data.inspection import share_of_drawings
 from keras_simple_diffusion.data.loading import open_splits
 from keras_simple_diffusion.data.sources import take
 from keras_simple_diffusion.models.cost import count_macs
@@ -58,7 +59,8 @@ class DataFacts:
         height: float. Median height.
         side: float. Median of the shorter side.
         is_gray: bool. `True` if the images have no color.
-        is_flat: bool. `True` for drawings: one color covers much of an image.
+        is_flat: bool. `True` if most images are drawings, see
+            `share_of_drawings`.
         class_names: list of strings, or `None`.
         has_captions: bool.
     """
@@ -108,10 +110,7 @@ def collect_facts(data):
     sizes = np.array([each.size for each in found])
     sample = take(source, _NUM_EXAMINED // 4)
     images = np.stack([sample[i]["images"] for i in range(len(sample))])
-    images = images.astype("int32")
     colors = np.ptp(images, axis=-1).mean(axis=(1, 2))
-    tones = (images // 16) @ np.array([256, 16, 1])[: images.shape[-1]]
-    areas = [np.bincount(each.ravel()).max() / each.size for each in tones]
     return DataFacts(
         count=len(source),
         held_out=len(sources.get("test", ())),
@@ -119,7 +118,7 @@ def collect_facts(data):
         height=float(np.median(sizes[:, 1])),
         side=float(np.median(sizes.min(axis=1))),
         is_gray=float(np.quantile(colors, 0.95)) < 2.0,
-        is_flat=float(np.median(areas)) > 0.3,
+        is_flat=share_of_drawings(images) > 0.5,
         class_names=source.class_names,
         has_captions=source.has_captions,
     )
@@ -407,7 +406,7 @@ def _why_not_flip(facts):
     if _is_small_gray(facts):
         return "small gray images may be letters or digits"
     if facts.is_flat:
-        return "much of one color, so perhaps drawings with letters"
+        return "flat colors, so perhaps drawings with letters"
     return ""
 
 

@@ -111,7 +111,7 @@ def train_run(
         for name, value in locals().items()
         if name in known and value is not None
     }
-    folder = RunFolder(output or output_for(data))
+    folder = RunFolder(output_for(data) if output is None else output)
     folder.check_is_outside(data)
     folder.check_is_free()
     if from_scratch and initialize_from is not None:

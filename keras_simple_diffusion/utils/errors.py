@@ -126,6 +126,15 @@ def check_choice(name, value, choices):
     return value
 
 
+def check_flag(name, value):
+    """Return an argument that must be `True` or `False`."""
+    if not isinstance(value, bool):
+        raise InputError(
+            f"`{name}` must be True or False. Received: {name}={value!r}"
+        )
+    return value
+
+
 def check_rate(name, value):
     """Return a rate of dropout, a number in [0, 1), as a `float`."""
     if not is_rate(value):

@@ -30,6 +30,30 @@ _NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0)
 # === Whole files and folders ===
 
 
+def to_path(path):
+    """Convert the path of a file or folder to a `pathlib.Path` with a name.
+
+    Args:
+        path: string or path. `"."` and `".."` get the names of the folders.
+
+    Returns:
+        A `pathlib.Path`.
+
+    Raises:
+        InputError: if it is of another type, or names nothing, as `""` does.
+    """
+    if isinstance(path, (str, os.PathLike)) and str(path):
+        found = pathlib.Path(path)
+        if found.name in ("", ".."):
+            found = found.resolve()
+        if found.name:
+            return found
+    raise InputError(
+        "A path must be a string such as 'runs/photos', or a `pathlib.Path`. "
+        f"Received: {path!r}"
+    )
+
+
 class UnusablePathError(InputError, OSError):
     """Error of a path that is of another kind, or lies within a file."""
 
@@ -52,7 +76,7 @@ def whole_folder(folder, replaces=None):
     Raises:
         InputError: if `folder` is a file, or lies within one.
     """
-    folder = pathlib.Path(folder)
+    folder = to_path(folder)
     if folder.exists() and not folder.is_dir():
         raise UnusablePathError(
             f"'{folder}' is a file, and a folder is to be written. Choose "
@@ -84,7 +108,7 @@ def new_folder(folder):
         The `pathlib.Path` of an empty folder to write to. If the context ends
         without an error, it takes the place of `folder`.
     """
-    folder = pathlib.Path(folder)
+    folder = to_path(folder)
     with _draft_of(folder) as draft:
         draft.mkdir()
         yield draft
@@ -119,7 +143,7 @@ def whole_file(path):
     Raises:
         InputError: if `path` is a folder, or lies within a file.
     """
-    path = pathlib.Path(path)
+    path = to_path(path)
     if path.is_dir():
         raise UnusablePathError(
             f"'{path}' is a folder, and a file is to be written. Choose "
@@ -213,7 +237,7 @@ def locked_folder(folder):
         InputError: if another process holds the folder, or it cannot be
             written.
     """
-    folder = pathlib.Path(folder)
+    folder = to_path(folder)
     path = folder / _LOCK
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -223,6 +223,11 @@ def locate_preset(name):
         InputError: if there is no such preset.
     """
     name = str(name)
+    if not name:
+        raise InputError(
+            "The name of a preset is empty. Expected the name of a built-in "
+            "one, or the path of a folder that `save_to_preset` has written."
+        )
     if "://" in name:
         return name
     names = builtin_presets()

@@ -1,10 +1,16 @@
+import numpy as np
 import pytest
 from PIL import Image
+from PIL import ImageDraw
+from PIL import ImageFont
 
 import keras_simple_diffusion as ksd
 from keras_simple_diffusion.data.inspection import examine
+from keras_simple_diffusion.data.inspection import share_of_drawings
 from keras_simple_diffusion.data.inspection import suggest_schedule
 from keras_simple_diffusion.data.inspection import suggest_size
+from keras_simple_diffusion.data.sources import stack
+from keras_simple_diffusion.data.sources import take
 
 pytestmark = pytest.mark.any_backend
 
@@ -51,3 +57,37 @@ def test_suggestions_exist():
         schedule = eval(f"ksd.schedules.{suggest_schedule(size)[0]}")
         assert schedule.image_size == size
         assert schedule.noise_size == min(size, 64)
+
+
+@pytest.mark.parametrize(
+    "name, low, high",
+    [
+        ("noto_emoji_128.zip", 0.6, 1.0),
+        ("vehicles", 0.0, 0.2),
+        ("caltech101_128.zip", 0.0, 0.1),
+        ("imagenette_64.zip", 0.0, 0.1),
+        ("cifar10_32_jpeg_12k.zip", 0.0, 0.1),
+        ("coco_mini_captions_256.zip", 0.0, 0.1),
+    ],
+)
+def test_drawings_are_told_from_photographs(shared_data, name, low, high):
+    if name != "vehicles":
+        name = shared_data / name
+    sample = take(ksd.data.open_data(name, 32), 100)
+    images = stack([sample[i] for i in range(len(sample))])["images"]
+    assert low <= share_of_drawings(images) <= high
+
+
+def test_letters_are_drawings():
+    images = []
+    for letter in "ABCDEFGHKMNRSXYZ":
+        image = Image.new("RGB", (32, 32), "white")
+        font = ImageFont.load_default(28)
+        ImageDraw.Draw(image).text((7, 0), letter, fill="navy", font=font)
+        images.append(np.asarray(image))
+    assert share_of_drawings(np.stack(images)) == 1.0
+    gray = np.stack(images)[..., :1]
+    assert share_of_drawings(gray) == 1.0
+    noise = np.random.default_rng(0).integers(0, 255, (4, 32, 32, 3), "uint8")
+    assert share_of_drawings(noise) == 0.0
+    assert share_of_drawings(np.zeros_like(noise)) == 1.0

@@ -457,7 +457,7 @@ def test_labels_for_an_unconditional_model():
         ({"labels": [], "num_images": 0}, "at least 1"),
         ({"labels": [0], "num_steps": -1}, "num_steps=-1"),
         ({"labels": [0], "num_steps": 0}, "num_steps=0"),
-        ({"labels": [0], "batch_size": 0}, "Received: 0"),
+        ({"labels": [0], "batch_size": 0}, "batch_size=0"),
         ({"labels": [0], "noise": np.zeros((1, 8, 8, 1))}, "`noise` must"),
     ],
 )

@@ -260,7 +260,7 @@ def test_interpolation_between_images():
         ("generate", {"labels": 3}, "labels=3"),
         ("generate", {"labels": "cat"}, "such as [3, 3]"),
         ("generate", {"seed": 1.5}, "seed=1.5"),
-        ("generate", {"num_steps": "8"}, "num_steps=8"),
+        ("generate", {"num_steps": "8"}, "num_steps='8'"),
         ("generate", {"sampler": "fastest"}, "'fastest'"),
         ("generate", {"guidance_scale": np.nan}, "guidance_scale=nan"),
         (

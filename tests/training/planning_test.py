@@ -159,6 +159,8 @@ def test_facts_are_those_of_the_images(tmp_path):
     facts = collect_facts(flat)
     assert facts.is_gray and facts.is_flat and facts.has_captions
     assert collect_facts("digits").side == 8
+    vehicles = collect_facts("vehicles")  # Many are on a white background.
+    assert not (vehicles.is_flat or vehicles.has_glyphs)
 
 
 def test_a_run_without_a_preset_follows_its_plan(tmp_path, monkeypatch, capsys):
