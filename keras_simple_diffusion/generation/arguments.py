@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from keras_simple_diffusion import samplers
+from keras_simple_diffusion.distribution.batches import num_batch_parts
 from keras_simple_diffusion.generation.denoising import CLIPPINGS
 from keras_simple_diffusion.generation.values import check_images
 from keras_simple_diffusion.generation.values import is_float
@@ -55,6 +56,10 @@ class SamplingOptions:
         return_steps: bool. Whether to return a tuple of the images, the noisy
             images at each step and the clean ones predicted from them, the
             last two of shape `(N, num_steps, H, W, C)`. Defaults to `False`.
+        on_step_end: function of a `DrawingStep`, called after each step of
+            each batch, with the clean images predicted in it. An exception
+            that it raises ends the drawing. Not with `return_steps`, nor on
+            several devices. Defaults to `None`.
         allow: bool. Whether a model that was distilled for some number of
             steps may draw with another one, or with guidance. Defaults to
             `False`.
@@ -73,6 +78,7 @@ class SamplingOptions:
     guidance_rescale: float | None = None
     clipping: str | None = "static"
     return_steps: bool = False
+    on_step_end: Any = None
     allow: bool = False
 
     def resolve(self, task, conditions):
@@ -109,7 +115,25 @@ class SamplingOptions:
         check_choice("clipping", self.clipping, tuple(CLIPPINGS))
         check_integer("batch_size", self.batch_size)
         check_flag("return_steps", self.return_steps)
+        if self.on_step_end is not None:
+            _check_on_step_end(self)
         return options
+
+    def step_callback(self, conditions):
+        """Return `on_step_end` for images as the network sees them, or `None`.
+
+        Args:
+            conditions: the `Conditions` of the images.
+        """
+        if self.on_step_end is None:
+            return None
+        present = dataclasses.replace(conditions, is_single=False).present
+
+        def tell(step):
+            images = present(step.images)
+            self.on_step_end(dataclasses.replace(step, images=images))
+
+        return tell
 
     def describe(self):
         """Describe resolved options in the form of the command line.
@@ -264,6 +288,17 @@ def _check_guidance_options(interval, rescale):
             )
     if rescale is not None:
         check_number("guidance_rescale", rescale, at_least=0.0, at_most=1.0)
+
+
+def _check_on_step_end(options):
+    parts = num_batch_parts()
+    if not callable(options.on_step_end) or options.return_steps or parts > 1:
+        raise InputError(
+            "`on_step_end` must be a function of one argument, and needs "
+            "`return_steps=False` and a single device. Received: "
+            f"on_step_end={options.on_step_end!r}, "
+            f"return_steps={options.return_steps}, {parts} devices"
+        )
 
 
 def check_dropout(name, rate):

@@ -139,6 +139,15 @@ class Variation:
             return num_steps
         return min(round((1.0 - self.strength) * num_steps), num_steps - 1)
 
+    def unchanged(self, return_steps):
+        """Return the images without any step, see `SamplingOptions`."""
+        images = np.clip(np.round((self.images + 1.0) * 127.5), 0, 255)
+        images = images.astype("uint8")
+        if not return_steps:
+            return images
+        none = np.zeros((len(images), 0, *images.shape[1:]), "uint8")
+        return images, none, none
+
     def arrays(self):
         """Return the arrays with one row per image."""
         return {"images": self.images}

@@ -8,6 +8,7 @@ import warnings
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 
 from keras_simple_diffusion.backend import native
@@ -22,6 +23,25 @@ from keras_simple_diffusion.samplers.ddim_sampler import DDIMSampler
 from keras_simple_diffusion.utils import bars
 
 _SECONDS = 0.3  # Between reports to the watcher.
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class DrawingStep:
+    """A step that a batch of images has taken.
+
+    Args:
+        number: int. The number of steps taken so far, from 1 to `num_steps`.
+        num_steps: int. The number of steps in all.
+        indices: int32 array of shape `(B,)`, the numbers of the images. The
+            last batch of several may repeat its last image.
+        images: `uint8` array of shape `(B, H, W, C)`, the clean images
+            predicted in the step.
+    """
+
+    number: int
+    num_steps: int
+    indices: np.ndarray
+    images: np.ndarray
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,17 +122,18 @@ class SamplingProgram:
             more = [state]
         return to_uint8(images), is_finite, *more
 
-    def run(self, function, rows, shared):
+    def run(self, function, rows, shared, on_step_end=None):
         """Run the compiled program on one batch.
 
         A watcher of the images is called a few times a second, between
-        calls of the program. That is one program in any case: its first and
-        last step are arguments.
+        calls of the program, and `on_step_end` after each step. That is one
+        program in any case: its first and last step are arguments.
 
         Args:
             function: the compiled program.
             rows: see above.
             shared: see above.
+            on_step_end: optional function of a `DrawingStep`.
 
         Returns:
             The results, without the state.
@@ -123,16 +144,22 @@ class SamplingProgram:
         count, num_steps = len(rows["indices"]), shared["grid"].shape[0] - 1
         shape = self.denoiser.network.backbone.image_shape
         state = self.sampler.initial_state(ops.zeros((count, *shape)))
-        first, size = 0, num_steps if tell is None else 1
+        is_quiet = tell is None and on_step_end is None
+        first, size = 0, num_steps if is_quiet else 1
         while first < num_steps:
             started, last = time.monotonic(), min(first + size, num_steps)
             steps = ops.convert_to_tensor([first, last], "int32")
             *results, state = function(
                 rows, {**shared, "range": steps, "state": state}
             )
+            if on_step_end is not None:
+                clean = native.to_numpy(to_uint8(state[1]))
+                indices = native.to_numpy(rows["indices"])
+                on_step_end(DrawingStep(last, num_steps, indices, clean))
             if tell is not None:
                 native.to_numpy(results[1])  # It waits for the device.
                 tell(count * (last - first) / num_steps)
+            if tell is not None and on_step_end is None:
                 seconds = (time.monotonic() - started) / (last - first)
                 size = max(1, int(_SECONDS / max(seconds, 1e-9)))
             first = last

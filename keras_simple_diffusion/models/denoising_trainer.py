@@ -553,7 +553,9 @@ class DenoisingTrainer(keras_internals.OwnTrainingSteps, keras_hub.models.Task):
             lambda: self.averages.read(variables), ops.copy
         )
 
-    def run_program(self, program, rows, shared, batch_size=64, guide=None):
+    def run_program(
+        self, program, rows, shared, batch_size=64, guide=None, run=None
+    ):
         """Run a program with the averaged weights, batch by batch.
 
         It is compiled once for a batch size and a structure of its arguments.
@@ -561,13 +563,14 @@ class DenoisingTrainer(keras_internals.OwnTrainingSteps, keras_hub.models.Task):
         Args:
             program: hashable callable of `rows` and `shared`, with the
                 attribute `variables`: those of this model first, then those
-                of `guide`. Its method `run`, if it has one, calls the compiled
-                program for each batch.
+                of `guide`.
             rows: nested dict of arrays with one row an image.
             shared: nested dict of tensors.
             batch_size: int. Defaults to `64`.
             guide: optional further `DenoisingTrainer` whose network the program
                 uses.
+            run: function of the compiled program and of the rows and `shared`
+                of a batch, such as `SamplingProgram.run`. Defaults to a call.
 
         Returns:
             A NumPy array with one row an image, or a tuple of arrays.
@@ -588,8 +591,7 @@ class DenoisingTrainer(keras_internals.OwnTrainingSteps, keras_hub.models.Task):
                     guide.reading_averages(variables[count:])
                 )
             call = functools.partial(function, values=values)
-            if hasattr(program, "run"):
-                call = functools.partial(program.run, call)
+            call = functools.partial(run, call) if run else call
             return run_batches(call, rows, shared, batch_size)
 
     # === Presets ===

@@ -1,4 +1,5 @@
 import dataclasses
+import functools
 import inspect
 
 import keras
@@ -191,7 +192,8 @@ class DiffusionTask(DenoisingTrainer):
         if start is not None:
             skipped = start.count_skipped(options.num_steps)
             if skipped == options.num_steps:
-                return _present(_unchanged(start, options), conditions)
+                unchanged = start.unchanged(options.return_steps)
+                return _present(unchanged, conditions)
             grid = grid[skipped:]
         guide = options.guidance_model
         network = Network(self.backbone, self.prediction_type)
@@ -228,8 +230,10 @@ class DiffusionTask(DenoisingTrainer):
             rows["start"] = start.arrays()
         if constraint is not None:
             rows["constraint"] = constraint.arrays()
+        tell = options.step_callback(conditions)
+        run = functools.partial(program.run, on_step_end=tell)
         images, is_finite, *steps = self.run_program(
-            program, rows, shared, options.batch_size, guide
+            program, rows, shared, options.batch_size, guide, run
         )
         warn_unless_finite(is_finite)
         return _present((images, *steps) if steps else images, conditions)
@@ -586,13 +590,3 @@ def _is_seed(end):
 
 def _present(images, conditions):
     return keras.tree.map_structure(conditions.present, images)
-
-
-def _unchanged(start, options):
-    """Return the images of a variation without any step."""
-    images = np.clip(np.round((start.images + 1.0) * 127.5), 0, 255)
-    images = images.astype("uint8")
-    if not options.return_steps:
-        return images
-    none = np.zeros((len(images), 0, *images.shape[1:]), "uint8")
-    return images, none, none
