@@ -18,7 +18,7 @@ DEMO_STAMP := $(VENV)/demo-$(KERAS_BACKEND).stamp
 
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: demo test test-large test-newest bench-quick lint format clean
+.PHONY: demo test test-app test-large test-newest bench-quick lint format clean
 
 demo: $(DEMO_STAMP)
 	rm -rf runs/demo
@@ -28,7 +28,7 @@ demo: $(DEMO_STAMP)
 	  --model emoji $(EMOJI) --output runs/demo/emoji.png
 	@echo "Look at the images: runs/demo/samples.png, runs/demo/emoji.png"
 
-test: lint $(addprefix test-,$(BACKENDS))
+test: lint $(addprefix test-,$(BACKENDS)) test-app
 
 test-%: $(VENV)/tests.stamp
 	KERAS_BACKEND=$* $(PYTHON) -m pytest -q -n 2 --dist loadfile \
@@ -40,6 +40,13 @@ NEWEST := .venv-newest
 test-newest: $(NEWEST)/tests.stamp
 	KERAS_BACKEND=jax $(NEWEST)/bin/python -m pytest -q -n 2 --dist loadfile \
 	  --one-backend $(PYTEST_ARGUMENTS)
+
+# Gradio has needs of its own, so that it is installed beside .venv, which it
+# sees.
+APP := .venv-app
+test-app: $(APP)/tests.stamp
+	KERAS_BACKEND=torch $(APP)/bin/python -m pytest -q tests/app \
+	  $(PYTEST_ARGUMENTS)
 
 test-large: PYTEST_ARGUMENTS += --run-large
 test-large: test
@@ -82,5 +89,14 @@ $(NEWEST)/tests.stamp: pyproject.toml constraints-newest.txt
 	  -e ".[jax,tests]"
 	touch $@
 
+$(APP)/tests.stamp: $(VENV)/tests.stamp
+	python3 -m venv $(APP)
+	echo "import site; site.addsitedir('$$($(PYTHON) -c \
+	  'import site; print(site.getsitepackages()[0])')')" \
+	  > $$($(APP)/bin/python -c \
+	  'import site; print(site.getsitepackages()[0])')/tests.pth
+	$(APP)/bin/python -m pip install -q gradio==6.31.0
+	touch $@
+
 clean:
-	rm -rf $(VENV) $(NEWEST) runs
+	rm -rf $(VENV) $(NEWEST) $(APP) runs

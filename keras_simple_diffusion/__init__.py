@@ -7,6 +7,7 @@
 - `samplers`, `schedules`, `losses`, `ops`: the diffusion process.
 - `metrics`, `evaluation`: how good the generated images are.
 - `layers`, `optimizers`, `text`, `distribution`: the parts of all this.
+- `app`: a page in the browser to play with a model.
 - `utils`: images on a sheet, and as those of Pillow.
 
 A namespace is imported when it is first used, so that
@@ -21,6 +22,7 @@ from keras_simple_diffusion.utils.registration import register_with_keras
 from keras_simple_diffusion.version import __version__
 
 _NAMESPACES = (
+    "app",
     "data",
     "distillation",
     "distribution",

@@ -28,6 +28,7 @@ LAYERS = (
     ("data", "distillation", "metrics"),
     ("evaluation",),
     ("training",),
+    ("app",),
     ("cli",),
 )
 INTERNALS = "backend/keras_internals.py"

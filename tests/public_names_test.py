@@ -13,12 +13,15 @@ pytestmark = pytest.mark.any_backend
 
 PACKAGE = pathlib.Path(ksd.__file__).parent
 NAMESPACES = """
-    data distillation distribution evaluation layers losses metrics models ops
-    optimizers samplers schedules text training utils
+    app data distillation distribution evaluation layers losses metrics models
+    ops optimizers samplers schedules text training utils
 """.split()
 
 # A change here is a change of the public interface: say so in CHANGELOG.md.
 NAMES = {
+    "app": """
+        export_space serve
+    """,
     "data": """
         ArraySource Batches Decoder EmbeddedSource EmbeddingCache
         FileSource ImageSource Images MissingSplitError TFDSSource

@@ -13,6 +13,7 @@ from keras_simple_diffusion.backend.compilation_cache import (
     keep_compiled_programs,
 )
 from keras_simple_diffusion.backend.logs import VERBOSE
+from keras_simple_diffusion.cli import app
 from keras_simple_diffusion.cli import distill
 from keras_simple_diffusion.cli import edit
 from keras_simple_diffusion.cli import evaluate
@@ -65,6 +66,11 @@ _COMMANDS = {
     edit.interpolate: (
         "interpolate --model runs/photos --first 1 --second photo.jpg",
     ),
+    app.app: (
+        "app --model emoji",
+        "app --model runs/photos --port 8000",
+        "app --model emoji --export-space space",
+    ),
     evaluate.evaluate: (
         "evaluate --model runs/photos --data photos/ --num-images 1000",
         "evaluate --model images/ --data photos/ --metrics fid,kid",
@@ -105,7 +111,7 @@ def main():
     warnings.formatwarning = _one_line
     raise_lost_interrupts()
     keep_compiled_programs()
-    app = typer.Typer(
+    commands = typer.Typer(
         cls=_Commands,
         callback=_options_of_all,
         no_args_is_help=True,
@@ -114,8 +120,9 @@ def main():
     )
     for command, examples in _COMMANDS.items():
         lines = [f"  {_NAME} {example}" for example in examples]
-        app.command(epilog="\n".join(["Examples:", *lines]))(command)
-    app()
+        epilog = "\n".join(["Examples:", *lines])
+        commands.command(epilog=epilog)(command)
+    commands()
 
 
 def _show_version(is_asked):

@@ -1,7 +1,6 @@
 """The page of a run, `index.html`: plan, losses and samples."""
 
 import html
-import io
 import pathlib
 import time
 
@@ -134,17 +133,8 @@ def _caption(name):
 def _plots(history, num_levels):
     if not history.exists():
         return "<p>There is none yet.</p>"
-    drawings = []
-    options = {"format": "svg", "metadata": {"Date": None}}
-    for draw, arguments in (
-        (plots.draw_loss, ()),
-        (plots.draw_levels, (num_levels,)),
-    ):
-        text = io.StringIO()
-        draw(history, text, *arguments, **options)
-        drawing = text.getvalue()
-        drawings.append(drawing[drawing.index("<svg") :])
-    return '<div class="plots">\n' + "\n".join(drawings) + "</div>"
+    drawings = "\n".join(plots.as_svg(history, num_levels))
+    return f'<div class="plots">\n{drawings}</div>'
 
 
 def _settings(settings):

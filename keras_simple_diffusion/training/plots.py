@@ -1,5 +1,7 @@
 """Plots of the losses of a run."""
 
+import io
+
 import matplotlib as mpl
 import numpy as np
 from matplotlib import colormaps
@@ -52,6 +54,26 @@ def draw_levels(history, file, num_levels, **options):
         }
         curves.append((points, style))
     _draw(curves, "loss by noise level, 0 is clean", file, options)
+
+
+def as_svg(history, num_levels):
+    """Return both plots as SVG, for a page.
+
+    Args:
+        history: path of a `history.csv`.
+        num_levels: int, see `draw_levels`.
+
+    Returns:
+        A list of two strings.
+    """
+    drawings = []
+    options = {"format": "svg", "metadata": {"Date": None}}
+    for draw, arguments in ((draw_loss, ()), (draw_levels, (num_levels,))):
+        text = io.StringIO()
+        draw(history, text, *arguments, **options)
+        drawing = text.getvalue()
+        drawings.append(drawing[drawing.index("<svg") :])
+    return drawings
 
 
 def whole_intervals(rows):

@@ -1,0 +1,81 @@
+"""HTML and styles of the page; all texts from outside are escaped."""
+
+import base64
+import html
+import io
+
+import numpy as np
+
+from keras_simple_diffusion.utils.sheets import to_pil
+from keras_simple_diffusion.utils.user_text import printable
+
+STYLE = """
+.ksd-images { display: flex; flex-wrap: wrap; gap: 8px; }
+.ksd-strip { flex-wrap: nowrap; overflow-x: auto; }
+.ksd-images figure { margin: 0; text-align: center; flex: 0 0 auto; }
+.ksd-images img { image-rendering: pixelated; display: block;
+  border-radius: 4px; }
+.ksd-images figcaption { font-size: 12px; max-width: 16em;
+  overflow-wrap: anywhere; }
+.ksd-columns { display: flex; flex-wrap: wrap; gap: 16px; }
+.ksd-columns > div { flex: 1 1 300px; min-width: 0; }
+.ksd-columns svg, .ksd-plot svg { width: 100%; height: auto;
+  background: #fff; }
+.ksd-gallery img { image-rendering: pixelated; }
+.ksd-editor { max-width: 100%; }
+footer { display: none !important; }
+"""
+_HEIGHT = 128  # Pixels of an image on the page, at least.
+
+
+def images(arrays, captions=None, text="", is_strip=False):
+    """Show images in a row that wraps, or as a film strip.
+
+    Args:
+        arrays: `uint8` arrays of shape `(H, W, C)`.
+        captions: list of strings, or `None`.
+        text: string above the images. Defaults to none.
+        is_strip: bool. Whether the row does not wrap. Defaults to `False`.
+
+    Returns:
+        HTML, a string.
+    """
+    figures = []
+    for index, array in enumerate(arrays):
+        height, width = array.shape[:2]
+        factor = max(1, -(-_HEIGHT // height))
+        caption = html.escape(printable(captions[index])) if captions else ""
+        figures.append(
+            f'<figure><img width="{width * factor}" height="{height * factor}"'
+            f' alt="{caption}" src="{_to_url(array)}">'
+            f"<figcaption>{caption}</figcaption></figure>"
+        )
+    kind = "ksd-images ksd-strip" if is_strip else "ksd-images"
+    above = f"<p>{html.escape(text)}</p>" if text else ""
+    return f'{above}<div class="{kind}">{"".join(figures)}</div>'
+
+
+def plot(svg):
+    """Show a plot in the width that there is."""
+    return f'<div class="ksd-plot">{svg}</div>'
+
+
+def enlarge(image, least=320):
+    """Enlarge an image without smoothing, to be painted on.
+
+    Args:
+        image: `uint8` array of shape `(H, W, C)`.
+        least: int. The least height. Defaults to `320`.
+
+    Returns:
+        A `uint8` array.
+    """
+    factor = max(1, -(-least // image.shape[0]))
+    return np.repeat(np.repeat(image, factor, axis=0), factor, axis=1)
+
+
+def _to_url(array):
+    file = io.BytesIO()
+    to_pil(array).save(file, "PNG")
+    content = base64.b64encode(file.getvalue()).decode()
+    return f"data:image/png;base64,{content}"
