@@ -21,7 +21,7 @@ def test_noise_and_prediction(time):
     log_snr = float(model.schedule(np.float32(time)))
     alpha, sigma = ksd.ops.alpha_sigma(np.float32(log_snr))
     key = keras.ops.convert_to_tensor(random.seed_to_key(7), "int32")
-    keys = random.image_keys(key, np.zeros(1, "int32"))
+    keys = random.image_keys(key, keras.ops.zeros(1, dtype="int32"))
     drawn = keras.ops.convert_to_numpy(random.normal(keys, 0, (4, 4, 1)))
     z = float(alpha) * (image / 127.5 - 1) + float(sigma) * drawn
     inputs = {
