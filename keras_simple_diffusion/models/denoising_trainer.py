@@ -583,13 +583,11 @@ class DenoisingTrainer(keras_internals.OwnTrainingSteps, keras_hub.models.Task):
         own = {id(variable) for variable in self.variables}
         count = sum(id(variable) in own for variable in variables)
         with contextlib.ExitStack() as stack:
-            values = stack.enter_context(
-                self.reading_averages(variables[:count])
-            )
+            reading = self.reading_averages(variables[:count])
+            values = stack.enter_context(reading)
             if variables[count:]:
-                values += stack.enter_context(
-                    guide.reading_averages(variables[count:])
-                )
+                reading = guide.reading_averages(variables[count:])
+                values += stack.enter_context(reading)
             call = functools.partial(function, values=values)
             call = functools.partial(run, call) if run else call
             return run_batches(call, rows, shared, batch_size)
