@@ -10,11 +10,31 @@ import contextvars
 import functools
 import importlib.util
 import os
+import sys
 
 import keras
 import numpy as np
 
 from keras_simple_diffusion.utils.interrupts import uninterrupted
+
+# === Imports (Keras) ===
+
+
+def leave_tensorflow_to_others():
+    """Let Keras look for TensorFlow's objects only where it is imported.
+
+    On the other backends Keras otherwise imports it to serialize a model, as a
+    part of one could be an object of TensorFlow.
+    """
+    from keras.src.utils import module_utils
+
+    class ImportedModule(module_utils.LazyModule):
+        @property
+        def available(self):
+            return self.name in sys.modules and super().available
+
+    module_utils.tensorflow.__class__ = ImportedModule
+
 
 # === Presets (keras_hub) ===
 # keras_hub is imported inside functions: it takes seconds.

@@ -12,6 +12,7 @@ from typer.core import TyperGroup
 from keras_simple_diffusion.backend.compilation_cache import (
     keep_compiled_programs,
 )
+from keras_simple_diffusion.backend.lazy_imports import import_lazily
 from keras_simple_diffusion.backend.logs import VERBOSE
 from keras_simple_diffusion.cli import app
 from keras_simple_diffusion.cli import distill
@@ -110,6 +111,7 @@ def main():
     """Run the command line; a user's mistake becomes one line and status 2."""
     warnings.formatwarning = _one_line
     raise_lost_interrupts()
+    import_lazily()
     keep_compiled_programs()
     commands = typer.Typer(
         cls=_Commands,

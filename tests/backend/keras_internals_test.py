@@ -3,6 +3,7 @@
 import concurrent.futures
 import contextlib
 import multiprocessing
+import sys
 
 import grain
 import keras
@@ -36,6 +37,28 @@ def relies_on(library, name, *behaviours):
             )
 
     return context()
+
+
+# === Imports ===
+
+
+@relies_on(
+    "Keras", "leave_tensorflow_to_others", "`keras.src.utils.module_utils`"
+)
+def test_leave_tensorflow_to_others(monkeypatch):
+    from keras.src.saving import serialization_lib
+    from keras.src.utils import module_utils
+
+    lazy = module_utils.tensorflow
+    assert serialization_lib.tf is lazy
+    with monkeypatch.context() as patch:
+        patch.setattr(lazy, "__class__", type(lazy))  # Put back afterwards.
+        internals.leave_tensorflow_to_others()
+        patch.setitem(sys.modules, "tensorflow", lazy)
+        patch.setattr(lazy, "_available", True)
+        assert lazy.available is True
+        patch.delitem(sys.modules, "tensorflow")
+        assert lazy.available is False
 
 
 # === Presets ===
