@@ -76,6 +76,9 @@ def main():
     parser.add_argument("--against", required=True, help="An earlier commit.")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--backends", default=",".join(BACKENDS))
+    parser.add_argument(
+        "--jobs", nargs="+", choices=JOBS, default=list(JOBS), metavar="JOB"
+    )
     parser.add_argument("--output", type=pathlib.Path)
     args = parser.parse_args()
     git = ["git", "-C", str(ROOT), "worktree"]
@@ -88,7 +91,11 @@ def main():
         try:
             for backend in args.backends.split(","):
                 # The first round writes bytecode and is not counted.
-                jobs = [x for x in JOBS if "kept" not in x or backend == "jax"]
+                jobs = [
+                    job
+                    for job in args.jobs
+                    if "kept" not in job or backend == "jax"
+                ]
                 found = {job: ([], []) for job in jobs}
                 for _ in range(args.rounds + 1):
                     for job, both in found.items():
