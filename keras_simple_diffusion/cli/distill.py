@@ -30,10 +30,11 @@ def distill(
         "again, or by matching moments. (default: consistency)",
     ) = None,
     guidance_scale: options.network_option(
-        float,
+        str,
         "--guidance",
         help="Let the student learn the images of this guidance, which it "
-        "draws without. (default: the teacher's)",
+        "draws without; LOW,HIGH leaves the choice in this range to its "
+        "--guidance. (default: the teacher's)",
     ) = None,
     dtype: options.Dtype = None,
     crop: options.Crop = None,
@@ -85,6 +86,8 @@ def distill(
     # Names and values of options are those of `distill_run`.
     given = {k: v for k, v in locals().items() if v not in (None, [])}
     settings = {k: v for k, v in given.items() if k not in OF_THE_PROCESS}
+    if guidance_scale is not None:
+        settings["guidance_scale"] = _read_guidance(guidance_scale)
     check_backend()
     if resume is not None:
         check_resumed(settings)
@@ -96,3 +99,15 @@ def distill(
     processes = coordinator, num_processes, process_id
     name = f"{teacher}-{num_steps or 4}-steps"
     carry_out("distill", settings, name, resume, processes)
+
+
+def _read_guidance(text):
+    """Read a guidance scale, or the two ends of a range."""
+    try:
+        low, *high = map(float, text.split(","))
+    except ValueError:
+        raise InputError(
+            "`--guidance` must be a number, or two such as 1,4 for a range. "
+            f"Received: {text}"
+        ) from None
+    return [low, *high] if high else low

@@ -159,13 +159,14 @@ def carry_out(command, settings, name, resume, processes):
     output = resume or settings.get("output") or output_for(name)
     try:
         if resume is not None:
-            model = training.resume_run(resume, **settings)
+            training.resume_run(resume, **settings)
         else:
             start = getattr(training, f"{command}_run")
-            model = start(**{**settings, "output": output})
+            start(**{**settings, "output": output})
     except training.Interrupted as interrupted:
         if is_main:
             say(f"Interrupted; the run is saved at step {interrupted.step}.")
+            _say_steps_of_student(output)
             _say_how_to_continue(command, output)
             _say_how_to_draw(output)
         raise typer.Exit(128 + interrupted.signal) from None
@@ -176,9 +177,33 @@ def carry_out(command, settings, name, resume, processes):
         raise
     if is_main:
         say(f"The run is in {output}: open index.html there.")
-        if model.distilled_steps is not None:
-            say(f"The student draws in {model.distilled_steps} steps.")
+        if _say_steps_of_student(output):
+            _say_how_to_continue(command, output)
         _say_how_to_draw(output)
+
+
+def _say_steps_of_student(output):
+    """Say in how many steps the student of a run draws, if it has one.
+
+    Returns:
+        bool. `True` if these are more steps than were asked for, because the
+        run ended in an early phase of progressive distillation.
+    """
+    from keras_simple_diffusion import models
+    from keras_simple_diffusion import training
+
+    student = training.RunSettings.read(output).student
+    if student is None:
+        return False
+    steps = models.Preset.open(output).task_config["distilled_steps"]
+    is_early = steps > student.num_steps
+    say(
+        f"The student draws in {steps} steps so far. In {student.num_steps} it "
+        "draws after the last phase: continue with more --updates or --minutes."
+        if is_early
+        else f"The student draws in {steps} steps."
+    )
+    return is_early
 
 
 def _say_how_to_continue(command, output):

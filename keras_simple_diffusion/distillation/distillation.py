@@ -1,9 +1,11 @@
+import keras
 from keras import ops
 
 from keras_simple_diffusion.distribution.batches import own_part
 from keras_simple_diffusion.distribution.batches import whole_size
 from keras_simple_diffusion.generation import arguments
 from keras_simple_diffusion.generation.denoising import Network
+from keras_simple_diffusion.models.backbone import check_guidance_range
 from keras_simple_diffusion.models.denoising_trainer import DenoisingTrainer
 from keras_simple_diffusion.models.diffusion_task import DiffusionTask
 from keras_simple_diffusion.ops.diffusion import convert_prediction
@@ -31,8 +33,11 @@ class Distillation(DenoisingTrainer):
             changed.
         num_steps: int. Number of steps of the student.
         sampler: the `keras_simple_diffusion.samplers.Sampler` of the student.
-        guidance_scale: float. Guidance of the teacher, which the student
-            draws with but does not compute. Defaults to the teacher's.
+        guidance_scale: float, guidance of the teacher, which the student
+            draws with but does not compute; or a tuple `(low, high)`. The
+            network of the student then receives the scale as an input, which
+            is uniform in this range in training, and `generate` takes any
+            `guidance_scale` of it. Defaults to the teacher's.
         compile: bool. Whether to compile with the defaults of `compile`.
             Defaults to `True`.
     """
@@ -48,12 +53,25 @@ class Distillation(DenoisingTrainer):
         num_steps = check_number("num_steps", num_steps, at_least=1, whole=True)
         if guidance_scale is None:
             guidance_scale = teacher.guidance_scale
+        guidance_range, scales = None, [guidance_scale]
+        if isinstance(guidance_scale, (tuple, list)):
+            guidance_range = check_guidance_range(
+                "guidance_scale", guidance_scale
+            )
+            guidance_scale = scales = guidance_range
         network = teacher.backbone
-        arguments.check_guidance(
-            guidance_scale,
-            network.num_classes is not None or network.context_dim is not None,
+        is_conditional = (
+            network.num_classes is not None or network.context_dim is not None
         )
-        student = _copy_model(teacher, sampler, num_steps)
+        for scale in scales:
+            arguments.check_guidance(scale, is_conditional)
+        if network.guidance_range not in (None, guidance_range):
+            raise InputError(
+                "The teacher is a student itself, for guidance scales of "
+                f"{network.guidance_range}. Distill the model that it was "
+                "distilled from."
+            )
+        student = _copy_model(teacher, sampler, num_steps, guidance_range)
         self.student = student
         super().__init__(
             backbone=student.backbone,
@@ -97,7 +115,14 @@ class Distillation(DenoisingTrainer):
 
     def condition(self, conditions, dropout):
         # Without guidance the student needs no dropped conditions.
-        return self.student.condition(conditions, None)
+        is_training = dropout is not None
+        conditions = self.student.condition(conditions, None)
+        if self.backbone.guidance_range is None:
+            return conditions
+        low, high = self.backbone.guidance_range
+        like, *_ = conditions.values()
+        share = self.draw_like(like, keras.random.uniform, is_training)
+        return {**conditions, "guidance_scale": low + share * (high - low)}
 
     # === Training ===
 
@@ -184,7 +209,7 @@ class Distillation(DenoisingTrainer):
             noisy_images: float32 tensor of shape `(B, H, W, C)`.
             log_snr: float32 tensor of shape `(B,)`.
             conditions: dict of the network's further inputs.
-            scale: optional scalar tensor in place of `guidance_scale`.
+            scale: optional tensor in place of `scale_of(conditions)`.
 
         Returns:
             A tuple of the guided and the conditional prediction, float32
@@ -199,9 +224,22 @@ class Distillation(DenoisingTrainer):
             guided = classifier_free_guidance(
                 clean,
                 self.predict_clean(*arguments, null),
-                self.guidance_scale if scale is None else scale,
+                self.scale_of(conditions) if scale is None else scale,
             )
         return ops.stop_gradient(guided), ops.stop_gradient(clean)
+
+    def scale_of(self, conditions):
+        """Return the guidance scale of a batch, for each image or for all.
+
+        Args:
+            conditions: dict of the network's further inputs.
+
+        Returns:
+            A float, or a float32 tensor of shape `(B, 1, 1, 1)`.
+        """
+        if self.backbone.guidance_range is None:
+            return self.guidance_scale
+        return ops.reshape(conditions["guidance_scale"], (-1, 1, 1, 1))
 
     def draw_like(self, images, draw, training, shape=()):
         """Draw random numbers for each image, the same on every device.
@@ -270,27 +308,53 @@ def grid_index(time, size):
     return ops.cast(index, "int32") - 1
 
 
-def copy_network(network):
-    """Copy a network with its weights."""
-    copy = type(network).from_config(network.get_config())
-    copy.set_weights(network.get_weights())
+def copy_network(network, guidance_range=None):
+    """Copy a network with its weights.
+
+    Args:
+        network: a `DiffusionBackbone`.
+        guidance_range: tuple of two floats, if the copy is to receive the
+            guidance scale, which has no effect before it is trained. Defaults
+            to that of `network`.
+
+    Returns:
+        A `DiffusionBackbone`.
+    """
+    config = network.get_config()
+    if guidance_range is not None:
+        config["guidance_range"] = guidance_range
+    copy = type(network).from_config(config)
+    values = network.get_weights()
+    if len(values) < len(copy.weights):
+        given = iter(values)
+        values = [
+            ops.convert_to_numpy(weight)
+            if "/guidance_" in weight.path
+            else next(given)
+            for weight in copy.weights
+        ]
+    copy.set_weights(values)
     return copy
 
 
-def _copy_model(teacher, sampler, num_steps):
+def _copy_model(teacher, sampler, num_steps, guidance_range):
     """Make a student: a copy of the teacher with its averaged weights."""
+    scale = 1.0
+    if guidance_range is not None:
+        low, high = guidance_range
+        scale = min(max(teacher.guidance_scale, low), high)
     changes = {
         "sampler": sampler,
         "num_steps": num_steps,
         "distilled_steps": num_steps,
-        "guidance_scale": 1.0,
+        "guidance_scale": scale,
     }
     encoder = getattr(teacher, "text_encoder", None)
     is_shared = isinstance(encoder, PretrainedTextEncoder)
     if is_shared:
         changes["text_encoder"] = encoder
     with teacher.averaged_weights():
-        changes["backbone"] = copy_network(teacher.backbone)
+        changes["backbone"] = copy_network(teacher.backbone, guidance_range)
         student = type(teacher).from_config({**teacher.get_config(), **changes})
         if encoder is not None and not is_shared:
             student.text_encoder.set_weights(encoder.get_weights())

@@ -92,8 +92,9 @@ class ProgressiveDistillation(Distillation):
         count = ops.cast(count, "float32")
         middle = self.schedule((whole + 0.5) / count)
         end = self.schedule(whole / count)
-        scale = ops.where(self._phase() == 0, self.guidance_scale, 1.0)
         noisy, log_snr = batch.noisy_images, batch.log_snr
+        scale = self.scale_of(batch.conditions)
+        scale = ops.where(self._phase() == 0, scale, 1.0)
         first, _ = self.ask_teacher(noisy, log_snr, batch.conditions, scale)
         half_way = ddim_step(first, noisy, log_snr, middle)
         second, _ = self.ask_teacher(half_way, middle, batch.conditions, scale)

@@ -109,6 +109,7 @@ class SamplingOptions:
         check_guidance(
             options.guidance_scale, bool(conditions.given), self.guidance_model
         )
+        _check_scale_input(options, task.backbone.guidance_range)
         if not check_flag("allow", self.allow):
             _check_distilled(options, task)
         _check_guidance_options(self.guidance_interval, self.guidance_rescale)
@@ -264,14 +265,41 @@ def check_guidance_model(guidance_model, task):
 def _check_distilled(options, task):
     if task.distilled_steps is None:
         return
+    made_for = f"{task.distilled_steps} steps of {task.sampler}"
+    if task.backbone.guidance_range is not None:
+        if options.num_steps != task.distilled_steps:
+            raise InputError(
+                f"This model was distilled for {made_for}: leave out "
+                "`num_steps`, or pass `allow=True` in Python. Received: "
+                f"num_steps={options.num_steps}"
+            )
+        return
     wanted = options.num_steps, options.guidance_scale
     if wanted != (task.distilled_steps, 1.0):
         raise InputError(
-            f"This model was distilled for {task.distilled_steps} steps of "
-            f"{task.sampler} without guidance: leave out `num_steps` and "
-            "`guidance_scale`, or pass `allow=True` in Python. Received: "
-            f"num_steps={wanted[0]}, guidance_scale={wanted[1]}"
+            f"This model was distilled for {made_for} without guidance: leave "
+            "out `num_steps` and `guidance_scale`, or pass `allow=True` in "
+            f"Python. Received: num_steps={wanted[0]}, "
+            f"guidance_scale={wanted[1]}"
         )
+
+
+def _check_scale_input(options, guidance_range):
+    """Check the guidance of a network that receives its scale as an input."""
+    if guidance_range is None:
+        return
+    low, high = guidance_range
+    if not low <= options.guidance_scale <= high:
+        raise InputError(
+            f"This model was distilled for guidance scales from {low:g} to "
+            f"{high:g}. Received: guidance_scale={options.guidance_scale}"
+        )
+    for name in ("guidance_interval", "guidance_rescale", "guidance_model"):
+        if getattr(options, name) is not None:
+            raise InputError(
+                "The network of this model predicts with guidance at once: "
+                f"leave out `{name}`."
+            )
 
 
 def _check_guidance_options(interval, rescale):

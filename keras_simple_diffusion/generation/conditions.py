@@ -56,6 +56,19 @@ class Conditions:
             is_single=False,
         )
 
+    def at_scale(self, guidance_scale):
+        """Give the network a guidance scale as an input.
+
+        Args:
+            guidance_scale: float.
+
+        Returns:
+            `Conditions`.
+        """
+        scales = np.full(self.count, guidance_scale, "float32")
+        given = {**self.given, "guidance_scale": scales}
+        return dataclasses.replace(self, given=given)
+
     def receive(self, images):
         """Turn images of shape `(N, H, W, C)` as the network sees them."""
         if self.is_portrait:

@@ -25,3 +25,8 @@ def great_circle(first, second, count):
         return ((1.0 - share) * a + share * b).astype("float32")
     points = np.sin((1.0 - share) * angle) * a + np.sin(share * angle) * b
     return (points / np.sin(angle)).astype("float32")
+
+
+def is_seed(end):
+    """Tell if an end of a path is given by a seed, not by an image."""
+    return isinstance(end, (int, np.integer)) and not isinstance(end, bool)

@@ -29,6 +29,7 @@ class Conditioning(keras.layers.Layer):
     h = h + label_vector                            # if there are classes
     h = h + dense(norm(mean(context)))              # if there is text
     h = h + orientation_vector                      # if portrait is given
+    h = h + dense(silu(dense(sinusoid(guidance))))  # if guidance is an input
     silu(h)
     ```
 
@@ -53,6 +54,9 @@ class Conditioning(keras.layers.Layer):
             padding.
         portrait: optional int tensor of shape `(B,)`, 1 for a portrait image
             that was rotated to landscape.
+        guidance_scale: optional float tensor of shape `(B,)`. The last dense
+            layer of its embedding starts at zero, so that it has no effect
+            before it is trained.
 
     Output shape:
         `(B, embedding_dim)`, float32.
@@ -60,12 +64,16 @@ class Conditioning(keras.layers.Layer):
     References:
         - [Hoogeboom et al., 2023](https://arxiv.org/abs/2301.11093),
           section 3.6 and appendix
+        - [Meng et al., 2023](https://arxiv.org/abs/2210.03142), section 3.1,
+          for the guidance scale
     """
 
     weight_layouts = {
         "hidden/kernel": SPLIT_OUTPUTS,
         "output/kernel": SPLIT_INPUTS,
         "context/kernel": SPLIT_OUTPUTS,
+        "guidance_hidden/kernel": SPLIT_OUTPUTS,
+        "guidance_output/kernel": SPLIT_INPUTS,
         "label/embeddings": COPIED,
         "portrait/embeddings": COPIED,
     }
@@ -87,6 +95,7 @@ class Conditioning(keras.layers.Layer):
         if num_classes is not None:
             self.label_embedding = self._vectors(num_classes + 1, "label")
         self.context_dense = None
+        self.guidance_hidden = self.guidance_output = None
 
     def build(
         self,
@@ -95,6 +104,7 @@ class Conditioning(keras.layers.Layer):
         context_shape=None,
         context_mask_shape=None,
         portrait_shape=None,
+        guidance_scale_shape=None,
     ):
         self.hidden_dense.build((None, self.embedding_dim))
         self.output_dense.build((None, self.embedding_dim))
@@ -111,6 +121,13 @@ class Conditioning(keras.layers.Layer):
         if portrait_shape is not None:
             self.portrait_embedding = self._vectors(2, "portrait")
             self.portrait_embedding.build((None,))
+        if guidance_scale_shape is not None:
+            self.guidance_hidden = self._dense("guidance_hidden", "silu")
+            self.guidance_output = self._dense(
+                "guidance_output", kernel_initializer="zeros"
+            )
+            self.guidance_hidden.build((None, self.embedding_dim))
+            self.guidance_output.build((None, self.embedding_dim))
 
     def call(
         self,
@@ -119,6 +136,7 @@ class Conditioning(keras.layers.Layer):
         context=None,
         context_mask=None,
         portrait=None,
+        guidance_scale=None,
     ):
         embedding = self.output_dense(
             self.hidden_dense(self._sinusoid(log_snr))
@@ -134,14 +152,18 @@ class Conditioning(keras.layers.Layer):
             embedding = embedding + self.context_dense(self.norm_context(mean))
         if portrait is not None:
             embedding = embedding + self.portrait_embedding(portrait)
+        if guidance_scale is not None:
+            hidden = self.guidance_hidden(self._sinusoid(guidance_scale))
+            embedding = embedding + self.guidance_output(hidden)
         return ops.silu(embedding)
 
-    def _dense(self, name, activation=None):
+    def _dense(self, name, activation=None, **kwargs):
         return keras.layers.Dense(
             self.embedding_dim,
             activation=activation,
             dtype="float32",
             name=name,
+            **kwargs,
         )
 
     def _vectors(self, count, name):
@@ -155,11 +177,11 @@ class Conditioning(keras.layers.Layer):
             name=name,
         )
 
-    def _sinusoid(self, log_snr):
+    def _sinusoid(self, values):
         half = self.embedding_dim // 2
         exponents = ops.arange(half, dtype="float32") / max(half - 1, 1)
         frequencies = _SCALE * ops.exp(-math.log(_MAX_PERIOD) * exponents)
-        angles = ops.expand_dims(ops.cast(log_snr, "float32"), -1) * frequencies
+        angles = ops.expand_dims(ops.cast(values, "float32"), -1) * frequencies
         return ops.concatenate([ops.sin(angles), ops.cos(angles)], axis=-1)
 
     def compute_output_shape(self, log_snr_shape, **other_shapes):
@@ -167,8 +189,13 @@ class Conditioning(keras.layers.Layer):
 
     def matrix_products(self, x_shape, context_length):
         dense_layers = [self.hidden_dense, self.output_dense]
-        if self.context_dense is not None:
-            dense_layers.append(self.context_dense)
+        for dense in (
+            self.context_dense,
+            self.guidance_hidden,
+            self.guidance_output,
+        ):
+            if dense is not None:
+                dense_layers.append(dense)
         return [dense_product(dense, (None, None)) for dense in dense_layers]
 
     def get_config(self):

@@ -122,7 +122,8 @@ def bits_per_dimension(
             f"least 1. Received: {len(images)} images, num_times={num_times}, "
             f"batch_size={batch_size}"
         )
-    inputs = model.conditions_for(len(images), labels).given
+    options = arguments.SamplingOptions()
+    inputs = model.find_conditions(options, len(images), labels).given
     seed = arguments.to_seed(seed)
     high, low = ops.convert_to_numpy(model.schedule([0.0, 1.0])).tolist()
     numbers = arguments.to_indices(indices, len(images))

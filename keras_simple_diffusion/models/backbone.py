@@ -14,6 +14,7 @@ from keras_simple_diffusion.models.preset import Preset
 from keras_simple_diffusion.utils.errors import InputError
 from keras_simple_diffusion.utils.errors import check_integer
 from keras_simple_diffusion.utils.errors import check_integers
+from keras_simple_diffusion.utils.errors import check_number
 from keras_simple_diffusion.utils.files import whole_folder
 from keras_simple_diffusion.utils.presets import NETWORK_WEIGHT_FILES
 
@@ -48,6 +49,10 @@ class DiffusionBackbone(
             network without text. Defaults to `None`.
         portrait_flag: bool. Whether an input tells portrait images, rotated to
             landscape, from landscape images. Defaults to `False`.
+        guidance_range: tuple of two floats or `None`. Lowest and highest
+            guidance scale of a network that receives the scale as an input, a
+            distilled student, see `keras_simple_diffusion.distillation`.
+            `None` for a network without this input. Defaults to `None`.
         rematerialize: tuple of strings. Types of blocks, among `"residual"`,
             `"attention"` and `"transformer"`, that are recomputed in the
             backward pass instead of storing their activations. Defaults to
@@ -66,7 +71,9 @@ class DiffusionBackbone(
               `(B, L, context_dim)` and int tensor of shape `(B, L)`, zero for
               padding; only with `context_dim`,
             - `"portrait"`: int tensor of shape `(B,)`, 1 for a portrait image
-              that was rotated to landscape; only with `portrait_flag`.
+              that was rotated to landscape; only with `portrait_flag`,
+            - `"guidance_scale"`: float tensor of shape `(B,)`, only with
+              `guidance_range`.
 
     Output shape:
         `(B, H, W, C)`, float32.
@@ -115,6 +122,7 @@ class DiffusionBackbone(
         context_dim=None,
         portrait_flag=False,
         rematerialize=(),
+        guidance_range=None,
         dtype=None,
         **kwargs,
     ):
@@ -135,6 +143,9 @@ class DiffusionBackbone(
             )
         self.portrait_flag = bool(portrait_flag)
         self.rematerialize = _check_block_types(rematerialize)
+        self.guidance_range = check_guidance_range(
+            "guidance_range", guidance_range
+        )
         self.block_dtype = keras.dtype_policies.get(
             dtype or keras.config.dtype_policy()
         )
@@ -176,6 +187,8 @@ class DiffusionBackbone(
             )
         if self.portrait_flag:
             inputs["portrait"] = keras.Input((), dtype="int32", name="portrait")
+        if self.guidance_range is not None:
+            inputs["guidance_scale"] = _float_input((), "guidance_scale")
         return inputs
 
     def build_network(self, images, conditions):
@@ -197,8 +210,10 @@ class DiffusionBackbone(
         )
 
     def get_config(self):
+        guidance = {"guidance_range": self.guidance_range}
         return {
             **super().get_config(),
+            **(guidance if self.guidance_range else {}),
             "image_shape": self.image_shape,
             "num_classes": self.num_classes,
             "embedding_dim": self.embedding_dim,
@@ -366,6 +381,30 @@ def check_backbone(backbone):
             " loses the class; copy a network by "
             "`type(network).from_config(network.get_config())`."
         )
+
+
+def check_guidance_range(name, value):
+    """Check the lowest and the highest of some guidance scales.
+
+    Args:
+        name: string. Name of the argument, for the error message.
+        value: the argument, or `None`.
+
+    Returns:
+        A tuple of two floats, or `None`.
+
+    Raises:
+        InputError: if the range is not two finite, increasing numbers.
+    """
+    if value is None:
+        return None
+    if not isinstance(value, (tuple, list)) or len(value) != 2:
+        raise InputError(
+            f"`{name}` must be two numbers, the lowest and the highest "
+            f"guidance scale. Received: {name}={value!r}"
+        )
+    low = check_number(name, value[0])
+    return float(low), float(check_number(name, value[1], above=low))
 
 
 def _float_input(shape, name):

@@ -153,7 +153,8 @@ class DiffusionModel(DiffusionTask):
 
     def null_conditions(self, conditions):
         labels = conditions["labels"]
-        return {"labels": ops.full_like(labels, self.backbone.num_classes)}
+        null = ops.full_like(labels, self.backbone.num_classes)
+        return {**conditions, "labels": null}
 
     # === Images ===
 

@@ -19,6 +19,7 @@ from keras_simple_diffusion.generation.denoising import Inpainting
 from keras_simple_diffusion.generation.denoising import Network
 from keras_simple_diffusion.generation.denoising import Variation
 from keras_simple_diffusion.generation.paths import great_circle
+from keras_simple_diffusion.generation.paths import is_seed
 from keras_simple_diffusion.generation.programs import InversionProgram
 from keras_simple_diffusion.generation.programs import SamplingProgram
 from keras_simple_diffusion.generation.programs import warn_unless_finite
@@ -165,6 +166,13 @@ class DiffusionTask(DenoisingTrainer):
             **unsupported,
         )
 
+    def noisy_batch(self, inputs, training=False):
+        batch = super().noisy_batch(inputs, training)
+        if self.backbone.guidance_range is not None:
+            scales = ops.full_like(batch.time, self.guidance_scale)
+            batch.conditions["guidance_scale"] = scales
+        return batch
+
     # === Images ===
 
     def draw(self, conditions, options, start=None, constraint=None):
@@ -188,6 +196,10 @@ class DiffusionTask(DenoisingTrainer):
         """
         arguments.check_guidance_model(options.guidance_model, self)
         options = options.resolve(self, conditions)
+        is_guided = options.guidance_scale != 1.0
+        if self.backbone.guidance_range is not None:
+            conditions = conditions.at_scale(options.guidance_scale)
+            is_guided = False  # The network predicts with guidance.
         grid = log_snr_grid(self.schedule, options.num_steps, options.spacing)
         if start is not None:
             skipped = start.count_skipped(options.num_steps)
@@ -212,7 +224,7 @@ class DiffusionTask(DenoisingTrainer):
         # A random seed must be the same in all processes.
         key = native.from_main_process(random.seed_to_key(options.seed))
         shared = {"key": ops.convert_to_tensor(key, "int32"), "grid": grid}
-        if options.guidance_scale != 1.0:
+        if is_guided:
             shared["guidance"] = Guidance(
                 options.guidance_scale,
                 options.guidance_interval,
@@ -220,10 +232,8 @@ class DiffusionTask(DenoisingTrainer):
             ).arrays()
             if guide is None:
                 rows["null_inputs"] = conditions.null
-            elif conditions.weak is None:
-                rows["weak_inputs"] = conditions.given
             else:
-                rows["weak_inputs"] = conditions.weak
+                rows["weak_inputs"] = conditions.weak or conditions.given
         if options.noise is not None:
             rows["noise"] = options.noise
         if start is not None:
@@ -421,7 +431,7 @@ class DiffusionTask(DenoisingTrainer):
         changes = {"noise": great_circle(*noises, num_images)}
         if options.sampler is None:
             changes["sampler"] = DDIMSampler()
-        if not (_is_seed(first) and _is_seed(second)):
+        if not (is_seed(first) and is_seed(second)):
             changes["clipping"] = None
             if options.guidance_scale is None:
                 changes["guidance_scale"] = 1.0
@@ -457,6 +467,8 @@ class DiffusionTask(DenoisingTrainer):
                 f"{type(self).__name__} are {', '.join([first, *others])}."
             )
         conditions = self.conditions_for(count, **by_name)
+        if self.backbone.guidance_range is not None:
+            conditions = conditions.at_scale(self.guidance_scale)
         guide = options.guidance_model
         if guide is None:
             return conditions
@@ -479,7 +491,7 @@ class DiffusionTask(DenoisingTrainer):
     def _noise_of(self, end, conditions, options):
         """Find the noise of the first image of a seed, or of an image."""
         shape = self.backbone.image_shape
-        if _is_seed(end):
+        if is_seed(end):
             key = ops.convert_to_tensor(random.seed_to_key(int(end)), "int32")
             keys = random.image_keys(key, ops.zeros(1, dtype="int32"))
             return ops.convert_to_numpy(random.normal(keys, 0, shape))[0]
@@ -582,10 +594,6 @@ class DiffusionTask(DenoisingTrainer):
         }
         lines = [f"  {name}: {value}" for name, value in facts.items()]
         return "\n".join([f"{type(self).__name__} '{self.name}'", *lines])
-
-
-def _is_seed(end):
-    return isinstance(end, (int, np.integer)) and not isinstance(end, bool)
 
 
 def _present(images, conditions):

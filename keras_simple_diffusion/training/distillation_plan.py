@@ -71,15 +71,17 @@ def _adapt(recipe, student):
 
 def _describe(facts, teacher, preset, student, chosen, speed):
     height, width, _ = teacher.backbone.image_shape
-    guidance = "no guidance"
-    if student.guidance_scale != 1.0:
-        guidance = f"guidance {student.guidance_scale:g}"
+    scale, guided = student.guidance_scale, "without guidance"
+    guidance = "no guidance" if scale == 1.0 else f"guidance {scale}"
+    if isinstance(scale, list):
+        guidance = "guidance {:g} to {:g}".format(*scale)
+        guided = "with this guidance as an input"
     parameters = teacher.backbone.count_params() / 1e6
     lines = [
         f"data       {planning.describe_data(facts)} (see `inspect-data`)",
         f"teacher    {preset.name}, {parameters:.1f} M parameters, "
         f"{teacher.num_steps} steps, {guidance} (--teacher, --guidance)",
-        f"student    {student.num_steps} steps without guidance, by the method "
+        f"student    {student.num_steps} steps {guided}, by the method "
         f"'{student.method}' (--steps, --method)",
         f"size       {height} x {width} pixels, {chosen.get('crop', 'center')} "
         "crop (--crop)",

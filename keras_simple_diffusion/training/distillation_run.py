@@ -53,7 +53,9 @@ def distill_run(
             `keras_simple_diffusion.distillation`. Defaults to
             `"consistency"`.
         guidance_scale: float. Guidance of the teacher, which the student
-            learns. Defaults to the teacher's.
+            learns; or a tuple `(low, high)`, for a student whose guidance
+            scale in this range is chosen when it draws. Defaults to the
+            teacher's.
         **options: fields of `Recipe`, of which `steps` is the number of
             updates, and of `RunSettings`: `dtype`, `seed`, `embeddings`,
             `minutes`, `checkpoint_every`, `samples_every`, `quick_fid`,
@@ -88,6 +90,8 @@ def distill_run(
     described = preset.load(load_weights=False)
     if guidance_scale is None:
         guidance_scale = described.guidance_scale
+    if isinstance(guidance_scale, tuple):
+        guidance_scale = list(guidance_scale)
     student = StudentSettings(method, num_steps, guidance_scale, updates=1)
     students.check_guidance(described, student.guidance_scale)
     options["data"] = data

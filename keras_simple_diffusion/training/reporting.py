@@ -278,7 +278,10 @@ def count_samples(model, num_passes, share, most):
     Returns:
         int, at most `most`.
     """
-    passes = model.num_steps * (1 if model.guidance_scale == 1.0 else 2)
+    is_guided = model.guidance_scale != 1.0
+    if model.backbone.guidance_range is not None:
+        is_guided = False  # Its network predicts with guidance.
+    passes = model.num_steps * (2 if is_guided else 1)
     return min(int(share * num_passes / passes), most)
 
 

@@ -7,6 +7,7 @@ import json
 import pathlib
 
 from keras_simple_diffusion.data.loading import PACKAGED
+from keras_simple_diffusion.models.backbone import check_guidance_range
 from keras_simple_diffusion.optimizers.construction import make_optimizer
 from keras_simple_diffusion.utils.errors import InputError
 from keras_simple_diffusion.utils.errors import check_choice
@@ -43,6 +44,13 @@ def _check_size(name, value):
         )
     for each in value:
         check_number(name, each, at_least=1, at_most=2**16, whole=True)
+
+
+def _check_scale(name, value):
+    if isinstance(value, list):
+        check_guidance_range(name, value)
+    else:
+        check_number(name, value)
 
 
 _is_positive = functools.partial(check_number, above=0)
@@ -85,7 +93,7 @@ _STUDENT_CHECKS = {
     "num_steps": functools.partial(
         check_number, at_least=1, at_most=1024, whole=True
     ),
-    "guidance_scale": check_number,
+    "guidance_scale": _check_scale,
     "updates": _is_count,
 }
 _RUN_CHECKS = {
@@ -226,7 +234,7 @@ class StudentSettings:
         method: string. `"consistency"`, `"progressive"` or `"moments"`.
         num_steps: int. Number of steps of the student, at most 1024.
         guidance_scale: float. Guidance of the teacher, which the student
-            learns.
+            learns; or a list of two, the range of a scale that is an input.
         updates: int. Number of updates of the weights over which phases, or
             steps of the teacher, are spread. It is the run's number of steps
             at its start.
@@ -234,7 +242,7 @@ class StudentSettings:
 
     method: str
     num_steps: int
-    guidance_scale: float
+    guidance_scale: float | list
     updates: int
 
     def __post_init__(self):

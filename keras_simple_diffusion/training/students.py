@@ -45,12 +45,18 @@ def open_teacher(name):
 
 
 def check_guidance(teacher, scale):
-    """Raise an `InputError` if a teacher cannot be guided by a scale."""
+    """Raise an `InputError` if a teacher cannot be guided by a scale.
+
+    Args:
+        teacher: a `DiffusionModel` or `TextToImage`.
+        scale: float, or a list of two.
+    """
     network = teacher.backbone
     has_conditions = (
         network.num_classes is not None or network.context_dim is not None
     )
-    arguments.check_guidance(scale, has_conditions)
+    for each in scale if isinstance(scale, list) else [scale]:
+        arguments.check_guidance(each, has_conditions)
 
 
 def count_halvings(student):

@@ -61,6 +61,30 @@ def test_a_run_is_resumed_by_either_command(distilled, tmp_path):
     assert "all 5 steps are done" in result.stdout
 
 
+def test_progressive_distillation_that_ends_early(trained, tmp_path):
+    place, _ = trained
+    options = ["--teacher", place / "run", "--data", place / "images"]
+    options += ["--steps", "16", "--method", "progressive"]
+    options += ["--updates", "4", "--output", "run"]
+
+    def train(*options):
+        result = run_command("distill", *options, cwd=tmp_path)
+        assert result.returncode == 0, result.stderr
+        student = ksd.models.DiffusionModel.from_preset(tmp_path / "run")
+        assert student.num_steps == student.distilled_steps
+        return student.num_steps, " ".join(result.stdout.split())
+
+    # The time is over after the first update, in the first of two phases.
+    steps, stdout = train(*options, "--minutes", "0")
+    assert steps == 32
+    assert "draws in 32 steps so far. In 16 it draws after" in stdout
+    assert "distill --resume run" in stdout
+    steps, stdout = train("--resume", "run", "--minutes", "60")
+    assert steps == 16
+    assert "The student draws in 16 steps." in stdout
+    assert "--resume" not in stdout
+
+
 def test_bad_distill_arguments(trained, distilled, error_of, tmp_path):
     place, _ = trained
     base = ["distill", "--teacher", str(place / "run"), "--output", "new"]
@@ -76,6 +100,9 @@ def test_bad_distill_arguments(trained, distilled, error_of, tmp_path):
     assert "is a student, for 2 steps" in error
     assert "--updates=0" in error_of(*base, *data, "--updates", "0")
     assert "--guidance=nan" in error_of(*base, *data, "--guidance", "nan")
+    error = error_of(*base, *data, "--guidance", "1,x")
+    assert "two such as 1,4 for a range. Received: 1,x" in error
+    assert "--guidance=1.0" in error_of(*base, *data, "--guidance", "4,1")
     error = error_of("distill", "--resume", str(run), "--steps", "3")
     assert "keeps its settings; only `--updates`" in error
     assert "Received: --steps=3" in error

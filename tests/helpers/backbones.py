@@ -28,6 +28,11 @@ def inputs_of(backbone, count=2, length=5, seed=0):
         inputs["context_mask"][-1, 3:] = 0
     if backbone.portrait_flag:
         inputs["portrait"] = np.arange(count, dtype="int32") % 2
+    if backbone.guidance_range is not None:
+        low, high = backbone.guidance_range
+        inputs["guidance_scale"] = np.linspace(
+            low, high, count, dtype="float32"
+        )
     return inputs
 
 
@@ -77,6 +82,8 @@ def _check_inputs(backbone, inputs, output):
         changes["context_mask"] = np.ones_like(inputs["context_mask"])
     if "portrait" in inputs:
         changes["portrait"] = 1 - inputs["portrait"]
+    if "guidance_scale" in inputs:
+        changes["guidance_scale"] = inputs["guidance_scale"] + 0.1
     for name, changed in changes.items():
         found = backbone.predict_on_batch({**inputs, name.split()[0]: changed})
         assert np.abs(found - output).max() > 1e-3, name

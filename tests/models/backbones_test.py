@@ -57,7 +57,12 @@ EACH = pytest.mark.parametrize("make", [unet, uvit, residual_uvit])
 EACH_SMALL = pytest.mark.parametrize(
     "make", [small_unet, small_uvit, small_residual_uvit]
 )
-TEXT = {"num_classes": None, "context_dim": 6, "portrait_flag": True}
+TEXT = {
+    "num_classes": None,
+    "context_dim": 6,
+    "portrait_flag": True,
+    "guidance_range": (1.0, 4.0),
+}
 TEXT_NETWORKS = pytest.mark.parametrize(
     "make", [small_uvit, small_residual_uvit]
 )

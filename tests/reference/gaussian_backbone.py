@@ -22,6 +22,7 @@ class GaussianBackbone(keras_hub.models.Backbone):
 
     context_dim = None
     portrait_flag = False
+    guidance_range = None
 
     def __init__(
         self, image_shape, means, covariance, prediction_type, num_classes=None

@@ -22,6 +22,7 @@ class LinearBackbone(keras_hub.models.Backbone):
     num_classes = None
     context_dim = None
     portrait_flag = False
+    guidance_range = None
     image_shape = (4, 4, 1)
 
     def __init__(self, num_levels=64, **kwargs):

@@ -202,6 +202,21 @@ def test_the_student_starts_as_its_teacher(teacher, tmp_path):
     np.testing.assert_allclose(ours, theirs, atol=1)
 
 
+@pytest.mark.any_backend
+def test_a_scale_of_guidance_is_left_to_the_student(teacher, tmp_path):
+    run = tmp_path / "run"
+    options = {"num_steps": 2, "steps": 1, "guidance_scale": (1.0, 3.0)}
+    distill_run(teacher, "digits", run, **options)
+    student = resume_run(run, steps=2)
+    assert student.backbone.guidance_range == (1.0, 3.0)
+    settings = RunSettings.read(run)
+    assert settings.student.guidance_scale == [1.0, 3.0]
+    assert "2 steps with this guidance as an input" in settings.plan[2]
+    assert "guidance 1 to 3" in settings.plan[1]
+    loaded = ksd.models.DiffusionModel.from_preset(run)
+    assert loaded.generate(labels=[3], guidance_scale=3.0).shape == (1, 8, 8, 1)
+
+
 # === Images and their classes ===
 
 
@@ -350,6 +365,7 @@ def test_losses_below_zero_are_drawn(tmp_path):
         ({"num_steps": 2000}, "num_steps=2000"),
         ({"method": "magic"}, "'consistency', 'progressive', 'moments'"),
         ({"guidance_scale": float("nan")}, "guidance_scale=nan"),
+        ({"guidance_scale": (2.0, 1.0)}, "guidance_scale=1.0"),
         ({"steps": 0}, "steps=0"),
         ({"batch_size": 3, "accumulate": 2}, "multiple of `accumulate`"),
         ({"image_size": 16}, "Unknown setting 'image_size'"),
