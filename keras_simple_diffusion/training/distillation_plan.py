@@ -71,11 +71,13 @@ def _adapt(recipe, student):
 
 def _describe(facts, teacher, preset, student, chosen, speed):
     height, width, _ = teacher.backbone.image_shape
-    scale, guided = student.guidance_scale, "without guidance"
-    guidance = "no guidance" if scale == 1.0 else f"guidance {scale}"
+    scale = student.guidance_scale
+    guidance, guided = "no guidance", "without guidance"
     if isinstance(scale, list):
         guidance = "guidance {:g} to {:g}".format(*scale)
         guided = "with this guidance as an input"
+    elif scale != 1.0:
+        guidance = f"guidance {scale:g}"
     parameters = teacher.backbone.count_params() / 1e6
     lines = [
         f"data       {planning.describe_data(facts)} (see `inspect-data`)",
