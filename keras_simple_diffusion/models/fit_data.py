@@ -318,13 +318,22 @@ def _stack(images):
 
 def check_shape(images, backbone):
     """Raise an `InputError` unless a batch has the network's shape."""
-    if tuple(images.shape[1:]) != backbone.image_shape:
-        raise InputError(
-            f"The backbone takes images of shape {backbone.image_shape} "
-            "(height, width, channels). Received: a batch of shape "
-            f"{tuple(images.shape)}. Resize the images, or build the "
-            f"backbone with image_shape={tuple(images.shape[1:])}."
+    shape = tuple(images.shape[1:])
+    if shape == backbone.image_shape:
+        return
+    remedy = "Pass an array of four axes."
+    if len(shape) == 2:
+        remedy = "Gray images need an axis of one channel: images[..., None]."
+    elif len(shape) == 3:
+        remedy = (
+            "Resize the images, or build the backbone with "
+            f"image_shape={shape}."
         )
+    raise InputError(
+        f"The backbone takes images of shape {backbone.image_shape} (height, "
+        "width, channels). Received: a batch of shape "
+        f"{tuple(images.shape)}. {remedy}"
+    )
 
 
 # === Captions ===

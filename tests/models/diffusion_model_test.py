@@ -413,6 +413,8 @@ def test_saving_a_preset_leaves_no_draft(tmp_path, monkeypatch):
     [
         ({"images": np.zeros((4, 8, 8, 1), "uint8")}, r"shape \(4, 4, 1\)"),
         ({"images": np.zeros((4, 4, 4, 3), "uint8")}, r"\(4, 4, 4, 3\)"),
+        ({"images": np.zeros((4, 4, 4), "uint8")}, r"images\[\.\.\., None\]"),
+        ({"images": np.zeros(4, "uint8")}, "array of four axes"),
         ({"images": 255 * np.ones((4, 4, 4, 1))}, "Divide by 127.5"),
         ({"labels": np.array([0, 1, 2, 4])}, r"in \[0, 2\], or 3 for no class"),
         ({"labels": np.array([0, 1, -1, 2])}, "Received: -1"),
