@@ -18,9 +18,10 @@ STYLE = """
 .ksd-images figcaption { font-size: 12px; max-width: 16em;
   overflow-wrap: anywhere; }
 .ksd-columns { display: flex; flex-wrap: wrap; gap: 16px; }
-.ksd-columns > div { flex: 1 1 300px; min-width: 0; }
+.ksd-columns > div { flex: 1 1 260px; min-width: 0; max-width: 480px; }
 .ksd-columns svg, .ksd-plot svg { width: 100%; height: auto;
   background: #fff; }
+.ksd-plot { max-width: 640px; }
 .ksd-gallery img { image-rendering: pixelated; }
 .ksd-editor { max-width: 100%; }
 footer { display: none !important; }

@@ -247,7 +247,8 @@ class Page:
         )
         if self.history is not None:
             gr.Markdown("### Loss of the run")
-            gr.HTML(f'<div class="ksd-columns">{plots_of(self.history)}</div>')
+            plots = "".join(f"<div>{p}</div>" for p in plots_of(self.history))
+            gr.HTML(f'<div class="ksd-columns">{plots}</div>')
 
     def _build_runs(self):
         gr = self.gr
@@ -262,7 +263,11 @@ class Page:
             else "<p>Start the app with --runs FOLDER to see runs.</p>"
         )
         self.sheets = gr.Gallery(
-            label="Samples over time", columns=3, interactive=False
+            label="Samples over time",
+            columns=3,
+            height="auto",
+            object_fit="contain",
+            interactive=False,
         )
         self.table = gr.Dataframe(
             headers=["setting"], label="Settings", interactive=False, wrap=True
@@ -274,6 +279,7 @@ class Page:
         self.gallery = gr.Gallery(
             label="Drawn images",
             columns=6,
+            height="auto",
             object_fit="contain",
             interactive=False,
             elem_classes="ksd-gallery",
@@ -463,7 +469,11 @@ class Page:
             raise InputError("The image is no longer kept: draw it again.")
         chosen = drawn[index]
         download = self.gr.DownloadButton(value=chosen.path, interactive=True)
-        recorded = {k: v for k, v in chosen.recorded.items() if v is not None}
+        recorded = {
+            name: value
+            for name, value in chosen.recorded.items()
+            if value is not None and name != "model_content"
+        }
         return chosen, recorded, download
 
     def on_again(self, chosen):

@@ -68,7 +68,8 @@ class Runs:
         """Return the plots of some runs as HTML, a column each."""
         columns = [
             f"<div><h4>{html.escape(name)}</h4>"
-            f"<p>{_progress(path)}</p>{plots_of(path / 'history.csv')}</div>"
+            f"<p>{_progress(path)}</p>"
+            f"{''.join(plots_of(path / 'history.csv'))}</div>"
             for name, path in self.find(names).items()
         ]
         if not columns:
@@ -122,14 +123,14 @@ def plots_of(history):
         history: path of a `history.csv`.
 
     Returns:
-        HTML, a string.
+        HTML, a list of strings.
     """
     if not _is_file(history):
-        return "<p>There is no history of losses.</p>"
+        return ["<p>There is no history of losses.</p>"]
     try:
         return _draw_plots(history, history.stat().st_mtime_ns)
     except (InputError, OSError):
-        return "<p>The history of losses cannot be read.</p>"
+        return ["<p>The history of losses cannot be read.</p>"]
 
 
 @functools.lru_cache(maxsize=32)
@@ -138,7 +139,7 @@ def _draw_plots(history, changed):
     rows = read_history(history)
     fields = rows[0] if rows else ()
     num_levels = sum(name.startswith("level_loss_") for name in fields)
-    return "".join(plots.as_svg(history, num_levels))
+    return plots.as_svg(history, num_levels)
 
 
 def _progress(path):
