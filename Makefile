@@ -95,7 +95,8 @@ $(APP)/tests.stamp: $(VENV)/tests.stamp
 	  'import site; print(site.getsitepackages()[0])')')" \
 	  > $$($(APP)/bin/python -c \
 	  'import site; print(site.getsitepackages()[0])')/tests.pth
-	$(APP)/bin/python -m pip install -q gradio==6.31.0
+	$(APP)/bin/python -m pip install -q gradio==6.31.0 \
+	  playwright==1.65.2
 	touch $@
 
 clean:

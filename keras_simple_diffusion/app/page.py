@@ -272,7 +272,7 @@ class Page:
         self.table = gr.Dataframe(
             headers=["setting"], label="Settings", interactive=False, wrap=True
         )
-        self.timer = gr.Timer(_SECONDS)
+        self.timer = gr.Timer(_SECONDS, active=False)
 
     def _build_results(self):
         gr = self.gr
@@ -364,7 +364,7 @@ class Page:
             self.names.change,
             self.on_compare,
             [self.names],
-            [self.losses, self.sheets, self.table],
+            [self.losses, self.sheets, self.table, self.timer],
         )
         self._calls(
             self.timer.tick,
@@ -525,14 +525,15 @@ class Page:
 
     def on_tick(self, names):
         """Draw the losses of the chosen runs again."""
-        return self.runs.losses(names) if names else self.gr.skip()
+        return self.runs.losses(names)
 
     def on_compare(self, names):
         """Show runs side by side."""
         gr = self.gr
         rows = self.runs.settings(names)
         table = gr.Dataframe(rows, headers=["setting", *(names or [])])
-        return self.runs.losses(names), self.runs.samples(names), table
+        timer = gr.Timer(active=bool(names))
+        return self.runs.losses(names), self.runs.samples(names), table, timer
 
 
 def _settings(controls):

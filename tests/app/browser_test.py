@@ -110,6 +110,9 @@ def test_draw_cancel_edit_and_reload(page):
     page.wait_for_function(
         "document.querySelectorAll('.ksd-gallery img').length >= 8"
     )
+    assert page.errors == []
     page.reload()
+    page.get_by_role("button", name="Draw", exact=True).wait_for()
+    page.errors.clear()  # Of streams that the reload has ended.
     click(page, "Draw")
     follow(page, r"seed \d+")

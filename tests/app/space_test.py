@@ -1,6 +1,7 @@
 """The folder of a Space."""
 
 import os
+import pathlib
 import re
 import subprocess
 import sys
@@ -41,6 +42,9 @@ def test_a_space_holds_all_that_it_needs(tmp_path):
     names = {re.split("[<>=]", line)[0] for line in needed}
     assert {"keras", "gradio", "torch"} <= names
     assert not {"jax", "pytest", "ruff"} & names
+    # That of `make test-app`.
+    makefile = (pathlib.Path(__file__).parents[2] / "Makefile").read_text()
+    assert "gradio==6.31.0" in needed and "gradio==6.31.0" in makefile
     compile((space / "app.py").read_text(), "app.py", "exec")
     assert "'photos'" in (space / "app.py").read_text()
     # The library and the model in the folder draw, without any others.
