@@ -1,35 +1,29 @@
-"""The page of the app: its parts, and what they do when they are used."""
+"""The page of the app: its parts, and the actions that they start."""
 
-import dataclasses
 import functools
 import html
 import inspect
 
 import numpy as np
-from PIL import Image
 
 from keras_simple_diffusion import samplers
 from keras_simple_diffusion.app import limits
 from keras_simple_diffusion.app import markup
 from keras_simple_diffusion.app import noise
+from keras_simple_diffusion.app.actions import NAMES
+from keras_simple_diffusion.app.actions import Actions
 from keras_simple_diffusion.app.drawing import MAX_STEPS
 from keras_simple_diffusion.app.drawing import MAX_TEXT
 from keras_simple_diffusion.app.drawing import SAMPLERS
-from keras_simple_diffusion.app.drawing import Settings
 from keras_simple_diffusion.app.runs import plots_of
-from keras_simple_diffusion.generation.programs import DrawingStep
 from keras_simple_diffusion.utils.errors import InputError
 
-_NAMES = [field.name for field in dataclasses.fields(Settings)]
 _LEVELS = 20  # Noise levels of the slider.
 _SECONDS = 10  # Between two looks at runs.
 
 
 class Page:
-    """The page, and the functions that its buttons call.
-
-    Each function receives all that it works on as arguments: the settings on
-    the visitor's own page, and the visitor's own images.
+    """The page: its parts, connected to `Actions`.
 
     Args:
         gr: the module of Gradio.
@@ -42,6 +36,7 @@ class Page:
         self.gr = gr
         self.studio = studio
         self.runs = runs
+        self.actions = Actions(gr, studio, runs)
         self.history = history
         self.controls = []
 
@@ -164,7 +159,7 @@ class Page:
                 value=0,
                 label="Number of the first image of the seed",
             )
-        self.controls = [parts[name] for name in _NAMES]
+        self.controls = [parts[name] for name in NAMES]
 
     def _build_draw(self):
         gr = self.gr
@@ -296,23 +291,23 @@ class Page:
     # === Events ===
 
     def _connect(self):
-        gr = self.gr
+        gr, actions = self.gr, self.actions
         controls, drawn = self.controls, self.drawn
         shown = [self.gallery, drawn]
         draw = self._draws(
-            self.draw, self.on_draw, controls, [self.preview, *shown]
+            self.draw, actions.draw, controls, [self.preview, *shown]
         )
         edits = [
             self._draws(
                 button, function, [*own, *controls], [self.edit_preview, *shown]
             )
             for button, function, own in (
-                (self.inpaint, self.on_inpaint, [self.editor, self.source]),
-                (self.vary, self.on_vary, [self.strength, self.source]),
-                (self.upscale, self.on_upscale, [self.factor, self.source]),
+                (self.inpaint, actions.inpaint, [self.editor, self.source]),
+                (self.vary, actions.vary, [self.strength, self.source]),
+                (self.upscale, actions.upscale, [self.factor, self.source]),
                 (
                     self.interpolate,
-                    self.on_interpolate,
+                    actions.interpolate,
                     [
                         *(self.starts_with_image, self.from_seed),
                         *(self.to_seed, self.source),
@@ -322,7 +317,7 @@ class Page:
         ]
 
         def select(drawn, at: gr.SelectData):
-            return self.on_select(drawn, at.index)
+            return actions.select(drawn, at.index)
 
         self._calls(
             self.gallery.select,
@@ -331,44 +326,44 @@ class Page:
             [self.selected, self.recorded, self.download],
         )
         again = self._calls(
-            self.again.click, self.on_again, [self.selected], controls
+            self.again.click, actions.again, [self.selected], controls
         )
         again = self._draws(
-            again, self.on_draw, controls, [self.preview, *shown], "redraw"
+            again, actions.draw, controls, [self.preview, *shown], "redraw"
         )
         self.cancel.click(None, cancels=[draw, again])
         self.cancel_edit.click(None, cancels=edits)
         self._calls(
             self.upload.upload,
-            self.on_upload,
+            actions.upload,
             [self.upload],
             [self.source, self.editor],
         )
         for button in (self.take, self.edit_this):
             self._calls(
                 button.click,
-                self.on_take,
+                actions.take,
                 [self.selected],
                 [self.source, self.editor, self.tabs],
             )
         looked = [self.time, self.selected, self.source, *controls]
         self._calls(
             self.time.release,
-            self.on_look,
+            actions.look,
             looked,
             [self.inside, self.schedule],
             concurrency_id="drawing",
         )
-        self._calls(self.reload.click, self.on_list, [], [self.names])
+        self._calls(self.reload.click, actions.list_runs, [], [self.names])
         self._calls(
             self.names.change,
-            self.on_compare,
+            actions.compare,
             [self.names],
             [self.losses, self.sheets, self.table, self.timer],
         )
         self._calls(
             self.timer.tick,
-            self.on_tick,
+            actions.tick,
             [self.names],
             [self.losses],
             show_progress="hidden",
@@ -390,9 +385,8 @@ class Page:
 
     def _calls(self, listen, function, inputs, outputs, **options):
         """Connect an event to a function whose `InputError`s are shown."""
-        name = function.__name__.removeprefix("on_")
         options = {
-            "api_name": name,
+            "api_name": function.__name__,
             "api_visibility": "undocumented",
             **options,
         }
@@ -412,170 +406,6 @@ class Page:
             show_progress="hidden",
             api_visibility="private",
         )
-
-    # === What happens ===
-
-    def on_draw(self, drawn, *controls):
-        """Draw images from noise."""
-        events = self.studio.generate(_settings(controls))
-        yield from self._follow(events, drawn, controls)
-
-    def on_inpaint(self, drawn, painted, source, *controls):
-        """Draw the painted part of an image anew."""
-        mask = _read_mask(painted, _need(source).shape)
-        events = self.studio.inpaint(_settings(controls), source, mask)
-        yield from self._follow(events, drawn, controls)
-
-    def on_vary(self, drawn, strength, source, *controls):
-        """Make variations of an image."""
-        events = self.studio.vary(_settings(controls), _need(source), strength)
-        yield from self._follow(events, drawn, controls)
-
-    def on_upscale(self, drawn, factor, source, *controls):
-        """Make an image smaller, and larger again."""
-        events = self.studio.upscale(_settings(controls), _need(source), factor)
-        yield from self._follow(events, drawn, controls)
-
-    def on_interpolate(
-        self, drawn, has_image, first, second, source, *controls
-    ):
-        """Draw a film strip between two seeds, or an image and a seed."""
-        ends = _need(source) if has_image else _whole(first), _whole(second)
-        events = self.studio.interpolate(_settings(controls), *ends)
-        yield from self._follow(events, drawn, controls, is_strip=True)
-
-    def _follow(self, events, drawn, controls, is_strip=False):
-        skip = self.gr.skip()
-        yield "<p>Waiting for the model …</p>", skip, skip
-        for event in events:
-            if isinstance(event, DrawingStep):
-                text = f"step {event.number} of {event.num_steps}"
-                shown = markup.images(event.images, None, text, is_strip)
-                yield shown, skip, skip
-                continue
-            drawn = [*event, *drawn][: limits.MAX_REMEMBERED]
-            captions = [each.caption for each in event]
-            arrays = [each.image for each in event]
-            text = f"seed {event[0].settings.seed}" if not is_strip else ""
-            yield (
-                markup.images(arrays, captions, text, is_strip),
-                [(each.path, each.caption) for each in drawn],
-                drawn,
-            )
-
-    def on_select(self, drawn, index):
-        """Show the settings of an image of the gallery."""
-        if not 0 <= index < len(drawn):
-            raise InputError("The image is no longer kept: draw it again.")
-        chosen = drawn[index]
-        download = self.gr.DownloadButton(value=chosen.path, interactive=True)
-        recorded = {
-            name: value
-            for name, value in chosen.recorded.items()
-            if value is not None and name != "model_content"
-        }
-        return chosen, recorded, download
-
-    def on_again(self, chosen):
-        """Take over the settings of an image."""
-        chosen = _need(chosen).settings
-        values = dataclasses.asdict(chosen)
-        return [
-            (values[name] or "") if name == "sampler" else values[name]
-            for name in _NAMES
-        ]
-
-    def on_upload(self, path):
-        """Read an uploaded image."""
-        shape = self.studio.task.backbone.image_shape
-        image = limits.read_upload(path, shape)
-        return image, _canvas(image)
-
-    def on_take(self, chosen):
-        """Take a drawn image to edit it."""
-        image = _need(chosen).image
-        return image, _canvas(image), self.gr.Tabs(selected="edit")
-
-    def on_look(self, time, chosen, source, *controls):
-        """Show an image noised to a level, and what is predicted from it."""
-        task = self.studio.task
-        schedule = markup.plot(noise.draw_schedule(task, float(time)))
-        image = source if chosen is None else chosen.image
-        if image is None:
-            return self.gr.skip(), schedule
-        settings = dataclasses.replace(_settings(controls), count=1)
-        if chosen is not None:
-            settings = chosen.settings
-        settings.check(self.studio.max_images)
-        conditions, _, captions = self.studio.choose(settings)
-        noisy, clean = noise.denoise(
-            task, image, float(time), conditions, settings.seed or 0
-        )
-        names = ["image", "noised", "predicted from it"]
-        text = (
-            f"{captions[0]}: differs from the image by "
-            f"{noise.error(noisy, image):.1f} grey levels when noised, by "
-            f"{noise.error(clean, image):.1f} as predicted"
-        ).removeprefix(": ")
-        return markup.images([image, noisy, clean], names, text), schedule
-
-    def on_list(self):
-        """List the runs that there are now."""
-        return self.gr.Dropdown(choices=self.runs.names())
-
-    def on_tick(self, names):
-        """Draw the losses of the chosen runs again."""
-        return self.runs.losses(names)
-
-    def on_compare(self, names):
-        """Show runs side by side."""
-        gr = self.gr
-        rows = self.runs.settings(names)
-        table = gr.Dataframe(rows, headers=["setting", *(names or [])])
-        timer = gr.Timer(active=bool(names))
-        return self.runs.losses(names), self.runs.samples(names), table, timer
-
-
-def _settings(controls):
-    """Turn the values of the controls, which anyone may send, to `Settings`."""
-    values = dict(zip(_NAMES, controls, strict=True))
-    for name in ("count", "seed", "steps", "first"):
-        values[name] = _whole(values[name])
-    values["first"] = values["first"] or 0
-    values["sampler"] = values["sampler"] or None
-    return Settings(**values)
-
-
-def _whole(value):
-    """Return a float without a fraction as an int."""
-    if isinstance(value, float) and value.is_integer():
-        return int(value)
-    return value
-
-
-def _need(image):
-    if image is None:
-        raise InputError("Take or upload an image first.")
-    return image
-
-
-def _canvas(image):
-    """Return an image for the editor, without anything painted."""
-    shown = markup.enlarge(image)
-    if shown.shape[-1] == 1:
-        shown = np.repeat(shown, 3, axis=-1)
-    return {"background": shown, "layers": [], "composite": shown}
-
-
-def _read_mask(painted, shape):
-    """Return the mask of all that is painted over, `(H, W)` of bools."""
-    mask = np.zeros(shape[:2], bool)
-    for layer in (painted or {}).get("layers") or []:
-        opacity = Image.fromarray(np.ascontiguousarray(layer[..., 3]))
-        size = (shape[1], shape[0])
-        opacity = opacity.resize(size, Image.Resampling.BOX)
-        mask |= np.asarray(opacity) > 63
-    return mask
 
 
 def _shows_errors(gr, function):

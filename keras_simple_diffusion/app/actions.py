@@ -1,0 +1,194 @@
+"""Actions of the page: what happens when its parts are used."""
+
+import dataclasses
+
+import numpy as np
+from PIL import Image
+
+from keras_simple_diffusion.app import limits
+from keras_simple_diffusion.app import markup
+from keras_simple_diffusion.app import noise
+from keras_simple_diffusion.app.drawing import Settings
+from keras_simple_diffusion.generation.programs import DrawingStep
+from keras_simple_diffusion.utils.errors import InputError
+
+# The controls of the page, in the order of their values.
+NAMES = [field.name for field in dataclasses.fields(Settings)]
+
+
+class Actions:
+    """Functions that the parts of the page call.
+
+    Each receives all that it works on as arguments: the settings on the
+    visitor's own page, and the visitor's own images.
+
+    Args:
+        gr: the module of Gradio.
+        studio: a `Studio`.
+        runs: `Runs`.
+    """
+
+    def __init__(self, gr, studio, runs):
+        self.gr = gr
+        self.studio = studio
+        self.runs = runs
+
+    def draw(self, drawn, *controls):
+        """Draw images from noise."""
+        events = self.studio.generate(_settings(controls))
+        yield from self._follow(events, drawn, controls)
+
+    def inpaint(self, drawn, painted, source, *controls):
+        """Draw the painted part of an image anew."""
+        mask = _read_mask(painted, _need(source).shape)
+        events = self.studio.inpaint(_settings(controls), source, mask)
+        yield from self._follow(events, drawn, controls)
+
+    def vary(self, drawn, strength, source, *controls):
+        """Make variations of an image."""
+        events = self.studio.vary(_settings(controls), _need(source), strength)
+        yield from self._follow(events, drawn, controls)
+
+    def upscale(self, drawn, factor, source, *controls):
+        """Make an image smaller, and larger again."""
+        events = self.studio.upscale(_settings(controls), _need(source), factor)
+        yield from self._follow(events, drawn, controls)
+
+    def interpolate(self, drawn, has_image, first, second, source, *controls):
+        """Draw a film strip between two seeds, or an image and a seed."""
+        ends = _need(source) if has_image else _whole(first), _whole(second)
+        events = self.studio.interpolate(_settings(controls), *ends)
+        yield from self._follow(events, drawn, controls, is_strip=True)
+
+    def _follow(self, events, drawn, controls, is_strip=False):
+        skip = self.gr.skip()
+        yield "<p>Waiting for the model …</p>", skip, skip
+        for event in events:
+            if isinstance(event, DrawingStep):
+                text = f"step {event.number} of {event.num_steps}"
+                shown = markup.images(event.images, None, text, is_strip)
+                yield shown, skip, skip
+                continue
+            drawn = [*event, *drawn][: limits.MAX_REMEMBERED]
+            captions = [each.caption for each in event]
+            arrays = [each.image for each in event]
+            text = f"seed {event[0].settings.seed}" if not is_strip else ""
+            yield (
+                markup.images(arrays, captions, text, is_strip),
+                [(each.path, each.caption) for each in drawn],
+                drawn,
+            )
+
+    def select(self, drawn, index):
+        """Show the settings of an image of the gallery."""
+        if not 0 <= index < len(drawn):
+            raise InputError("The image is no longer kept: draw it again.")
+        chosen = drawn[index]
+        download = self.gr.DownloadButton(value=chosen.path, interactive=True)
+        recorded = {
+            name: value
+            for name, value in chosen.recorded.items()
+            if value is not None and name != "model_content"
+        }
+        return chosen, recorded, download
+
+    def again(self, chosen):
+        """Take over the settings of an image."""
+        chosen = _need(chosen).settings
+        values = dataclasses.asdict(chosen)
+        return [
+            (values[name] or "") if name == "sampler" else values[name]
+            for name in NAMES
+        ]
+
+    def upload(self, path):
+        """Read an uploaded image."""
+        shape = self.studio.task.backbone.image_shape
+        image = limits.read_upload(path, shape)
+        return image, _canvas(image)
+
+    def take(self, chosen):
+        """Take a drawn image to edit it."""
+        image = _need(chosen).image
+        return image, _canvas(image), self.gr.Tabs(selected="edit")
+
+    def look(self, time, chosen, source, *controls):
+        """Show an image noised to a level, and what is predicted from it."""
+        task = self.studio.task
+        schedule = markup.plot(noise.draw_schedule(task, float(time)))
+        image = source if chosen is None else chosen.image
+        if image is None:
+            return self.gr.skip(), schedule
+        settings = dataclasses.replace(_settings(controls), count=1)
+        if chosen is not None:
+            settings = chosen.settings
+        settings.check(self.studio.max_images)
+        conditions, _, captions = self.studio.choose(settings)
+        noisy, clean = noise.denoise(
+            task, image, float(time), conditions, settings.seed or 0
+        )
+        names = ["image", "noised", "predicted from it"]
+        text = (
+            f"{captions[0]}: differs from the image by "
+            f"{noise.error(noisy, image):.1f} grey levels when noised, by "
+            f"{noise.error(clean, image):.1f} as predicted"
+        ).removeprefix(": ")
+        return markup.images([image, noisy, clean], names, text), schedule
+
+    def list_runs(self):
+        """List the runs that there are now."""
+        return self.gr.Dropdown(choices=self.runs.names())
+
+    def tick(self, names):
+        """Draw the losses of the chosen runs again."""
+        return self.runs.losses(names)
+
+    def compare(self, names):
+        """Show runs side by side."""
+        gr = self.gr
+        rows = self.runs.settings(names)
+        table = gr.Dataframe(rows, headers=["setting", *(names or [])])
+        timer = gr.Timer(active=bool(names))
+        return self.runs.losses(names), self.runs.samples(names), table, timer
+
+
+def _settings(controls):
+    """Turn the values of the controls, which anyone may send, to `Settings`."""
+    values = dict(zip(NAMES, controls, strict=True))
+    for name in ("count", "seed", "steps", "first"):
+        values[name] = _whole(values[name])
+    values["first"] = values["first"] or 0
+    values["sampler"] = values["sampler"] or None
+    return Settings(**values)
+
+
+def _whole(value):
+    """Return a float without a fraction as an int."""
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    return value
+
+
+def _need(image):
+    if image is None:
+        raise InputError("Take or upload an image first.")
+    return image
+
+
+def _canvas(image):
+    """Return an image for the editor, without anything painted."""
+    shown = markup.enlarge(image)
+    if shown.shape[-1] == 1:
+        shown = np.repeat(shown, 3, axis=-1)
+    return {"background": shown, "layers": [], "composite": shown}
+
+
+def _read_mask(painted, shape):
+    """Return the mask of all that is painted over, `(H, W)` of bools."""
+    mask = np.zeros(shape[:2], bool)
+    for layer in (painted or {}).get("layers") or []:
+        opacity = Image.fromarray(np.ascontiguousarray(layer[..., 3]))
+        size = (shape[1], shape[0])
+        opacity = opacity.resize(size, Image.Resampling.BOX)
+        mask |= np.asarray(opacity) > 63
+    return mask
