@@ -36,31 +36,31 @@ class Actions:
     def draw(self, drawn, *controls):
         """Draw images from noise."""
         events = self.studio.generate(_settings(controls))
-        yield from self._follow(events, drawn, controls)
+        yield from self._follow(events, drawn)
 
     def inpaint(self, drawn, painted, source, *controls):
         """Draw the painted part of an image anew."""
         mask = _read_mask(painted, _need(source).shape)
         events = self.studio.inpaint(_settings(controls), source, mask)
-        yield from self._follow(events, drawn, controls)
+        yield from self._follow(events, drawn)
 
     def vary(self, drawn, strength, source, *controls):
         """Make variations of an image."""
         events = self.studio.vary(_settings(controls), _need(source), strength)
-        yield from self._follow(events, drawn, controls)
+        yield from self._follow(events, drawn)
 
     def upscale(self, drawn, factor, source, *controls):
         """Make an image smaller, and larger again."""
         events = self.studio.upscale(_settings(controls), _need(source), factor)
-        yield from self._follow(events, drawn, controls)
+        yield from self._follow(events, drawn)
 
     def interpolate(self, drawn, has_image, first, second, source, *controls):
         """Draw a film strip between two seeds, or an image and a seed."""
         ends = _need(source) if has_image else _whole(first), _whole(second)
         events = self.studio.interpolate(_settings(controls), *ends)
-        yield from self._follow(events, drawn, controls, is_strip=True)
+        yield from self._follow(events, drawn, is_strip=True)
 
-    def _follow(self, events, drawn, controls, is_strip=False):
+    def _follow(self, events, drawn, is_strip=False):
         skip = self.gr.skip()
         yield "<p>Waiting for the model …</p>", skip, skip
         for event in events:
