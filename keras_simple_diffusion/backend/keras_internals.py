@@ -208,6 +208,11 @@ def layers_within(layer):
     return layer._flatten_layers(include_self=False)
 
 
+def is_rematerialized(layer):
+    """Tell if a layer was made within a `keras.RematScope`."""
+    return layer._remat_mode is not None
+
+
 class QuantizableSubclass:
     """Mixin for subclasses of Keras layers that compute the same as these.
 

@@ -123,7 +123,7 @@ class DenoisingTrainer(keras_internals.OwnTrainingSteps, keras_hub.models.Task):
         auto_scale_loss=True,
         **unsupported,
     ):
-        fit_data.check_compile(steps_per_execution, unsupported)
+        fit_data.check_compile(self, steps_per_execution, unsupported)
         check_distribution()
         optimizer = find_optimizer(optimizer)
         self._compile_arguments = {

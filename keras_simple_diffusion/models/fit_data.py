@@ -12,6 +12,8 @@ import grain
 import keras
 import numpy as np
 
+from keras_simple_diffusion.backend.keras_internals import is_rematerialized
+from keras_simple_diffusion.backend.keras_internals import layers_within
 from keras_simple_diffusion.backend.native import reads_tensorflow_datasets
 from keras_simple_diffusion.distribution.batches import check_batch_size
 from keras_simple_diffusion.distribution.batches import data_shard
@@ -137,14 +139,21 @@ def _check_callbacks(callbacks):
         )
 
 
-def check_compile(steps_per_execution, unsupported):
-    """Raise an `InputError` for arguments that `compile` does not support.
+def check_compile(model, steps_per_execution, unsupported):
+    """Raise an `InputError` for what `compile` does not support.
 
     Args:
+        model: the `DenoisingTrainer` to compile.
         steps_per_execution: int.
         unsupported: dict of the arguments of `keras.Model.compile` that it does
             not have, `None` if not given.
     """
+    if any(map(is_rematerialized, (model, *layers_within(model)))):
+        raise InputError(
+            "A model within `keras.RematScope` cannot be trained, as it would "
+            "draw other noise for the gradient than for the loss. Make it and "
+            "its network outside, with `rematerialize=` of the network."
+        )
     check_integer("steps_per_execution", steps_per_execution)
     for name, value in unsupported.items():
         if value is not None:

@@ -286,6 +286,15 @@ def test_layers_within():
     assert inner in found and middle in found and model not in found
 
 
+@relies_on("Keras", "is_rematerialized", "`Layer._remat_mode`")
+def test_is_rematerialized():
+    with keras.RematScope(mode="full"):
+        inner = layers.Dense(1)
+    outer = layers.Dense(1)
+    assert internals.is_rematerialized(inner)
+    assert not internals.is_rematerialized(outer)
+
+
 @relies_on("Keras", "is_validation_of_fit", "`_use_cached_eval_dataset`")
 def test_is_validation_of_fit():
     calls = []

@@ -1,9 +1,12 @@
+import contextlib
+
 import keras
 import numpy as np
 import pytest
 from keras import ops
 
 import keras_simple_diffusion as ksd
+from keras_simple_diffusion.utils.errors import InputError
 
 SHAPE = {
     "image_shape": (8, 8, 1),
@@ -189,3 +192,14 @@ def test_presets_in_half_precision(tmp_path):
 def test_bad_arguments():
     with pytest.raises(ksd.utils.errors.InputError, match="'dense'"):
         ksd.models.UViTBackbone(rematerialize=("dense",), **SHAPE)
+
+
+@pytest.mark.any_backend
+@pytest.mark.parametrize("part", ["network", "model"])
+def test_the_scope_of_keras_is_refused(part):
+    scope = keras.RematScope(mode="full")
+    with scope if part == "network" else contextlib.nullcontext():
+        backbone = make("unet", rematerialize=False)
+    with scope if part == "model" else contextlib.nullcontext():
+        with pytest.raises(InputError, match="rematerialize="):
+            ksd.models.DiffusionModel(backbone).compile()
