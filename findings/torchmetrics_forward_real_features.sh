@@ -6,8 +6,8 @@
 # and added to its former state. With `reset_real_features=False`, which keeps
 # the features of real images as the data never changes, the reset leaves them
 # in place, so that they are added to themselves: after 10 batches each counts
-# 1024 times. Memory grows with them, and KID, which takes no image twice, meets
-# equal images and comes out too large. Nothing is said.
+# 1024 times. FID hardly changes. KID stores each copy, meets equal images where
+# it assumes different ones, and comes out too large. Nothing is said.
 #
 # Guessed: the value of the ten batches, as `update` and `compute` give it.
 #
