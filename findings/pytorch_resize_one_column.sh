@@ -3,11 +3,11 @@
 #
 # `F.interpolate(image, (height, 1), antialias=True)` on the CPU, bilinear or
 # bicubic, in float32 or float64, scales the width and then gives each row of
-# the result the value of its first. It does so whenever the height changes
-# and the result of a contiguous image is one pixel wide: for a column of row averages, or a signal
-# (a table of positions, a noise schedule) that is held as an image of width 1.
-# Resizing to one row is right, as is resizing without `antialias`, and uint8.
-# Nothing is said.
+# the result the value of its first. It does so whenever the height changes and
+# the result of a contiguous image is one pixel wide: for a column of row
+# averages, or a signal (a table of positions, a noise schedule) that is held as
+# an image of width 1. Nothing is said. Resizing to one row is right, as is
+# resizing without `antialias`, and uint8.
 #
 # Guessed: resizing the transposed image transposes the result.
 #
