@@ -12,12 +12,8 @@ import importlib.util
 import os
 import sys
 
-import keras
-import numpy as np
-
-from keras_simple_diffusion.utils.interrupts import uninterrupted
-
 # === Imports (Keras) ===
+# Defined before Keras is imported, as it is called at the end of that import.
 
 
 def leave_tensorflow_to_others():
@@ -35,6 +31,11 @@ def leave_tensorflow_to_others():
 
     module_utils.tensorflow.__class__ = ImportedModule
 
+
+import keras  # noqa: E402
+import numpy as np  # noqa: E402
+
+from keras_simple_diffusion.utils.interrupts import uninterrupted  # noqa: E402
 
 # === Presets (keras_hub) ===
 # keras_hub is imported inside functions: it takes seconds.

@@ -59,9 +59,6 @@ def app(
             f"`--runs` is a folder of runs. Received: '{runs}', which is no "
             "folder."
         )
-    # First, as `backend.lazy_imports` changes it when it has been imported.
-    import keras  # noqa: F401
-
     from keras_simple_diffusion.app.limits import load_gradio
     from keras_simple_diffusion.app.server import serve
 
