@@ -12,6 +12,10 @@ pixels, or the largest cosine of EfficientNet-Lite0's features.
 
 Beside it: chance, the share of all real images that have the noun, and the
 score of the real held-out images, each looked up among the others.
+
+Held-out combinations of a name and its colour or skin tone are judged by word:
+does the nearest real image have the noun that was asked for, the colours or the
+tone, and both? `--words` of them are drawn, with the model's guidance scale.
 """
 
 import argparse
@@ -23,6 +27,8 @@ import re
 import keras
 import numpy as np
 from hold_out import TONE
+from hold_out import is_composed
+from hold_out import parts
 from PIL import Image
 
 import keras_simple_diffusion as ksd
@@ -71,6 +77,23 @@ def nearest(found, real, without_self=None):
     return squares.argmin(1)
 
 
+def judge_words(found, asked):
+    """Shares of the nearest names that have the noun and the colours asked for.
+
+    Args:
+        found: list of strings, the names of the nearest real images.
+        asked: list of strings, the names that were asked for.
+    """
+    noun = [noun_of(f) == noun_of(a) for f, a in zip(found, asked, strict=True)]
+    colours = [
+        set(parts(f)[1]) == set(parts(a)[1])
+        for f, a in zip(found, asked, strict=True)
+    ]
+    both = np.logical_and(noun, colours)
+    values = {"noun": noun, "colours": colours, "both": both}
+    return {name: float(np.mean(value)) for name, value in values.items()}
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--model", required=True)
@@ -78,6 +101,7 @@ def main():
     parser.add_argument("--network", required=True)
     parser.add_argument("--output", type=pathlib.Path, required=True)
     parser.add_argument("--names", type=int, default=200)
+    parser.add_argument("--words", type=int, default=100)
     parser.add_argument("--steps", type=int, default=32)
     parser.add_argument(
         "--guidance", type=float, nargs="+", default=[1.0, 2.0, 4.0, 8.0]
@@ -117,7 +141,24 @@ def main():
             )
             for space, vectors in spaces.embed(images).items()
         }
+    # Combinations that were held out, beside their real images.
+    names = np.array(names + other_names)
+    composed = [i for i in own if is_composed(names[i])]
+    asked = random.Random(0).sample(composed, args.words)
+    drawn = spaces.embed(
+        model.generate(names[asked].tolist(), num_steps=args.steps, seed=0)
+    )
+    for space, vectors in real.items():
+        places = {
+            "generated": nearest(drawn[space], vectors),
+            "real": nearest(vectors[asked], vectors, asked),
+        }
+        report[f"words, {space}"] = {
+            kind: judge_words(names[found], names[asked])
+            for kind, found in places.items()
+        }
     report["names"] = args.names
+    report["words"] = args.words
     report["steps"] = args.steps
     report["keras"] = keras.__version__
     report["backend"] = keras.config.backend()

@@ -79,12 +79,12 @@ def compositions(names, captions, num_others, seed=0):
     seen = set()
     for name in names:
         if name not in held_out:
-            bare, colours = _parts(captions[name])
+            bare, colours = parts(captions[name])
             seen |= {bare, *colours}
     held_out = {
         name
         for name in held_out
-        if seen >= {_parts(captions[name])[0], *_parts(captions[name])[1]}
+        if seen >= {parts(captions[name])[0], *parts(captions[name])[1]}
     }
     others = [name for name in names if not is_composed(captions[name])]
     return held_out | set(random.Random(seed).sample(others, num_others))
@@ -92,10 +92,10 @@ def compositions(names, captions, num_others, seed=0):
 
 def is_composed(caption):
     """Test if a caption names a skin tone or a colour."""
-    return bool(_parts(caption)[1])
+    return bool(parts(caption)[1])
 
 
-def _parts(caption):
+def parts(caption):
     """A caption without its skin tones and colours, and these."""
     tones = TONE.findall(caption)
     words = TONE.sub("", caption).split()
