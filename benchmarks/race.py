@@ -11,7 +11,8 @@ count. At each mark it generates images, and the library's `evaluate` measures
 FID and KID against training and held-out photographs. First every racer tries
 three learning rates for a few minutes and keeps the one with the best FID. If
 all three still generate noise, this choice is arbitrary: `--rate` runs the
-whole race with another rate, and the better run counts.
+whole race with another rate, and the better run counts. `--seed` and `--marks`
+give other runs of one racer, such as the first minutes only.
 
 Each result is a line of `docs/race.jsonl`; a later call continues with the
 missing ones. A racer takes about 50 minutes on one core, including sampling and
@@ -36,6 +37,7 @@ from keras_simple_diffusion.utils.sheets import show
 RACERS = {
     "library": (6e-4, 2e-4, 1e-3),
     "library_from_64": (1e-3, 5e-4, 2e-3),
+    "library_finetuned": (8e-4, 4e-4, 2e-4),
     "lucidrains_uvit": (1e-4, 3e-4, 1e-3),
     "lucidrains_unet": (1e-4, 3e-4, 1e-3),
     "diffusers_unet": (1e-4, 3e-4, 1e-3),
@@ -58,6 +60,10 @@ def main():
     parser.add_argument("--minutes", type=float, default=float("inf"))
     parser.add_argument("--racers", help="comma-separated; default: all")
     parser.add_argument("--rate", type=float, help="take this one; tries none")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--marks", type=float, nargs="+", default=MARKS, help="minutes"
+    )
     parser.add_argument("--evaluate-on", help="another backend for that")
     parser.add_argument("--unit", help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -70,7 +76,7 @@ def main():
     names = args.racers.split(",") if args.racers else list(RACERS)
     for name in names:
         rate = args.rate or choose_rate(name, args, end)
-        compete(name, rate, MARKS, args, end)
+        compete(name, rate, tuple(args.marks), args, end)
 
 
 def choose_rate(name, args, end):
@@ -81,22 +87,23 @@ def choose_rate(name, args, end):
 
 def compete(name, rate, marks, args, end):
     """Run a racer unless it is finished, and return its last FID."""
-    done = finished(args.output, name, rate, marks)
+    done = finished(args.output, name, rate, args.seed, marks)
     if not done:
         if time.monotonic() > end:
             sys.exit("The time is over; call again to go on.")
         unit = ":".join(map(str, (name, rate, *marks)))
         subprocess.run([sys.executable, *sys.argv, "--unit", unit], check=True)
-        done = finished(args.output, name, rate, marks)
+        done = finished(args.output, name, rate, args.seed, marks)
     return done["marks"][-1]["fid_test"]
 
 
-def finished(output, name, rate, marks):
+def finished(output, name, rate, seed, marks):
     """Return the line of a finished run, or `None`."""
     lines = output.read_text().splitlines() if output.exists() else []
     for line in map(json.loads, lines):
         minutes = tuple(mark["minutes"] for mark in line["marks"])
-        if (line["racer"], line["rate"], minutes) == (name, rate, marks):
+        found = line["racer"], line["rate"], line.get("seed", 0), minutes
+        if found == (name, rate, seed, marks):
             return line
     return None
 
@@ -107,7 +114,9 @@ def run(name, rate, marks, args):
     data = photographs.choose(args.data, args.work)
     images = photographs.read(data, IMAGE_SIZE)
     started = time.process_time()
-    racer = importlib.import_module(f"racers.{name}").make(images, rate, 0)
+    racer = importlib.import_module(f"racers.{name}").make(
+        images, rate, args.seed
+    )
     spent = time.process_time() - started
     rows, seen = [], 0
     for minutes in marks:
@@ -115,7 +124,8 @@ def run(name, rate, marks, args):
         seen += racer.train(60 * minutes - spent)
         spent += time.process_time() - now
         drawn = racer.draw(count, seed=0)
-        path = args.work / f"{name}-{rate}-{marks[-1]:g}-{minutes:g}.zip"
+        stem = f"{name}-{rate}-{args.seed}-{marks[-1]:g}-{minutes:g}"
+        path = args.work / f"{stem}.zip"
         measured.write_images(drawn, path)
         sheet = show(drawn[:48], columns=12)
         sheet.save(path.with_suffix(".png"))
@@ -124,7 +134,8 @@ def run(name, rate, marks, args):
         )
         rows.append({"minutes": minutes, "images": seen, **scores})
         print(name, rate, rows[-1], flush=True)
-    line = {"racer": name, "rate": rate, "num_images": count, "marks": rows}
+    line = {"racer": name, "rate": rate, "seed": args.seed}
+    line |= {"num_images": count, "marks": rows}
     line |= racer.facts
     with args.output.open("a") as file:
         file.write(json.dumps(line) + "\n")

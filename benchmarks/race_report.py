@@ -182,7 +182,8 @@ def draw_images(work, finals):
     drawn = []
     for line in finals:
         end = line["marks"][-1]["minutes"]
-        name = f"{line['racer']}-{line['rate']}-{end:g}-{end:g}.zip"
+        seed = line.get("seed", 0)
+        name = f"{line['racer']}-{line['rate']}-{seed}-{end:g}-{end:g}.zip"
         drawn.append(measured.read_images(work / name, 12))
     names = [line["project"] for line in finals]
     sheet = show(np.concatenate(drawn), columns=12, row_names=names)

@@ -1,0 +1,36 @@
+"""This library's `train` as it comes: it starts from the shipped `photos_64`.
+
+That model was trained for 77 minutes of one core on other classes of
+Caltech-101 (`train_shipped.sh`). It has never seen a face; this time does not
+count. The learning rate does not decay.
+"""
+
+import warnings
+
+import keras
+
+import keras_simple_diffusion as ksd
+from keras_simple_diffusion.training.settings import Recipe
+from racers.library import Racer
+from racers.library import facts_of
+
+PRESET = "photos_64"
+RECIPE = {"batch_size": 16, "warmup_steps": 20, "ema_decay": 0.98}
+
+
+def make(images, learning_rate, seed):
+    keras.utils.set_random_seed(seed)
+    preset = ksd.models.Preset.open(PRESET)
+    fields = {**preset.recipe, **RECIPE, "learning_rate": learning_rate}
+    model = ksd.models.DiffusionModel.from_preset(
+        PRESET, load_weights=False, num_classes=None, guidance_scale=1.0
+    )
+    with warnings.catch_warnings(action="ignore"):  # Classes are left out.
+        ksd.models.transfer_weights(preset.load(), model)
+    racer = Racer(images, model, Recipe(**fields), seed)
+    backend = keras.config.backend()
+    racer.facts = {
+        "project": f"keras_simple_diffusion on {backend}, from {PRESET}",
+        **facts_of(racer, PRESET),
+    }
+    return racer
