@@ -13,6 +13,7 @@ from keras_simple_diffusion.data.formats import FORMATS
 from keras_simple_diffusion.data.formats import kind_of_file
 from keras_simple_diffusion.data.layout import Layout
 from keras_simple_diffusion.utils.errors import InputError
+from keras_simple_diffusion.utils.files import SETTINGS
 from keras_simple_diffusion.utils.user_text import printable
 from keras_simple_diffusion.utils.user_text import some_of
 
@@ -147,7 +148,7 @@ def _kind_of_other(name, beside):
     stem, suffix = posixpath.splitext(name)
     if suffix.lower() in SIDECARS and stem in beside:
         return "a text whose image has another caption, or without words"
-    if suffix.lower() in _TABLES:
+    if suffix.lower() in _TABLES and name != SETTINGS:
         return "a table that is not metadata.csv, .jsonl or .parquet"
     return OTHER
 

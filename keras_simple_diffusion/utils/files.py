@@ -19,7 +19,7 @@ try:
 except ImportError:  # Windows has no such locks: nothing is locked there.
     fcntl = None
 
-_SETTINGS = "settings.json"
+SETTINGS = "settings.json"  # Of a folder that a command fills.
 _DIGEST_SIZE = hashlib.sha256().digest_size
 _PART_SIZE = 2**20
 _DRAFT = ".draft-"
@@ -441,10 +441,10 @@ def begin_or_resume(folder, settings, resume):
         if settings["seed"] is None:
             settings["seed"] = secrets.randbits(63)
         return settings
-    path = folder / _SETTINGS
+    path = folder / SETTINGS
     if not path.exists():
         raise InputError(
-            f"There is nothing to resume in '{folder}': it has no {_SETTINGS}. "
+            f"There is nothing to resume in '{folder}': it has no {SETTINGS}. "
             "Begin without --resume."
         )
     begun = _read_settings(path)
@@ -507,6 +507,6 @@ def held_folder(folder, settings, resume):
     with locked_folder(folder):
         if not resume:
             _check_is_unused(folder)  # Another process may have been faster.
-        with whole_file(pathlib.Path(folder) / _SETTINGS) as draft:
+        with whole_file(pathlib.Path(folder) / SETTINGS) as draft:
             draft.write_text(json.dumps(settings, indent=2) + "\n")
         yield

@@ -96,7 +96,8 @@ def test_what_is_hidden_is_told_if_nothing_else_is_there(
 
 def test_tables_that_are_not_read_are_told(tmp_path, write_images):
     write_images(tmp_path, "1.png")
-    for name in ("captions.json", "labels.CSV", "LICENSE", "notes.txt"):
+    unread = ("captions.json", "labels.CSV", "LICENSE", "notes.txt")
+    for name in (*unread, "settings.json"):  # The last is `generate`'s own.
         (tmp_path / name).write_text("{}")
     (message,) = remarks_on(tmp_path)
     assert "2 are left out, a table that is not" in message
