@@ -102,7 +102,7 @@ def main():
     parser.add_argument("--output", type=pathlib.Path, required=True)
     parser.add_argument("--names", type=int, default=200)
     parser.add_argument("--words", type=int, default=100)
-    parser.add_argument("--steps", type=int, default=32)
+    parser.add_argument("--steps", type=int, default=24)
     parser.add_argument(
         "--guidance", type=float, nargs="+", default=[1.0, 2.0, 4.0, 8.0]
     )
