@@ -10,9 +10,10 @@ ifneq ($(shell command -v nvidia-smi 2>/dev/null),)
 else
   KERAS_BACKEND ?= tensorflow
 endif
-EMOJI := --prompt "red apple" --prompt "crying cat" --prompt "blue heart" \
+EMOJI := --prompt "man astronaut" --prompt "woman farmer" \
   --prompt "grinning face" --prompt "raised hand light skin tone" \
   --prompt "woman dark skin tone blond hair" --prompt "couple with heart" \
+  --prompt "man firefighter dark skin tone" \
   --prompt "man office worker medium skin tone"
 DEMO_STAMP := $(VENV)/demo-$(KERAS_BACKEND).stamp
 

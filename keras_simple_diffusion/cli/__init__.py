@@ -52,11 +52,11 @@ _COMMANDS = {
         "average --run runs/photos --width 0.1 --output averaged",
     ),
     generate.generate: (
-        'generate --model emoji --prompt "blue heart" --seed 1',
+        'generate --model emoji --prompt "man astronaut" --seed 1',
         "generate --model photos_64 --labels airplanes,sunflower --guidance 2",
         "generate --model runs/photos --num-images 1000 --output images",
     ),
-    edit.edit: ('edit --model emoji --image heart.png --prompt "green heart"',),
+    edit.edit: ('edit --model emoji --image face.png --prompt "crying face"',),
     edit.inpaint: (
         "inpaint --model photos_64 --image bike.jpg --mask mask.png "
         "--labels Motorbikes",
