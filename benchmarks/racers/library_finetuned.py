@@ -22,8 +22,15 @@ def make(images, learning_rate, seed):
     keras.utils.set_random_seed(seed)
     preset = ksd.models.Preset.open(PRESET)
     fields = {**preset.recipe, **RECIPE, "learning_rate": learning_rate}
+    backbone = ksd.models.DiffusionBackbone.from_preset(
+        PRESET, load_weights=False, num_classes=None
+    )
     model = ksd.models.DiffusionModel.from_preset(
-        PRESET, load_weights=False, num_classes=None, guidance_scale=1.0
+        PRESET,
+        load_weights=False,
+        backbone=backbone,
+        class_names=None,
+        guidance_scale=1.0,
     )
     with warnings.catch_warnings(action="ignore"):  # Classes are left out.
         ksd.models.transfer_weights(preset.load(), model)
