@@ -23,6 +23,7 @@ _LOG = re.compile(
     rb"WARNING: All log messages before absl::InitializeLog"
     rb"|[IWE]\d{4} \d\d:\d\d:\d+\.\d+ "
     rb"|\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d+: [IWE] "
+    rb"|(INFO|WARNING):absl:"
 )
 
 
@@ -31,8 +32,9 @@ def hide_logs():
 
     The level of the log is that of `TF_CPP_MIN_LOG_LEVEL` if it is set.
     """
-    # keras_hub imports other libraries with a copy of this log.
-    for name in ("tensorflow", "keras_hub"):
+    # keras_hub imports other libraries with a copy of this log, and Grain
+    # warns where there is no JAX.
+    for name in ("tensorflow", "keras_hub", "grain"):
         wrap_import(name, _without_log)
 
 

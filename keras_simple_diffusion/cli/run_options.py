@@ -197,11 +197,12 @@ def _say_steps_of_student(output):
         return False
     steps = models.Preset.open(output).task_config["distilled_steps"]
     is_early = steps > student.num_steps
+    count = "1 step" if steps == 1 else f"{steps} steps"
     say(
-        f"The student draws in {steps} steps so far. In {student.num_steps} it "
+        f"The student draws in {count} so far. In {student.num_steps} it "
         "draws after the last phase: continue with more --updates or --minutes."
         if is_early
-        else f"The student draws in {steps} steps."
+        else f"The student draws in {count}."
     )
     return is_early
 

@@ -24,7 +24,8 @@ def initialize(coordinator=None, num_processes=None, process_id=None):
 
     Raises:
         InputError: if only some of the three are given, they do not fit
-            together, or the backend is not JAX.
+            together, the backend is not JAX, the processes cannot be connected,
+            or a device was used before.
 
     Example:
     ```python
@@ -56,11 +57,18 @@ def initialize(coordinator=None, num_processes=None, process_id=None):
                 f"coordinator={coordinator}, "
                 f"num_processes={num_processes}, process_id={process_id}"
             )
+    try:
         keras.distribution.initialize(*given)
-        return
-    # JAX raises a ValueError if it detects no cluster.
-    with contextlib.suppress(ValueError):
-        keras.distribution.initialize()
+    except RuntimeError as error:
+        reason = str(error).partition("\n")[0]
+        raise InputError(
+            f"The processes cannot be connected: {reason} Connect them in a "
+            "new process, once, before anything uses a device."
+        ) from error
+    except ValueError:
+        # JAX detects no cluster.
+        if any(is_given):
+            raise
 
 
 def is_main_process():

@@ -252,7 +252,8 @@ def check_guidance_model(guidance_model, task):
             f"`guidance_model` must be a {type(task).__name__}. Received: "
             f"guidance_model={guidance_model!r}"
         )
-    for name in ("image_shape", "num_classes", "context_dim", "portrait_flag"):
+    names = "image_shape num_classes context_dim portrait_flag guidance_range"
+    for name in names.split():
         ours = getattr(task.backbone, name)
         theirs = getattr(guidance_model.backbone, name)
         if ours != theirs:

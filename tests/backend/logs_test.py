@@ -71,3 +71,17 @@ def test_a_crash_is_shown(import_it):
     assert result.returncode == -signal.SIGABRT
     assert "Fatal Python error: Aborted" in result.stderr
     assert "tensorflow.py" in result.stderr
+
+
+def test_grain_says_nothing_of_a_missing_jax():
+    program = (
+        "import sys\nsys.modules['jax'] = None\n"
+        "import keras_simple_diffusion as ksd\nksd.data.load_digits"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, "KERAS_BACKEND": "torch"},
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 0 and result.stderr == ""

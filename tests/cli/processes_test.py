@@ -45,6 +45,8 @@ def test_presets(tmp_path):
     assert "uvit_digits_16" in result.stdout and "1.5 M" in result.stdout
 
 
+# JAX warns of any fork; here another program takes the child's place at once.
+@pytest.mark.filterwarnings("ignore:os.fork:RuntimeWarning")
 @pytest.mark.any_backend
 def test_ctrl_c_in_a_terminal(trained, tmp_path):
     place, _ = trained

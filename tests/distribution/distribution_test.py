@@ -287,3 +287,10 @@ def test_a_distribution_that_keras_ignores():
 def test_processes_described_wrongly(arguments):
     with pytest.raises(InputError, match="`coordinator`"):
         distribution.initialize(*arguments)
+
+
+@ON_JAX
+def test_processes_are_connected_before_devices_are_used():
+    keras.ops.zeros(1)
+    with pytest.raises(InputError, match="before anything uses a device"):
+        distribution.initialize()

@@ -303,6 +303,11 @@ def test_guidance_model_of_another_shape(model):
     other = make_model(num_classes=2)
     with pytest.raises(ValueError, match="a model with num_classes=2"):
         model.generate(**DRAW, guidance_scale=2.0, guidance_model=other)
+    # It would need a scale as an input.
+    config = {**model.backbone.get_config(), "guidance_range": (1.0, 2.0)}
+    other = ksd.models.DiffusionModel(ksd.models.UViTBackbone(**config))
+    with pytest.raises(ValueError, match="guidance_range=\\(1.0, 2.0\\)"):
+        model.generate(**DRAW, guidance_scale=2.0, guidance_model=other)
 
 
 @pytest.mark.any_backend
