@@ -56,6 +56,7 @@ def compile_function(function, variables, jit_compile):
     elif backend == "tensorflow":
         import tensorflow as tf
 
+        tf.get_logger().addFilter(_is_about_others)
         # There is no Python control flow on tensors that needs converting.
         compiled = tf.function(
             compute, autograph=False, jit_compile=jit_compile
@@ -73,6 +74,14 @@ def compile_function(function, variables, jit_compile):
         return compiled(values, args)
 
     return call
+
+
+def _is_about_others(record):
+    """Drop TensorFlow's warning that functions from here are traced often.
+
+    It counts all of them as one, though each has shapes of its own.
+    """
+    return "compile_function.<locals>.compute" not in record.getMessage()
 
 
 def current_values(variables):

@@ -6,6 +6,7 @@ import pytest
 from keras import layers
 from keras import ops
 
+from keras_simple_diffusion.backend.compilation import compile_function
 from keras_simple_diffusion.backend.compilation import run_graph
 
 
@@ -55,3 +56,10 @@ def test_lets_go_of_what_is_not_needed():
     with torch.no_grad():
         run_graph(model, [ops.zeros((2, 4))], lambda layer: layer)
     assert max(counts) <= 3  # The skip, the input and the output.
+
+
+def test_many_programs_are_no_warning(caplog):
+    for size in range(1, 9):
+        double = compile_function(lambda x: 2 * x, [], jit_compile=False)
+        assert ops.convert_to_numpy(double(ops.ones(size))).sum() == 2 * size
+    assert not caplog.records
