@@ -19,7 +19,7 @@ DEMO_STAMP := $(VENV)/demo-$(KERAS_BACKEND).stamp
 
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: demo test test-app test-large test-newest bench-quick lint format clean
+.PHONY: demo test test-app test-export test-large test-newest bench-quick lint format clean
 
 demo: $(DEMO_STAMP)
 	rm -rf runs/demo
@@ -29,7 +29,7 @@ demo: $(DEMO_STAMP)
 	  --model emoji $(EMOJI) --output runs/demo/emoji.png
 	@echo "Look at the images: runs/demo/samples.png, runs/demo/emoji.png"
 
-test: lint $(addprefix test-,$(BACKENDS)) test-app
+test: lint $(addprefix test-,$(BACKENDS)) test-app test-export
 
 test-%: $(VENV)/tests.stamp
 	KERAS_BACKEND=$* $(PYTHON) -m pytest -q -n 2 --dist loadfile \
@@ -42,11 +42,15 @@ test-newest: $(NEWEST)/tests.stamp
 	KERAS_BACKEND=jax $(NEWEST)/bin/python -m pytest -q -n 2 --dist loadfile \
 	  --one-backend $(PYTEST_ARGUMENTS)
 
-# Gradio has needs of its own, so that it is installed beside .venv, which it
-# sees.
+# Gradio and the exporters have needs of their own, so that they are installed
+# beside .venv, which they see.
 APP := .venv-app
 test-app: $(APP)/tests.stamp
 	KERAS_BACKEND=torch $(APP)/bin/python -m pytest -q tests/app \
+	  $(PYTEST_ARGUMENTS)
+
+test-export: $(APP)/tests.stamp
+	KERAS_BACKEND=tensorflow $(APP)/bin/python -m pytest -q tests/export \
 	  $(PYTEST_ARGUMENTS)
 
 test-large: PYTEST_ARGUMENTS += --run-large
@@ -97,7 +101,8 @@ $(APP)/tests.stamp: $(VENV)/tests.stamp
 	  > $$($(APP)/bin/python -c \
 	  'import site; print(site.getsitepackages()[0])')/tests.pth
 	$(APP)/bin/python -m pip install -q gradio==6.31.0 \
-	  playwright==1.65.2
+	  playwright==1.65.2 tf2onnx==1.17.0 onnx==1.23.2 onnxruntime==1.32.0 \
+	  openvino==2026.4.1
 	touch $@
 
 clean:

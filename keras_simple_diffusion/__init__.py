@@ -8,6 +8,7 @@
 - `metrics`, `evaluation`: how good the generated images are.
 - `layers`, `optimizers`, `text`, `distribution`: the parts of all this.
 - `app`: a page in the browser to play with a model.
+- `export`: models as folders that draw without Keras.
 - `utils`: images on a sheet, and as those of Pillow.
 
 A namespace is imported when it is first used, so that
@@ -27,6 +28,7 @@ _NAMESPACES = (
     "distillation",
     "distribution",
     "evaluation",
+    "export",
     "layers",
     "losses",
     "metrics",

@@ -28,12 +28,14 @@ LAYERS = (
     ("data", "distillation", "metrics"),
     ("evaluation",),
     ("training",),
-    ("app",),
+    ("app", "export"),
     ("cli",),
 )
 INTERNALS = "backend/keras_internals.py"
 # Reads a file of PyTorch's, whatever the backend.
 READS_TORCH_FILES = "metrics/inception_weights.py"
+# Is copied into exported folders, and runs there by itself.
+RUNS_ALONE = "export/draw.py"
 
 
 def read_package():
@@ -73,7 +75,7 @@ def upward_imports(path, tree):
 
 
 def backend_questions(path, tree):
-    if path.startswith("backend/"):
+    if path.startswith("backend/") or path == RUNS_ALONE:
         return
     for name in imports_of(tree):
         is_library = name.split(".")[0] in ("jax", "tensorflow", "torch")

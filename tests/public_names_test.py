@@ -13,8 +13,8 @@ pytestmark = pytest.mark.any_backend
 
 PACKAGE = pathlib.Path(ksd.__file__).parent
 NAMESPACES = """
-    app data distillation distribution evaluation layers losses metrics models
-    ops optimizers samplers schedules text training utils
+    app data distillation distribution evaluation export layers losses metrics
+    models ops optimizers samplers schedules text training utils
 """.split()
 
 # A change here is a change of the public interface: say so in CHANGELOG.md.
@@ -41,6 +41,9 @@ NAMES = {
         METRICS PROTOCOLS FeatureShards QuickFrechet Report Result
         compare_features evaluate fill_shards reference_features
         score_alone
+    """,
+    "export": """
+        export_model
     """,
     "layers": """
         Conditioning CrossAttention Downsample2D FeatureModulation

@@ -18,6 +18,7 @@ from keras_simple_diffusion.cli import app
 from keras_simple_diffusion.cli import distill
 from keras_simple_diffusion.cli import edit
 from keras_simple_diffusion.cli import evaluate
+from keras_simple_diffusion.cli import export
 from keras_simple_diffusion.cli import generate
 from keras_simple_diffusion.cli import inspect_data
 from keras_simple_diffusion.cli import list_presets
@@ -71,6 +72,10 @@ _COMMANDS = {
         "app --model emoji",
         "app --model runs/photos --port 8000",
         "app --model emoji --export-space space",
+    ),
+    export.export: (
+        "export --model emoji --output emoji_onnx",
+        "export --model runs/photos --format openvino --output photos",
     ),
     evaluate.evaluate: (
         "evaluate --model runs/photos --data photos/ --num-images 1000",

@@ -182,14 +182,14 @@ def _sizes(encoder):
 
 
 # A word including digits, or any other single character.
-_WORDS = re.compile(r"\w+|[^\w\s]")
+WORDS = r"\w+|[^\w\s]"
 _INSIDE = "##"  # Marks a character that continues a word.
 SPECIAL_TOKENS = ("[PAD]", "[START]", "[UNKNOWN]")
 
 
 def split_words(text):
     """Split a text into lower-case words and punctuation marks."""
-    return _WORDS.findall(text.lower())
+    return re.findall(WORDS, text.lower())
 
 
 def learn_vocabulary(texts, size=8192):

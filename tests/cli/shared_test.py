@@ -12,7 +12,7 @@ pytestmark = pytest.mark.any_backend
 
 COMMANDS = (
     *("train", "embed", "average", "generate", "edit", "inpaint", "upscale"),
-    *("interpolate", "evaluate", "inspect-data", "presets"),
+    *("interpolate", "export", "evaluate", "inspect-data", "presets"),
 )
 
 
