@@ -43,7 +43,7 @@ NAMES = {
         score_alone
     """,
     "export": """
-        export_model
+        export_model export_web
     """,
     "layers": """
         Conditioning CrossAttention Downsample2D FeatureModulation

@@ -76,6 +76,7 @@ _COMMANDS = {
     export.export: (
         "export --model emoji --output emoji_onnx",
         "export --model runs/photos --format openvino --output photos",
+        "export --model emoji --format web --output emoji_web",
     ),
     evaluate.evaluate: (
         "evaluate --model runs/photos --data photos/ --num-images 1000",
