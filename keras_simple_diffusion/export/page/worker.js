@@ -18,18 +18,27 @@ onmessage = async ({ data: { load, draw, cancel } }) => {
 // === Loading ===
 
 async function prepare({ model, bytes, device: wanted }) {
-  const device = wanted ?? (await findDevice());
-  const ort = await startRuntime(device);
   const files = await fetchAll(["denoiser.onnx", "text_encoder.onnx"], bytes);
+  const device = wanted ?? (await findDevice());
+  const [ort, sessions, used] = await open(files, device).catch((error) => {
+    if (device === "wasm") throw error;
+    return open(files, "wasm");
+  });
+  painter = new Painter(ort, model, ...sessions);
+  const threads = used === "wasm" ? ort.env.wasm.numThreads : 0;
+  const version = ort.env.versions.web;
+  postMessage({ ready: { device: used, threads, version } });
+}
+
+async function open(files, device) {
+  const ort = await startRuntime(device);
   const sessions = [];
   // On WebGPU sessions cannot be created at once.
   for (const file of files) {
     const options = { executionProviders: [device], logSeverityLevel: 3 };
     sessions.push(await ort.InferenceSession.create(file, options));
   }
-  painter = new Painter(ort, model, ...sessions);
-  const threads = device === "wasm" ? ort.env.wasm.numThreads : 0;
-  postMessage({ ready: { device, threads, version: ort.env.versions.web } });
+  return [ort, sessions, device];
 }
 
 // "webgpu" where the browser has a graphics processor and can wait for it in
