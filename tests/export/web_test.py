@@ -210,7 +210,7 @@ def test_steps_cancel_and_download(exported, width, tmp_path):
         assert difference(images_of(page), expected) <= 2
         # The file holds the image, and the slider its steps.
         with page.expect_download() as download:
-            page.get_by_role("link", name="PNG").nth(1).click()
+            page.get_by_role("link", name="Download as PNG").nth(1).click()
         download.value.save_as(tmp_path / "image.png")
         with PIL.Image.open(tmp_path / "image.png") as image:
             saved = np.asarray(image)[None, ..., :3]

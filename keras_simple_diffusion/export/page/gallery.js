@@ -71,7 +71,7 @@ export class ShownImage {
     const name = words.replace(/[^\p{L}\p{N}]+/gu, "-").replace(/^-/, "");
     const save = make("a", { textContent: "PNG", download: `${name}.png` });
     save.href = this.canvas.toDataURL("image/png");
-    save.title = "Download";
+    save.title = save.ariaLabel = "Download as PNG";
     this.line.append(save);
     this.slider.disabled = false;
   }
