@@ -1,21 +1,22 @@
 """Measure how often the nearest real emoji matches the prompt.
 
-    python benchmarks/emoji_retrieval.py --model emoji --images emoji \
-        --network efficientnet_lite0_imagenet_fp16.npz --output docs
+    python benchmarks/emoji_retrieval.py --models emoji emoji_teacher \
+        --images emoji --network efficientnet_lite0_imagenet_fp16.npz \
+        --output docs
 
 `--images` is the folder of `hold_out.py --compositions`. For names of the
-training split the model draws one image each, with several guidance scales.
-An image counts as right if the nearest real one, of both splits, is of a name
-with the same noun: the last word before "with", "in" and the like, without
-skin tones ("crying cat": cat). Nearest means the smallest squared distance of
-pixels, or the largest cosine of EfficientNet-Lite0's features.
+training split each model draws one image, as its preset says. An image counts
+as right if the nearest real one, of both splits, is of a name with the same
+noun: the last word before "with", "in" and the like, without skin tones
+("crying cat": cat). Nearest means the smallest squared distance of pixels, or
+the largest cosine of EfficientNet-Lite0's features.
 
 Beside it: chance, the share of all real images that have the noun, and the
 score of the real held-out images, each looked up among the others.
 
 Held-out combinations of a name and its colour or skin tone are judged by word:
 does the nearest real image have the noun that was asked for, the colours or the
-tone, and both? `--words` of them are drawn, with the model's guidance scale.
+tone, and both? `--words` of them are drawn.
 """
 
 import argparse
@@ -96,26 +97,28 @@ def judge_words(found, asked):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--model", required=True)
+    parser.add_argument("--models", nargs="+", required=True)
     parser.add_argument("--images", type=pathlib.Path, required=True)
     parser.add_argument("--network", required=True)
     parser.add_argument("--output", type=pathlib.Path, required=True)
     parser.add_argument("--names", type=int, default=200)
     parser.add_argument("--words", type=int, default=100)
-    parser.add_argument("--steps", type=int, default=24)
-    parser.add_argument(
-        "--guidance", type=float, nargs="+", default=[1.0, 2.0, 4.0, 8.0]
-    )
     args = parser.parse_args()
-    model = ksd.models.TextToImage.from_preset(args.model)
-    size = model.backbone.image_shape[0]
+    models = [ksd.models.TextToImage.from_preset(name) for name in args.models]
+    size = models[0].backbone.image_shape[0]
     seen, names = read_split(args.images / "train", size)
     held_out, other_names = read_split(args.images / "test", size)
     nouns = np.array([noun_of(name) for name in names + other_names])
     spaces = Spaces(args.network)
     real = spaces.embed(np.concatenate([seen, held_out]))
     own = np.arange(len(seen), len(nouns))
+    asked = random.Random(0).sample(range(len(seen)), args.names)
+    # Combinations that were held out, beside their real images.
+    names = np.array(names + other_names)
+    composed = [i for i in own if is_composed(names[i])]
+    combined = random.Random(0).sample(composed, args.words)
     report = {
+        "chance": float(np.mean([(nouns == nouns[i]).mean() for i in asked])),
         "real held-out images": {
             space: float(
                 np.mean(
@@ -123,43 +126,38 @@ def main():
                 )
             )
             for space, vectors in real.items()
-        }
+        },
+        "words of real images": {
+            space: judge_words(
+                names[nearest(vectors[combined], vectors, combined)],
+                names[combined],
+            )
+            for space, vectors in real.items()
+        },
     }
-    asked = random.Random(0).sample(range(len(seen)), args.names)
-    chance = [(nouns == nouns[i]).mean() for i in asked]
-    report["chance"] = float(np.mean(chance))
-    for scale in args.guidance:
-        images = model.generate(
-            [names[i] for i in asked],
-            num_steps=args.steps,
-            guidance_scale=scale,
-            seed=0,
-        )
-        report[f"guidance {scale:g}"] = {
+    for name, model in zip(args.models, models, strict=True):
+        images = model.generate(names[asked].tolist(), seed=0)
+        found = {
             space: float(
                 np.mean(nouns[nearest(vectors, real[space])] == nouns[asked])
             )
             for space, vectors in spaces.embed(images).items()
         }
-    # Combinations that were held out, beside their real images.
-    names = np.array(names + other_names)
-    composed = [i for i in own if is_composed(names[i])]
-    asked = random.Random(0).sample(composed, args.words)
-    drawn = spaces.embed(
-        model.generate(names[asked].tolist(), num_steps=args.steps, seed=0)
-    )
-    for space, vectors in real.items():
-        places = {
-            "generated": nearest(drawn[space], vectors),
-            "real": nearest(vectors[asked], vectors, asked),
+        images = model.generate(names[combined].tolist(), seed=0)
+        words = {
+            space: judge_words(
+                names[nearest(vectors, real[space])], names[combined]
+            )
+            for space, vectors in spaces.embed(images).items()
         }
-        report[f"words, {space}"] = {
-            kind: judge_words(names[found], names[asked])
-            for kind, found in places.items()
+        report[pathlib.Path(name).name] = {
+            "steps": model.num_steps,
+            "guidance": model.guidance_scale,
+            "names": found,
+            "words": words,
         }
     report["names"] = args.names
     report["words"] = args.words
-    report["steps"] = args.steps
     report["keras"] = keras.__version__
     report["backend"] = keras.config.backend()
     print(json.dumps(report, indent=2))

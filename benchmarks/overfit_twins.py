@@ -29,6 +29,7 @@ INTERVAL = 50
 _SMALL = {  # As they are.
     "caltech101",
     "emoji",
+    "emoji_teacher",
     "uvit_caltech_64",
     "uvit_digits_16",
     "uvit_emoji_64",

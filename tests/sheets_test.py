@@ -44,7 +44,15 @@ def test_images_are_enlarged_without_smoothing():
     np.testing.assert_array_equal(shown[1::3, 1::3, :1], images[0])
     assert (shown == sheet[4:28, 4:28, :1]).all()
     assert show(images).height == 4 + 64 + 4
-    assert show(images[0], scale=2).size == (24, 24)
+
+
+def test_a_single_image_without_text_has_no_margin():
+    image = np.arange(64, dtype="uint8").reshape(8, 8, 1)
+    np.testing.assert_array_equal(
+        np.asarray(show(image, scale=1)), np.repeat(image, 3, -1)
+    )
+    assert show(image, scale=2).size == (16, 16)
+    assert show(image, captions=["1"], scale=8).width == 4 + 64 + 4
 
 
 def test_a_sheet_displays_itself_in_a_notebook():

@@ -5,12 +5,16 @@ import numpy as np
 import pytest
 
 from keras_simple_diffusion.models import Preset
+from keras_simple_diffusion.training.setup import check_is_no_student
 from keras_simple_diffusion.utils import presets
+from keras_simple_diffusion.utils.errors import InputError
 
 pytestmark = pytest.mark.any_backend
 
 
-@pytest.mark.parametrize("name", ["emoji", "caltech101", "photos_64"])
+@pytest.mark.parametrize(
+    "name", ["emoji", "emoji_teacher", "caltech101", "photos_64"]
+)
 def test_are_small_and_have_a_card(name):
     folder = presets.preset_folder(name)
     size = sum(path.stat().st_size for path in folder.iterdir())
@@ -23,13 +27,23 @@ def test_are_small_and_have_a_card(name):
     assert kinds - {None} == {np.dtype("float16")}
 
 
-def test_emoji_take_their_colour_from_the_prompt():
-    model = Preset.open("emoji").load()
+@pytest.mark.parametrize(
+    "name, num_steps", [("emoji", 4), ("emoji_teacher", 8)]
+)
+def test_emoji_take_their_colour_from_the_prompt(name, num_steps):
+    model = Preset.open(name).load()
     asked = ["red heart", "blue heart", "green heart"]
-    images = model.generate(asked, num_steps=12, seed=0)
+    images = model.generate(asked, num_steps=num_steps, seed=0)
     assert images.shape == (3, 64, 64, 3)
     middle = images[:, 16:48, 16:48].mean((1, 2))
     assert middle.argmax(-1).tolist() == [0, 2, 1]
+
+
+def test_a_student_names_its_teacher():
+    preset = Preset.open("emoji")
+    with pytest.raises(InputError, match="from, 'emoji_teacher', and"):
+        check_is_no_student(preset)
+    check_is_no_student(Preset.open(preset.metadata["teacher"]))
 
 
 @pytest.mark.parametrize("name", ["caltech101", "photos_64"])

@@ -63,6 +63,7 @@ def main():
     parser.add_argument("--run", type=pathlib.Path, required=True)
     parser.add_argument("--name", required=True)
     parser.add_argument("--description", required=True)
+    parser.add_argument("--teacher", help="preset that it was distilled from")
     parser.add_argument("--output", type=pathlib.Path)
     args = parser.parse_args()
     output = args.output or presets.preset_folder(args.name)
@@ -86,6 +87,8 @@ def main():
     metadata = dict(preset.metadata)
     metadata["description"] = args.description
     metadata["macs"] = sum(macs.values())
+    if args.teacher:
+        metadata["teacher"] = args.teacher
     (output / "metadata.json").write_text(json.dumps(metadata, indent=2) + "\n")
 
 

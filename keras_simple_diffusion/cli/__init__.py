@@ -43,7 +43,7 @@ _COMMANDS = {
     ),
     distill.distill: (
         "distill --teacher runs/photos --data photos/",
-        "distill --teacher emoji --data drawings/ --steps 2 --minutes 60",
+        "distill --teacher emoji_teacher --data drawings/ --steps 2",
         "distill --resume runs/photos-4-steps",
     ),
     presets.embed: (

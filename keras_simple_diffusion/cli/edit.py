@@ -11,7 +11,6 @@ from keras_simple_diffusion.cli import image_settings
 from keras_simple_diffusion.cli import shared
 from keras_simple_diffusion.utils import bars
 from keras_simple_diffusion.utils.errors import InputError
-from keras_simple_diffusion.utils.terminal import say
 
 Image = Annotated[
     str, typer.Option(help="An image file; it is cropped and resized to fit.")
@@ -245,5 +244,4 @@ def _save(given, images, wanted, settings, scale, output, **layout):
         captions=captions,
         **layout,
     )
-    seed = f" (seed {settings['seed']})" if "seed" in settings else ""
-    say(f"{len(images)} images are in {output}{seed}")
+    shared.say_where(len(images), output, settings.get("seed"))

@@ -17,7 +17,6 @@ from keras_simple_diffusion.utils.files import check_is_free
 from keras_simple_diffusion.utils.files import held_folder
 from keras_simple_diffusion.utils.files import sha256
 from keras_simple_diffusion.utils.files import whole_file
-from keras_simple_diffusion.utils.terminal import say
 
 _DIGEST = "sha256"  # Name of the text in an image's file.
 
@@ -180,7 +179,8 @@ def generate(
         captions = wanted.captions and [wanted.captions[i] for i in numbers]
         settings |= {"number": first, "num_images": len(numbers)}
         settings["captions"] = captions
-        layout = {"captions": captions}
+        # A single image has nothing around it, so that it can be edited.
+        layout = {"captions": captions if len(numbers) > 1 else None}
         with bars.Bar("drawing", len(numbers)):
             if steps_strip:
                 _, _, images = draw(list(numbers), seed, return_steps=True)
@@ -194,7 +194,7 @@ def generate(
         seed = _fill_folder(
             draw, folder, numbers, wanted.captions, settings, batch_size, resume
         )
-    say(f"{len(numbers)} images are in {output} (seed {seed})")
+    shared.say_where(len(numbers), output, seed)
 
 
 def _arrange_strip(clean, names):

@@ -212,4 +212,8 @@ def _say_how_to_continue(command, output):
 
 
 def _say_how_to_draw(output):
-    say(f"Images: keras-simple-diffusion generate --model {output}")
+    from keras_simple_diffusion import models
+
+    task = models.Preset.open(output).task_class
+    prompt = " --prompt TEXT" if task is models.TextToImage else ""
+    say(f"Images: keras-simple-diffusion generate --model {output}{prompt}")

@@ -9,6 +9,7 @@ from typing import Literal
 import typer
 
 from keras_simple_diffusion.utils.errors import InputError
+from keras_simple_diffusion.utils.terminal import say
 
 
 def option(kind, *names, **settings):
@@ -391,3 +392,12 @@ def read_image(path, task, smaller=1, portrait=False):
         raise InputError(f"'{path}' is not a readable image: {error}") from (
             error
         )
+
+
+def say_where(count, output, seed=None):
+    """Say how many images are in a file or folder, and their seed if any."""
+    images = "1 image is" if count == 1 else f"{count} images are"
+    say(
+        f"{images} in {output}"
+        + (f" (seed {seed})" if seed is not None else "")
+    )

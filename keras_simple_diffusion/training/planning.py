@@ -340,7 +340,7 @@ def _choose_preset(facts, from_scratch, is_cpu):
     if _is_small_gray(facts):
         return "uvit_digits_16"
     if facts.has_captions:
-        return "uvit_emoji_64" if from_scratch else "emoji"
+        return "uvit_emoji_64" if from_scratch else "emoji_teacher"
     if not from_scratch:
         return "photos_64"
     return "uvit_mini_64" if is_cpu else "uvit_small_64"

@@ -273,9 +273,11 @@ def check_is_no_student(preset):
     """
     steps = preset.task_config.get("distilled_steps")
     if steps is not None:
+        teacher = preset.metadata.get("teacher")
+        teacher = f", '{teacher}'," if teacher else ""
         raise InputError(
             f"'{preset.name}' is a student, for {steps} steps. Use the model "
-            "that it was distilled from, and `distill` the result."
+            f"that it was distilled from{teacher} and `distill` the result."
         )
 
 

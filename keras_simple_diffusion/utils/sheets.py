@@ -52,6 +52,8 @@ def to_pil(images):
 def show(images, columns=None, captions=None, row_names=None, scale=None):
     """Arrange images on one sheet, row by row, which a notebook displays.
 
+    A single image without text has no margin.
+
     Args:
         images: `uint8` array of shape `(N, H, W, C)`, or `(H, W, C)`, see
             `to_pil`.
@@ -86,26 +88,27 @@ def show(images, columns=None, captions=None, row_names=None, scale=None):
     left = 0
     if row_names:
         left = max(int(font.getlength(name)) for name in row_names) + 3 * _GAP
+    gap = _GAP if len(cells) > 1 or captions or row_names else 0
     lines = [_wrap(text, font, width) for text in captions or []]
     line_height = int(font.size * 1.2)
     below = max((len(each) for each in lines), default=0) * line_height
     size = (
-        left + columns * (width + _GAP) + _GAP,
-        rows * (height + below + _GAP) + _GAP,
+        left + columns * (width + gap) + gap,
+        rows * (height + below + gap) + gap,
     )
     sheet = Image.new("RGB", size, _BACKGROUND)
     draw = ImageDraw.Draw(sheet)
     for index, image in enumerate(cells):
         row, column = divmod(index, columns)
-        x = left + _GAP + column * (width + _GAP)
-        y = _GAP + row * (height + below + _GAP)
+        x = left + gap + column * (width + gap)
+        y = gap + row * (height + below + gap)
         image = image.resize((width, height), Image.Resampling.NEAREST)
         sheet.paste(image.convert("RGB"), (x, y))
         for number, text in enumerate(lines[index] if lines else []):
             at = (x + width / 2, y + height + number * line_height)
             draw.text(at, text, _INK, font, anchor="ma")
         if row_names and column == 0:
-            at = (left - _GAP, y + height / 2)
+            at = (left - gap, y + height / 2)
             draw.text(at, row_names[row], _INK, font, anchor="rm")
     return sheet
 

@@ -76,7 +76,7 @@ def plan_of(speed=9.0, is_cpu=True, from_scratch=False, facts=None, **options):
     [
         ({}, "photos_64", [64, 64], True),
         ({"side": 40.0}, "photos_64", [32, 32], True),
-        ({"has_captions": True}, "emoji", [64, 64], False),
+        ({"has_captions": True}, "emoji_teacher", [64, 64], False),
         ({"is_flat": True}, "photos_64", [64, 64], False),
         ({"class_names": ["a", "b", "7"]}, "photos_64", [64, 64], False),
         ({"class_names": ["a", "bee"]}, "photos_64", [64, 64], True),
@@ -124,8 +124,8 @@ def test_what_is_given_is_kept():
     assert plan.settings["flip"] is False and "minutes" not in plan.settings
     assert plan.settings["image_size"] == [32, 32]
     assert "7 steps of 4 images" in str(plan) and "32 x 32" in str(plan)
-    plan = plan_of(initialize_from="emoji", learning_rate=1e-5)
-    assert plan.settings["preset"] == "emoji"
+    plan = plan_of(initialize_from="emoji_teacher", learning_rate=1e-5)
+    assert plan.settings["preset"] == "emoji_teacher"
     assert plan.settings["learning_rate"] == 1e-5
     with pytest.raises(InputError, match="Did you mean 'minutes'"):
         make_plan("digits", minute=1)
@@ -208,5 +208,5 @@ def test_a_preset_with_weights_is_finetuned(tmp_path, capsys):
             tmp_path / "c",
             tmp_path / "preset",
             from_scratch=True,
-            initialize_from="emoji",
+            initialize_from="emoji_teacher",
         )

@@ -43,7 +43,7 @@ def test_options_of_the_command_are_settings_of_the_run():
 
 def test_unknown_settings(tmp_path):
     with pytest.raises(InputError, match="'learnin_rate'.*'learning_rate'"):
-        distill_run("emoji", "digits", tmp_path / "run", learnin_rate=1)
+        distill_run("emoji_teacher", "digits", tmp_path / "run", learnin_rate=1)
     with pytest.raises(InputError, match="'learnin_rate'.*'learning_rate'"):
         train_run("digits", tmp_path / "run", learnin_rate=1)
     with pytest.raises(InputError, match="'lr' in recipe of x"):
