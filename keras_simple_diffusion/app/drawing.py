@@ -20,7 +20,7 @@ from keras_simple_diffusion.generation.programs import DrawingStep
 from keras_simple_diffusion.models.content import model_digest
 from keras_simple_diffusion.utils.errors import InputError
 from keras_simple_diffusion.utils.errors import check_integer
-from keras_simple_diffusion.utils.png import save_image
+from keras_simple_diffusion.utils.image_files import save_image
 from keras_simple_diffusion.utils.sheets import to_pil
 
 MAX_STEPS = 512

@@ -130,7 +130,7 @@ def main():
         lines = [f"  {_NAME} {example}" for example in examples]
         epilog = "\n".join(["Examples:", *lines])
         commands.command(epilog=epilog)(command)
-    commands()
+    commands(prog_name=_NAME)
 
 
 def _show_version(is_asked):

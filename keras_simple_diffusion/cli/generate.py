@@ -29,8 +29,8 @@ def generate(
     like: Annotated[
         str | None,
         typer.Option(
-            help="A .png file of `generate`: repeat its settings and draw it "
-            "again. Other options override them."
+            help="A .png or .webp file of `generate`: repeat its settings and "
+            "draw it again. Other options override them."
         ),
     ] = None,
     num_images: Annotated[
@@ -89,7 +89,9 @@ def generate(
     ] = False,
     output: Annotated[
         str,
-        typer.Option(help="A .png sheet, or a folder for one file per image."),
+        typer.Option(
+            help="A .png or .webp sheet, or a folder for one file per image."
+        ),
     ] = "images.png",
 ):
     """Generate images from a trained model, on one sheet or in a folder."""
@@ -232,7 +234,7 @@ def _fill_folder(draw, folder, numbers, captions, settings, batch_size, resume):
     Returns:
         The seed, an int.
     """
-    from keras_simple_diffusion.utils.png import save_image
+    from keras_simple_diffusion.utils.image_files import save_image
     from keras_simple_diffusion.utils.sheets import to_pil
 
     settings = begin_or_resume(folder, settings, resume)

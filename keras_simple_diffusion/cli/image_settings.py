@@ -35,7 +35,7 @@ def read(path):
     """Read what `generate` needs to draw an image again.
 
     Args:
-        path: path of a `.png` file that `generate` wrote.
+        path: path of a `.png` or `.webp` file that `generate` wrote.
 
     Returns:
         A dict from names of options to values.
@@ -43,7 +43,7 @@ def read(path):
     Raises:
         InputError: if the file holds no such settings.
     """
-    from keras_simple_diffusion.utils.png import read_settings
+    from keras_simple_diffusion.utils.image_files import read_settings
 
     settings = read_settings(path)
     command = settings.pop("command", None)

@@ -83,7 +83,9 @@ Scale = option(
     help="Factor by which a sheet enlarges images, without smoothing. "
     "(default: the smallest that makes them 64 pixels high)",
 )
-Output = Annotated[str, typer.Option(help="The sheet of images, a .png file.")]
+Output = Annotated[
+    str, typer.Option(help="The sheet of images, a .png or .webp file.")
+]
 
 
 def load_model(name, like=None):
@@ -307,12 +309,12 @@ def is_sheet(output):
     """
     path = pathlib.Path(output)
     suffix = path.suffix.lower()
-    if suffix in (".png", ".jpg", ".jpeg"):
+    if suffix in (".png", ".webp", ".jpg", ".jpeg"):
         return True
     # The end of `samples_1.5` is no suffix.
     if re.fullmatch(r"\.[a-z]+", suffix) and not path.is_dir():
         raise InputError(
-            "The output is a .png or .jpg file, or a folder. Received: "
+            "The output is a .png, .webp or .jpg file, or a folder. Received: "
             f"--output {output}"
         )
     return False
@@ -322,7 +324,7 @@ def check_sheet(output):
     """Raise an `InputError` unless an output is an image file."""
     if not is_sheet(output):
         raise InputError(
-            "The sheet of images is a .png or .jpg file. Received: "
+            "The sheet of images is a .png, .webp or .jpg file. Received: "
             f"--output {output}"
         )
 
@@ -357,7 +359,7 @@ def save_sheet(images, output, settings, **layout):
         **layout: arguments of `show`.
     """
     from keras_simple_diffusion.utils.files import whole_file
-    from keras_simple_diffusion.utils.png import save_image
+    from keras_simple_diffusion.utils.image_files import save_image
     from keras_simple_diffusion.utils.sheets import show
 
     with whole_file(output) as draft:

@@ -285,6 +285,19 @@ def _check_distilled(options, task):
         )
 
 
+def is_guided(task, scale):
+    """Tell if each step of a sampler combines two predictions.
+
+    A network that takes the guidance scale as an input predicts with guidance
+    by itself.
+
+    Args:
+        task: a `DiffusionModel` or `TextToImage`.
+        scale: float. The guidance scale.
+    """
+    return scale != 1.0 and task.backbone.guidance_range is None
+
+
 def _check_scale_input(options, guidance_range):
     """Check the guidance of a network that receives its scale as an input."""
     if guidance_range is None:

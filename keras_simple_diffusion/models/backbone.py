@@ -12,6 +12,7 @@ from keras_simple_diffusion.layers.protocol import merge_layouts
 from keras_simple_diffusion.models.preset import BuiltinPresets
 from keras_simple_diffusion.models.preset import Preset
 from keras_simple_diffusion.utils.errors import InputError
+from keras_simple_diffusion.utils.errors import check_arguments
 from keras_simple_diffusion.utils.errors import check_integer
 from keras_simple_diffusion.utils.errors import check_integers
 from keras_simple_diffusion.utils.errors import check_number
@@ -127,6 +128,8 @@ class DiffusionBackbone(
         **kwargs,
     ):
         # === Config ===
+        # Keras ignores unknown arguments.
+        check_arguments(kwargs, type(self))
         self.image_shape = _check_image_shape(image_shape)
         self.num_classes = check_integer(
             "num_classes", num_classes, optional=True

@@ -196,10 +196,9 @@ class DiffusionTask(DenoisingTrainer):
         """
         arguments.check_guidance_model(options.guidance_model, self)
         options = options.resolve(self, conditions)
-        is_guided = options.guidance_scale != 1.0
+        is_guided = arguments.is_guided(self, options.guidance_scale)
         if self.backbone.guidance_range is not None:
             conditions = conditions.at_scale(options.guidance_scale)
-            is_guided = False  # The network predicts with guidance.
         grid = log_snr_grid(self.schedule, options.num_steps, options.spacing)
         if start is not None:
             skipped = start.count_skipped(options.num_steps)

@@ -3,6 +3,7 @@
 import contextlib
 import copy
 import dataclasses
+import json
 import pathlib
 
 import keras
@@ -19,6 +20,8 @@ from keras_simple_diffusion.text.pretrained_text_encoder import (
 )
 from keras_simple_diffusion.utils import presets as files
 from keras_simple_diffusion.utils.errors import InputError
+from keras_simple_diffusion.utils.errors import check_arguments
+from keras_simple_diffusion.utils.errors import names_of_arguments
 
 _TASK_WEIGHTS = "task.weights.h5"
 # Default task of a network, by whether the network takes text. Names instead
@@ -192,6 +195,7 @@ class Preset:
             if self.task_config and not issubclass(requested, task_class):
                 raise self._is_another(task_class, requested)
             task_class = requested
+        self._check_arguments(task_class, overrides)
         network = {
             name: overrides.pop(name)
             for name in ("dtype", "image_shape")
@@ -222,11 +226,10 @@ class Preset:
                     "weights of its text encoder. Restore it from a copy, or "
                     "pass `load_weights=False`."
                 )
-            weights = self._find_network_weights()
-            with self._as_input_errors():
-                if path is not None:
+            if path is not None:
+                with self._as_input_errors():
                     task.load_task_weights(path)
-                task.backbone.load_weights(weights)
+            self._load_network_weights(task.backbone)
             self._check_finite(task)
         return task
 
@@ -255,9 +258,7 @@ class Preset:
             raise self._is_another(self.backbone_class, requested)
         backbone = self._build_backbone(load_weights, **overrides)
         if load_weights:
-            weights = self._find_network_weights()
-            with self._as_input_errors():
-                backbone.load_weights(weights)
+            self._load_network_weights(backbone)
             self._check_finite(backbone)
         return backbone
 
@@ -269,6 +270,41 @@ class Preset:
         config = self._checked(self.backbone_config)
         with self._as_input_errors(), _building(loads_weights):
             return self.backbone_class.from_config({**config, **overrides})
+
+    def _check_arguments(self, task_class, overrides):
+        """Raise an `InputError` for what is no argument of the model."""
+        ours = names_of_arguments(task_class) | {"dtype", "image_shape"}
+        for name in overrides.keys() & self.backbone_config.keys() - ours:
+            given = f"{name}={overrides[name]!r}"
+            raise InputError(
+                f"`{name}` is an argument of the network, not of the "
+                f"{task_class.__name__}. Received: {given}. Pass backbone="
+                f"{self.backbone_class.__name__}.from_preset({self.name!r}, "
+                f"{given})"
+            )
+        check_arguments(overrides, task_class, others=ours)
+
+    def _load_network_weights(self, backbone):
+        """Load the weights into a network that may differ from the preset's."""
+        weights = self._find_network_weights()
+        config, stored = backbone.get_config(), self.backbone_config
+        changes = [
+            f"{name}={config[name]!r}"
+            for name in stored.keys() - {"dtype", "name", "trainable"}
+            if name in config and _plain(config[name]) != _plain(stored[name])
+        ]
+        try:
+            with self._as_input_errors():
+                backbone.load_weights(weights)
+        except InputError as error:
+            if not changes:
+                raise
+            raise InputError(
+                f"The weights of the preset '{self.name}' do not fit a network "
+                f"with {', '.join(sorted(changes))}. Pass `load_weights=False`,"
+                " and copy those that fit by `keras_simple_diffusion.models."
+                f"transfer_weights({self.name!r}, model)`."
+            ) from error
 
     def _is_another(self, found, requested):
         return InputError(
@@ -387,6 +423,11 @@ class BuiltinPresets:
             if issubclass(preset.backbone_class, owner)
             or issubclass(preset.task_class, owner)
         }
+
+
+def _plain(value):
+    """Return a value of a configuration as JSON has it."""
+    return json.dumps(value, sort_keys=True, default=str)
 
 
 def _building(loads_weights):

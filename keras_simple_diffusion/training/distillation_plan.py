@@ -88,9 +88,10 @@ def _describe(facts, teacher, preset, student, chosen, speed):
         f"size       {height} x {width} pixels, {chosen.get('crop', 'center')} "
         "crop (--crop)",
         f"schedule   {chosen['steps']:,} updates of {chosen['batch_size']} "
-        f"images; learning rate {chosen['learning_rate']:g}, rising for "
-        f"{chosen['warmup_steps']} and falling for {chosen['cooldown_steps']}; "
-        f"average {chosen['ema_decay']:.4g} (--updates, --batch-size, ...)",
+        f"images; learning rate {chosen['learning_rate']:g}, rising in the "
+        f"first {chosen['warmup_steps']} and falling in the last "
+        f"{chosen['cooldown_steps']}; average {chosen['ema_decay']:.4g} "
+        "(--updates, --batch-size, ...)",
         f"mirroring  {planning.describe_flip(facts, chosen)}",
     ]
     if speed is not None:

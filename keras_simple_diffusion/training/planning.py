@@ -421,8 +421,8 @@ def _describe(facts, preset, chosen, speed, estimate):
         f"size       {height} x {width} pixels, {chosen.get('crop', 'center')} "
         "crop (--image-size, --crop)",
         f"schedule   {chosen['steps']:,} steps of {chosen['batch_size']} "
-        f"images; learning rate {chosen['learning_rate']:g}, rising for "
-        f"{chosen['warmup_steps']} steps and falling for "
+        f"images; learning rate {chosen['learning_rate']:g}, rising in the "
+        f"first {chosen['warmup_steps']} and falling in the last "
         f"{chosen['cooldown_steps']}; average {chosen['ema_decay']:.4g} "
         "(--steps, --batch-size, ...)",
         f"mirroring  {describe_flip(facts, chosen)}",

@@ -93,7 +93,7 @@ class Progress(StepCallback):
         step, rate = self.position.step, self.rate()
         parts = [f"{step}/{self.steps}"]
         if self.loss is not None:
-            parts.append(f"loss {self.loss:.4f}")
+            parts.append(f"loss {_short_loss(self.loss)}")
         if rate == 0.0 and step < self.steps:  # The next step is timed first.
             return "  ".join(parts)
         parts.append(f"{_short(rate)} images/s")
@@ -127,6 +127,11 @@ class _Status(progress.ProgressColumn):
 
     def render(self, task):
         return text.Text(self.describe(), overflow="ellipsis", no_wrap=True)
+
+
+def _short_loss(loss):
+    # Those of a distillation are small.
+    return f"{loss:.1e}" if 0 < loss < 1e-3 else f"{loss:.4f}"
 
 
 def _short(number):

@@ -1,5 +1,6 @@
 """Reports of a run: history, speed, loggers and samples."""
 
+import contextlib
 import csv
 import functools
 import importlib.util
@@ -13,10 +14,12 @@ from keras import ops
 
 from keras_simple_diffusion import samplers
 from keras_simple_diffusion.distribution.processes import is_main_process
+from keras_simple_diffusion.generation.arguments import is_guided
+from keras_simple_diffusion.training.lifecycle import StepCallback
 from keras_simple_diffusion.training.lifecycle import result_warnings
 from keras_simple_diffusion.utils.errors import InputError
 from keras_simple_diffusion.utils.files import whole_file
-from keras_simple_diffusion.utils.png import save_image
+from keras_simple_diffusion.utils.image_files import save_image
 from keras_simple_diffusion.utils.sheets import show
 
 
@@ -135,25 +138,34 @@ class Measurements(keras.callbacks.Callback):
         peaks = [v for k, v in _PEAKS.items() if k in (device or "")]
         self.peak = peaks[0] * num_devices if peaks else None
         self.batches = None
+        self.paused_seconds = 0.0
 
     def follow(self, batches):
         """Read the waiting time from the `Batches` of the next `fit`."""
         self.batches = batches
 
+    @contextlib.contextmanager
+    def paused(self):
+        """Context of work that is no training, such as sampling."""
+        started = time.perf_counter()
+        yield
+        self.paused_seconds += time.perf_counter() - started
+
     def share_waited(self):
         """Return the share of this interval's time spent waiting for images."""
-        seconds = time.perf_counter() - self.started
+        seconds = self._seconds()
         waited = self.batches.seconds_waited - self.waited
         return min(waited / max(seconds, 1e-9), 1.0)
 
     def on_epoch_begin(self, epoch, logs=None):
         self.started = time.perf_counter()
+        self.paused_seconds = 0.0
         self.first_step = self.position.step
         self.waited = self.batches.seconds_waited
 
     def on_train_batch_end(self, batch, logs=None):
-        # Excludes validation and sampling at the end of the interval.
-        self.seconds = time.perf_counter() - self.started
+        # Excludes validation at the end of the interval.
+        self.seconds = self._seconds()
 
     def on_epoch_end(self, epoch, logs=None):
         if logs is None:
@@ -168,6 +180,9 @@ class Measurements(keras.callbacks.Callback):
         )
         if self.peak is not None:
             logs["utilization"] = rate * self.flops / self.peak
+
+    def _seconds(self):
+        return time.perf_counter() - self.started - self.paused_seconds
 
 
 _NEEDED = {"tensorboard": ("tensorboard", "tensorflow"), "wandb": ("wandb",)}
@@ -215,52 +230,31 @@ def _make_logger(name, folder):
     return WandbMetricsLogger()
 
 
-class Samples(keras.callbacks.Callback):
-    """Draw sheets of images from the same noise while training.
+class Samples(StepCallback):
+    """Draw sheets of images while training.
 
     Args:
         position: the run's `Position`.
         folder: path of the folder of sheets, named after their steps.
-        steps: list of ints. A sheet is drawn at the end of the interval that
-            reaches such a step.
-        count: int. Number of images on a sheet.
-        interval: int. Steps between lines of the log.
-        seed: int. Seed of the noise. Defaults to `0`.
-        prompts: list of strings for a `TextToImage`, else `None`.
+        steps: collection of ints. Steps after which a sheet is drawn.
+        draw: function of a model that returns a function which saves a sheet
+            to a path.
     """
 
-    def __init__(
-        self, position, folder, steps, count, interval, seed=0, prompts=None
-    ):
-        super().__init__()
-        self.position = position
+    def __init__(self, position, folder, steps, draw):
+        super().__init__(position)
         self.folder = pathlib.Path(folder)
         self.steps = steps
-        self.count = count
-        self.seed = seed
-        self.prompts = prompts
-        self.drawn = self._due(position.last_boundary(interval))
+        self.draw = draw
 
-    def on_epoch_end(self, epoch, logs=None):
-        due = self._due(self.position.step)
-        if due == self.drawn:
+    def on_step_end(self):
+        if self.position.step not in self.steps:
             return
-        self.drawn = due
-        save = draw_samples(
-            self.model.finished_model(),
-            self.seed,
-            self.prompts,
-            self.count,
-            self.position.step,
-            self.folder.parent,
-        )
+        save = self.draw(self.model.finished_model())
         if is_main_process():
             path = self.folder / f"{self.position.step:08d}.png"
             with result_warnings(path), whole_file(path) as draft:
                 save(draft)
-
-    def _due(self, step):
-        return sum(each <= step for each in self.steps)
 
 
 def count_samples(model, num_passes, share, most):
@@ -278,10 +272,8 @@ def count_samples(model, num_passes, share, most):
     Returns:
         int, at most `most`.
     """
-    is_guided = model.guidance_scale != 1.0
-    if model.backbone.guidance_range is not None:
-        is_guided = False  # Its network predicts with guidance.
-    passes = model.num_steps * (2 if is_guided else 1)
+    is_doubled = is_guided(model, model.guidance_scale)
+    passes = model.num_steps * (2 if is_doubled else 1)
     return min(int(share * num_passes / passes), most)
 
 

@@ -89,14 +89,8 @@ class Run:
             facts = setup.collect_facts(self.trainer, images)
             self.settings = dataclasses.replace(settings, facts=facts)
         self.position = lifecycle.Position(batches_per_step=recipe.accumulate)
-        self.interval = max(
-            1,
-            min(
-                recipe.steps // _NUM_INTERVALS,
-                _MAX_INTERVAL,
-                settings.samples_every or _MAX_INTERVAL,
-            ),
-        )
+        interval = min(recipe.steps // _NUM_INTERVALS, _MAX_INTERVAL)
+        self.interval = max(1, interval)
         self.counter = lifecycle.Counter(
             self.position, recipe.steps, settings.minutes
         )
@@ -225,14 +219,23 @@ class Run:
 
     def _draw(self, model, count, step, name=None):
         with Bar("samples", count, is_hidden=not self.is_main):
-            return reporting.draw_samples(
-                model,
-                self.settings.seed,
-                self.images.prompts,
-                count,
-                step,
-                name or self.folder.path,
-            )
+            return self._draw_quietly(model, count, step, name)
+
+    def _draw_preview(self, model):
+        self.watch.check()
+        count = max(self.num_previews, _MIN_PREVIEW)
+        with self.measurements.paused():
+            return self._draw_quietly(model, count, self.position.step)
+
+    def _draw_quietly(self, model, count, step, name=None):
+        return reporting.draw_samples(
+            model,
+            self.settings.seed,
+            self.images.prompts,
+            count,
+            step,
+            name or self.folder.path,
+        )
 
     def _count_samples(self, model, share, most):
         recipe = self.settings.recipe
@@ -298,7 +301,7 @@ class Run:
         The order matters: each group relies on those before it.
         """
         settings, position, folder = self.settings, self.position, self.folder
-        recipe, prompts = settings.recipe, self.images.prompts
+        recipe = settings.recipe
         callbacks = [
             # They set the position and the end, which all others read.
             self.counter,
@@ -312,7 +315,9 @@ class Run:
         ]
         if settings.quick_fid:
             callbacks.append(
-                setup.make_quick_frechet(settings, self.trainer, prompts)
+                setup.make_quick_frechet(
+                    settings, self.trainer, self.images.prompts
+                )
             )
         # They write the logs.
         if self.is_main:
@@ -333,10 +338,7 @@ class Run:
                     position,
                     folder.samples,
                     self._steps_of_samples(),
-                    max(self.num_previews, _MIN_PREVIEW),
-                    self.interval,
-                    settings.seed,
-                    prompts,
+                    self._draw_preview,
                 )
             )
         if settings.snapshots:
@@ -360,7 +362,7 @@ class Run:
         steps, every = self.settings.recipe.steps, self.settings.samples_every
         if every is None:
             return [int(share * steps) for share in _PREVIEWS]
-        return list(range(every, steps + 1, every))
+        return range(every, steps + 1, every)
 
     def _history_fields(self):
         fields = ["loss", "val_loss", "gradient_norm", "parameter_norm"]

@@ -274,7 +274,8 @@ class RunSettings:
             saves by time, after 2 minutes and then every 10. There is always
             a checkpoint at the end.
         samples_every: int or `None`. Steps between sheets of samples. `None`
-            draws some at 10, 25 and 50 % of a run of 100 steps or more. There
+            draws some at 10, 25 and 50 % of the steps, if they take little of
+            the time. There
             is always a sheet at the end.
         quick_fid: int or `None`. Number of images of a Fréchet distance that
             is logged during training, see

@@ -20,9 +20,9 @@ class Watch(keras.callbacks.Callback):
 
     The compiled step records its number, see
     `keras_simple_diffusion.optimizers.WatchedOptimizer`. It is checked after
-    each interval and before each checkpoint, so no checkpoint holds weights
-    that are not finite. The batch of that step is written to `batch.npz`, its
-    noise levels and statistics to `report.json`.
+    each interval and before each checkpoint and sheet of samples, so these
+    never come from weights that are not finite. The batch of that step is
+    written to `batch.npz`, its noise levels and statistics to `report.json`.
 
     The norms of gradient and weights are added to the logs of the interval.
 

@@ -1,5 +1,7 @@
 """The error of invalid input, and the checks of numbers that raise it."""
 
+import difflib
+import inspect
 import math
 import numbers
 
@@ -124,6 +126,40 @@ def check_choice(name, value, choices):
             f"Received: {name}={value!r}"
         )
     return value
+
+
+def check_arguments(names, cls, others=()):
+    """Check the names of arguments of a class.
+
+    Args:
+        names: iterable of strings.
+        cls: class. The arguments of its constructor, and of those of its
+            bases, are valid.
+        others: iterable of strings. Further valid names. Defaults to none.
+
+    Raises:
+        InputError: if a name is not valid. It suggests a similar one.
+    """
+    known = set(others) | names_of_arguments(cls)
+    for name in names:
+        if name not in known:
+            close = difflib.get_close_matches(name, sorted(known), n=1)
+            hint = f" Did you mean '{close[0]}'?" if close else ""
+            raise InputError(f"{cls.__name__} has no argument `{name}`.{hint}")
+
+
+def names_of_arguments(cls):
+    """Return the names of the arguments of a class and its bases, a set."""
+    named = (
+        inspect.Parameter.POSITIONAL_OR_KEYWORD,
+        inspect.Parameter.KEYWORD_ONLY,
+    )
+    return {
+        name
+        for base in cls.__mro__
+        for name, each in inspect.signature(base.__init__).parameters.items()
+        if each.kind in named and name != "self"
+    }
 
 
 def check_flag(name, value):

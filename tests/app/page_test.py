@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from keras_simple_diffusion.app.server import served
-from keras_simple_diffusion.utils.png import read_settings
+from keras_simple_diffusion.utils.image_files import read_settings
 from tests.helpers.models import make_model
 from tests.helpers.models import randomize
 

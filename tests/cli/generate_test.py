@@ -204,4 +204,4 @@ def test_editing_commands(call, error_of, trained, tmp_path):
     error = error_of("edit", *model, "--image", "no.png")
     assert "'no.png' is not a readable image" in error
     error = error_of("edit", *model, *red, "--output", "folder")
-    assert "a .png or .jpg file. Received: --output folder" in error
+    assert "a .png, .webp or .jpg file. Received: --output folder" in error

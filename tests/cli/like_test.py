@@ -87,6 +87,17 @@ def test_an_image_of_a_folder_is_drawn_again(generate, tmp_path):
     ]
 
 
+def test_a_webp_file_holds_its_settings_too(generate, tmp_path):
+    words = ["--model", tmp_path / "model", "--labels", "red,blue", "--steps"]
+    generate(*words, "2", "--output", "a.webp")
+    generate("--like", "a.webp", "--output", "b.png")
+    pixels, text = read(tmp_path / "b.png")
+    with Image.open(tmp_path / "a.webp") as image:
+        assert image.format == "WEBP"
+        np.testing.assert_array_equal(image, pixels)
+    assert text["captions"] == ["red", "blue"] and text["steps"] == 2
+
+
 def test_a_changed_model_is_told(generate, tmp_path):
     generate("--model", "model", "--steps", "1", "--output", "a.png")
     model = ksd.models.Preset.open(tmp_path / "model").load()
@@ -104,13 +115,18 @@ def test_what_cannot_be_repeated_is_one_line(generate, error_of, tmp_path):
         image.save(tmp_path / "plain.png")
     repeat = ["generate", "--like"]
     assert "holds no settings" in error_of(*repeat, "plain.png")
+    exif = Image.Exif()
+    for description in ("", "[1]", "{}"):
+        exif[0x010E] = description
+        Image.new("RGB", (8, 8)).save(tmp_path / "plain.webp", exif=exif)
+        assert "holds no settings" in error_of(*repeat, "plain.webp")
     (tmp_path / "cut.png").write_bytes(b"\x89PNG")
     assert "not a readable .png" in error_of(*repeat, "cut.png")
     assert "No such file" in error_of(*repeat, "absent.png")
     odd = {"number": -1, "seed": [], "prompt": [1], "num_images": 10**9}
     for name, value in odd.items():
         settings = {k: json.loads(v) for k, v in text.items()} | {name: value}
-        ksd.utils.png.save_image(
+        ksd.utils.image_files.save_image(
             ksd.utils.show(np.zeros((8, 8, 1), "uint8")),
             tmp_path / "odd.png",
             settings,

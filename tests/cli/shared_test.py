@@ -25,6 +25,12 @@ def test_version(tmp_path):
 def test_completion_is_offered(tmp_path):
     text = run_command("--help", cwd=tmp_path).stdout
     assert "--install-completion" in text
+    asked = {
+        "_KERAS_SIMPLE_DIFFUSION_COMPLETE": "complete_bash",
+        "COMP_WORDS": "keras-simple-diffusion train --min",
+        "COMP_CWORD": "2",
+    }
+    assert run_command(cwd=tmp_path, **asked).stdout.split() == ["--minutes"]
 
 
 @pytest.mark.parametrize("command", COMMANDS)

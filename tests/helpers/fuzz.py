@@ -17,7 +17,7 @@ import keras_simple_diffusion as ksd
 from keras_simple_diffusion.data import embedding_cache
 from keras_simple_diffusion.models import Preset
 from keras_simple_diffusion.training import RunSettings
-from keras_simple_diffusion.utils.png import save_image
+from keras_simple_diffusion.utils.image_files import save_image
 from tests.helpers.commands import run_command
 
 # === Files ===

@@ -320,6 +320,40 @@ def test_settings_of_a_network_contradict_a_given_network(saved):
         )
 
 
+@pytest.mark.any_backend
+def test_arguments_of_the_network_are_not_those_of_the_model(saved):
+    _, folder = saved
+    with pytest.raises(InputError, match="argument of the network") as error:
+        ksd.models.DiffusionModel.from_preset(folder, num_classes=2)
+    advice = f"backbone=UViTBackbone.from_preset('{folder}', num_classes=2)"
+    assert str(error.value).endswith(advice)
+    backbone = ksd.models.DiffusionBackbone
+    with pytest.raises(InputError, match="not fit .* num_classes=2. Pass"):
+        backbone.from_preset(folder, num_classes=2)
+    fresh = backbone.from_preset(folder, load_weights=False, num_classes=2)
+    with pytest.raises(InputError, match="not fit .* num_classes=2. Pass"):
+        ksd.models.DiffusionModel.from_preset(folder, backbone=fresh)
+    model = ksd.models.DiffusionModel.from_preset(
+        folder, load_weights=False, backbone=fresh
+    )
+    with pytest.warns(UserWarning, match="conditioning/label"):
+        ksd.models.transfer_weights(folder, model)
+    # What keeps all shapes keeps the weights.
+    same = backbone.from_preset(folder, dropout=0.3)
+    ksd.models.DiffusionModel.from_preset(folder, backbone=same)
+
+
+@pytest.mark.any_backend
+def test_misspelt_arguments_are_suggested(saved):
+    _, folder = saved
+    with pytest.raises(InputError, match="Did you mean 'guidance_scale'"):
+        ksd.models.DiffusionModel.from_preset(folder, guidance_scal=2.0)
+    with pytest.raises(InputError, match="Did you mean 'num_classes'"):
+        ksd.models.DiffusionBackbone.from_preset(folder, num_clases=2)
+    with pytest.raises(InputError, match="no argument `colour`.$"):
+        make_model(network={"colour": 1})
+
+
 @keras.saving.register_keras_serializable("tests")
 class Terse(ksd.models.DiffusionModel):
     @classmethod

@@ -24,7 +24,7 @@ from keras_simple_diffusion.training.distillation_plan import plan_distillation
 from keras_simple_diffusion.training.lifecycle import Interruption
 from keras_simple_diffusion.training.settings import StudentSettings
 from keras_simple_diffusion.utils.errors import InputError
-from keras_simple_diffusion.utils.png import read_settings
+from keras_simple_diffusion.utils.image_files import read_settings
 from tests.helpers.models import make_model
 from tests.helpers.models import make_text_encoder
 from tests.helpers.models import randomize

@@ -49,6 +49,19 @@ def test_the_line_tells_loss_speed_time_and_checkpoint():
     assert len(line.describe()) <= 90
 
 
+@pytest.mark.parametrize(
+    "loss, text",
+    [(0.25, "0.2500"), (0.001, "0.0010"), (2.5e-5, "2.5e-05"), (0.0, "0.0000")],
+)
+def test_small_losses_are_no_zeros(loss, text):
+    position, line = make()
+    take_step(position, line, loss)
+    line.read_at = 0.0
+    take_step(position, line, loss)
+    line.close()
+    assert f"loss {text}" in line.describe()
+
+
 @pytest.mark.parametrize("width", [80, 120])
 def test_the_loss_is_shown_before_the_first_interval_ends(width):
     position, line = make(width=width)

@@ -136,6 +136,28 @@ def test_interrupted_and_resumed_is_as_straight(
     assert_equal_runs(straight, run)
 
 
+def test_sheets_are_drawn_at_their_steps(
+    preset, photos, tmp_path, terminate, monkeypatch
+):
+    # Intervals of four steps, within which the sheets lie.
+    monkeypatch.setattr("keras_simple_diffusion.training.run._NUM_INTERVALS", 2)
+    straight, cut = tmp_path / "straight", tmp_path / "cut"
+    train_run(photos, straight, preset)
+    terminate(5)
+    with pytest.raises(Interrupted):
+        train_run(photos, cut, preset, samples_every=3)
+
+    def sheets():
+        return {x.name: x.read_bytes() for x in (cut / "samples").iterdir()}
+
+    first = sheets()
+    assert list(first) == ["00000003.png"]
+    resume_run(cut)
+    assert sorted(sheets()) == ["00000003.png", "00000006.png"]
+    assert sheets()["00000003.png"] == first["00000003.png"]
+    assert_equal_runs(straight, cut)
+
+
 @pytest.mark.large
 def test_a_unet_too(photos, tmp_path, terminate):
     preset = write_preset(tmp_path / "preset", "unet")
