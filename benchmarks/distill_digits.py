@@ -199,6 +199,8 @@ def draw_plot(rows, path):
     axes.set_yscale("log")
     ticks = [2**i for i in range(1, 7)]
     axes.set_xticks(ticks, labels=map(str, ticks))
+    axes.set_yticks([1, 2, 4, 8], labels="1248")
+    axes.minorticks_off()
     axes.set_xlabel("evaluations of the network for an image")
     axes.set_ylabel("Fréchet distance to held-out digits")
     axes.legend()

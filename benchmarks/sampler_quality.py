@@ -23,6 +23,7 @@ EVALUATIONS = (4, 8, 16, 32, 64, 256)
 SAMPLERS = {
     "DDPM": ksd.samplers.DDPMSampler(),
     "DDIM": ksd.samplers.DDIMSampler(),
+    "aDDIM": ksd.samplers.DDIMSampler(adjusted=True),
     "Heun": ksd.samplers.HeunSampler(),
     "DPM-Solver++ 2M": ksd.samplers.DPMSolverSampler(),
     "DPM-Solver++ 2M SDE": ksd.samplers.DPMSolverSampler(stochastic=True),
