@@ -7,7 +7,8 @@ import pathlib
 from keras_simple_diffusion.utils.errors import InputError
 from keras_simple_diffusion.utils.presets import read_json
 
-BACKENDS = ("jax", "tensorflow", "torch")
+TRAINING_BACKENDS = ("jax", "tensorflow", "torch")
+BACKENDS = (*TRAINING_BACKENDS, "openvino")
 
 
 def configured_backend():
@@ -25,9 +26,10 @@ def check_backend():
     name = configured_backend()
     if name not in BACKENDS:
         raise InputError(
-            "keras_simple_diffusion runs on the Keras backends jax, tensorflow "
-            f"and torch. Received: KERAS_BACKEND={name}. Set the environment "
-            "variable KERAS_BACKEND to one of them."
+            "keras_simple_diffusion runs on the Keras backends jax, "
+            "tensorflow, torch and, without training, openvino. Received: "
+            f"KERAS_BACKEND={name}. Set the environment variable "
+            "KERAS_BACKEND to one of them."
         )
     if importlib.util.find_spec(name) is None:
         installed = [b for b in BACKENDS if importlib.util.find_spec(b)]
@@ -35,4 +37,15 @@ def check_backend():
             f"The Keras backend '{name}' is not installed. Run `pip install "
             f"{name}`, or set KERAS_BACKEND to one that is: "
             f"{', '.join(installed) or 'none'}."
+        )
+
+
+def check_training():
+    """Raise an `InputError` if the backend only draws."""
+    name = configured_backend()
+    if name not in TRAINING_BACKENDS:
+        raise InputError(
+            f"The Keras backend '{name}' draws images; it neither trains nor "
+            "measures the loss. Set the environment variable KERAS_BACKEND to "
+            f"one of {', '.join(TRAINING_BACKENDS)}."
         )

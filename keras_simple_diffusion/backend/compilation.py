@@ -34,7 +34,7 @@ def compile_function(function, variables, jit_compile):
             no variable.
         variables: list of the `keras.Variable`s that it reads.
         jit_compile: bool. Whether TensorFlow and PyTorch compile as well;
-            JAX always does.
+            JAX and OpenVINO always do.
 
     Returns:
         A function with the arguments and results of `function` and the
@@ -61,6 +61,10 @@ def compile_function(function, variables, jit_compile):
         compiled = tf.function(
             compute, autograph=False, jit_compile=jit_compile
         )
+    elif backend == "openvino":
+        from keras_simple_diffusion.backend import openvino_programs
+
+        compiled = openvino_programs.GraphProgram(compute)
     else:
         import torch
 
@@ -183,3 +187,44 @@ def rematerialize(function, *tensors):
         return function(*(next(present) if is_ else None for is_ in is_tensor))
 
     return keras.remat(call)(*(x for x in tensors if x is not None))
+
+
+def fori_loop(first, last, body, state):
+    """Compute a loop, like `keras.ops.fori_loop`.
+
+    Keras's loop for OpenVINO cannot read tensors from outside of its body.
+
+    Args:
+        first: int, or int32 scalar tensor. The first index.
+        last: int, or int32 scalar tensor. The index before which to end.
+        body: function of the index and the state that returns the new state.
+        state: nested tensors.
+
+    Returns:
+        The last state.
+    """
+    if keras.config.backend() != "openvino":
+        return ops.fori_loop(first, last, body, state)
+    from keras_simple_diffusion.backend import openvino_programs
+
+    return openvino_programs.fori_loop(first, last, body, state)
+
+
+def cond(condition, true_function, false_function):
+    """Compute one of two tensors, like `keras.ops.cond`.
+
+    OpenVINO computes both of them. Keras's function does so as well, but takes
+    the weights from the variables, not from `values` of `compile_function`.
+
+    Args:
+        condition: bool scalar tensor.
+        true_function: function without arguments that returns a tensor.
+        false_function: function without arguments that returns a tensor of
+            the same shape.
+
+    Returns:
+        The tensor that one of the functions returns.
+    """
+    if keras.config.backend() != "openvino":
+        return ops.cond(condition, true_function, false_function)
+    return ops.where(condition, true_function(), false_function())

@@ -15,7 +15,7 @@ from keras_simple_diffusion.utils.errors import InputError
 
 
 def backend_name():
-    """Return the name of the backend, `"jax"`, `"tensorflow"` or `"torch"`."""
+    """Return the name of the backend, such as `"jax"`."""
     return keras.config.backend()
 
 
@@ -33,6 +33,8 @@ def device_name():
 
         gpus = tf.config.list_physical_devices("GPU")
         return f"{len(gpus)} GPU" if gpus else "cpu"
+    if backend == "openvino":
+        return "cpu"
     import torch
 
     if torch.cuda.is_available():

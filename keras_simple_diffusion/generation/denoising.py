@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from keras import ops
 
+from keras_simple_diffusion.backend.compilation import cond
 from keras_simple_diffusion.distribution.batches import split_batch
 from keras_simple_diffusion.ops.diffusion import convert_prediction
 from keras_simple_diffusion.ops.diffusion import diffuse
@@ -114,7 +115,7 @@ class Guidance:
             return guided()
         low, high = arrays["interval"][0], arrays["interval"][1]
         is_inside = ops.logical_and(log_snr[0] >= low, log_snr[0] <= high)
-        return ops.cond(is_inside, guided, predict)
+        return cond(is_inside, guided, predict)
 
 
 # === Starts: where the first step begins ===

@@ -6,6 +6,7 @@ import math
 import numpy as np
 from keras import ops
 
+from keras_simple_diffusion.backend.compilation import fori_loop
 from keras_simple_diffusion.generation import arguments
 from keras_simple_diffusion.generation.denoising import Network
 from keras_simple_diffusion.ops import random
@@ -217,7 +218,7 @@ class _BoundProgram:
 
         zeros = ops.zeros_like(offsets)
         state = (zeros, zeros, zeros + 1.0)
-        prior, diffusion, _ = ops.fori_loop(0, num_times, add_time, state)
+        prior, diffusion, _ = fori_loop(0, num_times, add_time, state)
         return prior, diffusion
 
 

@@ -8,13 +8,16 @@ random numbers: as easy as 1, 2, 3") makes the bits; the Box-Muller transform
 maps them to normal numbers.
 
 Words are int32 tensors, because no backend offers complete unsigned arithmetic.
-Their addition wraps around on all three.
+Their addition wraps around on every backend.
 """
 
 import math
 import operator
 
 from keras import ops
+
+from keras_simple_diffusion.backend.words import rotate_left
+from keras_simple_diffusion.backend.words import shift_right
 
 # Rotation distances and key parity of Threefry-2x32.
 _ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
@@ -23,13 +26,6 @@ _PARITY = 0x1BD11BDA
 # Normal numbers are drawn in blocks of this size, so that vector instructions
 # round an element the same way in every batch.
 _BLOCK = 64
-
-
-def _rotate_left(word, distance):
-    high = ops.bitwise_left_shift(word, distance)
-    # The right shift of a signed word copies the sign bit: mask it away.
-    low = ops.bitwise_right_shift(word, 32 - distance)
-    return high | (low & ((1 << distance) - 1))
 
 
 def threefry2x32(key, counter):
@@ -43,12 +39,13 @@ def threefry2x32(key, counter):
         A pair of int32 tensors of random bits.
     """
     k0, k1 = key
-    schedule = (k0, k1, k0 ^ k1 ^ _PARITY)
+    parity = ops.bitwise_xor(ops.bitwise_xor(k0, k1), _PARITY)
+    schedule = (k0, k1, parity)
     x0, x1 = counter[0] + k0, counter[1] + k1
     for group in range(5):
         for distance in _ROTATIONS[group % 2]:
             x0 = x0 + x1
-            x1 = _rotate_left(x1, distance) ^ x0
+            x1 = ops.bitwise_xor(rotate_left(x1, distance), x0)
         x0 = x0 + schedule[(group + 1) % 3]
         x1 = x1 + schedule[(group + 2) % 3] + (group + 1)
     return x0, x1
@@ -134,5 +131,4 @@ def _draw_words(keys, stream, count):
 
 
 def _bits_to_float(word):
-    bits = ops.bitwise_right_shift(word, 8) & 0xFFFFFF
-    return ops.cast(bits, "float32") * 2.0**-24
+    return ops.cast(shift_right(word, 8), "float32") * 2.0**-24

@@ -3,6 +3,7 @@ import math
 import keras
 from keras import ops
 
+from keras_simple_diffusion.backend.compilation import cond
 from keras_simple_diffusion.ops.diffusion import alpha_sigma
 from keras_simple_diffusion.ops.diffusion import convert_prediction
 from keras_simple_diffusion.samplers.sampler import Sampler
@@ -74,7 +75,7 @@ class HeunSampler(Sampler):
             return ratio * (noisy - sigma * mean) + next_sigma * mean
 
         is_end = ops.logical_or(at.is_first, at.is_last)
-        return ops.cond(is_end, lambda: euler, correct), clean
+        return cond(is_end, lambda: euler, correct), clean
 
     def _add_noise(self, at, fresh):
         low, high = self.churn_interval

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 from keras import ops
 
+from keras_simple_diffusion.backend.compilation import fori_loop
 from keras_simple_diffusion.ops import random
 from keras_simple_diffusion.utils.configurable import Configurable
 from keras_simple_diffusion.utils.errors import InputError
@@ -243,7 +244,7 @@ class Sampler(Configurable):
             )
             return noisy, clean, memory, history
 
-        return ops.fori_loop(first, last, body, state)
+        return fori_loop(first, last, body, state)
 
 
 def _store(kept, new, i):

@@ -2,6 +2,7 @@
 
 import dataclasses
 
+from keras_simple_diffusion.backend.choice import check_training
 from keras_simple_diffusion.training import students
 from keras_simple_diffusion.training.distillation_plan import plan_distillation
 from keras_simple_diffusion.training.folder import RunFolder
@@ -77,6 +78,7 @@ def distill_run(
     )
     ```
     """
+    check_training()
     known = [name for name in names_of_options() if name not in _NO_OPTIONS]
     check_names(options, known, "`distill_run`")
     options = {k: v for k, v in options.items() if v is not None}

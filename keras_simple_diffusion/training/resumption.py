@@ -2,6 +2,7 @@
 
 import pathlib
 
+from keras_simple_diffusion.backend.choice import check_training
 from keras_simple_diffusion.models.preset import Preset
 from keras_simple_diffusion.training import setup
 from keras_simple_diffusion.training import students
@@ -34,6 +35,7 @@ def resume_run(output, steps=None, minutes=None, data=None):
             all checkpoints are missing or damaged.
         Interrupted: if a signal ended the training; the run is saved.
     """
+    check_training()
     folder = RunFolder(output)
     settings = RunSettings.read(output).override(steps, minutes, data)
     place = pathlib.Path(settings.data)

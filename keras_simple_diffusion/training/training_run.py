@@ -1,5 +1,6 @@
 """Training of a network from images, as a run."""
 
+from keras_simple_diffusion.backend.choice import check_training
 from keras_simple_diffusion.models.preset import Preset
 from keras_simple_diffusion.training import setup
 from keras_simple_diffusion.training.folder import RunFolder
@@ -104,6 +105,7 @@ def train_run(
     )
     ```
     """
+    check_training()
     known = names_of_options()
     check_names(unknown, known, "`train_run`")
     options = {
