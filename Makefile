@@ -19,7 +19,8 @@ DEMO_STAMP := $(VENV)/demo-$(KERAS_BACKEND).stamp
 
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: demo test test-app test-export test-large test-newest bench-quick lint format clean
+.PHONY: demo test test-app test-export test-large test-newest bench-quick lint \
+  format notebooks clean
 
 demo: $(DEMO_STAMP)
 	rm -rf runs/demo
@@ -42,11 +43,12 @@ test-newest: $(NEWEST)/tests.stamp
 	KERAS_BACKEND=jax $(NEWEST)/bin/python -m pytest -q -n 2 --dist loadfile \
 	  --one-backend $(PYTEST_ARGUMENTS)
 
-# Gradio and the exporters have needs of their own, so that they are installed
-# beside .venv, which they see.
+# Gradio, OpenVINO and the exporters have needs of their own, so that they are
+# installed beside .venv, which they see.
 APP := .venv-app
 test-app: $(APP)/tests.stamp
 	KERAS_BACKEND=torch $(APP)/bin/python -m pytest -q tests/app \
+	  tests/backend/openvino_test.py tests/notebooks_test.py \
 	  $(PYTEST_ARGUMENTS)
 
 test-export: $(APP)/tests.stamp
@@ -102,8 +104,12 @@ $(APP)/tests.stamp: $(VENV)/tests.stamp
 	  'import site; print(site.getsitepackages()[0])')/tests.pth
 	$(APP)/bin/python -m pip install -q gradio==6.31.0 \
 	  playwright==1.65.2 tf2onnx==1.17.0 onnx==1.23.2 onnxruntime==1.32.0 \
-	  openvino==2026.4.1
+	  openvino==2026.4.1 nbformat==5.11.1
 	touch $@
+
+# The guides as notebooks.
+notebooks: $(VENV)/bin/python
+	$(PYTHON) tools/write_notebooks.py
 
 clean:
 	rm -rf $(VENV) $(NEWEST) $(APP) runs

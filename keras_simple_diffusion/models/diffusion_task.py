@@ -24,6 +24,8 @@ from keras_simple_diffusion.generation.programs import InversionProgram
 from keras_simple_diffusion.generation.programs import SamplingProgram
 from keras_simple_diffusion.generation.programs import warn_unless_finite
 from keras_simple_diffusion.models.denoising_trainer import DenoisingTrainer
+from keras_simple_diffusion.models.description import as_html
+from keras_simple_diffusion.models.description import as_text
 from keras_simple_diffusion.models.preset import BuiltinPresets
 from keras_simple_diffusion.models.preset import Preset
 from keras_simple_diffusion.ops import random
@@ -578,21 +580,8 @@ class DiffusionTask(DenoisingTrainer):
         """
         return Preset.open(preset).load(load_weights, cls, **kwargs)
 
-    def __repr__(self):
-        backbone = self.backbone
-        shape = " x ".join(str(size) for size in backbone.image_shape)
-        facts = {
-            "backbone": f"{type(backbone).__name__} of {shape}, "
-            f"{backbone.count_params():,} parameters",
-            "schedule": self.schedule,
-            "loss": self.diffusion_loss,
-            "prediction_type": self.prediction_type,
-            "sampler": self.sampler,
-            "num_steps": self.num_steps,
-            "guidance_scale": self.guidance_scale,
-        }
-        lines = [f"  {name}: {value}" for name, value in facts.items()]
-        return "\n".join([f"{type(self).__name__} '{self.name}'", *lines])
+    __repr__ = as_text
+    _repr_html_ = as_html  # In a notebook.
 
 
 def _present(images, conditions):

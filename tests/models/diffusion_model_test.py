@@ -571,6 +571,22 @@ def test_signatures_show_all_arguments():
 
 
 @pytest.mark.any_backend
+def test_a_notebook_shows_a_table():
+    names = ["ship", "<b>cat</b>", "dog"]
+    table = make_model(class_names=names, num_steps=8)._repr_html_()
+    assert table.count("<tr>") == table.count("</tr>") == 8
+    for part in (
+        *("<th>num_steps</th><td>8</td>", "UViTBackbone of 4 x 4 x 1"),
+        "<th>classes</th><td>3: ship, &lt;b&gt;cat&lt;/b&gt;, dog</td>",
+    ):
+        assert part in table
+    assert "<td>3</td>" in make_model()._repr_html_()
+    assert "classes" not in make_model(None)._repr_html_()
+    many = make_model(30, class_names=[f"c{i}" for i in range(30)])
+    assert "c18, c19, ...</td>" in many._repr_html_()
+
+
+@pytest.mark.any_backend
 def test_repr_says_how_a_model_draws():
     text = repr(make_model(guidance_scale=2.0, sampler="ddim", num_steps=8))
     for part in (
