@@ -9,7 +9,6 @@ from keras import ops
 from keras_simple_diffusion import losses
 from keras_simple_diffusion import schedules
 from keras_simple_diffusion.backend import keras_internals
-from keras_simple_diffusion.backend.choice import check_training
 from keras_simple_diffusion.backend.native import replica
 from keras_simple_diffusion.distribution.batches import own_part
 from keras_simple_diffusion.distribution.batches import run_batches
@@ -279,7 +278,6 @@ class DenoisingTrainer(keras_internals.OwnTrainingSteps, keras_hub.models.Task):
         Raises:
             InputError: if the data do not fit the model.
         """
-        check_training()
         fit_data.refuse(y=y, sample_weight=sample_weight)
         if keras_internals.is_validation_of_fit(kwargs):
             self.value_check.check()  # Its counts are reset next.
@@ -323,7 +321,6 @@ class DenoisingTrainer(keras_internals.OwnTrainingSteps, keras_hub.models.Task):
 
     def test_on_batch(self, x=None, y=None, sample_weight=None, **kwargs):
         """Measure the loss of one batch, see `keras.Model.test_on_batch`."""
-        check_training()
         fit_data.refuse(y=y, sample_weight=sample_weight)
         fit_data.check_is_given(x)
         x = self.prepare_data(x)
@@ -387,7 +384,6 @@ class DenoisingTrainer(keras_internals.OwnTrainingSteps, keras_hub.models.Task):
 
     def _prepare_training(self):
         """Check what is trained, and forget averages of other weights."""
-        check_training()
         self.averages.exist()
         check_trainable(self.optimizer, self.trainable_variables)
         self._build_optimizer()

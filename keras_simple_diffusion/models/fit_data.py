@@ -12,6 +12,7 @@ import grain
 import keras
 import numpy as np
 
+from keras_simple_diffusion.backend.choice import check_training
 from keras_simple_diffusion.backend.keras_internals import is_rematerialized
 from keras_simple_diffusion.backend.keras_internals import layers_within
 from keras_simple_diffusion.backend.native import reads_tensorflow_datasets
@@ -109,9 +110,12 @@ def convert(data, convert_batch):
 def refuse(**arguments):
     """Raise an `InputError` for arguments of Keras that have no meaning here.
 
+    With a backend that only draws, no argument has.
+
     Args:
         **arguments: arguments of `keras.Model.fit`, `None` if not given.
     """
+    check_training()
     for name, value in arguments.items():
         if value is not None:
             raise InputError(
