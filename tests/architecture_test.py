@@ -32,7 +32,6 @@ LAYERS = (
     ("cli",),
 )
 INTERNALS = "backend/keras_internals.py"
-BACKENDS = ("jax", "tensorflow", "torch", "openvino")
 # Reads a file of PyTorch's, whatever the backend.
 READS_TORCH_FILES = "metrics/inception_weights.py"
 # Is copied into exported folders, and runs there by itself.
@@ -79,7 +78,7 @@ def backend_questions(path, tree):
     if path.startswith("backend/") or path == RUNS_ALONE:
         return
     for name in imports_of(tree):
-        is_library = name.split(".")[0] in BACKENDS
+        is_library = name.split(".")[0] in ("jax", "tensorflow", "torch")
         if is_library and path != READS_TORCH_FILES:
             yield f"{path} imports {name}"
         if name.endswith(".configured_backend"):

@@ -1,6 +1,6 @@
 """Compare drawing on OpenVINO with the other backends, in turn.
 
-    taskset -c 0 python benchmarks/openvino.py --output docs/openvino.jsonl
+    taskset -c 0 python benchmarks/drawing_backends.py
 
 Each backend draws the same images of a shipped model in a process of its own;
 the processes take turns. Beside other work the seconds of the processor say
