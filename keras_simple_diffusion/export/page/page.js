@@ -8,6 +8,8 @@ const MAX_KEPT = 96; // Images on the page.
 const MAX_CHIPS = 18; // Words that are suggested at once.
 const MAX_SEED = 10 ** 9; // Of random seeds, which people copy.
 
+const NARROW = matchMedia("(max-width: 48rem)");
+
 const $ = (id) => document.getElementById(id);
 const worker = new Worker("worker.js", { type: "module" });
 
@@ -199,6 +201,8 @@ function draw() {
   showNoise();
   shown.forEach((image, i) => image.begin(describe(wanted[i]), seed));
   setDrawing(true);
+  // On a narrow screen the images are below the form.
+  if (NARROW.matches) $("cancel").scrollIntoView();
   const guidance = $("guided").hidden ? 1 : $("guidance").valueAsNumber;
   worker.postMessage({ draw: { seed, wanted, guidance } });
 }
