@@ -201,6 +201,7 @@ function draw() {
   showNoise();
   shown.forEach((image, i) => image.begin(describe(wanted[i]), seed));
   setDrawing(true);
+  tell("Drawing …");
   // On a narrow screen the images are below the form.
   if (NARROW.matches) $("cancel").scrollIntoView();
   const guidance = $("guided").hidden ? 1 : $("guidance").valueAsNumber;
