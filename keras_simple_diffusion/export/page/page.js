@@ -6,7 +6,7 @@ import { imageKey, normal } from "./noise.js";
 
 const MAX_KEPT = 96; // Images on the page.
 const MAX_CHIPS = 18; // Words that are suggested at once.
-const MAX_SEED = 10 ** 9; // Of random seeds, which people copy.
+const MAX_SEED = 10 ** 6; // Of random seeds, which people copy.
 
 const NARROW = matchMedia("(max-width: 48rem)");
 
@@ -18,6 +18,7 @@ let isReady = false;
 let isDrawing = false;
 let isWaiting = false; // To draw as soon as the model is loaded.
 let shown = []; // The images of this drawing.
+let lastSeed; // Of the last drawing.
 
 // === Start ===
 
@@ -194,9 +195,10 @@ function onSubmit(event) {
 }
 
 function draw() {
-  const isFirst = shown.some(({ isNoise }) => isNoise);
-  if (!isFirst && !$("keep").checked) changeSeed(randomSeed());
+  const isUsed = $("seed").value === lastSeed;
+  if (isUsed && !$("keep").checked) changeSeed(randomSeed());
   const seed = $("seed").value;
+  lastSeed = seed;
   const wanted = findWanted();
   showNoise();
   shown.forEach((image, i) => image.begin(describe(wanted[i]), seed));
