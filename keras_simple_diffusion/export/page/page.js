@@ -6,7 +6,7 @@ import { imageKey, normal } from "./noise.js";
 
 const MAX_KEPT = 96; // Images on the page.
 const MAX_CHIPS = 18; // Words that are suggested at once.
-const MAX_SEED = 10 ** 6; // Of random seeds, which people copy.
+const MAX_SEED = 10 ** 5; // Of random seeds, which people copy.
 
 const NARROW = matchMedia("(max-width: 48rem)");
 
