@@ -5,6 +5,7 @@ import csv
 import functools
 import importlib.util
 import io
+import math
 import pathlib
 import time
 
@@ -277,6 +278,11 @@ def count_samples(model, num_passes, share, most):
     return min(int(share * num_passes / passes), most)
 
 
+def _largest_square(count):
+    """Return the largest square number up to a count, which fills a sheet."""
+    return math.isqrt(count) ** 2
+
+
 def draw_samples(model, seed=0, prompts=None, count=100, step=None, folder="."):
     """Generate a sheet of images, one class per row for up to 10 classes.
 
@@ -286,7 +292,8 @@ def draw_samples(model, seed=0, prompts=None, count=100, step=None, folder="."):
         seed: int. Defaults to `0`.
         prompts: list of strings, of which `count` are drawn, for a
             `TextToImage`.
-        count: int. Largest number of images. Defaults to `100`.
+        count: int. Largest number of images; the sheet is square. Defaults to
+            `100`.
         step: int. Step of the training, for the file.
         folder: path of the run or preset, whose name is for the file.
 
@@ -295,13 +302,14 @@ def draw_samples(model, seed=0, prompts=None, count=100, step=None, folder="."):
     """
     num_classes, layout = model.backbone.num_classes, {}
     if prompts is not None:
-        chosen = np.linspace(0, len(prompts) - 1, min(count, len(prompts)))
+        count = _largest_square(min(count, len(prompts)))
+        chosen = np.linspace(0, len(prompts) - 1, count)
         captions = [prompts[int(index)] for index in chosen.round()]
         images = model.generate(captions, seed=seed)
         layout = {"captions": captions}
     elif num_classes is None:
         captions = None
-        images = model.generate(count, seed=seed)
+        images = model.generate(_largest_square(count), seed=seed)
     else:
         classes = np.linspace(0, num_classes - 1, min(num_classes, 10, count))
         classes = classes.round().astype("int32")
