@@ -23,6 +23,8 @@ from keras_simple_diffusion.utils.files import whole_file
 from keras_simple_diffusion.utils.image_files import save_image
 from keras_simple_diffusion.utils.sheets import show
 
+LARGEST_SHEET = 100  # Images of a sheet of samples.
+
 
 class History(keras.callbacks.Callback):
     """Add a line to `history.csv` after each interval.
@@ -283,6 +285,11 @@ def _largest_square(count):
     return math.isqrt(count) ** 2
 
 
+def _spread(count, total):
+    """Choose evenly spaced numbers below a total."""
+    return np.linspace(0, total - 1, count).round().astype("int64")
+
+
 def draw_samples(model, seed=0, prompts=None, count=100, step=None, folder="."):
     """Generate a sheet of images, one class per row for up to 10 classes.
 
@@ -292,8 +299,8 @@ def draw_samples(model, seed=0, prompts=None, count=100, step=None, folder="."):
         seed: int. Defaults to `0`.
         prompts: list of strings, of which `count` are drawn, for a
             `TextToImage`.
-        count: int. Largest number of images; the sheet is square. Defaults to
-            `100`.
+        count: int. Largest number of images, at most `LARGEST_SHEET`; a sheet
+            without classes is square. Defaults to `100`.
         step: int. Step of the training, for the file.
         folder: path of the run or preset, whose name is for the file.
 
@@ -302,19 +309,26 @@ def draw_samples(model, seed=0, prompts=None, count=100, step=None, folder="."):
     """
     num_classes, layout = model.backbone.num_classes, {}
     if prompts is not None:
-        count = _largest_square(min(count, len(prompts)))
-        chosen = np.linspace(0, len(prompts) - 1, count)
-        captions = [prompts[int(index)] for index in chosen.round()]
-        images = model.generate(captions, seed=seed)
+        # A smaller sheet has some images of the largest, of the same noise.
+        most = _largest_square(min(LARGEST_SHEET, len(prompts)))
+        indices = _spread(_largest_square(min(count, most)), most)
+        chosen = _spread(most, len(prompts))[indices]
+        captions = [prompts[index] for index in chosen]
+        images = model.generate(captions, seed=seed, indices=indices)
         layout = {"captions": captions}
     elif num_classes is None:
         captions = None
         images = model.generate(_largest_square(count), seed=seed)
     else:
-        classes = np.linspace(0, num_classes - 1, min(num_classes, 10, count))
-        classes = classes.round().astype("int32")
+        classes = _spread(min(num_classes, 10, count), num_classes)
         columns = min(max(count // len(classes), 1), 10)
-        images = model.generate(labels=np.repeat(classes, columns), seed=seed)
+        # Another number of columns has the same images in the first ones.
+        first = 10 * np.arange(len(classes))
+        images = model.generate(
+            labels=np.repeat(classes, columns),
+            seed=seed,
+            indices=(first[:, None] + np.arange(columns)).ravel(),
+        )
         names = model.class_names or [str(i) for i in range(num_classes)]
         names = [names[i] for i in classes]
         captions = np.repeat(names, columns).tolist()

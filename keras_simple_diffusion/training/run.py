@@ -39,7 +39,7 @@ _PREVIEWS = (0.1, 0.25, 0.5)
 _SHARE_OF_PREVIEW = 0.03
 _SHARE_OF_SAMPLES = 0.1
 _MIN_PREVIEW, _MAX_PREVIEW = 4, 16
-_MIN_SAMPLES, _MAX_SAMPLES = 16, 100
+_MIN_SAMPLES = 16
 
 
 def say(text):
@@ -116,7 +116,9 @@ class Run:
         # Before a restoration, as a student's steps may change in training.
         model = self.trainer.finished_model()
         self.num_samples = max(
-            self._count_samples(model, _SHARE_OF_SAMPLES, _MAX_SAMPLES),
+            self._count_samples(
+                model, _SHARE_OF_SAMPLES, reporting.LARGEST_SHEET
+            ),
             _MIN_SAMPLES,
         )
         self.num_previews = self._count_samples(
