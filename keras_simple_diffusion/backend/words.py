@@ -9,6 +9,14 @@ import keras
 from keras import ops
 
 
+def constant(value):
+    """Return an int as an int32 tensor.
+
+    Keras makes a float of it on JAX if its default type is bfloat16.
+    """
+    return ops.convert_to_tensor(value, "int32")
+
+
 def shift_right(word, distance):
     """Shift words to the right, filling with zeros.
 
@@ -20,12 +28,12 @@ def shift_right(word, distance):
         An int32 tensor of the same shape.
     """
     if keras.config.backend() == "openvino":
-        upper = ops.bitwise_and(word, -(1 << distance))
+        upper = ops.bitwise_and(word, constant(-(1 << distance)))
         low = ops.cast(ops.cast(upper, "float32") * 2.0**-distance, "int32")
     else:
         low = ops.bitwise_right_shift(word, distance)
     # Both copy the sign bit: mask it away.
-    return ops.bitwise_and(low, (1 << (32 - distance)) - 1)
+    return ops.bitwise_and(low, constant((1 << (32 - distance)) - 1))
 
 
 def rotate_left(word, distance):

@@ -16,6 +16,7 @@ import operator
 
 from keras import ops
 
+from keras_simple_diffusion.backend.words import constant
 from keras_simple_diffusion.backend.words import rotate_left
 from keras_simple_diffusion.backend.words import shift_right
 
@@ -39,7 +40,7 @@ def threefry2x32(key, counter):
         A pair of int32 tensors of random bits.
     """
     k0, k1 = key
-    parity = ops.bitwise_xor(ops.bitwise_xor(k0, k1), _PARITY)
+    parity = ops.bitwise_xor(ops.bitwise_xor(k0, k1), constant(_PARITY))
     schedule = (k0, k1, parity)
     x0, x1 = counter[0] + k0, counter[1] + k1
     for group in range(5):
