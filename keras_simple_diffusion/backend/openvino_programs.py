@@ -8,10 +8,8 @@ once with parameters of a graph in the place of its arguments.
 import collections
 import threading
 
-import openvino
 from keras import ops
 from keras import tree
-from openvino import opset16
 
 # Each graph holds a copy of the weights.
 _MAX_GRAPHS = 4
@@ -64,6 +62,9 @@ class GraphProgram:
 
     def _compile(self, args):
         """Return the compiled graph, and its symbolic results, nested."""
+        import openvino
+        from openvino import opset16
+
         tensors = tree.map_structure(ops.convert_to_tensor, args)
         inputs = [_parameter_like(x) for x in tree.flatten(tensors)]
         symbols = [_tensor(parameter) for parameter in inputs]
@@ -81,6 +82,9 @@ def fori_loop(first, last, body, state):
     The body becomes a graph of its own. What it reads from outside is computed
     within it, from the parameters of the outer graph, which it receives.
     """
+    import openvino
+    from openvino import opset16
+
     first, last = (ops.convert_to_tensor(x, "int32") for x in (first, last))
     begun = [first, *map(ops.convert_to_tensor, tree.flatten(state))]
     inner = [_parameter_like(x) for x in begun]
@@ -111,6 +115,8 @@ def fori_loop(first, last, body, state):
 
 
 def _parameter_like(tensor):
+    from openvino import opset16
+
     output = tensor.output
     return opset16.parameter(
         output.get_partial_shape(), output.get_element_type()
