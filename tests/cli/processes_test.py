@@ -122,7 +122,9 @@ def test_sigterm_saves_and_resume_goes_on(trained, tmp_path):
 def test_unsupported_and_missing_backend(tmp_path):
     arguments = ["generate", "--model", "uvit_digits_16"]
     result = run_process(*arguments, cwd=tmp_path, KERAS_BACKEND="numpy")
-    assert "jax, tensorflow and torch" in error_line(result)
+    line = error_line(result)
+    assert "jax, tensorflow, torch and, without training, openvino" in line
+    assert "KERAS_BACKEND=numpy" in line
     # A machine without JAX: its finder says there is no such package.
     (tmp_path / "sitecustomize.py").write_text(
         "import importlib.util as util\n"
