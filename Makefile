@@ -44,10 +44,13 @@ test-newest: $(NEWEST)/tests.stamp
 	  --one-backend $(PYTEST_ARGUMENTS)
 
 # Gradio, OpenVINO and the exporters have needs of their own, so that they are
-# installed beside .venv, which they see.
+# installed beside .venv, which they see. Gradio leaves event loops to Python's
+# collector.
 APP := .venv-app
 test-app: $(APP)/tests.stamp
 	KERAS_BACKEND=torch $(APP)/bin/python -m pytest -q tests/app \
+	  -W ignore::pytest.PytestUnraisableExceptionWarning $(PYTEST_ARGUMENTS)
+	KERAS_BACKEND=torch $(APP)/bin/python -m pytest -q \
 	  tests/backend/openvino_test.py tests/notebooks_test.py \
 	  $(PYTEST_ARGUMENTS)
 
