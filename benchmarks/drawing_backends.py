@@ -2,120 +2,92 @@
 
     taskset -c 0 python benchmarks/drawing_backends.py
 
-Each backend draws the same images of a shipped model in a process of its own;
-the processes take turns. Beside other work the seconds of the processor say
-more than those of the clock, so both are printed, with the greatest difference
-from the images of the first backend in grey levels, and the greatest memory.
+Each backend draws the same images of a shipped model, on one thread, in turn in
+a process of its own. Seconds are those of the processor, which other work on
+the machine changes less than the time by the clock. It prints a table in
+Markdown: the median of the rounds, the first call, the greatest memory and the
+greatest difference from the images of the first backend.
 """
 
 import argparse
-import json
 import os
 import pathlib
 import resource
-import statistics
-import subprocess
 import sys
 import tempfile
 import time
 
+import numpy as np
+from turns import serve
+from turns import take_turns
+
 PROMPTS = ("man astronaut", "crying face", "red heart", "woman farmer")
 
 
-def work(arguments):
-    """Draw once for each line of the input, and write figures as JSON."""
-    import numpy as np
-
-    import keras_simple_diffusion as ksd
-
-    model = ksd.models.Preset.open(arguments.model).load()
-    count = arguments.batch_size
-    if model.backbone.context_dim is None:
-        wanted = {"labels": np.arange(count) % model.backbone.num_classes}
-    else:
-        wanted = {"prompts": [PROMPTS[i % len(PROMPTS)] for i in range(count)]}
-    for line in sys.stdin:
-        begun, cpu = time.monotonic(), time.process_time()
-        images = model.generate(**wanted, seed=0, num_steps=arguments.steps)
-        figures = {
-            "seconds": time.monotonic() - begun,
-            "cpu_seconds": time.process_time() - cpu,
-            "mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
-        }
-        np.save(line.strip(), images)
-        print(json.dumps(figures), flush=True)
-
-
-def measure(arguments, folder):
-    """Return the figures of each backend, as a list of dicts."""
-    import numpy as np
-
-    backends = arguments.backends.split(",")
-    command = [sys.executable, __file__, "--work", "--model", arguments.model]
-    command += ["--steps", str(arguments.steps)]
-    command += ["--batch-size", str(arguments.batch_size)]
-    processes = {
-        name: subprocess.Popen(
-            command,
-            env={**os.environ, "KERAS_BACKEND": name},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-        )
-        for name in backends
-    }
-    rounds = {name: [] for name in backends}
-    for _ in range(arguments.rounds + 1):
-        for name, process in processes.items():
-            print(folder / f"{name}.npy", file=process.stdin, flush=True)
-            rounds[name].append(json.loads(process.stdout.readline()))
-    for process in processes.values():
-        process.stdin.close()
-        process.wait()
-    images = {name: np.load(folder / f"{name}.npy") for name in backends}
-    first = images[backends[0]].astype(int)
-    return [
-        {
-            "backend": name,
-            "model": arguments.model,
-            "images": arguments.batch_size,
-            "steps": arguments.steps,
-            "first_cpu_seconds": figures[0]["cpu_seconds"],
-            "cpu_seconds": _median(figures, "cpu_seconds"),
-            "seconds": _median(figures, "seconds"),
-            "mib": figures[-1]["mib"],
-            "grey_levels": int(np.abs(images[name] - first).max()),
-        }
-        for name, figures in rounds.items()
-    ]
-
-
-def _median(figures, name):
-    return statistics.median(each[name] for each in figures[1:])
-
-
 def main():
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--backends", default="torch,tensorflow,jax,openvino")
     parser.add_argument("--model", default="emoji")
-    parser.add_argument("--steps", type=int, default=8)
-    parser.add_argument("--batch-size", type=int, default=4)
+    parser.add_argument("--steps", type=int, help="default: the model's")
+    parser.add_argument("--images", type=int, default=4)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--output", type=pathlib.Path)
-    parser.add_argument("--work", action="store_true")
-    arguments = parser.parse_args()
-    if arguments.work:
-        work(arguments)
+    parser.add_argument("--folder", help=argparse.SUPPRESS)
+    parser.add_argument("--worker", help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.worker:
+        work(args)
         return
-
     with tempfile.TemporaryDirectory() as folder:
-        lines = measure(arguments, pathlib.Path(folder))
-    lines = [json.dumps(line) for line in lines]
-    print(*lines, sep="\n")
-    if arguments.output:
-        with arguments.output.open("a") as file:
-            print(*lines, sep="\n", file=file)
+        sys.argv += ["--folder", folder]
+        names = args.backends.split(",")
+        facts, seconds = take_turns(names, args.rounds, environment)
+        report(pathlib.Path(folder), facts, seconds)
+
+
+def environment(name):
+    """Return the environment of a backend."""
+    threads = {"OMP_NUM_THREADS": "1", "TF_NUM_INTRAOP_THREADS": "1"}
+    return {**os.environ, **threads, "KERAS_BACKEND": name}
+
+
+def work(args):
+    """Draw, again for each turn, and leave the images in a file."""
+    import keras_simple_diffusion as ksd
+
+    model = ksd.models.Preset.open(args.model).load()
+    numbers = range(args.images)
+    if model.backbone.context_dim is not None:
+        wanted = {"prompts": [PROMPTS[i % len(PROMPTS)] for i in numbers]}
+    else:
+        wanted = {"labels": [i % model.backbone.num_classes for i in numbers]}
+    images, calls = [], []
+
+    def run():
+        started = time.process_time()
+        images[:] = model.generate(**wanted, seed=0, num_steps=args.steps)
+        calls.append(time.process_time() - started)
+        return calls[-1]
+
+    def keep():
+        np.save(pathlib.Path(args.folder) / f"{args.worker}.npy", images)
+        memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        return {"first": calls[0], "memory": memory}
+
+    serve(run, keep)
+
+
+def report(folder, facts, seconds):
+    """Print the table."""
+    print("| | seconds | first call | MiB | largest difference |")
+    print("|---|---|---|---|---|")
+    expected = np.load(folder / f"{next(iter(facts))}.npy").astype("int16")
+    for name, told in facts.items():
+        found = np.load(folder / f"{name}.npy").astype("int16")
+        print(
+            f"| {name} | {np.median(seconds[name]):.2f} | {told['first']:.2f} "
+            f"| {told['memory']:,.0f} "
+            f"| {np.abs(found - expected).max()} grey levels |"
+        )
 
 
 if __name__ == "__main__":

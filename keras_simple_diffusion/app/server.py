@@ -13,18 +13,34 @@ from keras_simple_diffusion.utils.errors import InputError
 from keras_simple_diffusion.utils.terminal import say
 
 
-def serve(model, name="model", **options):
+def serve(
+    model,
+    name="model",
+    host="127.0.0.1",
+    port=None,
+    share=False,
+    runs=None,
+    history=None,
+):
     """Show a page to play with a model, until it is interrupted.
 
     Args:
-        model: see `served`.
-        name: see `served`.
-        **options: further arguments of `served`.
+        model: a `DiffusionModel` or `TextToImage`.
+        name: string. Name of the model on the page and in files of images.
+            Defaults to `"model"`.
+        host: string. The address to listen at: that of this machine alone, or
+            `"0.0.0.0"` for all of its network. Defaults to `"127.0.0.1"`.
+        port: int. Defaults to the first free one from 7860.
+        share: bool. Whether Gradio makes a public link to the page. Defaults
+            to `False`.
+        runs: path of a folder of runs to compare. Defaults to `None`.
+        history: path of the `history.csv` of the model's run. Defaults to
+            `None`.
 
     Raises:
         InputError: if Gradio is not installed, or the port is not free.
     """
-    with served(model, name, **options) as page:
+    with served(model, name, host, port, share, runs, history) as page:
         say(f"The page is at {page.share_url or page.local_url} (Ctrl-C ends).")
         page.block_thread()
 
@@ -40,28 +56,14 @@ def served(
     history=None,
     at_once=2,
 ):
-    """Context in which a page to play with a model is shown.
+    """Context in which the page is shown; arguments as those of `serve`.
 
     Args:
-        model: a `DiffusionModel` or `TextToImage`.
-        name: string. Name of the model on the page and in files of images.
-            Defaults to `"model"`.
-        host: string. The address to listen at: that of this machine alone, or
-            `"0.0.0.0"` for all of its network. Defaults to `"127.0.0.1"`.
-        port: int. Defaults to the first free one from 7860.
-        share: bool. Whether Gradio makes a public link to the page. Defaults
-            to `False`.
-        runs: path of a folder of runs to compare. Defaults to `None`.
-        history: path of the `history.csv` of the model's run. Defaults to
-            `None`.
         at_once: int. Number of drawings that are computed at once. Defaults
             to `2`.
 
     Yields:
         The page, `gradio.Blocks`.
-
-    Raises:
-        InputError: see `serve`.
     """
     gr = limits.load_gradio()
     history = history and pathlib.Path(history)

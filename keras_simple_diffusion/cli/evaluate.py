@@ -91,10 +91,7 @@ def evaluate(
         str | None,
         typer.Option(help="Guidance scale, or a list. (default: the model's)"),
     ] = None,
-    guidance_interval: Annotated[
-        str | None,
-        typer.Option(help="Log-SNRs LOW,HIGH between which guidance applies."),
-    ] = None,
+    guidance_interval: shared.GuidanceInterval = None,
     sampler: shared.SamplerName = None,
     seed: shared.Seed = None,
     batch_size: Annotated[

@@ -28,10 +28,7 @@ def export(
     ] = "float32",
     steps: shared.Steps = None,
     guidance: shared.Guidance = None,
-    guidance_interval: Annotated[
-        str | None,
-        typer.Option(help="Log-SNRs LOW,HIGH between which to guide."),
-    ] = None,
+    guidance_interval: shared.GuidanceInterval = None,
     sampler: shared.SamplerName = None,
     spacing: shared.Spacing = None,
     prompts: Annotated[

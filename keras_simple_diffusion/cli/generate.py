@@ -47,10 +47,7 @@ def generate(
     portrait: shared.Portrait = False,
     steps: shared.Steps = None,
     guidance: shared.Guidance = None,
-    guidance_interval: Annotated[
-        str | None,
-        typer.Option(help="Log-SNRs LOW,HIGH between which to guide."),
-    ] = None,
+    guidance_interval: shared.GuidanceInterval = None,
     guidance_rescale: Annotated[
         float | None,
         typer.Option(

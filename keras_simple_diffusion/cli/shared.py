@@ -83,6 +83,9 @@ Scale = option(
     help="Factor by which a sheet enlarges images, without smoothing. "
     "(default: the smallest that makes them 64 pixels high)",
 )
+GuidanceInterval = option(
+    str, help="Log-SNRs LOW,HIGH between which guidance applies."
+)
 Output = Annotated[
     str, typer.Option(help="The sheet of images, a .png or .webp file.")
 ]
@@ -399,7 +402,5 @@ def read_image(path, task, smaller=1, portrait=False):
 def say_where(count, output, seed=None):
     """Say how many images are in a file or folder, and their seed if any."""
     images = "1 image is" if count == 1 else f"{count} images are"
-    say(
-        f"{images} in {output}"
-        + (f" (seed {seed})" if seed is not None else "")
-    )
+    note = "" if seed is None else f" (seed {seed})"
+    say(f"{images} in {output}{note}")

@@ -14,6 +14,7 @@ from keras_simple_diffusion.export.graphs import denoiser_graph
 from keras_simple_diffusion.export.graphs import text_encoder_graph
 from keras_simple_diffusion.export.steps import table_of_steps
 from keras_simple_diffusion.generation.arguments import SamplingOptions
+from keras_simple_diffusion.generation.arguments import is_guided
 from keras_simple_diffusion.generation.conditions import Conditions
 from keras_simple_diffusion.samplers import log_snr_grid
 from keras_simple_diffusion.text import TextTransformer
@@ -179,12 +180,10 @@ def describe(model, options):
     options = options.resolve(model, Conditions(1, given))
     grid = log_snr_grid(model.schedule, options.num_steps, options.spacing)
     low, high = options.guidance_interval or (-np.inf, np.inf)
-    is_guided = (
-        options.guidance_scale != 1.0 and backbone.guidance_range is None
-    )
+    guides = is_guided(model, options.guidance_scale)
     steps = table_of_steps(options.sampler, grid)
     for step in steps:
-        step["guided"] = is_guided and bool(low <= step["log_snr"] <= high)
+        step["guided"] = guides and bool(low <= step["log_snr"] <= high)
     return {
         "image_shape": list(backbone.image_shape),
         "condition": condition,

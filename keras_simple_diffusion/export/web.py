@@ -64,6 +64,11 @@ def export_web(model, output, name=None, prompts=(), runtime=None, **options):
         raise InputError(
             f"'{output}' holds something already. Choose another `output`."
         )
+    if prompts and not hasattr(model, "text_encoder"):
+        raise InputError(
+            "`prompts` are for the page of a TextToImage. Received: "
+            f"prompts={list(prompts)}, and a {type(model).__name__}"
+        )
     name = name or pathlib.Path(output).name
     files = find_runtime(runtime)
     with new_folder(output) as draft:

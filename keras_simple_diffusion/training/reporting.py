@@ -23,7 +23,8 @@ from keras_simple_diffusion.utils.files import whole_file
 from keras_simple_diffusion.utils.image_files import save_image
 from keras_simple_diffusion.utils.sheets import show
 
-LARGEST_SHEET = 100  # Images of a sheet of samples.
+_ROW = 10  # Images in a row of the largest sheet of samples.
+LARGEST_SHEET = _ROW**2
 
 
 class History(keras.callbacks.Callback):
@@ -320,10 +321,10 @@ def draw_samples(model, seed=0, prompts=None, count=100, step=None, folder="."):
         captions = None
         images = model.generate(_largest_square(count), seed=seed)
     else:
-        classes = _spread(min(num_classes, 10, count), num_classes)
-        columns = min(max(count // len(classes), 1), 10)
+        classes = _spread(min(num_classes, _ROW, count), num_classes)
+        columns = min(max(count // len(classes), 1), _ROW)
         # Another number of columns has the same images in the first ones.
-        first = 10 * np.arange(len(classes))
+        first = _ROW * np.arange(len(classes))
         images = model.generate(
             labels=np.repeat(classes, columns),
             seed=seed,

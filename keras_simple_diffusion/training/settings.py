@@ -275,8 +275,7 @@ class RunSettings:
             a checkpoint at the end.
         samples_every: int or `None`. Steps between sheets of samples. `None`
             draws some at 10, 25 and 50 % of the steps, if they take little of
-            the time. There
-            is always a sheet at the end.
+            the time. There is always a sheet at the end.
         quick_fid: int or `None`. Number of images of a Fréchet distance that
             is logged during training, see
             `keras_simple_diffusion.evaluation.QuickFrechet`.
