@@ -13,13 +13,13 @@ already are kept.
 """
 
 import argparse
-import json
 import pathlib
 import time
 
 import keras
 import numpy as np
 from digits_reader import DigitsReader
+from results import Results
 
 import keras_simple_diffusion as ksd
 
@@ -46,8 +46,9 @@ def main():
     parser.add_argument("--plot", help="file of a plot of the results")
     arguments = parser.parse_args()
 
-    table = Table(pathlib.Path(arguments.output))
-    path = arguments.teacher or table.folder / "teacher"
+    folder = pathlib.Path(arguments.output)
+    results = Results(folder / "results.jsonl", "method", "evaluations", "seed")
+    path = arguments.teacher or folder / "teacher"
     if arguments.teacher is None and not path.exists():
         train_teacher(path, arguments.teacher_updates)
     teacher = ksd.models.DiffusionModel.from_preset(path)
@@ -55,14 +56,14 @@ def main():
     data, reader = digits(size), DigitsReader(size)
     for seed in map(int, arguments.seeds.split(",")):
         for steps in _TEACHER_STEPS:
-            key = {"method": "teacher", "evaluations": 2 * steps, "seed": seed}
-            if key not in table:
+            key = ("teacher", 2 * steps, seed)
+            if key not in results:
                 options = {"num_steps": steps, "sampler": "ddim"}
-                table.add(key, measure(teacher, reader, seed, **options))
+                results.add(key, measure(teacher, reader, seed, **options))
         for steps in map(int, arguments.steps.split(",")):
             for method in arguments.methods.split(","):
-                key = {"method": method, "evaluations": steps, "seed": seed}
-                if key in table:
+                key = (method, steps, seed)
+                if key in results:
                     continue
                 rate = arguments.learning_rate or _RATES[method]
                 row = {"updates": arguments.updates, "learning_rate": rate}
@@ -71,33 +72,9 @@ def main():
                 student = make_student(teacher, method, steps, **row)
                 fit(student, data, seed=seed, **row)
                 row["cpu_seconds"] = round(time.process_time() - start, 1)
-                table.add(key, row | measure(student, reader, seed))
+                results.add(key, row | measure(student, reader, seed))
     if arguments.plot:
-        draw_plot(table.rows, arguments.plot)
-
-
-class Table:
-    """The rows of the results in a file, one JSON object a line."""
-
-    def __init__(self, folder):
-        self.folder = folder
-        self.folder.mkdir(parents=True, exist_ok=True)
-        self.path = folder / "results.jsonl"
-        self.rows = []
-        if self.path.exists():
-            lines = self.path.read_text().splitlines()
-            self.rows = [json.loads(line) for line in lines]
-
-    def __contains__(self, key):
-        return any(key.items() <= row.items() for row in self.rows)
-
-    def add(self, key, values):
-        row = {**key, **values, "backend": keras.config.backend()}
-        self.rows.append(row)
-        line = json.dumps(row)
-        print(line, flush=True)
-        with self.path.open("a") as file:
-            file.write(line + "\n")
+        draw_plot(results.rows, arguments.plot)
 
 
 def digits(size):

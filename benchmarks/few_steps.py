@@ -14,11 +14,10 @@ and features of the real images are the same for all. A line is written to
 """
 
 import argparse
-import json
 import pathlib
 
-import keras
 import numpy as np
+from results import Results
 
 import keras_simple_diffusion as ksd
 from keras_simple_diffusion.models import Preset
@@ -45,30 +44,13 @@ def main():
     parser.add_argument("--output", type=pathlib.Path, required=True)
     parser.add_argument("--plot", type=pathlib.Path)
     args = parser.parse_args()
-    args.output.mkdir(parents=True, exist_ok=True)
-    path = args.output / "results.jsonl"
-    rows = []
-    if path.exists():
-        rows = [json.loads(line) for line in path.read_text().splitlines()]
-    done = {(row["curve"], row["evaluations"]) for row in rows}
+    results = Results(args.output / "results.jsonl", "curve", "evaluations")
     measure = Measure(args)
-    for name, model, evaluations, options in points(args):
-        if (name, evaluations) in done:
-            continue
-        row = {
-            "curve": name,
-            "evaluations": evaluations,
-            **measure(model, options),
-            "num_images": args.num_images,
-            "backend": keras.config.backend(),
-            "keras": keras.__version__,
-        }
-        print(json.dumps(row), flush=True)
-        with path.open("a") as file:
-            file.write(json.dumps(row) + "\n")
-        rows.append(row)
+    for key, model, options in points(args):
+        if key not in results:
+            results.add(key, measure(model, options))
     if args.plot:
-        plot(rows, args.plot)
+        plot(results.rows, args.plot)
 
 
 class Measure:
@@ -97,7 +79,8 @@ class Measure:
         found = self.features(images)
         kid, _ = ksd.metrics.kernel_distance(found, self.real)
         fid = ksd.metrics.frechet_distance(*map(gaussian, (found, self.real)))
-        return {"KID": round(float(kid), 5), "FID": round(float(fid), 2)}
+        scores = {"KID": round(float(kid), 5), "FID": round(float(fid), 2)}
+        return {**scores, "num_images": len(images)}
 
 
 def gaussian(features):
@@ -108,11 +91,11 @@ def gaussian(features):
 
 
 def points(args):
-    """Yield the name of a curve, the model, evaluations and options."""
+    """Yield the curve and evaluations of a point, the model and options."""
     for student in args.student:
         name, _, preset = student.partition("=")
         model = Preset.open(preset).load()
-        yield name, model, model.num_steps, {}
+        yield (name, model.num_steps), model, {}
     model = Preset.open(args.model).load()
     cost = 1 if model.guidance_scale == 1.0 else 2
     for evaluations in map(int, args.evaluations.split(",")):
@@ -121,7 +104,7 @@ def points(args):
                 "num_steps": evaluations // cost,
                 "sampler": SAMPLERS[name],
             }
-            yield name, model, evaluations, options
+            yield (name, evaluations), model, options
 
 
 def plot(rows, path):

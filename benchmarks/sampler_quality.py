@@ -9,13 +9,12 @@ the results, from which an interrupted run goes on.
 """
 
 import argparse
-import json
 import pathlib
 
-import keras
 import numpy as np
 from digits_reader import DigitsReader
 from matplotlib import figure
+from results import Results
 
 import keras_simple_diffusion as ksd
 
@@ -111,31 +110,16 @@ def main():
     model = ksd.models.DiffusionModel.from_preset(args.model)
     reader = DigitsReader(model.backbone.image_shape[0])
     labels = np.repeat(np.arange(10), args.per_class)
-    results = pathlib.Path(args.results)
-    lines = []
-    if results.exists():
-        lines = [json.loads(line) for line in results.read_text().splitlines()]
-    done = {(x["kind"], x["name"], x["x"]) for x in lines}
-    for kind, name, x, options in points():
-        if (kind, name, x) in done:
+    results = Results(pathlib.Path(args.results), "kind", "name", "x")
+    for *key, options in points():
+        if tuple(key) in results:
             continue
         images = model.generate(
             labels=labels, seed=0, batch_size=100, **options
         )
-        line = {
-            "kind": kind,
-            "name": name,
-            "x": x,
-            "measures": reader.measure(images, labels),
-            "num_images": len(images),
-            "backend": keras.config.backend(),
-            "keras": keras.__version__,
-        }
-        print(json.dumps(line), flush=True)
-        with results.open("a") as file:
-            file.write(json.dumps(line) + "\n")
-        lines.append(line)
-    plot(lines, args.output)
+        measures = reader.measure(images, labels)
+        results.add(key, {"measures": measures, "num_images": len(images)})
+    plot(results.rows, args.output)
 
 
 if __name__ == "__main__":
