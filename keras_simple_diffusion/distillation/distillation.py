@@ -75,7 +75,8 @@ class Distillation(DenoisingTrainer):
         self.student = student
         super().__init__(
             backbone=student.backbone,
-            schedule=student.schedule,
+            # The student learns the steps that it will take.
+            schedule=student.schedule.sampling_schedule,
             loss=student.diffusion_loss,
             prediction_type=student.prediction_type,
             stratified=student.stratified,

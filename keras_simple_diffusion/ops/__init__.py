@@ -13,6 +13,7 @@ from keras_simple_diffusion.ops.diffusion import error_scale
 from keras_simple_diffusion.ops.diffusion import expand_like
 from keras_simple_diffusion.ops.diffusion import from_uint8
 from keras_simple_diffusion.ops.diffusion import make_target
+from keras_simple_diffusion.ops.diffusion import to_flow
 from keras_simple_diffusion.ops.diffusion import to_uint8
 from keras_simple_diffusion.ops.wavelet import dwt2
 from keras_simple_diffusion.ops.wavelet import idwt2
@@ -28,6 +29,7 @@ __all__ = [
     "idwt2",
     "make_target",
     "random",
+    "to_flow",
     "to_uint8",
 ]
 

@@ -10,6 +10,8 @@ for `x` and `eps`, whose determinant is `alpha b - sigma a`. Targets, conversion
 between spaces, and the ratio of errors in two spaces follow from `a` and `b`.
 """
 
+import math
+
 from keras import ops
 
 from keras_simple_diffusion.utils.errors import InputError
@@ -20,6 +22,7 @@ PREDICTION_SPACES = {
     "x": lambda alpha, sigma: (1.0, 0.0),
     "epsilon": lambda alpha, sigma: (0.0, 1.0),
     "v": lambda alpha, sigma: (-sigma, alpha),
+    "flow": lambda alpha, sigma: (-1.0, 1.0),
 }
 
 
@@ -103,7 +106,7 @@ def make_target(images, noise, log_snr, prediction_type):
         images: float tensor of shape `(B, H, W, C)`, clean, in `[-1, 1]`.
         noise: float tensor shaped like `images`, standard normal.
         log_snr: float tensor of shape `()` or `(B,)`.
-        prediction_type: string. `"x"`, `"epsilon"` or `"v"`.
+        prediction_type: string. `"x"`, `"epsilon"`, `"v"` or `"flow"`.
 
     Returns:
         A float32 tensor shaped like `images`.
@@ -122,21 +125,22 @@ def make_target(images, noise, log_snr, prediction_type):
 
 
 def convert_prediction(prediction, noisy_images, log_snr, from_type, to_type):
-    """Convert a prediction between clean image, noise and velocity.
+    """Convert a prediction between clean image, noise and velocities.
 
-    The three are linear in each other given the noisy images, with
-    `v = alpha eps - sigma x`. Converting from `"epsilon"` divides by `alpha`
+    All are linear in each other given the noisy images, with
+    `v = alpha eps - sigma x` and the velocity of rectified flow,
+    `flow = eps - x`. Converting from `"epsilon"` divides by `alpha`
     and amplifies the network's error at the noisy end; converting from `"x"`
     divides by `sigma` and amplifies it at the clean end; converting from
-    `"v"` never does.
+    `"v"` or `"flow"` never does.
 
     Args:
         prediction: float tensor of shape `(B, H, W, C)`.
         noisy_images: float tensor shaped like `prediction`, the network's
             input `z`.
         log_snr: float tensor of shape `()` or `(B,)`.
-        from_type: string. `"x"`, `"epsilon"` or `"v"`.
-        to_type: string. `"x"`, `"epsilon"` or `"v"`.
+        from_type: string. `"x"`, `"epsilon"`, `"v"` or `"flow"`.
+        to_type: string. `"x"`, `"epsilon"`, `"v"` or `"flow"`.
 
     Returns:
         The converted prediction, float32, shaped like `prediction`.
@@ -147,6 +151,7 @@ def convert_prediction(prediction, noisy_images, log_snr, from_type, to_type):
     References:
         - [Hoogeboom et al., 2023](https://arxiv.org/abs/2301.11093), section 2
         - [Salimans & Ho, 2022](https://arxiv.org/abs/2202.00512), appendix D
+        - [Liu et al., 2022](https://arxiv.org/abs/2209.03003), for `"flow"`
     """
     check_prediction_type("from_type", from_type)
     check_prediction_type("to_type", to_type)
@@ -163,6 +168,47 @@ def convert_prediction(prediction, noisy_images, log_snr, from_type, to_type):
     return (from_z * z + from_prediction * prediction) / determinant
 
 
+def to_flow(noisy_images, log_snr, noise_scale=1.0):
+    """Convert noisy images to the state and the time of rectified flow.
+
+    Rectified flow joins clean images and noise by a straight line,
+    `(1 - t) x + t n eps` with the noise scale `n`. On this line the log-SNR is
+    `2 log((1 - t) / t) - 2 log(n)`, so to each noisy image corresponds one
+    state, the same up to a factor. A network that was trained on such states
+    receives them, and the time, in place of the noisy images and the log-SNR.
+    What it predicts, `x`, `eps` or `eps - x`, needs no conversion.
+
+    Args:
+        noisy_images: float tensor of shape `(B, H, W, C)`, of `diffuse`.
+        log_snr: float tensor of shape `()` or `(B,)`.
+        noise_scale: float. Standard deviation `n` of the noise, positive.
+            Defaults to `1.0`.
+
+    Returns:
+        A tuple `(state, time)` of float32 tensors: the state, shaped like
+        `noisy_images`, and its time, shaped like `log_snr`, which is 0 for
+        clean images and 1 for noise. (Where a flow starts from noise at time
+        0, its time is `1 - time`.)
+
+    Example:
+    >>> noisy_images = np.ones((2, 8, 8, 3))
+    >>> state, time = keras_simple_diffusion.ops.to_flow(noisy_images, 0.0)
+    >>> float(time)  # Halfway: the state is `0.5 x + 0.5 eps`.
+    0.5
+
+    References:
+        - [Liu et al., 2022](https://arxiv.org/abs/2209.03003)
+        - [Kingma & Gao, 2023](https://arxiv.org/abs/2303.00848), app. D
+        - [Li & He, 2025](https://arxiv.org/abs/2511.13720), for noise scales
+    """
+    noisy_images, log_snr = to_float32(noisy_images), to_float32(log_snr)
+    half = 0.5 * log_snr + math.log(noise_scale)
+    signal, time = ops.sigmoid(half), ops.sigmoid(-half)
+    # alpha^2 + sigma^2 = 1, so the factor is the norm of the coefficients.
+    norm = ops.sqrt(ops.square(signal) + ops.square(noise_scale * time))
+    return expand_like(norm, noisy_images) * noisy_images, time
+
+
 def error_scale(log_snr, from_type, to_type):
     """Compute the ratio between the errors of one prediction in two spaces.
 
@@ -171,8 +217,8 @@ def error_scale(log_snr, from_type, to_type):
 
     Args:
         log_snr: float tensor of any shape.
-        from_type: string. `"x"`, `"epsilon"` or `"v"`.
-        to_type: string. `"x"`, `"epsilon"` or `"v"`.
+        from_type: string. `"x"`, `"epsilon"`, `"v"` or `"flow"`.
+        to_type: string. `"x"`, `"epsilon"`, `"v"` or `"flow"`.
 
     Returns:
         A float32 tensor shaped like `log_snr`.
@@ -191,8 +237,8 @@ def log_error_scale(log_snr, from_type, to_type):
 
     Args:
         log_snr: float tensor of any shape.
-        from_type: string. `"x"`, `"epsilon"` or `"v"`.
-        to_type: string. `"x"`, `"epsilon"` or `"v"`.
+        from_type: string. `"x"`, `"epsilon"`, `"v"` or `"flow"`.
+        to_type: string. `"x"`, `"epsilon"`, `"v"` or `"flow"`.
 
     Returns:
         A float32 tensor shaped like `log_snr`.

@@ -264,7 +264,8 @@ def log_snr_grid(schedule, num_steps, spacing="time"):
     Args:
         schedule: a `keras_simple_diffusion.schedules.NoiseSchedule`.
         num_steps: int. Number of steps, at least 1.
-        spacing: string. `"time"`: uniform in time, as in the paper;
+        spacing: string. `"time"`: uniform in the time of the schedule, as in
+            the paper, or of its `sampling_schedule` if that is another one;
             `"log_snr"`: uniform in log-SNR; `"power"`: uniform in the seventh
             root of `sigma / alpha`, as in EDM. Defaults to `"time"`.
 
@@ -295,7 +296,7 @@ def log_snr_grid(schedule, num_steps, spacing="time"):
         )
     t = np.linspace(1.0, 0.0, num_steps + 1, dtype="float32")
     if spacing == "time":
-        return ops.cast(schedule(t), "float32")
+        return ops.cast(schedule.sampling_schedule(t), "float32")
     ends = ops.convert_to_numpy(schedule(np.array([1.0, 0.0], "float32")))
     low, high = ends.astype("float64")
     share = 1.0 - t.astype("float64")

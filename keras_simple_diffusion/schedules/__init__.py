@@ -7,10 +7,12 @@ exact inverse and derivative.
 import functools
 
 from keras_simple_diffusion.schedules.cosine_schedule import CosineSchedule
+from keras_simple_diffusion.schedules.flow_schedule import FlowSchedule
 from keras_simple_diffusion.schedules.interpolated_cosine_schedule import (
     InterpolatedCosineSchedule,
 )
 from keras_simple_diffusion.schedules.noise_schedule import NoiseSchedule
+from keras_simple_diffusion.schedules.normal_schedule import NormalSchedule
 from keras_simple_diffusion.schedules.shifted_cosine_schedule import (
     ShiftedCosineSchedule,
 )
@@ -18,8 +20,10 @@ from keras_simple_diffusion.utils.configurable import resolve
 
 __all__ = [
     "CosineSchedule",
+    "FlowSchedule",
     "InterpolatedCosineSchedule",
     "NoiseSchedule",
+    "NormalSchedule",
     "ShiftedCosineSchedule",
     "get",
 ]
@@ -34,9 +38,10 @@ def get(identifier, image_size=None):
 
     Args:
         identifier: a `NoiseSchedule`; `None`; a name, `"cosine"`,
-            `"shifted_cosine"` or `"interpolated_cosine"`, which may be followed
-            by arguments, as in `"shifted_cosine:image_size=256,noise_size=32"`;
-            or a serialized configuration.
+            `"shifted_cosine"`, `"interpolated_cosine"`, `"normal"` or `"flow"`,
+            which may be followed by arguments, as in
+            `"shifted_cosine:image_size=256,noise_size=32"`; or a serialized
+            configuration.
         image_size: int, or `(height, width)`. The image size for a name
             without one. Defaults to `None`, for which a name that needs an
             image size must state it.
@@ -61,5 +66,7 @@ def get(identifier, image_size=None):
             "interpolated_cosine": functools.partial(
                 InterpolatedCosineSchedule, **size
             ),
+            "normal": functools.partial(NormalSchedule, **size),
+            "flow": functools.partial(FlowSchedule, **size),
         },
     )

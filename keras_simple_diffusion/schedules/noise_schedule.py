@@ -68,6 +68,15 @@ class NoiseSchedule(Configurable):
         """
         raise NotImplementedError(f"{type(self).__name__} must define this.")
 
+    @property
+    def sampling_schedule(self):
+        """The schedule in whose time the steps of a sampler are uniform.
+
+        It has the same ends. By default it is the schedule itself; those that
+        spend hardly any time near their ends have another one.
+        """
+        return self
+
     def for_image_size(self, image_size):
         """Make the same schedule for images of another size.
 
@@ -78,7 +87,7 @@ class NoiseSchedule(Configurable):
             A schedule of the same class. A schedule that does not depend on
             the image size returns itself.
         """
-        if "image_size" not in self.get_config():
+        if self.get_config().get("image_size") is None:
             return self
         if isinstance(self.image_size, tuple) and isinstance(image_size, int):
             image_size = (image_size, image_size)
@@ -160,6 +169,27 @@ def resolution(image_size):
     """
     size = check_image_size(image_size)
     return min(size) if isinstance(size, tuple) else size
+
+
+def check_shift(image_size, noise_size):
+    """Check the sizes of a schedule that is shifted if it has an image size.
+
+    Args:
+        image_size: int, or `(height, width)`, in pixels, or `None`.
+        noise_size: float. The image size without a shift, in pixels.
+
+    Returns:
+        A tuple `(image_size, noise_size, shift)` of the checked sizes and the
+        shift of log-SNR, a float.
+
+    Raises:
+        InputError: if a size is not positive.
+    """
+    noise_size = check_number("noise_size", noise_size, above=0)
+    if image_size is None:
+        return None, noise_size, 0.0
+    image_size = check_image_size(image_size)
+    return image_size, noise_size, log_size_ratio(noise_size, image_size)
 
 
 def log_size_ratio(noise_size, image_size):

@@ -9,7 +9,7 @@ from keras_simple_diffusion import InputError
 from keras_simple_diffusion.ops import diffusion
 
 LOG_SNR = np.linspace(-20.0, 20.0, 41).astype("float32")
-TYPES = ("x", "epsilon", "v")
+TYPES = ("x", "epsilon", "v", "flow")
 
 
 def to_numpy(x):
@@ -28,6 +28,7 @@ def truth(log_snr=LOG_SNR):
         "x": x,
         "epsilon": noise,
         "v": alpha * noise - sigma * x,
+        "flow": noise - x,
         "z": alpha * x + sigma * noise,
         "alpha": alpha,
         "sigma": sigma,
@@ -60,7 +61,7 @@ def test_convert_prediction(from_type, to_type):
     converted = ksd.ops.convert_prediction(
         t[from_type], t["z"], log_snr, from_type, to_type
     )
-    tolerance = 1e-6 if from_type in ("v", to_type) else 5e-5
+    tolerance = 2e-6 if from_type in ("v", "flow", to_type) else 5e-5
     np.testing.assert_allclose(to_numpy(converted), t[to_type], atol=tolerance)
 
 
@@ -81,6 +82,7 @@ def test_error_scale_is_ratio_of_errors(from_type, to_type):
         "x": t["alpha"] * t["z"] - t["sigma"] * wrong - t["x"],
         "epsilon": t["sigma"] * t["z"] + t["alpha"] * wrong - t["epsilon"],
     }
+    errors["flow"] = errors["epsilon"] - errors["x"]
     expected = np.abs(errors[to_type] / errors[from_type])[:, 0, 0, 0]
     scale = to_numpy(ksd.ops.error_scale(log_snr, from_type, to_type))
     np.testing.assert_allclose(scale, expected, rtol=1e-5)
@@ -106,6 +108,8 @@ def test_error_scale_at_any_noise_level(from_type, to_type):
         "epsilon": -0.5 * np.logaddexp(0.0, -level),
         "x": -0.5 * np.logaddexp(0.0, level),
     }
+    # |flow error| / |eps error| = 1 + sigma / alpha.
+    per_v["flow"] = per_v["epsilon"] + np.logaddexp(0.0, -0.5 * level)
     expected = per_v[to_type] - per_v[from_type]
     logarithm = diffusion.log_error_scale(log_snr, from_type, to_type)
     np.testing.assert_allclose(
@@ -137,6 +141,7 @@ def test_conversion_to_the_ends_is_as_exact_as_its_inputs(from_type, to_type):
         "x": (1.0, 0.0),
         "epsilon": (0.0, 1.0),
         "v": (-sigma, alpha),
+        "flow": (-1.0, 1.0),
     }
     a, b = coefficients[from_type]
     c, d = coefficients[to_type]
@@ -155,38 +160,40 @@ def test_conversion_to_the_ends_is_as_exact_as_its_inputs(from_type, to_type):
 
 
 @pytest.fixture
-def flow(monkeypatch):
-    """Flow matching's velocity `eps - x`, as one line in the table."""
+def score(monkeypatch):
+    """The score, `-eps / sigma`, as one line in the table."""
     monkeypatch.setitem(
-        diffusion.PREDICTION_SPACES, "flow", lambda alpha, sigma: (-1.0, 1.0)
+        diffusion.PREDICTION_SPACES,
+        "score",
+        lambda alpha, sigma: (0.0, -1.0 / sigma),
     )
 
 
 @pytest.mark.parametrize("other", TYPES)
-def test_a_new_prediction_space(flow, other):
-    log_snr = np.linspace(-8.0, 8.0, 17).astype("float32")
+def test_a_new_prediction_space(score, other):
+    log_snr = np.linspace(-5.0, 5.0, 17).astype("float32")
     t = truth(log_snr)
-    t["flow"] = t["epsilon"] - t["x"]
-    target = ksd.ops.make_target(t["x"], t["epsilon"], log_snr, "flow")
-    np.testing.assert_allclose(to_numpy(target), t["flow"], atol=1e-6)
-    for from_type, to_type in ((other, "flow"), ("flow", other)):
+    t["score"] = -t["epsilon"] / t["sigma"]
+    target = ksd.ops.make_target(t["x"], t["epsilon"], log_snr, "score")
+    np.testing.assert_allclose(to_numpy(target), t["score"], rtol=2e-6)
+    for from_type, to_type in ((other, "score"), ("score", other)):
         converted = ksd.ops.convert_prediction(
             t[from_type], t["z"], log_snr, from_type, to_type
         )
         np.testing.assert_allclose(to_numpy(converted), t[to_type], atol=1e-4)
     # One and the same network output has one loss, whatever space it is in.
     weighting = ksd.losses.MinSNRWeighting()
-    wrong = t["flow"] + np.random.default_rng(1).normal(size=t["x"].shape)
+    wrong = t["score"] + np.random.default_rng(1).normal(size=t["x"].shape)
     same = to_numpy(
-        ksd.ops.convert_prediction(wrong, t["z"], log_snr, "flow", other)
+        ksd.ops.convert_prediction(wrong, t["z"], log_snr, "score", other)
     )
-    for error_type in ("flow", "v"):
+    for error_type in ("score", "v"):
         loss = ksd.losses.get(error_type)
         assert loss.error_type == error_type
         weighted = ksd.losses.DiffusionLoss(error_type, weighting)
         for each in (loss, weighted):
             np.testing.assert_allclose(
-                to_numpy(each(t["flow"], wrong, log_snr, "flow")),
+                to_numpy(each(t["score"], wrong, log_snr, "score")),
                 to_numpy(each(t[other], same, log_snr, other)),
                 rtol=1e-3,
             )
@@ -194,21 +201,51 @@ def test_a_new_prediction_space(flow, other):
     a, b = (
         to_numpy(
             ksd.losses.DiffusionLoss(space, weighting)(
-                t["flow"], wrong, log_snr, "flow"
+                t["score"], wrong, log_snr, "score"
             )
         )
-        for space in ("flow", other)
+        for space in ("score", other)
     )
     np.testing.assert_allclose(a, b, rtol=1e-5)
-    # u = (v - (sigma - alpha) z ...) has the determinant alpha + sigma.
-    scale = to_numpy(ksd.ops.error_scale(log_snr, "v", "flow"))
-    expected = (t["alpha"] + t["sigma"])[:, 0, 0, 0]
-    np.testing.assert_allclose(scale, expected, rtol=1e-6)
+    # The determinant is -alpha / sigma.
+    scale = to_numpy(ksd.ops.error_scale(log_snr, "v", "score"))
+    expected = (t["alpha"] / t["sigma"])[:, 0, 0, 0]
+    np.testing.assert_allclose(scale, expected, rtol=1e-5)
 
 
 def test_without_the_line_there_is_no_such_space():
-    with pytest.raises(InputError, match=r"\('x', 'epsilon', 'v'\)"):
-        ksd.ops.error_scale(0.0, "flow", "v")
+    message = r"\('x', 'epsilon', 'v', 'flow'\)"
+    with pytest.raises(InputError, match=message):
+        ksd.ops.error_scale(0.0, "score", "v")
+
+
+@pytest.mark.parametrize("noise_scale", [1.0, 2.0, 4.0])
+def test_to_flow_gives_the_point_on_the_straight_line(noise_scale):
+    # Times of a flow from noise at 0 to clean images at 1, as in JiT.
+    s = np.array([1e-4, 0.02, 0.3, 0.5, 0.77, 0.98, 1 - 1e-4])
+    rng = np.random.default_rng(0)
+    x = rng.uniform(-1, 1, (len(s), 4, 6, 3))
+    noise = rng.normal(size=x.shape)
+    # Doubling the noise subtracts 2 log 2 from log-SNR.
+    log_snr = 2 * np.log(s / (1 - s)) - 2 * np.log(noise_scale)
+    noisy = ksd.ops.diffuse(x, noise, log_snr)
+    state, time = ksd.ops.to_flow(noisy, log_snr, noise_scale)
+    assert keras.ops.convert_to_numpy(state).dtype == "float32"
+    np.testing.assert_allclose(to_numpy(time), 1 - s, rtol=2e-6)
+    s = s[:, None, None, None]
+    expected = s * x + (1 - s) * noise_scale * noise
+    np.testing.assert_allclose(to_numpy(state), expected, atol=2e-6)
+
+
+def test_to_flow_of_one_log_snr_and_beyond_the_ends():
+    noisy = np.ones((2, 4, 4, 1), "float32")
+    state, time = ksd.ops.to_flow(noisy, 0.0)
+    assert float(time) == 0.5
+    # Halfway, the images times 0.5 / alpha.
+    np.testing.assert_allclose(to_numpy(state), np.sqrt(0.5), rtol=1e-6)
+    state, time = ksd.ops.to_flow(noisy, np.array([-200.0, 200.0], "float32"))
+    np.testing.assert_allclose(to_numpy(time), [1.0, 0.0], atol=1e-6)
+    np.testing.assert_allclose(to_numpy(state), 1.0, atol=1e-6)
 
 
 def test_images_round_trip():

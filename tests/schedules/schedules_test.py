@@ -1,3 +1,5 @@
+from statistics import NormalDist
+
 import numpy as np
 import pytest
 from keras import ops
@@ -15,9 +17,19 @@ CASES = {
     "interpolated": schedules.InterpolatedCosineSchedule(512, 32, 256),
     "as printed in eq. 6": schedules.InterpolatedCosineSchedule(512, 256, 32),
     "equal sizes": schedules.InterpolatedCosineSchedule(64, 64, 64),
+    "normal": schedules.NormalSchedule(),
+    "normal at 512": schedules.NormalSchedule(image_size=512),
+    "narrow normal": schedules.NormalSchedule(2.0, 1.0, log_snr_min=-1.0),
+    "flow": schedules.FlowSchedule(),
+    "flow at 1024x2048": schedules.FlowSchedule((1024, 2048)),
     "steep": schedules.InterpolatedCosineSchedule(1024, 32, 1024),
 }
 EACH = pytest.mark.parametrize("schedule", CASES.values(), ids=CASES.keys())
+EACH_COSINE = pytest.mark.parametrize(
+    "schedule",
+    [each for each in CASES.values() if "Cosine" in type(each).__name__],
+    ids=repr,
+)
 
 
 def cosine(t, low=-15.0, high=15.0):
@@ -80,7 +92,7 @@ def test_interpolation_equals_its_definition():
 def test_ends_are_exact(schedule):
     config = schedule.get_config()
     shifts = [0.0, 0.0]
-    if "image_size" in config:
+    if config.get("image_size") is not None:
         size = np.min(config["image_size"])
         high = config.get("noise_size_high", config.get("noise_size"))
         low = config.get("noise_size_low", config.get("noise_size"))
@@ -101,7 +113,7 @@ def test_ends_of_the_plain_cosine_are_the_limits_to_the_bit():
     np.testing.assert_array_equal(ends, np.float32([15.0, -15.0]))
 
 
-@EACH
+@EACH_COSINE
 def test_derivative(schedule):
     config = schedule.get_config()
     t = np.linspace(0.02, 0.98, 97)
@@ -124,6 +136,72 @@ def test_schedule(schedule):
     run_schedule_test(schedule)
 
 
+@pytest.mark.parametrize("size, scale", [(256, 1.0), (512, 2.0), (1024, 4.0)])
+def test_the_normal_schedule_is_the_logit_normal_time_of_a_flow(size, scale):
+    """JiT: s = sigmoid(-0.8 + 0.8 n), x from s x + (1 - s) scale eps."""
+    quantiles = np.linspace(0.0005, 0.9995, 999)
+    normal = np.array([NormalDist().inv_cdf(q) for q in quantiles])
+    s = 1 / (1 + np.exp(0.8 - 0.8 * normal))
+    log_snr = 2 * np.log(s / (1 - s)) - 2 * np.log(scale)
+    schedule = schedules.NormalSchedule(image_size=size)
+    # The clean end is at time 0. A rounding of t is worth 3e-5.
+    np.testing.assert_allclose(
+        to_numpy(schedule(1.0 - quantiles)), log_snr, atol=5e-5
+    )
+    assert schedule == schedules.get("normal", size)
+
+
+def test_the_normal_schedule_near_its_ends():
+    schedule = schedules.NormalSchedule(1.0, 2.0, log_snr_max=11.0)
+    # All times that float32 tells apart from 1, and the smallest drawn ones.
+    for t in (1e-3, 1e-5, 2.0**-20, 1 - 1e-3, 1 - 2.0**-20, 1 - 2.0**-24):
+        # Truncated at 5 and at -8 standard deviations.
+        share = NormalDist().cdf(5.0) - t * (
+            NormalDist().cdf(5.0) - NormalDist().cdf(-8.0)
+        )
+        np.testing.assert_allclose(
+            float(schedule(t)),
+            1.0 + 2.0 * NormalDist().inv_cdf(share),
+            atol=2e-2 if t < 1e-5 else 2e-3,
+        )
+    ends = np.array([0.0, 1e-30, 1.0], "float32")
+    assert np.isfinite(to_numpy(schedule.derivative(ends))).all()
+    np.testing.assert_allclose(
+        to_numpy(schedule(ends)), [11.0, 11.0, -15.0], atol=0.1
+    )
+    # However wide the limits are, a time of 0 has no enormous weight.
+    schedule = schedules.NormalSchedule(0.0, 1.0, None, 256, -80.0, 80.0)
+    slope = to_numpy(schedule.derivative(np.array([0.0, 2.0**-24])))
+    np.testing.assert_allclose(slope[0], slope[1], rtol=0.05)
+
+
+def test_the_flow_schedule_is_a_straight_line():
+    # SD3: a resolution s times as large shifts t to s t / (1 + (s - 1) t).
+    t = np.linspace(0.05, 0.95, 19)
+    for size, s in ((128, 0.5), (256, 1.0), (1024, 4.0)):
+        shifted = s * t / (1 + (s - 1) * t)
+        schedule = schedules.FlowSchedule(size, log_snr_min=-40, log_snr_max=40)
+        np.testing.assert_allclose(
+            to_numpy(schedule(t)),
+            2 * np.log((1 - shifted) / shifted),
+            atol=5e-6,
+        )
+
+
+def test_steps_of_samplers_with_the_normal_schedule_are_those_of_a_flow():
+    # JiT's steps at 512 pixels: uniform in s, with doubled noise.
+    schedule = schedules.NormalSchedule(image_size=512)
+    grid = to_numpy(ksd.samplers.log_snr_grid(schedule, 50))
+    s = np.linspace(0.0, 1.0, 51)[1:-1]
+    exact = 2 * np.log(s / (1 - s)) - 2 * np.log(2)
+    # The grid begins at 5.5e-4 instead of 0.
+    np.testing.assert_allclose(grid[1:-1], exact, atol=0.06)
+    ends = to_numpy(schedule(np.array([1.0, 0.0])))
+    np.testing.assert_array_equal(grid[[0, -1]], ends)
+    cosine = schedules.CosineSchedule()
+    assert cosine.sampling_schedule is cosine
+
+
 class LinearSchedule(schedules.NoiseSchedule):
     """A schedule of one's own, without an image size."""
 
@@ -140,7 +218,15 @@ def test_the_same_schedule_for_another_size():
     # A pair stays a pair, as after a way through JSON.
     assert pair.for_image_size(64).image_size == (64, 64)
     assert pair.for_image_size([96, 64]).image_size == (96, 64)
-    for schedule in (schedules.CosineSchedule(-5.0, 5.0), LinearSchedule()):
+    assert schedules.get("normal:std=2", 64).for_image_size(512) == (
+        schedules.NormalSchedule(std=2, image_size=512)
+    )
+    for schedule in (
+        schedules.CosineSchedule(-5.0, 5.0),
+        schedules.NormalSchedule(),
+        schedules.FlowSchedule(),
+        LinearSchedule(),
+    ):
         assert schedule.for_image_size(64) is schedule
 
 
@@ -208,6 +294,10 @@ def test_wide_limits_are_finite_and_invert(limit):
         (lambda: schedules.ShiftedCosineSchedule("64"), "image_size='64'"),
         (lambda: schedules.ShiftedCosineSchedule((4, 4, 3)), "a pair"),
         (lambda: schedules.ShiftedCosineSchedule(64, -1), "noise_size=-1"),
+        (lambda: schedules.NormalSchedule(std=0.0), "std=0.0"),
+        (lambda: schedules.NormalSchedule(-15.0), "`mean` must be between"),
+        (lambda: schedules.NormalSchedule(image_size=0), "image_size=0"),
+        (lambda: schedules.FlowSchedule(64, -1), "noise_size=-1"),
         (
             lambda: schedules.InterpolatedCosineSchedule(512, 1024, 32),
             "less than 23.1 times",
