@@ -79,7 +79,7 @@ def run_cell(name, args):
     if not seeds:
         return
     cell = CELLS[name]
-    data = photographs.choose(args.data, args.work, cell.few)
+    data = photographs.choose(args.data, args.work, few=cell.few)
     source = ksd.data.ArraySource(photographs.read(data, cell.image_size))
     model = None
     for seed in seeds:

@@ -4,8 +4,8 @@
         --data ../shared/data --work runs/race --minutes 60 \
         --evaluate-on tensorflow
 
-Each racer (`racers/`) trains in its own process on the same photographs of
-faces (`photographs.py`) at 64 pixels. Its clock is its processor time, which
+Each racer (`racers/`) trains in its own process on the same photographs
+(`photographs.py`) at 64 pixels. Its clock is its processor time, which
 equals the wall-clock time of one thread on a free core; sampling does not
 count. At each mark it generates images, and the library's `evaluate` measures
 FID and KID against training and held-out photographs. First every racer tries
@@ -60,6 +60,9 @@ def main():
     parser.add_argument("--minutes", type=float, default=float("inf"))
     parser.add_argument("--racers", help="comma-separated; default: all")
     parser.add_argument("--rate", type=float, help="take this one; tries none")
+    parser.add_argument(
+        "--photographs", choices=photographs.SETS, default="faces"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
         "--marks", type=float, nargs="+", default=MARKS, help="minutes"
@@ -87,23 +90,25 @@ def choose_rate(name, args, end):
 
 def compete(name, rate, marks, args, end):
     """Run a racer unless it is finished, and return its last FID."""
-    done = finished(args.output, name, rate, args.seed, marks)
+    done = finished(name, rate, marks, args)
     if not done:
         if time.monotonic() > end:
             sys.exit("The time is over; call again to go on.")
         unit = ":".join(map(str, (name, rate, *marks)))
         subprocess.run([sys.executable, *sys.argv, "--unit", unit], check=True)
-        done = finished(args.output, name, rate, args.seed, marks)
+        done = finished(name, rate, marks, args)
     return done["marks"][-1]["fid_test"]
 
 
-def finished(output, name, rate, seed, marks):
+def finished(name, rate, marks, args):
     """Return the line of a finished run, or `None`."""
-    lines = output.read_text().splitlines() if output.exists() else []
+    file = args.output
+    lines = file.read_text().splitlines() if file.exists() else []
+    wanted = (name, rate, args.seed, marks, args.photographs)
     for line in map(json.loads, lines):
         minutes = tuple(mark["minutes"] for mark in line["marks"])
         found = line["racer"], line["rate"], line.get("seed", 0), minutes
-        if found == (name, rate, seed, marks):
+        if (*found, line.get("photographs", "faces")) == wanted:
             return line
     return None
 
@@ -111,7 +116,7 @@ def finished(output, name, rate, seed, marks):
 def run(name, rate, marks, args):
     """Train a racer to its last mark, and measure it at each."""
     count = NUM_IMAGES_OF_PILOT if marks == PILOT else NUM_IMAGES
-    data = photographs.choose(args.data, args.work)
+    data = photographs.choose(args.data, args.work, args.photographs)
     images = photographs.read(data, IMAGE_SIZE)
     started = time.process_time()
     racer = importlib.import_module(f"racers.{name}").make(
@@ -125,6 +130,8 @@ def run(name, rate, marks, args):
         spent += time.process_time() - now
         drawn = racer.draw(count, seed=0)
         stem = f"{name}-{rate}-{args.seed}-{marks[-1]:g}-{minutes:g}"
+        if args.photographs != "faces":
+            stem = f"{args.photographs}-{stem}"
         path = args.work / f"{stem}.zip"
         measured.write_images(drawn, path)
         sheet = show(drawn[:48], columns=12)
@@ -135,6 +142,7 @@ def run(name, rate, marks, args):
         rows.append({"minutes": minutes, "images": seen, **scores})
         print(name, rate, rows[-1], flush=True)
     line = {"racer": name, "rate": rate, "seed": args.seed}
+    line["photographs"] = args.photographs
     line |= {"num_images": count, "marks": rows}
     line |= racer.facts
     with args.output.open("a") as file:

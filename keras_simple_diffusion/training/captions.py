@@ -118,10 +118,11 @@ def choose_prompts(captions):
         captions: list of strings, or `None`.
 
     Returns:
-        A list of at most 36 strings, or `None` without captions.
+        A list of 36 strings, or `None` without captions. Fewer captions are
+        repeated.
     """
     captions = sorted(set(captions or ()))
     if not captions:
         return None
-    chosen = np.linspace(0, len(captions) - 1, _NUM_PROMPTS).round()
-    return [captions[index] for index in sorted(set(chosen.astype(int)))]
+    chosen = np.arange(_NUM_PROMPTS) * len(captions) // _NUM_PROMPTS
+    return [captions[index] for index in chosen]

@@ -6,6 +6,7 @@ import pytest
 from PIL import Image
 
 import keras_simple_diffusion as ksd
+from keras_simple_diffusion.training.captions import choose_prompts
 from keras_simple_diffusion.training.reporting import draw_samples
 
 pytestmark = pytest.mark.any_backend
@@ -57,6 +58,15 @@ def test_with_classes_it_has_the_first_columns(tmp_path):
     assert height == large.shape[0] == 4 + 3 * _CELL
     assert large.shape[1] == width + 2 * _CELL
     np.testing.assert_array_equal(small, large[:, :width])
+
+
+@pytest.mark.any_backend
+def test_few_captions_fill_a_sheet_as_many_do():
+    few = choose_prompts(["sun", "moon", "sun", "star"])
+    assert few == ["moon"] * 12 + ["star"] * 12 + ["sun"] * 12
+    many = choose_prompts([f"{index:03}" for index in range(359, -1, -1)])
+    assert many == [f"{10 * index:03}" for index in range(36)]
+    assert choose_prompts([]) is None
 
 
 def test_with_prompts_it_has_some_of_the_images(tmp_path):
