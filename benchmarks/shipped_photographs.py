@@ -1,5 +1,5 @@
-"""Write the photographs on which `photos_64` is trained: 16 classes of
-Caltech-101 with at least 80 images each, without people, at 64 pixels.
+"""Write the photographs on which `photos_64` and `photos_128` are trained: 16
+classes of Caltech-101 with at least 80 images each, without people.
 
     python benchmarks/shipped_photographs.py \
         --source ../shared/data/caltech101_128.zip --output photos_64.zip
@@ -14,7 +14,6 @@ from PIL import Image
 
 from keras_simple_diffusion.utils.files import whole_file
 
-SIZE = 64
 CLASSES = (
     "Leopards Motorbikes airplanes bonsai butterfly car_side chandelier "
     "grand_piano hawksbill helicopter kangaroo ketch laptop starfish sunflower "
@@ -22,12 +21,13 @@ CLASSES = (
 ).split()
 
 
-def write(source, output):
+def write(source, output, size=64):
     """Resize the photographs of the classes.
 
     Args:
         source: path of `caltech101_128.zip`.
         output: path of the zip to write.
+        size: int. Width and height in pixels. Defaults to `64`.
     """
     with (
         zipfile.ZipFile(source) as photographs,
@@ -39,7 +39,7 @@ def write(source, output):
                 continue
             with Image.open(io.BytesIO(photographs.read(name))) as image:
                 image = image.convert("RGB").resize(
-                    (SIZE, SIZE), Image.Resampling.LANCZOS
+                    (size, size), Image.Resampling.LANCZOS
                 )
             file = io.BytesIO()
             image.save(file, "JPEG", quality=95, subsampling=0)
@@ -50,5 +50,6 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--source", type=pathlib.Path, required=True)
     parser.add_argument("--output", type=pathlib.Path, required=True)
+    parser.add_argument("--size", type=int, default=64)
     args = parser.parse_args()
-    write(args.source, args.output)
+    write(args.source, args.output, args.size)

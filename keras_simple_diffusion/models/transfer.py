@@ -4,6 +4,7 @@ import collections
 import math
 import warnings
 
+import numpy as np
 from keras import ops
 
 from keras_simple_diffusion.models.backbone import DiffusionBackbone
@@ -13,6 +14,12 @@ _MIN_SHARE = 0.9
 _MAX_NAMED = 8
 _LABELS = "conditioning/label/embeddings"
 _BIAS = "conditioning/output/bias"
+# Axes of the bands of a wavelet.
+_BANDS = {
+    "input_conv/kernel": -2,
+    "output_conv/kernel": -1,
+    "output_conv/bias": -1,
+}
 
 
 def transfer_weights(source, target):
@@ -20,8 +27,11 @@ def transfer_weights(source, target):
 
     A network for another resolution or patch size has the same layers; only
     its first and last convolution and its position embeddings may differ.
-    Position embeddings are interpolated linearly to another grid. The weights
-    that are not copied keep their values, and a warning names them.
+    Position embeddings are interpolated linearly to another grid. If `target`
+    has more levels of the wavelet, it starts as `source` on the lowest bands,
+    and with zeros in the others, so growing resolution continues from images
+    of half the size. The weights that are not copied keep their values, and a
+    warning names them.
 
     Classes are matched by name if both arguments are models with names. A
     network without classes starts as the source is without a class.
@@ -153,6 +163,11 @@ def _copy(source, target, classes):
         elif found is not None and _is_grid(found) and _is_grid(weight):
             values.append((weight, _interpolate(found, weight.shape)))
             copied += math.prod(weight.shape)
+        elif weight.path in _BANDS and _adds_bands(source, target):
+            values.append((weight, _pad_bands(found, weight)))
+            copied += math.prod(found.shape)
+            fresh.append(weight.path)
+            names.append(f"the high bands of {weight.path}")
         else:
             fresh.append(weight.path)
             names.append(f"{weight.path} {tuple(weight.shape)}")
@@ -189,6 +204,26 @@ def _interpolate(grid, shape):
     return ops.image.resize(
         grid, shape[:2], "bilinear", data_format="channels_last"
     )[0]
+
+
+def _adds_bands(source, target):
+    """Test if a network has more levels of the wavelet than another."""
+    source, target = source.get_config(), target.get_config()
+    return target["downsampling"] == "dwt" and (
+        source["downsampling"] is None
+        or source["downsampling"] == "dwt"
+        and source["downsampling_factor"] < target["downsampling_factor"]
+    )
+
+
+def _pad_bands(found, weight):
+    """Return zeros for all but the lowest bands, which are those of `found`."""
+    found = ops.convert_to_numpy(found)
+    missing = [
+        (0, size - known)
+        for size, known in zip(weight.shape, found.shape, strict=True)
+    ]
+    return np.pad(found, missing)
 
 
 def _copy_rows(weight, found, classes):

@@ -307,7 +307,7 @@ def initialize(model, preset):
     transfer = copy_weights(source, model)
     told = [f"starting from the weights of '{preset.name}': {transfer.text}"]
     if transfer.fresh:
-        told.append(f"random at first: {transfer.names}")
+        told.append(f"new: {transfer.names}")
     known = match_classes(source, model)
     if known:
         names = some_of([model.class_names[number] for number in known])

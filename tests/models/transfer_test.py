@@ -5,6 +5,7 @@ import pytest
 from keras import ops
 
 import keras_simple_diffusion as ksd
+from keras_simple_diffusion.ops import dwt2
 
 transfer_weights = ksd.models.transfer_weights
 
@@ -26,31 +27,48 @@ def values_of(backbone):
 
 
 @pytest.mark.parametrize(
-    "source, target, fresh",
-    [
-        # Twice the pixels behind the wavelet: the lowest level stays.
-        (
-            make(8),
-            make(16, downsampling="dwt", seed=1),
-            {
-                "input_conv/kernel",
-                "output_conv/kernel",
-                "output_conv/bias",
-            },
-        ),
-        # Half the patch size: four times the tokens at the lowest level.
-        (
-            make(16, downsampling="conv", downsampling_factor=4),
-            make(16, downsampling="conv", downsampling_factor=2, seed=1),
-            {
-                "input_conv/kernel",
-                "output_conv/kernel",
-            },
-        ),
-    ],
-    ids=["resolution", "patch"],
+    "levels, more_levels", [(0, 1), (1, 2)], ids=["first", "second"]
 )
-def test_what_agrees_is_copied_and_the_rest_is_named(source, target, fresh):
+def test_a_further_level_of_the_wavelet_adds_bands_of_zeros(
+    levels, more_levels
+):
+    def wavelet(levels):
+        if not levels:
+            return {}
+        return {"downsampling": "dwt", "downsampling_factor": 2**levels}
+
+    source = make(16, **wavelet(levels))
+    target = make(32, **wavelet(more_levels), seed=1)
+    with pytest.warns(UserWarning, match="the high bands of input_conv/kernel"):
+        fresh = transfer_weights(source, target)
+    assert set(fresh) == {
+        "input_conv/kernel",
+        "output_conv/kernel",
+        "output_conv/bias",
+    }
+    rng = np.random.default_rng(2)
+    images = rng.normal(size=(2, 32, 32, 3)).astype("float32")
+    others = {"log_snr": ops.array([-1.0, 2.0]), "labels": ops.array([0, 2])}
+    bands = dwt2(
+        target({"noisy_images": ops.array(images), **others}, training=False)
+    )
+    low = dwt2(images)[..., :3]
+    expected = source({"noisy_images": low, **others}, training=False)
+    scale = np.abs(ops.convert_to_numpy(expected)).max()
+    np.testing.assert_allclose(
+        ops.convert_to_numpy(bands[..., :3]) / scale,
+        ops.convert_to_numpy(expected) / scale,
+        atol=1e-5,
+    )
+    high = np.abs(ops.convert_to_numpy(bands[..., 3:])).max()
+    assert high <= 1e-5 * scale
+
+
+def test_what_agrees_is_copied_and_the_rest_is_named():
+    # Half the patch size: four times the tokens at the lowest level.
+    source = make(16, downsampling="conv", downsampling_factor=4)
+    target = make(16, downsampling="conv", downsampling_factor=2, seed=1)
+    fresh = {"input_conv/kernel", "output_conv/kernel"}
     before, trained = values_of(target), values_of(source)
     with pytest.warns(UserWarning, match="input_conv/kernel") as record:
         assert set(transfer_weights(source, target)) == fresh
