@@ -79,7 +79,7 @@ user saves, and none of the race above. The churches are Imagenette's, 941
 photographs and 409 held out; nothing in the library was chosen by them.
 {finetuned}
 
-![FID against minutes, from random weights and from photos_64](race_finetuned.png)
+![FID against minutes, from both starts](race_finetuned.png)
 
 ## Learning rates
 
