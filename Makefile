@@ -20,7 +20,7 @@ DEMO_STAMP := $(VENV)/demo-$(KERAS_BACKEND).stamp
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
 .PHONY: demo test test-app test-export test-large test-newest bench-quick lint \
-  format notebooks clean
+  format notebooks docs clean
 
 demo: $(DEMO_STAMP)
 	rm -rf runs/demo
@@ -110,9 +110,23 @@ $(APP)/tests.stamp: $(VENV)/tests.stamp
 	  openvino==2026.4.1 nbformat==5.11.1
 	touch $@
 
+# The site, in site/, which works from disk and loads nothing from elsewhere.
+DOCS := .venv-docs
+docs: $(DOCS)/docs.stamp
+	$(DOCS)/bin/python tools/write_site.py
+	NO_MKDOCS_2_WARNING=1 $(DOCS)/bin/python -m mkdocs build -q
+	$(DOCS)/bin/python tools/check_site.py
+
+# The help of the commands needs typer only, and signatures ruff.
+$(DOCS)/docs.stamp: constraints.txt
+	python3 -m venv $(DOCS)
+	$(DOCS)/bin/python -m pip install -q -c constraints.txt typer rich ruff \
+	  mkdocs-material==9.8.2 "mkdocstrings[python]==1.0.8"
+	touch $@
+
 # The guides as notebooks.
 notebooks: $(VENV)/bin/python
 	$(PYTHON) tools/write_notebooks.py
 
 clean:
-	rm -rf $(VENV) $(NEWEST) $(APP) runs
+	rm -rf $(VENV) $(NEWEST) $(APP) $(DOCS) build site runs

@@ -36,6 +36,8 @@ DRAWN = 8  # Images per row.
 _CAPTION = "Images generated from the same noise"
 _INTRODUCTION = """# Ablations
 
+For those who ask which of the papers' findings show after minutes of training.
+
 The paper's tables 2 to 6 and two further tables, repeated at a size that two
 CPU cores can run, to see which of the paper's findings are visible after
 minutes of training. All figures come from `docs/ablations.jsonl`

@@ -259,6 +259,9 @@ def table_5():
 
 PAGE = """# Parameters, cost and memory
 
+For those who plan a training: parameters, multiply-accumulates and memory of
+each configuration.
+
 Written by `python benchmarks/cost_table.py`, with {versions}.
 The cost is that of one forward pass of one image in multiply-accumulates
 (MACs), which the papers call FLOPs. A training step costs three times as

@@ -19,6 +19,9 @@ ORIGINALS, DENOISED = 0, 3  # Rows of the sheets, 64 pixels each.
 DOCS = pathlib.Path(__file__).parents[1] / "docs"
 PAGE = """# Every configuration learns
 
+For those who change a network: small twins of all configurations, and that they
+learn.
+
 A small twin of each of the papers' configurations is trained on 16 photographs
 of Imagenette at 64 pixels until it has memorized them, for at most 300 steps of
 16, 32 or 48 images. A twin has a tenth of the width (but at least 24 channels

@@ -26,6 +26,8 @@ STARTS = {
 DOCS = pathlib.Path(__file__).parents[1] / "docs"
 _PAGE = """# Race
 
+For those who choose a library: four projects, the same photographs and minutes.
+
 Each project trains on the same 290 photographs of faces (Caltech-101's aligned
 ones) at 64 pixels for the same number of minutes. One evaluator measures FID
 and KID of {num_images} generated images with 24 network evaluations each. Every

@@ -119,6 +119,11 @@ def main():
     raise_lost_interrupts()
     import_lazily()
     keep_compiled_programs()
+    command_line()(prog_name=_NAME)
+
+
+def command_line():
+    """Return the commands, as a `typer.Typer`."""
     commands = typer.Typer(
         cls=_Commands,
         callback=_options_of_all,
@@ -130,7 +135,7 @@ def main():
         lines = [f"  {_NAME} {example}" for example in examples]
         epilog = "\n".join(["Examples:", *lines])
         commands.command(epilog=epilog)(command)
-    commands(prog_name=_NAME)
+    return commands
 
 
 def _show_version(is_asked):

@@ -266,6 +266,9 @@ class DenoisingTrainer(keras_internals.OwnTrainingSteps, keras_hub.models.Task):
     def evaluate(self, x=None, y=None, sample_weight=None, **kwargs):
         """Measure the loss, with the same noise in every call.
 
+        The noise of a batch depends on its shape, so losses can be compared
+        if they were measured with the same `batch_size`.
+
         Args:
             x: see `fit`.
             y: not supported.

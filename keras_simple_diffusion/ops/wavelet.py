@@ -12,7 +12,8 @@ Both bands are then scaled so that their analysis filters have unit norm. White
 noise therefore has variance 1 in every band of the first level, and the inputs
 of the network have comparable variance at every noise level. The low band of a
 constant image `x` is `(64 / 46) x` in two dimensions. PyWavelets' `bior2.2` is
-the same transform with the scales `sqrt(2)` and `1 / sqrt(2)`.
+the same transform with the scales `sqrt(2)` and `-1 / sqrt(2)`: its high band
+has the other sign.
 """
 
 import math

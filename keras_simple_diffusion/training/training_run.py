@@ -76,18 +76,19 @@ def train_run(
             to the plan's.
         image_size: int or `(height, width)`. Defaults to the preset's, or the
             plan's.
-        steps, batch_size, optimizer, learning_rate, beta_1, beta_2, epsilon,
-            weight_decay, warmup_steps, clip_norm, ema_decay, accumulate, flip,
-            cooldown_steps: see `Recipe`. They default to the preset's recipe,
-            or the plan's.
+        steps, batch_size, optimizer, learning_rate, beta_1, beta_2, epsilon:
+            see `Recipe`. They default to the preset's recipe, or the plan's.
+        weight_decay, warmup_steps, clip_norm, ema_decay, accumulate, flip:
+            likewise.
+        cooldown_steps: likewise.
         from_scratch: bool. Start from random weights, not from the preset's.
             Defaults to `False`.
         dtype, rematerialize, stratified: see `RunSettings`. They default to
             the preset's.
-        seed, initialize_from, embeddings, minutes, checkpoint_every,
-            samples_every, quick_fid, feature_weights, keep, snapshots,
-            workers, crop, distribution, log: see `RunSettings`. `None` stands
-            for the default there.
+        seed, initialize_from, embeddings, minutes, checkpoint_every:
+            see `RunSettings`. `None` stands for the default there.
+        samples_every, quick_fid, feature_weights, keep, snapshots: likewise.
+        workers, crop, distribution, log: likewise.
         **unknown: raises an `InputError` that suggests the intended name.
 
     Returns:

@@ -66,6 +66,21 @@ def test_every_epoch_has_every_image_in_another_order(numbered):
 
 
 @pytest.mark.any_backend
+def test_few_batches_are_read_ahead():
+    class Counted(ksd.data.ArraySource):
+        number = 0
+
+        def __getitem__(self, index):
+            Counted.number += 1
+            return super().__getitem__(index)
+
+    source = Counted(np.zeros((1000, 4, 4, 1), "uint8"), np.zeros(1000, int))
+    take(50, source, 2)
+    # Two batches wait, and one more of each is made or handed over.
+    assert 100 <= Counted.number <= 2 * (50 + 2 + 2)
+
+
+@pytest.mark.any_backend
 def test_flips(numbered):
     images = joined(take(60, numbered, 10, flip=True), "images")
     flipped = images[:, 0, 0, 0] >= 100
