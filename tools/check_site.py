@@ -17,6 +17,7 @@ SITE = ROOT / "site"
 
 sys.path.insert(0, str(ROOT))
 
+from tools.write_site import identifier  # noqa: E402
 from tools.write_site import namespaces  # noqa: E402
 
 
@@ -76,7 +77,7 @@ def find_faults(site):
         faults += [
             f"reference/{namespace}.html: no entry of {name}"
             for name in names
-            if name not in page.anchors
+            if identifier(namespace, name) not in page.anchors
         ]
     return number, faults
 

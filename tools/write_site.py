@@ -52,6 +52,13 @@ def _assigned(path, variable):
     ]
 
 
+def identifier(namespace, name):
+    """Return the path by which a public name is found, which is its anchor."""
+    # `utils` imports its names when they are used, which Griffe does not see.
+    place = "utils.sheets" if namespace == "utils" else namespace
+    return f"keras_simple_diffusion.{place}.{name}"
+
+
 def api_page(namespace, names):
     """Write the reference of a namespace, for mkdocstrings to fill in.
 
@@ -62,7 +69,6 @@ def api_page(namespace, names):
     Returns:
         A string of Markdown.
     """
-    place = f"keras_simple_diffusion.{namespace}"
     summary = ast.get_docstring(
         ast.parse((PACKAGE / namespace / "__init__.py").read_text())
     )
@@ -71,10 +77,38 @@ def api_page(namespace, names):
         f"For those who write Python: all public names of `ksd.{namespace}`.",
         summary,
     ]
-    lazy = {"utils": "sheets."}.get(namespace, "")
-    for name in names:
-        blocks.append(f"## {name}\n\n::: {place}.{lazy}{name}")
+    blocks += [f"::: {identifier(namespace, name)}" for name in names]
     return "\n\n".join(blocks) + "\n"
+
+
+def python_page():
+    """Write the page above those of the namespaces.
+
+    Returns:
+        A string of Markdown.
+    """
+    rows = []
+    for namespace in namespaces():
+        source = (PACKAGE / namespace / "__init__.py").read_text()
+        summary = ast.get_docstring(ast.parse(source)).splitlines()[0]
+        rows.append(f"| [`ksd.{namespace}`]({namespace}.md) | {summary} |")
+    return "\n".join(
+        [
+            "# Python",
+            "",
+            "For those who write Python: the namespaces of "
+            "`import keras_simple_diffusion as ksd`, each with all its names.",
+            "",
+            "| | |",
+            "|---|---|",
+            *rows,
+            "",
+            "All of them raise one error for what a caller can mend:",
+            "",
+            "::: keras_simple_diffusion.InputError",
+            "",
+        ]
+    )
 
 
 def command_page():
@@ -260,6 +294,7 @@ def site():
     pages = {
         "reference/command_line.md": command_page(),
         "reference/presets.md": preset_page(),
+        "reference/python.md": python_page(),
         "findings/surprises.md": surprises_page(),
     }
     for namespace, names in namespaces().items():
