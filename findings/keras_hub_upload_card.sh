@@ -17,8 +17,10 @@ set -euo pipefail
 place=$(mktemp -d)
 trap 'rm -rf "$place"' EXIT
 python3 -m venv "$place/venv"
-"$place/venv/bin/pip" install -q keras_hub==0.32.0 keras==3.15.1 \
-    huggingface_hub==2.4.0 jax==0.10.2 numpy==2.4.6
+"$place/venv/bin/pip" install -q keras==3.15.1 jax==0.10.2 numpy==2.4.6 \
+    huggingface_hub==2.4.0 kagglehub==1.0.2 kagglesdk==0.1.28 regex \
+    sentencepiece==0.2.3 tokenizers==0.23.3
+"$place/venv/bin/pip" install -q --no-deps keras-hub==0.32.0
 cat > "$place/run.py" <<'END'
 import base64
 import http.server
@@ -70,6 +72,7 @@ url = f"http://127.0.0.1:{server.server_port}"
 threading.Thread(target=server.serve_forever, daemon=True).start()
 os.environ.update(HF_ENDPOINT=url, HF_TOKEN="hf_local", HF_HOME=sys.argv[1])
 
+import keras
 import keras_hub
 
 folder = pathlib.Path(sys.argv[1], "preset")
@@ -77,8 +80,6 @@ folder.mkdir()
 backbone = keras_hub.models.ViTBackbone(
     (8, 8, 3), patch_size=4, num_layers=1, num_heads=1, hidden_dim=4, mlp_dim=4
 )
-import keras
-
 config = keras.saving.serialize_keras_object(backbone)
 (folder / "config.json").write_text(json.dumps(config))
 (folder / "README.md").write_text("# My model, with its licence and limits\n")
