@@ -59,7 +59,7 @@ def test_every_page_is_in_the_navigation(site):
 
 
 def test_every_finding_is_explained(site):
-    page = site["findings/surprises.md"]
+    page = site["findings/README.md"]
     scripts = sorted((ROOT / "findings").glob("*.sh"))
     for path in scripts:
         (row,) = [r for r in page.splitlines() if f"({path.stem}.md)" in r]

@@ -223,7 +223,7 @@ def finding_page(path):
     title, text = finding(path)
     return (
         f"# {title}\n\nFor those who use this library or write a similar one; "
-        f"`sh findings/{path.name}` shows it.\n\n{text}\n\n"
+        f"`bash findings/{path.name}` shows it.\n\n{text}\n\n"
         f"```bash\n{path.read_text()}```\n"
     )
 
@@ -295,7 +295,7 @@ def site():
         "reference/command_line.md": command_page(),
         "reference/presets.md": preset_page(),
         "reference/python.md": python_page(),
-        "findings/surprises.md": surprises_page(),
+        "findings/README.md": surprises_page(),
     }
     for namespace, names in namespaces().items():
         pages[f"reference/{namespace}.md"] = api_page(namespace, names)
