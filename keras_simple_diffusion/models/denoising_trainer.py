@@ -266,14 +266,11 @@ class DenoisingTrainer(keras_internals.OwnTrainingSteps, keras_hub.models.Task):
     def evaluate(self, x=None, y=None, sample_weight=None, **kwargs):
         """Measure the loss, with the same noise in every call.
 
-        The noise of a batch depends on its shape, so losses can be compared
-        if they were measured with the same `batch_size`.
-
         Args:
             x: see `fit`.
             y: not supported.
             sample_weight: not supported.
-            **kwargs: further arguments of `keras.Model.evaluate`.
+            **kwargs: of `keras.Model.evaluate`; the noise follows `batch_size`.
 
         Returns:
             The result of `keras.Model.evaluate`.
