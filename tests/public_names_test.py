@@ -71,7 +71,8 @@ NAMES = {
     """,
     "ops": """
         alpha_sigma convert_prediction diffuse dwt2 error_scale
-        expand_like from_uint8 idwt2 make_target random to_uint8
+        expand_like from_uint8 idwt2 make_target random to_flow
+        to_uint8
     """,
     "optimizers": """
         Adam AdamW AverageProfile AveragedOptimizer ExponentialProfile
@@ -84,8 +85,8 @@ NAMES = {
         get log_snr_grid rescale_guidance
     """,
     "schedules": """
-        CosineSchedule InterpolatedCosineSchedule NoiseSchedule
-        ShiftedCosineSchedule get
+        CosineSchedule FlowSchedule InterpolatedCosineSchedule
+        NoiseSchedule NormalSchedule ShiftedCosineSchedule get
     """,
     "text": """
         PretrainedTextEncoder TextEncoder TextTransformer
