@@ -35,6 +35,14 @@ BATCH_SIZE = 32
 
 # From the papers or from tables that quote them.
 PUBLISHED_GMACS = {
+    "jit_b16_imagenet_256": 25,
+    "jit_b32_imagenet_512": 26,
+    "jit_l16_imagenet_256": 88,
+    "jit_l32_imagenet_512": 89,
+    "jit_h16_imagenet_256": 182,
+    "jit_h32_imagenet_512": 183,
+    "jit_g16_imagenet_256": 383,
+    "jit_g32_imagenet_512": 384,
     "uvit_imagenet_128": 546,
     "uvit_imagenet_256": 546,
     "uvit_imagenet_512": 546,
@@ -44,6 +52,13 @@ PUBLISHED_GMACS = {
     "sid2_flop_heavy_imagenet_256": 652.8,
     "sid2_flop_heavy_imagenet_512": 652.8,
 }
+
+BLOCKS = (
+    "PixelTransformerBlock",
+    "ResidualBlock",
+    "SelfAttention",
+    "TransformerBlock",
+)
 
 # Input downsampling at 512 pixels, with blocks moved to lower levels: the
 # rows of Table 5, as overrides of `unet_imagenet_512`.
@@ -147,7 +162,7 @@ def blocks_alone(backbone):
     macs = parameters = 0
     for layer in backbone.layers:
         kind = type(layer).__name__
-        if kind in ("ResidualBlock", "TransformerBlock", "SelfAttention"):
+        if kind in BLOCKS:
             macs += layer_macs(layer)
             parameters += layer.count_params()
     return macs, parameters

@@ -30,6 +30,8 @@ _SMALL = {  # As they are.
     "caltech101",
     "emoji",
     "emoji_teacher",
+    "jit_mini_64",
+    "jit_small_64",
     "uvit_caltech_64",
     "uvit_digits_16",
     "uvit_emoji_64",
@@ -70,17 +72,15 @@ def tenth(width, multiple=4):
 
 
 def twin_of(name):
-    """Backbone, schedule and loss of a configuration's twin."""
+    """Backbone, schedule, loss and prediction type of a twin."""
     preset = ksd.models.Preset.open(name)
     config = preset.backbone_config
     height, width, _ = config["image_shape"]
     config["image_shape"] = (64, 64 if height == width else 96, 3)
-    # The first level passes the noise on, so that it can be told from the
-    # image: it needs more features than the numbers of its pixels.
-    factor = config["downsampling_factor"] if "downsampling" in config else 1
-    first, *widths = map(tenth, config["channels"])
-    config["channels"] = [max(first, 24, 4 * factor**2), *widths]
-    config["embedding_dim"] = tenth(config["embedding_dim"])
+    if "patch_size" in config:
+        narrow_transformer(config)
+    else:
+        narrow_levels(config)
     config["dropout"] = 0.0
     if config["num_classes"] is not None:
         config["num_classes"] = 16
@@ -91,14 +91,36 @@ def twin_of(name):
     schedule = ksd.schedules.InterpolatedCosineSchedule(64, 32, 64)
     if "schedule" in task:
         serialized = task["schedule"]
-        serialized["config"]["image_size"] = 64
-        if "noise_size_high" in serialized["config"]:
-            serialized["config"]["noise_size_high"] = 64
+        settings = serialized["config"]
+        if serialized["class_name"] == "NormalSchedule":
+            # The noise stays that of the large images.
+            settings["noise_size"] *= 64 / settings["image_size"]
+        settings["image_size"] = 64
+        if "noise_size_high" in settings:
+            settings["noise_size_high"] = 64
         schedule = keras.saving.deserialize_keras_object(serialized)
     loss = ksd.losses.DiffusionLoss("v")
     if "loss" in task:
         loss = keras.saving.deserialize_keras_object(task["loss"])
-    return backbone, schedule, loss
+    return backbone, schedule, loss, task.get("prediction_type", "v")
+
+
+def narrow_transformer(config):
+    """Make a transformer a tenth as wide, with patches of 8 pixels."""
+    config["patch_size"] = 8
+    heads = config["num_heads"]
+    config["width"] = tenth(config["width"], 4 * heads)
+    config["bottleneck_dim"] = tenth(config["bottleneck_dim"])
+
+
+def narrow_levels(config):
+    """Make the levels of a U-Net or U-ViT a tenth as wide."""
+    # The first level passes the noise on, so that it can be told from the
+    # image: it needs more features than the numbers of its pixels.
+    factor = config["downsampling_factor"] if "downsampling" in config else 1
+    first, *widths = map(tenth, config["channels"])
+    config["channels"] = [max(first, 24, 4 * factor**2), *widths]
+    config["embedding_dim"] = tenth(config["embedding_dim"])
 
 
 def conditions_of(backbone, count):
@@ -121,8 +143,9 @@ def conditions_of(backbone, count):
 class Denoiser(keras.Model):
     """Any backbone under `fit`, whatever its conditions are."""
 
-    def __init__(self, backbone, schedule, loss):
+    def __init__(self, backbone, schedule, loss, prediction_type):
         super().__init__()
+        self.prediction_type = prediction_type
         self.backbone = backbone
         self.schedule = schedule
         self.diffusion_loss = loss
@@ -136,29 +159,35 @@ class Denoiser(keras.Model):
         log_snr = self.schedule(t)
         inputs["log_snr"] = log_snr
         inputs["noisy_images"] = ksd.ops.diffuse(images, noise, log_snr)
-        alpha, sigma = ksd.ops.alpha_sigma(log_snr[:, None, None, None])
         return {
             "prediction": self.backbone(inputs, training=training),
-            "target": alpha * noise - sigma * images,
+            "target": ksd.ops.make_target(
+                images, noise, log_snr, self.prediction_type
+            ),
             "log_snr": log_snr,
             "log_snr_derivative": self.schedule.derivative(t),
         }
 
     def compute_loss(self, x, y, y_pred, sample_weight=None, training=True):
-        return ops.mean(self.diffusion_loss(**y_pred))
+        losses = self.diffusion_loss(
+            **y_pred, prediction_type=self.prediction_type
+        )
+        return ops.mean(losses)
 
 
-def denoise(backbone, images, conditions, log_snr):
-    """Denoise images with noise of one level by the backbone."""
+def denoise(model, images, conditions, log_snr):
+    """Denoise images with noise of one level by the backbone of a model."""
     noise = np.random.default_rng(1).normal(size=images.shape)
     levels = np.full(len(images), log_snr, "float32")
     noisy = ksd.ops.diffuse(images, noise.astype("float32"), levels)
-    velocity = backbone.predict(
+    prediction = model.backbone.predict(
         {"noisy_images": noisy, "log_snr": levels, **conditions},
         batch_size=len(images),
         verbose=0,
     )
-    clean = ksd.ops.convert_prediction(velocity, noisy, levels, "v", "x")
+    clean = ksd.ops.convert_prediction(
+        prediction, noisy, levels, model.prediction_type, "x"
+    )
     return ops.convert_to_numpy(clean)
 
 
@@ -213,11 +242,11 @@ def sheet(rows):
 
 def run(name, output):
     keras.utils.set_random_seed(args.seed)
-    backbone, schedule, loss = twin_of(name)
+    backbone, schedule, loss, prediction_type = twin_of(name)
     images, others = choose_images(backbone.image_shape)
     limits = {level: wiener_error(images, others, level) for level in LOG_SNRS}
     conditions = conditions_of(backbone, len(images))
-    model = Denoiser(backbone, schedule, loss)
+    model = Denoiser(backbone, schedule, loss, prediction_type)
     optimizer = keras.optimizers.Adam(
         ksd.optimizers.WarmUp(args.learning_rate, 30),
         beta_2=0.99,
@@ -236,7 +265,7 @@ def run(name, output):
         errors = {}
         rows = [images]
         for log_snr in LOG_SNRS:
-            clean = denoise(backbone, images, conditions, log_snr)
+            clean = denoise(model, images, conditions, log_snr)
             rows.append(clean)
             errors[log_snr] = float(np.sqrt(((clean - images) ** 2).mean()))
         print(f"{name} {steps}: {errors}", file=sys.stderr, flush=True)

@@ -37,6 +37,7 @@ from keras_simple_diffusion.utils.sheets import show
 RACERS = {
     "library": (6e-4, 2e-4, 1e-3),
     "library_from_64": (1e-3, 5e-4, 2e-3),
+    "library_transformer": (1e-3, 5e-4, 2e-3),
     "library_finetuned": (8e-4, 4e-4, 2e-4),
     "lucidrains_uvit": (1e-4, 3e-4, 1e-3),
     "lucidrains_unet": (1e-4, 3e-4, 1e-3),

@@ -32,6 +32,9 @@ SHARE = 0.3  # Of the peak, assumed.
 PEAKS = {"TPU v4": 275e12, "H100": 989e12}
 DRAWING_PEAKS = {"TPU v4": 275e12, "H100": 494.5e12}
 SAMPLING_STEPS = 512
+# Of JiT: 50 steps of Heun's method, of which the first and the last evaluate
+# the network once and all others twice, each time with and without the class.
+JIT_EVALUATIONS = 2 * (2 * 50 - 2)
 TEXT = ("uvit_text_256", "uvit_text_512")  # Of table 8, without T5.
 
 Shifted = ksd.schedules.ShiftedCosineSchedule
@@ -123,7 +126,8 @@ def row(name):
     flops = 2 * sum(count_macs(backbone).values())
     training = 3 * flops * recipe.batch_size * steps
     count = 30_000 if name in TEXT else 50_000
-    drawing = flops * count * SAMPLING_STEPS
+    is_jit = variant.preset.startswith("jit_")
+    drawing = flops * count * (JIT_EVALUATIONS if is_jit else SAMPLING_STEPS)
     return (
         f"`{name}`",
         f"{flops / 2e9:,.0f}",

@@ -8,6 +8,7 @@
 - `metrics`, `evaluation`: how good the generated images are.
 - `layers`, `optimizers`, `text`, `distribution`: the parts of all this.
 - `app`: a page in the browser to play with a model.
+- `converters`: weights from and for other projects.
 - `export`: models as folders that draw without Keras.
 - `utils`: images on a sheet, and as those of Pillow.
 
@@ -24,6 +25,7 @@ from keras_simple_diffusion.version import __version__
 
 _NAMESPACES = (
     "app",
+    "converters",
     "data",
     "distillation",
     "distribution",

@@ -25,7 +25,7 @@ LAYERS = (
     ("distribution", "layers", "losses", "optimizers", "samplers", "text"),
     ("generation",),
     ("models",),
-    ("data", "distillation", "metrics"),
+    ("converters", "data", "distillation", "metrics"),
     ("evaluation",),
     ("training",),
     ("app", "export"),
@@ -33,7 +33,7 @@ LAYERS = (
 )
 INTERNALS = "backend/keras_internals.py"
 # Reads a file of PyTorch's, whatever the backend.
-READS_TORCH_FILES = "metrics/inception_weights.py"
+READS_TORCH_FILES = "utils/tensor_files.py"
 # Is copied into exported folders, and runs there by itself.
 RUNS_ALONE = "export/draw.py"
 

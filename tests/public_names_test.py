@@ -13,14 +13,17 @@ pytestmark = pytest.mark.any_backend
 
 PACKAGE = pathlib.Path(ksd.__file__).parent
 NAMESPACES = """
-    app data distillation distribution evaluation export layers losses metrics
-    models ops optimizers samplers schedules text training utils
+    app converters data distillation distribution evaluation export layers
+    losses metrics models ops optimizers samplers schedules text training utils
 """.split()
 
 # A change here is a change of the public interface: say so in CHANGELOG.md.
 NAMES = {
     "app": """
         export_space serve
+    """,
+    "converters": """
+        from_jit from_safetensors to_safetensors
     """,
     "data": """
         ArraySource Batches Decoder EmbeddedSource EmbeddingCache
@@ -46,9 +49,12 @@ NAMES = {
         export_model export_web
     """,
     "layers": """
-        Conditioning CrossAttention Downsample2D FeatureModulation
-        InverseWaveletTransform2D PositionEmbedding2D ResidualBlock
-        SeededDropout SelfAttention TransformerBlock Upsample2D
+        ClassTokens Conditioning CrossAttention Downsample2D
+        FeatureModulation FlowConditioning FlowState
+        InverseWaveletTransform2D ModulatedNorm PixelTransformerBlock
+        PositionEmbedding2D ResidualBlock RotaryAttention
+        RotaryPositions2D SeededDropout SelfAttention
+        SinusoidalPositions2D TransformerBlock Upsample2D
         WaveletTransform2D
     """,
     "losses": """
@@ -65,9 +71,10 @@ NAMES = {
         kernel_distance nearest_distances precision_recall
     """,
     "models": """
-        DiffusionBackbone DiffusionModel Preset ResidualUViTBackbone
-        TextToImage UNetBackbone UViTBackbone UnusualDataWarning
-        UnusualSettingWarning builtin_presets count_macs transfer_weights
+        DiffusionBackbone DiffusionModel PixelTransformerBackbone Preset
+        ResidualUViTBackbone TextToImage UNetBackbone UViTBackbone
+        UnusualDataWarning UnusualSettingWarning builtin_presets count_macs
+        transfer_weights
     """,
     "ops": """
         alpha_sigma convert_prediction diffuse dwt2 error_scale

@@ -17,6 +17,7 @@ import keras
 import keras_hub
 
 import keras_simple_diffusion as ksd
+from keras_simple_diffusion.converters import jit
 from keras_simple_diffusion.models.cost import count_macs
 from keras_simple_diffusion.utils import presets
 
@@ -25,6 +26,7 @@ Shifted = ksd.schedules.ShiftedCosineSchedule
 PretrainedTextEncoder = ksd.text.PretrainedTextEncoder
 TextTransformer = ksd.text.TextTransformer
 Interpolated = ksd.schedules.InterpolatedCosineSchedule
+Normal = ksd.schedules.NormalSchedule
 
 
 def serialized(cls, config):
@@ -255,6 +257,66 @@ CONFIGURATIONS = {
 }
 
 
+def _small_jit(patch_size, width, depth, task, **recipe):
+    return (
+        "PixelTransformerBackbone",
+        {
+            "image_shape": (64, 64, 3),
+            "patch_size": patch_size,
+            "width": width,
+            "depth": depth,
+            "num_heads": 4,
+            "bottleneck_dim": 64,
+            "num_class_tokens": 8,
+            "class_token_block": depth // 3,
+            "dropout": 0.1,
+            "noise_scale": 0.5,
+            "num_classes": None,
+        },
+        {
+            "schedule": Normal(image_size=64, noise_size=128),
+            "loss": jit.velocity_loss(0.5),
+            "prediction_type": "x",
+            "stratified": True,
+            "sampler": ksd.samplers.DPMSolverSampler(),
+            **task,
+        },
+        {**recipe, "flip": True},
+    )
+
+
+CONFIGURATIONS |= {
+    "jit_mini_64": (
+        "A pixel transformer for 64 px photographs and minutes of a CPU.",
+        *_small_jit(
+            patch_size=8,
+            width=192,
+            depth=8,
+            task={"num_steps": 24},
+            steps=4000,
+            batch_size=16,
+            learning_rate=1e-3,
+            warmup_steps=100,
+            ema_decay=0.995,
+        ),
+    ),
+    "jit_small_64": (
+        "A pixel transformer for 64 px images and one GPU.",
+        *_small_jit(
+            patch_size=4,
+            width=384,
+            depth=12,
+            task={"num_steps": 64},
+            steps=100_000,
+            batch_size=64,
+            learning_rate=2e-4,
+            warmup_steps=1000,
+            ema_decay=0.9999,
+        ),
+    ),
+}
+
+
 def _unet(size, steps, schedule, beta_2=0.99, base_size=None, **network):
     return (
         f"U-Net of simple diffusion for ImageNet at {size} px.",
@@ -416,6 +478,49 @@ def _sid2(kind, size, grid, bias):
     )
 
 
+def _jit(letter, size, width, depth, num_heads, bottleneck_dim):
+    scale = size / 256
+    return (
+        f"Pixel transformer JiT-{letter} for ImageNet at {size} px.",
+        "PixelTransformerBackbone",
+        {
+            "image_shape": (size, size, 3),
+            "patch_size": size // 16,
+            "width": width,
+            "depth": depth,
+            "num_heads": num_heads,
+            "bottleneck_dim": bottleneck_dim,
+            **jit.settings_of_depth(depth),
+            "noise_scale": scale,
+            "num_classes": 1000,
+        },
+        jit.task_arguments(depth, size, scale),
+        {
+            "steps": 750_000,
+            "batch_size": 1024,
+            "learning_rate": 2e-4,
+            "beta_1": 0.9,
+            "beta_2": 0.95,
+            "epsilon": 1e-8,
+            "warmup_steps": 6250,
+            "ema_decay": 0.9999,
+            "flip": True,
+        },
+    )
+
+
+CONFIGURATIONS |= {
+    f"jit_{letter.lower()}{size // 16}_imagenet_{size}": _jit(
+        letter, size, *arguments
+    )
+    for letter, *arguments in (
+        ("B", 768, 12, 12, 128),
+        ("L", 1024, 24, 16, 128),
+        ("H", 1280, 32, 16, 256),
+        ("G", 1664, 40, 16, 256),
+    )
+    for size in (256, 512)
+}
 CONFIGURATIONS |= {
     "unet_imagenet_128": _unet(
         128,

@@ -15,6 +15,7 @@ from keras_simple_diffusion.backend.compilation_cache import (
 from keras_simple_diffusion.backend.lazy_imports import import_lazily
 from keras_simple_diffusion.backend.logs import VERBOSE
 from keras_simple_diffusion.cli import app
+from keras_simple_diffusion.cli import convert
 from keras_simple_diffusion.cli import distill
 from keras_simple_diffusion.cli import edit
 from keras_simple_diffusion.cli import evaluate
@@ -77,6 +78,11 @@ _COMMANDS = {
         "export --model emoji --output emoji_onnx",
         "export --model runs/photos --format openvino --output photos",
         "export --model emoji --format web --output emoji_web",
+    ),
+    convert.convert: (
+        "convert --from jit --weights checkpoint-last.pth --output jit_b16",
+        "convert --to safetensors --model emoji --output emoji_files",
+        "convert --from safetensors --weights emoji_files --output emoji_2",
     ),
     evaluate.evaluate: (
         "evaluate --model runs/photos --data photos/ --num-images 1000",

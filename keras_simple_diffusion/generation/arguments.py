@@ -43,7 +43,8 @@ class SamplingOptions:
             `keras_simple_diffusion.samplers.log_snr_grid`. Defaults to
             `"time"`.
         guidance_interval: tuple `(low, high)` of log-SNRs outside of which
-            there is no guidance, and no cost of it. Defaults to `None`.
+            there is no guidance, and no cost of it. Defaults to the model's,
+            which is mostly `None`, no limit.
         guidance_model: a weaker model of the same class whose prediction
             replaces the unconditional one (autoguidance). Defaults to `None`.
         guidance_rescale: float in `[0, 1]`, see
@@ -110,9 +111,19 @@ class SamplingOptions:
             options.guidance_scale, bool(conditions.given), self.guidance_model
         )
         _check_scale_input(options, task.backbone.guidance_range)
+        interval = check_interval(self.guidance_interval)
+        if interval is None and is_guided(task, options.guidance_scale):
+            interval = task.guidance_interval
+        options = dataclasses.replace(options, guidance_interval=interval)
         if not check_flag("allow", self.allow):
             _check_distilled(options, task)
-        _check_guidance_options(self.guidance_interval, self.guidance_rescale)
+        if self.guidance_rescale is not None:
+            check_number(
+                "guidance_rescale",
+                self.guidance_rescale,
+                at_least=0.0,
+                at_most=1.0,
+            )
         check_choice("clipping", self.clipping, tuple(CLIPPINGS))
         check_integer("batch_size", self.batch_size)
         check_flag("return_steps", self.return_steps)
@@ -316,20 +327,31 @@ def _check_scale_input(options, guidance_range):
             )
 
 
-def _check_guidance_options(interval, rescale):
-    if interval is not None:
-        numbers = np.asarray(interval)
-        if (
-            numbers.dtype.kind not in "if"
-            or numbers.shape != (2,)
-            or not numbers[0] < numbers[1]
-        ):
-            raise InputError(
-                "`guidance_interval` must be two increasing log-SNRs. "
-                f"Received: guidance_interval={interval}"
-            )
-    if rescale is not None:
-        check_number("guidance_rescale", rescale, at_least=0.0, at_most=1.0)
+def check_interval(interval):
+    """Check the log-SNRs between which there is guidance.
+
+    Args:
+        interval: tuple `(low, high)`, or `None`.
+
+    Returns:
+        A tuple of two numbers, or `None`.
+
+    Raises:
+        InputError: if it is not two increasing numbers.
+    """
+    if interval is None:
+        return None
+    numbers = np.asarray(interval)
+    if (
+        numbers.dtype.kind not in "if"
+        or numbers.shape != (2,)
+        or not numbers[0] < numbers[1]
+    ):
+        raise InputError(
+            "`guidance_interval` must be two increasing log-SNRs. "
+            f"Received: guidance_interval={interval}"
+        )
+    return tuple(interval)
 
 
 def _check_on_step_end(options):

@@ -126,7 +126,7 @@ class SelfAttention(_Attention):
 
     def _transform(self, x):
         projected = inner(self.projection)(inner(self.norm)(x))
-        length = math.prod(x.shape[1:3])
+        length = math.prod(x.shape[1:-1])
         return self._attend(x, *self._split(projected, length, 3))
 
     def matrix_products(self, x_shape, context_length):
@@ -159,7 +159,7 @@ class CrossAttention(_Attention):
         **kwargs: base layer keyword arguments.
 
     Call arguments:
-        x: float tensor of shape `(B, H, W, C)`.
+        x: float tensor of shape `(B, H, W, C)` or `(B, N, C)`.
         context: float tensor of shape `(B, L, D)`, the text embeddings.
         context_mask: optional int or bool tensor of shape `(B, L)`, zero for
             padding.
@@ -194,7 +194,7 @@ class CrossAttention(_Attention):
 
     def call(self, x, context, context_mask=None):
         q = inner(self.query_dense)(inner(self.norm)(x))
-        (q,) = self._split(q, math.prod(x.shape[1:3]), 1)
+        (q,) = self._split(q, math.prod(x.shape[1:-1]), 1)
         kv = inner(self.context_dense)(inner(self.norm_context)(context))
         k, v = self._split(kv, ops.shape(context)[1], 2)
         if context_mask is not None:

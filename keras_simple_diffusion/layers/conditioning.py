@@ -68,6 +68,10 @@ class Conditioning(keras.layers.Layer):
           for the guidance scale
     """
 
+    # Of the vectors of classes and orientations: unit standard deviation,
+    # larger than Keras's default, so that the class has an effect from the
+    # first training step.
+    vector_stddev = 1.0
     weight_layouts = {
         "hidden/kernel": SPLIT_OUTPUTS,
         "output/kernel": SPLIT_INPUTS,
@@ -106,7 +110,7 @@ class Conditioning(keras.layers.Layer):
         portrait_shape=None,
         guidance_scale_shape=None,
     ):
-        self.hidden_dense.build((None, self.embedding_dim))
+        self.hidden_dense.build((None, self.num_features))
         self.output_dense.build((None, self.embedding_dim))
         if self.label_embedding is not None:
             self.label_embedding.build((None,))
@@ -139,7 +143,7 @@ class Conditioning(keras.layers.Layer):
         guidance_scale=None,
     ):
         embedding = self.output_dense(
-            self.hidden_dense(self._sinusoid(log_snr))
+            self.hidden_dense(self.noise_features(log_snr))
         )
         if labels is not None:
             embedding = embedding + self.label_embedding(labels)
@@ -157,6 +161,15 @@ class Conditioning(keras.layers.Layer):
             embedding = embedding + self.guidance_output(hidden)
         return ops.silu(embedding)
 
+    @property
+    def num_features(self):
+        """Number of features of the noise level."""
+        return self.embedding_dim
+
+    def noise_features(self, log_snr):
+        """Compute the sinusoids of noise levels, `(B, num_features)`."""
+        return self._sinusoid(log_snr)
+
     def _dense(self, name, activation=None, **kwargs):
         return keras.layers.Dense(
             self.embedding_dim,
@@ -167,12 +180,11 @@ class Conditioning(keras.layers.Layer):
         )
 
     def _vectors(self, count, name):
-        # Unit standard deviation, larger than Keras's default, so that the
-        # class has an effect from the first training step.
+        initializer = keras.initializers.RandomNormal(stddev=self.vector_stddev)
         return keras.layers.Embedding(
             count,
             self.embedding_dim,
-            embeddings_initializer=keras.initializers.RandomNormal(stddev=1.0),
+            embeddings_initializer=initializer,
             dtype="float32",
             name=name,
         )

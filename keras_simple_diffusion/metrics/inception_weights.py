@@ -1,14 +1,14 @@
 """Weights of Inception, downloaded or read from a file."""
 
 import pathlib
-import pickle
-import zipfile
 
 import keras
 import numpy as np
 
 from keras_simple_diffusion.utils.errors import InputError
 from keras_simple_diffusion.utils.files import sha256
+from keras_simple_diffusion.utils.tensor_files import UNREADABLE
+from keras_simple_diffusion.utils.tensor_files import read_torch
 
 _URL = (
     "https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/"
@@ -17,18 +17,6 @@ _URL = (
 _SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
 _EPSILON = 1e-3  # Of the batch normalization.
 _LOGITS = "logits/kernel"
-_UNREADABLE = (
-    zipfile.BadZipFile,
-    pickle.UnpicklingError,
-    KeyError,
-    ValueError,
-    EOFError,
-    OSError,
-    RuntimeError,
-    TypeError,
-    AttributeError,
-)
-
 _STEM = {
     "conv": "Conv2d_1a_3x3",
     "conv_1": "Conv2d_2a_3x3",
@@ -130,8 +118,8 @@ def load_inception(path=None):
             with path.open("rb") as opened, np.load(opened) as file:
                 weights = {name: file[name] for name in file.files}
         else:
-            weights = fold(_read_torch(path))
-    except _UNREADABLE as error:
+            weights = fold(read_torch(path))
+    except UNREADABLE as error:
         raise InputError(
             f"'{path}' does not hold the weights of Inception: {error}"
         ) from error
@@ -199,15 +187,3 @@ def fold(state):
         weights[f"{ours}/kernel"] = kernel.astype("float32")
         weights[f"{ours}/bias"] = (offset - mean * scale).astype("float32")
     return weights
-
-
-def _read_torch(path):
-    try:
-        import torch
-    except ImportError:
-        raise InputError(
-            f"Reading '{path}' needs PyTorch: pip install torch. A .npz of "
-            "the folded weights does not."
-        ) from None
-    state = torch.load(path, map_location="cpu", weights_only=True)
-    return {name: tensor.numpy() for name, tensor in state.items()}

@@ -155,15 +155,10 @@ class DiffusionBackbone(
 
         # === Functional model ===
         inputs = self._make_inputs()
-        embedding = Conditioning(
-            self.embedding_dim, self.num_classes, name="conditioning"
-        )(**{k: x for k, x in inputs.items() if k != "noisy_images"})
-        text = {
-            k: x for k, x in inputs.items() if k in ("context", "context_mask")
-        }
-        outputs = self.build_network(
-            inputs["noisy_images"], {"embedding": embedding, **text}
+        conditions = self.embed_conditions(
+            {k: x for k, x in inputs.items() if k != "noisy_images"}
         )
+        outputs = self.build_network(inputs["noisy_images"], conditions)
         super().__init__(
             inputs=inputs, outputs=outputs, dtype=self.block_dtype, **kwargs
         )
@@ -194,6 +189,22 @@ class DiffusionBackbone(
             inputs["guidance_scale"] = _float_input((), "guidance_scale")
         return inputs
 
+    def embed_conditions(self, inputs):
+        """Apply the layers of the conditions to symbolic tensors.
+
+        The constructor calls it once, before `build_network`.
+
+        Args:
+            inputs: dict of symbolic tensors, all inputs but the images.
+
+        Returns:
+            A dict of symbolic tensors, the `conditions` of `build_network`.
+        """
+        embedding = Conditioning(
+            self.embedding_dim, self.num_classes, name="conditioning"
+        )(**inputs)
+        return {"embedding": embedding, **text_of(inputs)}
+
     def build_network(self, images, conditions):
         """Apply the layers of the network to symbolic tensors.
 
@@ -201,9 +212,9 @@ class DiffusionBackbone(
 
         Args:
             images: symbolic tensor of shape `(B, H, W, C)`, the noisy images.
-            conditions: dict of symbolic tensors, `"embedding"` of shape
-                `(B, embedding_dim)` and, with `context_dim`, `"context"` and
-                `"context_mask"`.
+            conditions: dict of symbolic tensors, see `embed_conditions`:
+                `"embedding"` of shape `(B, embedding_dim)` and, with
+                `context_dim`, `"context"` and `"context_mask"`.
 
         Returns:
             A float32 symbolic tensor of the shape of `images`.
@@ -373,6 +384,15 @@ class DiffusionBackbone(
         """
         with whole_folder(preset_dir, NETWORK_WEIGHT_FILES) as draft:
             super().save_to_preset(draft, max_shard_size=max_shard_size)
+
+
+def text_of(inputs):
+    """Return those of the inputs by name that are text."""
+    return {
+        name: x
+        for name, x in inputs.items()
+        if name in ("context", "context_mask")
+    }
 
 
 def check_backbone(backbone):

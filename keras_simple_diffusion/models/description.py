@@ -52,6 +52,11 @@ def _facts(model):
         "sampler": model.sampler,
         "num_steps": model.num_steps,
         "guidance_scale": model.guidance_scale,
+        **(
+            {"guidance_interval": model.guidance_interval}
+            if model.guidance_interval
+            else {}
+        ),
     }
 
 

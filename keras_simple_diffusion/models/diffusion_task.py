@@ -61,6 +61,8 @@ class DiffusionTask(DenoisingTrainer):
         num_steps: see `DiffusionModel`.
         guidance_scale: see `DiffusionModel`.
         stratified: see `DiffusionModel`.
+        guidance_interval: tuple `(low, high)` of log-SNRs. The default interval
+            of guidance, see `generate`. Defaults to `None`, all of them.
         distilled_steps: int or `None`. The number of steps that the model was
             distilled for, without guidance. It draws with another number, or
             with guidance, only if `allow=True` is passed. Defaults to `None`,
@@ -80,6 +82,7 @@ class DiffusionTask(DenoisingTrainer):
         num_steps=256,
         guidance_scale=1.0,
         stratified=False,
+        guidance_interval=None,
         distilled_steps=None,
         **kwargs,
     ):
@@ -95,6 +98,7 @@ class DiffusionTask(DenoisingTrainer):
         log_snr_grid(self.schedule, num_steps)  # It checks the number.
         self.num_steps = num_steps
         self.guidance_scale = guidance_scale
+        self.guidance_interval = arguments.check_interval(guidance_interval)
         self.distilled_steps = check_integer(
             "distilled_steps", distilled_steps, optional=True
         )
@@ -541,9 +545,12 @@ class DiffusionTask(DenoisingTrainer):
 
     def get_config(self):
         serialize = keras.saving.serialize_keras_object
-        distilled = {"distilled_steps": self.distilled_steps}
+        optional = {
+            "distilled_steps": self.distilled_steps,
+            "guidance_interval": self.guidance_interval,
+        }
         return {
-            **(distilled if self.distilled_steps else {}),
+            **{name: value for name, value in optional.items() if value},
             "backbone": keras.layers.serialize(self.backbone),
             "schedule": serialize(self.schedule),
             "loss": serialize(self.diffusion_loss),

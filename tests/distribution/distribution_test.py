@@ -94,7 +94,7 @@ def run_program(folder, network, strategies, num_devices, num_processes=1):
 
 @pytest.mark.large
 @ON_JAX
-@pytest.mark.parametrize("network", ["uvit", "unet"])
+@pytest.mark.parametrize("network", ["uvit", "unet", "transformer"])
 @pytest.mark.parametrize(
     "num_processes, num_devices, strategies",
     [(1, 8, "data,sharded,tensor:4"), (2, 2, "data,sharded,tensor:2,tensor:4")],

@@ -36,7 +36,8 @@ def test_rules_match_and_split_what_is_large(name):
     total = sum(math.prod(variable.shape) for variable in variables)
     paths = {variable.path: variable.shape for variable in variables}
     # The 24 features of the small networks are not split over 16 devices.
-    most = math.gcd(16, backbone.channels[0])
+    has_levels = hasattr(backbone, "channels")
+    most = math.gcd(16, backbone.channels[0]) if has_levels else 16
     for data, model in ((2, 4), (most, 4)):
         layout_map = backbone.get_layout_map(device_mesh(data, model))
         # Two rules for one path are an error of Keras.
@@ -50,7 +51,9 @@ def test_rules_match_and_split_what_is_large(name):
             if layout is None:
                 assert math.prod(paths[path]) < 0.02 * total, path
                 continue
-            assert {"batch", "model"} <= set(layout.axes)
+            assert "model" in layout.axes
+            # Some perceptrons of pixel transformers have odd widths.
+            assert "batch" in layout.axes or "/perceptron" in path
             for size, axis in zip(paths[path], layout.axes, strict=True):
                 assert size % sizes[axis] == 0, path
 

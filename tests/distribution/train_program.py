@@ -43,6 +43,21 @@ NETWORKS = {
     ),
     "uvit": (ksd.models.UViTBackbone, {"blocks": (1, 2), **SHARED}),
     "unet": (ksd.models.UNetBackbone, {"blocks": (1, 1), **SHARED}),
+    "transformer": (
+        ksd.models.PixelTransformerBackbone,
+        {
+            "image_shape": (8, 8, 3),
+            "patch_size": 2,
+            "width": 32,
+            "depth": 4,
+            "num_heads": 4,
+            "bottleneck_dim": 8,
+            "num_class_tokens": 4,
+            "class_token_block": 2,
+            "dropout": 0.1,
+            "num_classes": 3,
+        },
+    ),
 }
 
 

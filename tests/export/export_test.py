@@ -25,6 +25,7 @@ from tests.helpers.models import make_backbone
 from tests.helpers.models import make_data
 from tests.helpers.models import make_model
 from tests.helpers.models import make_text_encoder
+from tests.helpers.models import make_transformer
 from tests.helpers.models import randomize
 
 TEXTS = ["a red cat", "two dogs!"]
@@ -37,6 +38,20 @@ def class_model():
     )
     randomize(model.backbone)
     return model, {"labels": ["c", 0]}, ["c", "0"]
+
+
+def transformer_model():
+    model = make_model(
+        backbone=make_transformer(),
+        schedule=ksd.schedules.NormalSchedule(image_size=4, noise_size=8),
+        prediction_type="x",
+        sampler="heun",
+        num_steps=3,
+        guidance_scale=2.0,
+        guidance_interval=(-3.0, 9.0),
+    )
+    randomize(model.backbone)
+    return model, {"labels": [0, 2]}, ["0", "2"]
 
 
 def text_model():
@@ -103,7 +118,14 @@ def load_packages(*names):
 
 @on_tensorflow
 @pytest.mark.parametrize(
-    "make", [class_model, text_model, student, model_without_conditions]
+    "make",
+    [
+        class_model,
+        transformer_model,
+        text_model,
+        student,
+        model_without_conditions,
+    ],
 )
 def test_onnx_draws_the_same_images(make, tmp_path):
     load_packages("tf2onnx", "onnxruntime")

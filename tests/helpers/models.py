@@ -43,6 +43,22 @@ def make_backbone(num_classes=3, cls=ksd.models.UViTBackbone, **kwargs):
     return cls(**{**arguments, **kwargs})
 
 
+def make_transformer(num_classes=3, **kwargs):
+    """Build a pixel transformer for images of 4 by 4 grey levels."""
+    arguments = {
+        "image_shape": (4, 4, 1),
+        "patch_size": 2,
+        "width": 16,
+        "depth": 2,
+        "num_heads": 2,
+        "bottleneck_dim": 4,
+        "num_class_tokens": 2,
+        "class_token_block": 1,
+        "num_classes": num_classes,
+    }
+    return ksd.models.PixelTransformerBackbone(**{**arguments, **kwargs})
+
+
 def make_model(
     num_classes=3, backbone=None, learning_rate=2e-3, ema_decay=0.9, **kwargs
 ):
@@ -50,12 +66,14 @@ def make_model(
 
     Args:
         num_classes: Number of classes, or `None`.
-        backbone: Dictionary of further arguments of `make_backbone`.
+        backbone: Network, or dictionary of further arguments of
+            `make_backbone`.
         learning_rate: Learning rate of Adam.
         ema_decay: Decay of the average of the weights, or `None`.
         **kwargs: Further arguments of `DiffusionModel`.
     """
-    backbone = make_backbone(num_classes, **(backbone or {}))
+    if not isinstance(backbone, ksd.models.DiffusionBackbone):
+        backbone = make_backbone(num_classes, **(backbone or {}))
     model = ksd.models.DiffusionModel(backbone, **kwargs)
     model.compile(keras.optimizers.Adam(learning_rate), ema_decay=ema_decay)
     return model

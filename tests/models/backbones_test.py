@@ -53,18 +53,41 @@ def small_residual_uvit(**kwargs):
     return residual_uvit(**{**SMALL, **arguments, **kwargs})
 
 
+def pixel_transformer(**kwargs):
+    arguments = {
+        "image_shape": (8, 12, 3),
+        "patch_size": 2,
+        "width": 16,
+        "depth": 2,
+        "num_heads": 2,
+        "bottleneck_dim": 6,
+        "num_class_tokens": 3,
+        "class_token_block": 1,
+        "num_classes": 4,
+    }
+    return models.PixelTransformerBackbone(**{**arguments, **kwargs})
+
+
 EACH = pytest.mark.parametrize("make", [unet, uvit, residual_uvit])
+SMALL_WITH_LEVELS = [small_unet, small_uvit, small_residual_uvit]
 EACH_SMALL = pytest.mark.parametrize(
-    "make", [small_unet, small_uvit, small_residual_uvit]
+    "make", [*SMALL_WITH_LEVELS, pixel_transformer]
 )
+EACH_SMALL_WITH_LEVELS = pytest.mark.parametrize("make", SMALL_WITH_LEVELS)
 TEXT = {
     "num_classes": None,
     "context_dim": 6,
     "portrait_flag": True,
     "guidance_range": (1.0, 4.0),
 }
+TEXT_LEVELS = {"transformer_levels": (0, 1), **TEXT}
 TEXT_NETWORKS = pytest.mark.parametrize(
-    "make", [small_uvit, small_residual_uvit]
+    "make, text",
+    [
+        (small_uvit, TEXT_LEVELS),
+        (small_residual_uvit, TEXT_LEVELS),
+        (pixel_transformer, TEXT),
+    ],
 )
 
 
@@ -74,9 +97,9 @@ def test_backbone(make, tmp_path):
 
 
 @TEXT_NETWORKS
-def test_backbone_with_text(make, tmp_path):
+def test_backbone_with_text(make, text, tmp_path):
     def make_with_text(**kwargs):
-        return make(transformer_levels=(0, 1), **TEXT, **kwargs)
+        return make(**text, **kwargs)
 
     run_backbone_test(make_with_text, tmp_path)
 
@@ -172,7 +195,7 @@ def test_residual_uvit_starts_as_the_identity():
     np.testing.assert_allclose(a, b, atol=1e-6)
 
 
-@EACH_SMALL
+@EACH_SMALL_WITH_LEVELS
 @pytest.mark.parametrize("kind, factor", [("dwt", 2), ("dwt", 4), ("conv", 2)])
 def test_downsampling(make, kind, factor):
     shape = (4 * factor, 6 * factor, 3)
@@ -211,8 +234,8 @@ def test_dropout_of_each_level(make):
 
 
 @TEXT_NETWORKS
-def test_padding_of_a_text_has_no_effect(make):
-    backbone = randomize(make(transformer_levels=(0, 1), **TEXT))
+def test_padding_of_a_text_has_no_effect(make, text):
+    backbone = randomize(make(**text))
     inputs = inputs_of(backbone)
     base = backbone.predict_on_batch(inputs)
     padded = {
@@ -292,7 +315,18 @@ def test_builtin_presets():
             r"transformer_levels=\(-4,\)",
         ),
         (uvit, {"num_heads": 5}, "num_heads=5"),
+        (
+            pixel_transformer,
+            {"image_shape": (16, 11, 3)},
+            "`patch_size`, 2, such as 16x12",
+        ),
+        (pixel_transformer, {"width": 20}, "width=20, num_heads=2"),
+        (pixel_transformer, {"noise_scale": 0}, "noise_scale=0"),
+        (pixel_transformer, {"dropout": 1}, "dropout=1"),
+        (pixel_transformer, {"num_class_tokens": -1}, "num_class_tokens=-1"),
         # Wrong types
+        (pixel_transformer, {"patch_size": 2.5}, "patch_size=2.5"),
+        (pixel_transformer, {"depth": "2"}, "depth='2'"),
         (unet, {"image_shape": 8}, "image_shape=8"),
         (unet, {"image_shape": (16.0, 16, 3)}, r"image_shape=\(16.0, 16, 3\)"),
         (uvit, {"channels": (8.5, 12, 16)}, r"channels=\(8.5, 12, 16\)"),

@@ -10,6 +10,7 @@ from keras_simple_diffusion.utils.errors import InputError
 from tests.helpers.models import make_backbone
 from tests.helpers.models import make_data
 from tests.helpers.models import make_model
+from tests.helpers.models import make_transformer
 from tests.helpers.models import randomize
 from tests.helpers.models import values_of
 
@@ -88,6 +89,12 @@ def test_lora_of_every_network():
         assert f"/{name}/lora_kernel_b" in paths
     with pytest.raises(InputError, match="LoRA already"):
         text.enable_lora(2)
+    transformer = make_transformer()
+    transformer.enable_lora(2)
+    names = [
+        v.path for v in transformer.trainable_variables if "lora" in v.path
+    ]
+    assert len(names) == 2 * 2 and all("attention/qkv" in n for n in names)
     convolutions = ksd.models.UNetBackbone(
         (8, 8, 1), (8, 8), (1, 1), attention_levels=(), embedding_dim=8
     )

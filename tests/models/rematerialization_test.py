@@ -7,6 +7,7 @@ from keras import ops
 
 import keras_simple_diffusion as ksd
 from keras_simple_diffusion.utils.errors import InputError
+from tests.helpers.models import make_transformer
 
 SHAPE = {
     "image_shape": (8, 8, 1),
@@ -20,6 +21,7 @@ SHAPE = {
 BACKBONES = {
     "uvit": (ksd.models.UViTBackbone, ("residual", "transformer")),
     "unet": (ksd.models.UNetBackbone, ("residual", "attention")),
+    "transformer": (make_transformer, ("transformer",)),
 }
 
 
@@ -27,6 +29,15 @@ def make(name, rematerialize, **kwargs):
     backbone, types = BACKBONES[name]
     if name == "uvit":
         kwargs = {"context_dim": 6, **kwargs}
+    if name == "transformer":
+        return backbone(
+            num_classes=None,
+            context_dim=6,
+            depth=4,
+            dropout=0.5,
+            rematerialize=types if rematerialize else (),
+            **kwargs,
+        )
     if name == "unet":
         kwargs = {"channels": (8,), "blocks": (1,), **kwargs}
     return backbone(
