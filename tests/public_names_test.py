@@ -29,7 +29,7 @@ NAMES = {
         ArraySource Batches Decoder EmbeddedSource EmbeddingCache
         FileSource ImageSource Images MissingSplitError TFDSSource
         load_digits load_images load_vehicles open_data open_splits
-        training_batches
+        pack training_batches
     """,
     "distillation": """
         ConsistencyDistillation Distillation MomentMatching

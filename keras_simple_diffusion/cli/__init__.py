@@ -23,6 +23,7 @@ from keras_simple_diffusion.cli import export
 from keras_simple_diffusion.cli import generate
 from keras_simple_diffusion.cli import inspect_data
 from keras_simple_diffusion.cli import list_presets
+from keras_simple_diffusion.cli import pack
 from keras_simple_diffusion.cli import presets
 from keras_simple_diffusion.cli import train
 from keras_simple_diffusion.cli.failures import explain
@@ -90,6 +91,10 @@ _COMMANDS = {
     ),
     inspect_data.inspect_data: (
         "inspect-data --data photos/ --output photos.png",
+    ),
+    pack.pack: (
+        "pack --data photos/ --output photos.array_record",
+        "pack --data photos.zip --output photos.array_record --image-size 64",
     ),
     list_presets.presets: ("presets", "presets --json"),
 }

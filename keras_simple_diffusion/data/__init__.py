@@ -1,6 +1,7 @@
 """Images to train on: folders, zip files, TensorFlow Datasets, arrays.
 
-`open_data` opens one split as an `ImageSource` and `open_splits` both;
+`open_data` opens one split as an `ImageSource` and `open_splits` both; `pack`
+writes images into ArrayRecord files, which are read fast;
 `training_batches` makes shuffled batches for `fit` of a source. `load_images`,
 `load_digits` and `load_vehicles` read a whole dataset into arrays. An
 `EmbeddingCache` stores text embeddings beside the images.
@@ -15,6 +16,7 @@ from keras_simple_diffusion.data.loading import load_images
 from keras_simple_diffusion.data.loading import load_vehicles
 from keras_simple_diffusion.data.loading import open_data
 from keras_simple_diffusion.data.loading import open_splits
+from keras_simple_diffusion.data.packing import pack
 from keras_simple_diffusion.data.pipeline import Batches
 from keras_simple_diffusion.data.pipeline import training_batches
 from keras_simple_diffusion.data.sources import ArraySource
@@ -39,6 +41,7 @@ __all__ = [
     "load_vehicles",
     "open_data",
     "open_splits",
+    "pack",
     "training_batches",
 ]
 

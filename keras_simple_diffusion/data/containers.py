@@ -222,7 +222,7 @@ class Folder(Container):
             return read_file(self.path / self._raw(name))
         except OSError as error:
             if not self.path.is_dir():
-                raise _gone("folder", self.path) from error
+                raise gone("folder", self.path) from error
             raise
 
     def head(self, name):
@@ -294,7 +294,7 @@ class Zip(Container):
             try:
                 file = zipfile.ZipFile(self.path)
             except FileNotFoundError as error:
-                raise _gone("zip file", self.path) from error
+                raise gone("zip file", self.path) from error
             except UNREADABLE as error:
                 raise InputError(
                     f"'{self.path}' is not a readable zip file: {error}."
@@ -329,7 +329,8 @@ def _check_size(size):
         )
 
 
-def _gone(kind, path):
+def gone(kind, path):
+    """Return the error of data that are gone since they were opened."""
     return InputError(
         f"The {kind} '{path}' is gone since it was opened. Put it back, and "
         "resume from the last checkpoint."

@@ -10,6 +10,7 @@ from PIL import Image
 from PIL import ImageOps
 
 from keras_simple_diffusion.data.formats import open_image
+from keras_simple_diffusion.data.formats import read_pixels
 from keras_simple_diffusion.data.pixels import measure_values
 from keras_simple_diffusion.data.pixels import to_8_bits
 from keras_simple_diffusion.utils.errors import InputError
@@ -74,6 +75,10 @@ class Decoder:
             `(height, width, num_channels)`, and with `turn_portrait` also
             `"portrait"`, 1 if the image was turned, else 0.
         """
+        pixels = self._finished(content)
+        if pixels is not None:
+            turned = False  # The target is wider than high.
+            return self._example(pixels, turned)
         height, width = self.image_size
         mode = "L" if self.num_channels == 1 else "RGB"
         with open_image(content) as image:
@@ -98,10 +103,23 @@ class Decoder:
             image = to_srgb(image)
         if turned:
             image = image.transpose(Image.Transpose.ROTATE_90)
-        array = np.asarray(image, "uint8").reshape(self.image_shape)
+        return self._example(np.asarray(image, "uint8"), turned)
+
+    def _example(self, pixels, turned):
+        images = pixels.reshape(self.image_shape)
         if self.turn_portrait:
-            return {"images": array, "portrait": np.int32(turned)}
-        return {"images": array}
+            return {"images": images, "portrait": np.int32(turned)}
+        return {"images": images}
+
+    def _finished(self, content):
+        """Return pixels that were decoded to this shape before, or `None`."""
+        pixels = read_pixels(content)
+        if pixels is not None and pixels.shape[:2] == tuple(self.image_size):
+            if pixels.shape[2] == self.num_channels:
+                return pixels
+            if pixels.shape[2] == 1:
+                return np.repeat(pixels, self.num_channels, axis=2)
+        return None
 
 
 def upright_size(image):

@@ -1,7 +1,7 @@
 """Images of a folder or zip, with their splits, classes and captions."""
 
 import collections
-import hashlib
+import pathlib
 import posixpath
 import warnings
 
@@ -12,26 +12,14 @@ from keras_simple_diffusion.data.containers import open_container
 from keras_simple_diffusion.data.formats import FORMATS
 from keras_simple_diffusion.data.formats import kind_of_file
 from keras_simple_diffusion.data.layout import Layout
+from keras_simple_diffusion.data.listing import make_listing
+from keras_simple_diffusion.data.packed import find_files
+from keras_simple_diffusion.data.packed import is_packed
+from keras_simple_diffusion.data.packed import list_packed
 from keras_simple_diffusion.utils.errors import InputError
 from keras_simple_diffusion.utils.files import SETTINGS
 from keras_simple_diffusion.utils.user_text import printable
 from keras_simple_diffusion.utils.user_text import some_of
-
-Listing = collections.namedtuple(
-    "Listing",
-    "container names labels captions class_names fingerprint left_out",
-)
-Listing.__doc__ = """The images of a folder or zip, in alphabetical order.
-
-Args:
-    container: a `Folder` or `Zip`.
-    names: list of the files' names inside it.
-    labels: list of ints, or `None` without classes.
-    captions: list with a list of strings for each image, or `None`.
-    class_names: list of strings, or `None` without classes.
-    fingerprint: string, a digest of names, sizes, labels and captions.
-    left_out: dict from reasons to lists of names, all that is not used.
-"""
 
 OTHER = "not an image"
 _NO_CAPTION = (
@@ -42,11 +30,24 @@ _QUIET = (HIDDEN, OTHER)  # Reasons without a warning.
 _TABLES = (".csv", ".json", ".jsonl", ".parquet", ".tsv", ".xls", ".xlsx")
 
 
-def list_images(path, split="train"):
-    """List the images of one split of a folder or zip.
+def has_images(path):
+    """Tell if a path is that of data, which may be several files.
 
     Args:
-        path: path of a folder or of a `.zip` file.
+        path: see `list_images`.
+    """
+    if not str(path):
+        return False
+    return pathlib.Path(path).exists() or bool(
+        is_packed(path) and find_files(path)
+    )
+
+
+def list_images(path, split="train"):
+    """List the images of one split of a folder, zip or packed file.
+
+    Args:
+        path: path of a folder, of a `.zip` file, or of what `pack` wrote.
         split: string, see `keras_simple_diffusion.data.open_data`.
 
     Returns:
@@ -57,6 +58,8 @@ def list_images(path, split="train"):
             folders mean.
         MissingSplitError: if there is no such split.
     """
+    if is_packed(path):
+        return list_packed(path, split)
     container = open_container(path)
     kinds = {
         name: kind_of_file(name, container.head) for name in container.sizes
@@ -112,18 +115,12 @@ def list_images(path, split="train"):
         warnings.warn(f"Of '{path}'{summary}", stacklevel=3)
     for remark in layout.remarks(taken, split):
         warnings.warn(f"'{path}': {remark}", stacklevel=3)
-    labels = layout.labels(taken)
-    digest = hashlib.sha256()
-    for name, label in zip(taken, labels, strict=True):
-        line = (name, container.sizes[name], label, captions.get(name))
-        digest.update(repr(line).encode())
-    return Listing(
+    return make_listing(
         container,
         taken,
-        labels if layout.class_names else None,
+        layout.labels(taken),
         [captions[name] for name in taken] if captions else None,
         layout.class_names,
-        digest.hexdigest()[:16],
         left_out,
     )
 

@@ -1,11 +1,14 @@
 """Image formats: which are read, and opening files of these formats only."""
 
+import functools
 import io
+import math
 import pathlib
 import struct
 import zipfile
 import zlib
 
+import numpy as np
 from PIL import Image
 from PIL import UnidentifiedImageError
 from PIL import features
@@ -35,6 +38,7 @@ UNREADABLE = (
     zlib.error,
 )
 
+_PIXELS = b"\x93NUMPY\x01\x00"  # The beginning of an array's .npy file.
 _SUFFIXES = {
     "AVIF": ".avif .avifs",
     "BMP": ".bmp",
@@ -146,6 +150,12 @@ def open_image(content):
         UnidentifiedImageError: if it is of no such format.
         Image.DecompressionBombError: if it has too many pixels.
     """
+    pixels = read_pixels(content)
+    if pixels is not None:
+        is_gray = pixels.shape[2] == 1
+        image = Image.fromarray(pixels[..., 0] if is_gray else pixels)
+        image.format = "NPY"
+        return image
     try:
         image = Image.open(io.BytesIO(content), formats=FORMATS)
     except UnidentifiedImageError:
@@ -163,6 +173,50 @@ def open_image(content):
             f"{MAX_PIXELS:,} that an image may have"
         )
     return image
+
+
+def write_pixels(pixels):
+    """Encode decoded pixels as the bytes of an `.npy` file.
+
+    Args:
+        pixels: `uint8` array of shape `(H, W, 1)` or `(H, W, 3)`.
+    """
+    file = io.BytesIO()
+    np.save(file, np.ascontiguousarray(pixels))
+    return file.getvalue()
+
+
+def read_pixels(content):
+    """Return the pixels that `write_pixels` encoded, without a copy.
+
+    Args:
+        content: bytes of a file.
+
+    Returns:
+        A `uint8` array of shape `(H, W, C)`, or `None` if it is a file of
+        another format.
+
+    Raises:
+        ValueError: if the array is not an image, or is cut off.
+    """
+    if not content.startswith(_PIXELS):
+        return None
+    (length,) = struct.unpack("<H", content[8:10])
+    start = 10 + length
+    shape = _shape_of_pixels(content[:start])
+    if len(content) != start + math.prod(shape):
+        raise ValueError(f"{len(content)} bytes are not an array {shape}")
+    return np.frombuffer(content, "uint8", offset=start).reshape(shape)
+
+
+@functools.lru_cache(maxsize=64)
+def _shape_of_pixels(header):
+    file = io.BytesIO(header)
+    np.lib.format.read_magic(file)
+    shape, is_fortran, dtype = np.lib.format.read_array_header_1_0(file)
+    if dtype != np.uint8 or is_fortran or shape[2:] not in ((1,), (3,)):
+        raise ValueError(f"an array {shape} of {dtype} is not an image")
+    return shape
 
 
 def reason_of(error):

@@ -1,9 +1,7 @@
 """Statistics of the images of a source, and suitable settings."""
 
-import collections
-import concurrent.futures
 import dataclasses
-import os
+import functools
 
 import numpy as np
 
@@ -16,6 +14,7 @@ from keras_simple_diffusion.data.formats import reason_of
 from keras_simple_diffusion.data.pixels import Values
 from keras_simple_diffusion.data.pixels import is_gray
 from keras_simple_diffusion.data.pixels import measure_values
+from keras_simple_diffusion.data.threads import map_in_threads
 from keras_simple_diffusion.utils.errors import InputError
 
 
@@ -76,16 +75,7 @@ def examine(source, count=None):
     indices = range(len(source))
     if count is not None:
         indices = indices[:: -(-len(source) // count) or 1]
-    threads = min(16, os.cpu_count() or 1)
-    with concurrent.futures.ThreadPoolExecutor(threads) as pool:
-        # Read ahead no more than a few images for each thread.
-        ahead = collections.deque()
-        for index in indices:
-            ahead.append(pool.submit(look, source, index))
-            if len(ahead) > 4 * threads:
-                yield ahead.popleft().result()
-        for future in ahead:
-            yield future.result()
+    yield from map_in_threads(functools.partial(look, source), indices)
 
 
 def suggest_size(facts):

@@ -10,6 +10,7 @@ from PIL import Image
 from keras_simple_diffusion.data.decoding import Decoder
 from keras_simple_diffusion.data.decoding import check_format
 from keras_simple_diffusion.data.encoded_source import FileSource
+from keras_simple_diffusion.data.folders import has_images
 from keras_simple_diffusion.data.folders import list_images
 from keras_simple_diffusion.data.formats import UNREADABLE
 from keras_simple_diffusion.data.sources import ArraySource
@@ -41,8 +42,8 @@ def open_data(
 
     Args:
         name: string. `"digits"` or `"vehicles"`, which are packaged; the path
-            of a folder or zip of images; or `"tfds:NAME"`,
-            `"tfds:NAME/CONFIG:VERSION"` of TensorFlow Datasets.
+            of a folder or zip of images, or of the output of `pack`; or
+            `"tfds:NAME"`, `"tfds:NAME/CONFIG:VERSION"` of TensorFlow Datasets.
         image_size: int, or `(height, width)`.
         split: string. `"train"`, `"test"` for the held-out split of any name,
             or the name of a split. Defaults to `"train"`, which is everything
@@ -82,7 +83,7 @@ def open_data(
     if str(name).startswith("tfds:"):
         return TFDSSource(name.removeprefix("tfds:"), split, decoder, crop)
     path = VEHICLES if name == "vehicles" else name
-    if not str(name) or not pathlib.Path(str(path)).exists():
+    if not str(name) or not has_images(path):
         raise InputError(
             f"There is no folder or zip file at '{name}'. Expected the path of "
             f"one, tfds:NAME, or packaged data: {', '.join(PACKAGED)}."
