@@ -15,7 +15,8 @@ def inspect_data(
     data: Annotated[
         str,
         typer.Option(
-            help="vehicles, digits, a folder or .zip of images, or tfds:NAME."
+            help="vehicles, digits, a folder, .zip or .array_record of images, "
+            "or tfds:NAME."
         ),
     ],
     image_size: Annotated[

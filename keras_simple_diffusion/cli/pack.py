@@ -14,7 +14,8 @@ def pack(
     data: Annotated[
         str,
         typer.Option(
-            help="vehicles, digits, a folder or .zip of images, or tfds:NAME."
+            help="vehicles, digits, a folder, .zip or .array_record of images, "
+            "or tfds:NAME."
         ),
     ],
     output: Annotated[

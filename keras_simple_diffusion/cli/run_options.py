@@ -18,7 +18,9 @@ result_option = functools.partial(option, rich_help_panel="Results")
 machine_option = functools.partial(option, rich_help_panel="Machine")
 
 Data = data_option(
-    str, help="Train on vehicles, digits, a folder, a .zip or tfds:NAME."
+    str,
+    help="Train on vehicles, digits, a folder, .zip or .array_record of "
+    "images, or tfds:NAME.",
 )
 Crop = data_option(
     Literal["center", "random"],

@@ -75,9 +75,9 @@ def pack(data, output, image_size=None, encoding=None, num_files=None):
             anything else.
 
     Example:
-    >>> packed = "photos.array_record"
-    >>> keras_simple_diffusion.data.pack("photos.zip", packed, image_size=64)
-    >>> source = keras_simple_diffusion.data.open_data(packed, 64)
+    >>> path = "photos.array_record"
+    >>> counts = keras_simple_diffusion.data.pack("photos.zip", path)
+    >>> source = keras_simple_diffusion.data.open_data(path, 64)
     """
     output = to_path(output)
     if output.suffix != packed.SUFFIX:

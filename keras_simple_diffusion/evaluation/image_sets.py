@@ -9,6 +9,7 @@ import warnings
 import numpy as np
 
 from keras_simple_diffusion.data.decoding import upright_size
+from keras_simple_diffusion.data.folders import has_images
 from keras_simple_diffusion.data.folders import list_images
 from keras_simple_diffusion.data.formats import UNREADABLE
 from keras_simple_diffusion.data.formats import open_image
@@ -250,7 +251,7 @@ def open_subject(model):
     is_model = str(model) in builtin_presets() or any(
         (path / name).exists() for name in ("config.json", "preset")
     )
-    if path.is_file() or (path.is_dir() and not is_model):
+    if has_images(path) and not (path.is_dir() and is_model):
         return open_data(path, _common_size(path))
     return Preset.open(model).load()
 

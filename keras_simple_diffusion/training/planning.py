@@ -208,7 +208,7 @@ def plan(data, minutes=None, from_scratch=False, **options):
     of the weights from the number of steps.
 
     Args:
-        data: string. `"digits"`, the path of a folder or zip, or `tfds:NAME`.
+        data: string, see `keras_simple_diffusion.data.open_data`.
         minutes: float or `None`. Time of the training. Defaults to 15 minutes,
             or to that of `steps` if they are given.
         from_scratch: bool. Start from random weights. Defaults to `False`.
@@ -499,7 +499,8 @@ def output_for(data):
     if name.startswith("tfds:"):
         name = re.split("[/:]", name)[1]
     else:
-        name = pathlib.Path(data).resolve().name.removesuffix(".zip")
+        name = pathlib.Path(data).resolve().name
+        name = re.sub(r"\.(zip|array_record)(-\d+-of-\d+)?$", "", name)
     number = 1
     while pathlib.Path(_numbered(name, number)).exists():
         number += 1

@@ -3,6 +3,7 @@
 import pathlib
 
 from keras_simple_diffusion.backend.choice import check_training
+from keras_simple_diffusion.data.folders import has_images
 from keras_simple_diffusion.models.preset import Preset
 from keras_simple_diffusion.training import setup
 from keras_simple_diffusion.training import students
@@ -39,7 +40,7 @@ def resume_run(output, steps=None, minutes=None, data=None):
     folder = RunFolder(output)
     settings = RunSettings.read(output).override(steps, minutes, data)
     place = pathlib.Path(settings.data)
-    if place.is_absolute() and not place.exists():
+    if place.is_absolute() and not has_images(place):
         raise InputError(
             f"The images of the run are no longer at '{place}'. Bring them "
             "back, or pass their new place by --data (in Python `data`)."
