@@ -28,7 +28,7 @@ NAMES = {
     "data": """
         ArraySource Batches Decoder EmbeddedSource EmbeddingCache
         FileSource ImageSource Images MissingSplitError TFDSSource
-        load_digits load_images load_vehicles open_data open_splits
+        load_digits load_images load_vehicles mix open_data open_splits
         pack training_batches
     """,
     "distillation": """

@@ -1,7 +1,7 @@
 """Images to train on: folders, zip files, TensorFlow Datasets, arrays.
 
 `open_data` opens one split as an `ImageSource` and `open_splits` both; `pack`
-writes images into ArrayRecord files, which are read fast;
+writes images into ArrayRecord files, which are read fast; `mix` joins sources;
 `training_batches` makes shuffled batches for `fit` of a source. `load_images`,
 `load_digits` and `load_vehicles` read a whole dataset into arrays. An
 `EmbeddingCache` stores text embeddings beside the images.
@@ -16,6 +16,7 @@ from keras_simple_diffusion.data.loading import load_images
 from keras_simple_diffusion.data.loading import load_vehicles
 from keras_simple_diffusion.data.loading import open_data
 from keras_simple_diffusion.data.loading import open_splits
+from keras_simple_diffusion.data.mixtures import mix
 from keras_simple_diffusion.data.packing import pack
 from keras_simple_diffusion.data.pipeline import Batches
 from keras_simple_diffusion.data.pipeline import training_batches
@@ -39,6 +40,7 @@ __all__ = [
     "load_digits",
     "load_images",
     "load_vehicles",
+    "mix",
     "open_data",
     "open_splits",
     "pack",

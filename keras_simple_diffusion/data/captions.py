@@ -28,6 +28,7 @@ _TEXT_COLUMNS = (
     "label",
 )
 SIDECARS = (".txt", ".caption")
+_JSON_KEYS = ("caption", "captions", "prompt")
 _NOT_WORDS = re.compile(r"[\d\s.,:;eE+-]*")  # Such as boxes of objects.
 _MAX_PARQUET = 2**31  # Bytes of the columns that are read.
 
@@ -38,7 +39,8 @@ def read_captions(container, images):
     Rows of `metadata.jsonl`, `metadata.csv` and `metadata.parquet` name an
     image, relative to the file, and its caption; a list of texts, or several
     rows, are several captions. An image without one has the lines of the text
-    file of its name, such as `1.txt` beside `1.png`.
+    file of its name, such as `1.txt` beside `1.png`, or else the `caption` or
+    `prompt` of the JSON object in `1.json`.
 
     Args:
         container: a `Container`.
@@ -67,7 +69,13 @@ def read_captions(container, images):
                 if texts:
                     captions[image] += texts
                     read.add(name)
-    return dict(captions), read
+        # WebDataset's tools write one beside each image, mostly for captions.
+        if (name := f"{stem}.json") in container.sizes:
+            read.add(name)
+            if image not in captions:
+                captions[image] += _read_json(container, name)
+    captions = {image: texts for image, texts in captions.items() if texts}
+    return captions, read
 
 
 def _read_metadata(container, name, reader, known):
@@ -254,6 +262,21 @@ def _read_sidecar(container, name):
     lines = re.split("[\r\n]", decode_text(content, where))
     lines = [line.strip() for line in lines if line.strip()]
     return [] if all(map(_NOT_WORDS.fullmatch, lines)) else lines
+
+
+def _read_json(container, name):
+    where = f"'{printable(name)}' of '{container.path}'"
+    try:
+        row = json.loads(decode_text(_content(container, name, where), where))
+    except (ValueError, RecursionError):
+        return []  # Of a program that means something else by it.
+    if not isinstance(row, dict):
+        return []
+    found = (row[key] for key in _JSON_KEYS if row.get(key))
+    texts = next(found, [])
+    texts = [texts] if isinstance(texts, str) else texts
+    is_text = isinstance(texts, list) and all(isinstance(t, str) for t in texts)
+    return _texts(texts, where, 1) if is_text else []
 
 
 def _content(container, name, where):

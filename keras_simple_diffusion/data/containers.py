@@ -73,7 +73,7 @@ def read_file(path, count=None):
         if not stat.S_ISREG(status.st_mode):
             raise OSError("it is not a regular file")
         if count is None:
-            _check_size(status.st_size)
+            check_size(status.st_size)
             count = status.st_size
         return file.read(count)
 
@@ -281,7 +281,7 @@ class Zip(Container):
         file, lock = self._open()
         info = file.getinfo(self._raw(name))
         if count is None:
-            _check_size(info.file_size)
+            check_size(info.file_size)
             count = info.file_size + 1
         # With a count no more is decompressed than that; a file that holds
         # more than its directory says fails the checksum.
@@ -321,7 +321,8 @@ def _decoded(info):
     return info.filename
 
 
-def _check_size(size):
+def check_size(size):
+    """Raise an `OSError` if a file has more than 512 MiB."""
     if size > _MAX_BYTES:
         raise OSError(
             f"it has {size / 2**20:,.0f} MiB, more than the "

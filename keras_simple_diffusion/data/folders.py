@@ -7,6 +7,8 @@ import warnings
 
 from keras_simple_diffusion.data.captions import SIDECARS
 from keras_simple_diffusion.data.captions import read_captions
+from keras_simple_diffusion.data.classes import SUFFIX as CLASS_FILE
+from keras_simple_diffusion.data.classes import read_classes
 from keras_simple_diffusion.data.containers import HIDDEN
 from keras_simple_diffusion.data.containers import open_container
 from keras_simple_diffusion.data.formats import FORMATS
@@ -16,6 +18,11 @@ from keras_simple_diffusion.data.listing import make_listing
 from keras_simple_diffusion.data.packed import find_files
 from keras_simple_diffusion.data.packed import is_packed
 from keras_simple_diffusion.data.packed import list_packed
+from keras_simple_diffusion.data.shards import find_shards
+from keras_simple_diffusion.data.tables import find_tables
+from keras_simple_diffusion.data.tables import list_tables
+from keras_simple_diffusion.data.tars import SUFFIX as TAR
+from keras_simple_diffusion.data.tars import Tars
 from keras_simple_diffusion.utils.errors import InputError
 from keras_simple_diffusion.utils.files import SETTINGS
 from keras_simple_diffusion.utils.user_text import printable
@@ -38,8 +45,10 @@ def has_images(path):
     """
     if not str(path):
         return False
-    return pathlib.Path(path).exists() or bool(
-        is_packed(path) and find_files(path)
+    return (
+        pathlib.Path(path).exists()
+        or bool(is_packed(path) and find_files(path))
+        or bool(find_shards(path, TAR) or find_tables(path))
     )
 
 
@@ -60,7 +69,10 @@ def list_images(path, split="train"):
     """
     if is_packed(path):
         return list_packed(path, split)
-    container = open_container(path)
+    is_tar = find_shards(path, TAR)
+    if not is_tar and find_tables(path):
+        return list_tables(path, split)
+    container = Tars(path) if is_tar else open_container(path)
     kinds = {
         name: kind_of_file(name, container.head) for name in container.sizes
     }
@@ -79,6 +91,7 @@ def list_images(path, split="train"):
             + (summary and f" Of it{summary}")
         )
     layout = Layout(path, images, unread)
+    classes, class_names = read_classes(container, images)
     taken = layout.take(split)
     left_out["beside the folders of the splits"] += layout.stray
     for other, names in layout.unused(split).items():
@@ -95,6 +108,8 @@ def list_images(path, split="train"):
             )
         taken = [name for name in taken if name in captions]
     others = {name for name, kind in kinds.items() if kind is None} - read
+    if classes:
+        others = {name for name in others if not name.endswith(CLASS_FILE)}
     beside = {posixpath.splitext(name)[0] for name in images}
     if not captions:  # Names of texts that were meant to be captions.
         meant = {posixpath.basename(name) for name in images} | {
@@ -115,12 +130,13 @@ def list_images(path, split="train"):
         warnings.warn(f"Of '{path}'{summary}", stacklevel=3)
     for remark in layout.remarks(taken, split):
         warnings.warn(f"'{path}': {remark}", stacklevel=3)
+    labels = [classes[name] for name in taken if classes]
     return make_listing(
         container,
         taken,
-        layout.labels(taken),
+        labels or layout.labels(taken),
         [captions[name] for name in taken] if captions else None,
-        layout.class_names,
+        class_names or layout.class_names,
         left_out,
     )
 

@@ -63,9 +63,9 @@ _NOT_READ.update(
 )
 # Never images, so they are not opened to look at their content.
 _TEXT = set(
-    ".caption .cfg .css .csv .h5 .htm .html .ini .js .json .jsonl .log .md "
-    ".npy .npz .parquet .pdf .pkl .pt .pth .py .rst .safetensors .sh .toml "
-    ".tsv .txt .xls .xlsx .xml .yaml .yml".split()
+    ".caption .cfg .cls .css .csv .h5 .htm .html .ini .js .json .jsonl .log "
+    ".md .npy .npz .parquet .pdf .pkl .pt .pth .py .rst .safetensors .sh "
+    ".toml .tsv .txt .xls .xlsx .xml .yaml .yml".split()
 )
 _BEGINNINGS = (
     (b"\xff\xd8\xff", "JPEG"),
@@ -114,6 +114,11 @@ def format_of(head):
     return next(known, None)
 
 
+def is_image_name(name):
+    """Tell if a file has the suffix of an image that is read."""
+    return pathlib.PurePosixPath(name).suffix.lower() in _READ
+
+
 def kind_of_file(name, read_head):
     """Return which role a file has by its name, or else its content.
 
@@ -126,9 +131,9 @@ def kind_of_file(name, read_head):
         image or a collection of images in a format that is not read; or
         `None` for any other file.
     """
-    suffix = pathlib.PurePosixPath(name).suffix.lower()
-    if suffix in _READ:
+    if is_image_name(name):
         return "image"
+    suffix = pathlib.PurePosixPath(name).suffix.lower()
     if suffix in _NOT_READ:
         return suffix
     if suffix in _TEXT:

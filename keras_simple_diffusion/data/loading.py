@@ -13,6 +13,7 @@ from keras_simple_diffusion.data.encoded_source import FileSource
 from keras_simple_diffusion.data.folders import has_images
 from keras_simple_diffusion.data.folders import list_images
 from keras_simple_diffusion.data.formats import UNREADABLE
+from keras_simple_diffusion.data.mixtures import MixedSource
 from keras_simple_diffusion.data.sources import ArraySource
 from keras_simple_diffusion.data.splits import MissingSplitError
 from keras_simple_diffusion.data.tfds_source import TFDSSource
@@ -21,6 +22,7 @@ from keras_simple_diffusion.utils.user_text import some_of
 
 # Names of packaged data, before files and folders of the same names.
 PACKAGED = ("digits", "vehicles")
+_MIX = "mix:"
 VEHICLES = pathlib.Path(__file__).parent / "vehicles" / "vehicles.zip"
 
 
@@ -42,8 +44,10 @@ def open_data(
 
     Args:
         name: string. `"digits"` or `"vehicles"`, which are packaged; the path
-            of a folder or zip of images, or of the output of `pack`; or
-            `"tfds:NAME"`, `"tfds:NAME/CONFIG:VERSION"` of TensorFlow Datasets.
+            of a folder, zip or tars of images, of Parquet files, of what
+            `datasets` has saved, or of the output of `pack`; `"tfds:NAME"`,
+            `"tfds:NAME/CONFIG:VERSION"` of TensorFlow Datasets; or
+            `"mix:NAME=3,NAME=1"` of several with weights, see `mix`.
         image_size: int, or `(height, width)`.
         split: string. `"train"`, `"test"` for the held-out split of any name,
             or the name of a split. Defaults to `"train"`, which is everything
@@ -79,6 +83,9 @@ def open_data(
     if name == "digits":
         images, labels = load_digits(image_size, split)
         return ArraySource(images, labels, [str(digit) for digit in range(10)])
+    options = (num_channels, crop, turn_portrait)
+    if parts_of(name)[0]:
+        return _open_mixture(name, image_size, split, *options)
     decoder = Decoder(image_size, num_channels, turn_portrait)
     if str(name).startswith("tfds:"):
         return TFDSSource(name.removeprefix("tfds:"), split, decoder, crop)
@@ -89,6 +96,72 @@ def open_data(
             f"one, tfds:NAME, or packaged data: {', '.join(PACKAGED)}."
         )
     return FileSource(list_images(path, split), decoder, crop)
+
+
+def _open_mixture(name, image_size, split, *options):
+    """Open one split of several data, see `parts_of`."""
+    parts, weights = parts_of(name)
+    sources, known = [], []
+    for part in parts:
+        try:
+            source = open_data(part, image_size, split, *options)
+            sources.append(source)
+        except MissingSplitError:
+            # Its classes count, so that they have the same numbers in each.
+            source = open_data(part, image_size, "train", *options)
+            if split == "train":
+                raise
+        known += source.class_names or []
+    if not sources:
+        raise MissingSplitError(f"None of '{name}' has a split '{split}'.")
+    if split != "train":
+        weights = None
+    return MixedSource(sources, weights, list(dict.fromkeys(known)))
+
+
+def parts_of(name):
+    """Split the name of data into those that it mixes.
+
+    Args:
+        name: string, such as `"mix:photos/=3,drawings.zip=1"`.
+
+    Returns:
+        A tuple of a list of names and a list of weights; of `None` and `None`
+        if it is no mixture.
+    """
+    if not str(name).startswith(_MIX):
+        return None, None
+    parts = [part.strip() for part in str(name).removeprefix(_MIX).split(",")]
+    pairs = [part.rpartition("=") for part in parts]
+    if all(sign and part for part, sign, _ in pairs):
+        try:
+            weights = [float(weight) for *_, weight in pairs]
+        except ValueError:
+            weights = None
+        if weights is not None:
+            return [part for part, *_ in pairs], weights
+    if any(sign for _, sign, _ in pairs) or not all(parts):
+        raise InputError(
+            "A mixture is named like mix:photos/=3,drawings.zip=1, with a "
+            f"weight for each or for none. Received: {name}"
+        )
+    return parts, None
+
+
+def absolute_name(name):
+    """Return the name of data with absolute paths."""
+    parts, weights = parts_of(name)
+    if parts is None:
+        if name in PACKAGED or not has_images(name):
+            return str(name)
+        return str(pathlib.Path(name).resolve())
+    parts = [absolute_name(part) for part in parts]
+    if weights is not None:
+        parts = [
+            f"{part}={weight:g}"
+            for part, weight in zip(parts, weights, strict=True)
+        ]
+    return _MIX + ",".join(parts)
 
 
 def open_splits(

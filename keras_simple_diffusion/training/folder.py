@@ -10,6 +10,7 @@ import numpy as np
 
 from keras_simple_diffusion.backend.native import from_main_process
 from keras_simple_diffusion.data.loading import PACKAGED
+from keras_simple_diffusion.data.loading import parts_of
 from keras_simple_diffusion.distribution.processes import is_main_process
 from keras_simple_diffusion.training.checkpoint import Checkpoints
 from keras_simple_diffusion.training.checkpoint import capture_state
@@ -64,16 +65,17 @@ class RunFolder:
         Args:
             data: string, see `keras_simple_diffusion.data.open_data`.
         """
-        folder = pathlib.Path(data)
-        if (
-            data not in PACKAGED
-            and folder.is_dir()
-            and self.path.resolve().is_relative_to(folder.resolve())
-        ):
-            raise InputError(
-                f"The run '{self.path}' would lie among its own images in "
-                f"'{data}'. Choose an --output outside of that folder."
-            )
+        for name in parts_of(data)[0] or [data]:
+            folder = pathlib.Path(name)
+            if (
+                name not in PACKAGED
+                and folder.is_dir()
+                and self.path.resolve().is_relative_to(folder.resolve())
+            ):
+                raise InputError(
+                    f"The run '{self.path}' would lie among its own images in "
+                    f"'{name}'. Choose an --output outside of that folder."
+                )
 
     def check_entries(self):
         """Raise an `InputError` if writing could leave the folder.

@@ -500,7 +500,7 @@ def output_for(data):
         name = re.split("[/:]", name)[1]
     else:
         name = pathlib.Path(data).resolve().name
-        name = re.sub(r"\.(zip|array_record)(-\d+-of-\d+)?$", "", name)
+        name = re.split(r"\.(?:zip|tar|parquet|array_record)|[=*{]", name)[0]
     number = 1
     while pathlib.Path(_numbered(name, number)).exists():
         number += 1

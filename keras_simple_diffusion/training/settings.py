@@ -6,8 +6,7 @@ import functools
 import json
 import pathlib
 
-from keras_simple_diffusion.data.folders import has_images
-from keras_simple_diffusion.data.loading import PACKAGED
+from keras_simple_diffusion.data.loading import absolute_name
 from keras_simple_diffusion.models.backbone import check_guidance_range
 from keras_simple_diffusion.optimizers.construction import make_optimizer
 from keras_simple_diffusion.utils.errors import InputError
@@ -454,6 +453,4 @@ def absolute(name):
 
 def _absolute_data(name):
     """Return the absolute path of data, but packaged data by name."""
-    if name in PACKAGED or not has_images(name):
-        return name
-    return str(pathlib.Path(name).resolve())
+    return absolute_name(name)

@@ -141,7 +141,7 @@ def test_images_of_one_size(folder, tmp_path, encode, image, encoding):
     if encoding == "jpeg":
         for i in range(6):
             error = np.float64(packed[i]["images"]) - files[i]["images"]
-            assert 0 < np.abs(error).mean() < 3
+            assert 0 < np.abs(error).mean() < 5  # Of noise.
     else:
         assert_equal_sources(packed, files)
     kinds = {"png": "PNG", "jpeg": "JPEG"}
