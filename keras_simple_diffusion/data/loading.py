@@ -14,6 +14,8 @@ from keras_simple_diffusion.data.folders import has_images
 from keras_simple_diffusion.data.folders import list_images
 from keras_simple_diffusion.data.formats import UNREADABLE
 from keras_simple_diffusion.data.mixtures import MixedSource
+from keras_simple_diffusion.data.remote import copy_here
+from keras_simple_diffusion.data.remote import is_remote
 from keras_simple_diffusion.data.sources import ArraySource
 from keras_simple_diffusion.data.splits import MissingSplitError
 from keras_simple_diffusion.data.tfds_source import TFDSSource
@@ -47,7 +49,8 @@ def open_data(
             of a folder, zip or tars of images, of Parquet files, of what
             `datasets` has saved, or of the output of `pack`; `"tfds:NAME"`,
             `"tfds:NAME/CONFIG:VERSION"` of TensorFlow Datasets; or
-            `"mix:NAME=3,NAME=1"` of several with weights, see `mix`.
+            `"mix:NAME=3,NAME=1"` of several with weights, see `mix`. URLs such
+            as `"gs://bucket/photos.array_record"` are copied once.
         image_size: int, or `(height, width)`.
         split: string. `"train"`, `"test"` for the held-out split of any name,
             or the name of a split. Defaults to `"train"`, which is everything
@@ -86,6 +89,8 @@ def open_data(
     options = (num_channels, crop, turn_portrait)
     if parts_of(name)[0]:
         return _open_mixture(name, image_size, split, *options)
+    if is_remote(name):
+        name = copy_here(name)
     decoder = Decoder(image_size, num_channels, turn_portrait)
     if str(name).startswith("tfds:"):
         return TFDSSource(name.removeprefix("tfds:"), split, decoder, crop)
@@ -107,10 +112,8 @@ def _open_mixture(name, image_size, split, *options):
             source = open_data(part, image_size, split, *options)
             sources.append(source)
         except MissingSplitError:
-            # Its classes count, so that they have the same numbers in each.
+            # Its classes count: they have the same numbers in each split.
             source = open_data(part, image_size, "train", *options)
-            if split == "train":
-                raise
         known += source.class_names or []
     if not sources:
         raise MissingSplitError(f"None of '{name}' has a split '{split}'.")

@@ -11,7 +11,7 @@ from keras_simple_diffusion.utils.errors import check_number
 from keras_simple_diffusion.utils.files import sha256
 
 # Images in which each source has its share to the image.
-BLOCK = 1000
+_BLOCK = 1000
 
 
 class MixedSource(EncodedSource):
@@ -28,20 +28,15 @@ class MixedSource(EncodedSource):
         class_names: list of strings, the classes of all sources. Defaults to
             those of `sources`.
 
-    Attributes:
-        lengths: list of ints, the numbers of images of the sources.
-        shares: list of ints, the number of images of each source among
-            `BLOCK` in training; `None` without weights.
     """
 
     def __init__(self, sources, weights=None, class_names=None):
         _check_sources(sources)
         self.sources = list(sources)
-        self.lengths = [len(source) for source in sources]
-        self.shares = None
+        lengths = [len(source) for source in sources]
         if weights is not None:
-            self.shares = _shares_of(weights, len(sources))
-        self._ends = list(itertools.accumulate(self.lengths))
+            self.mixture = lengths, _shares_of(weights, len(sources))
+        self._ends = list(itertools.accumulate(lengths))
         names = class_names or _all_classes(sources)
         numbers = {name: number for number, name in enumerate(names)}
         self._numbers = [
@@ -62,7 +57,7 @@ class MixedSource(EncodedSource):
                 self.left_out.setdefault(reason, []).extend(left_out)
 
     def _digest(self, digests):
-        return sha256(repr((digests, self.shares, self._numbers)))[:16]
+        return sha256(repr((digests, self.mixture, self._numbers)))[:16]
 
     def __len__(self):
         return self._ends[-1]
@@ -101,7 +96,7 @@ class MixedSource(EncodedSource):
     def _place(self, index):
         """Return the source of an image, and its number there."""
         part = bisect.bisect_right(self._ends, index)
-        return part, index - self._ends[part] + self.lengths[part]
+        return part, index - self._ends[part] + len(self.sources[part])
 
 
 def mix(sources, weights=None):
@@ -144,17 +139,24 @@ def _check_sources(sources):
                 "Sources of files can be mixed, as `open_data` opens them. "
                 f"Received: a {type(source).__name__}. `pack` writes a file."
             )
-        for what, this, other in (
-            ("images of", source.decoder, first.decoder),
-            ("classes", bool(source.class_names), bool(first.class_names)),
-            ("captions", source.has_captions, first.has_captions),
-            ("the crop", source.crop, first.crop),
-        ):
-            if this != other:
+        for ours, theirs in zip(_facts(first), _facts(source), strict=True):
+            if ours != theirs:
                 raise InputError(
-                    f"'{source.place}' cannot be mixed with '{first.place}': "
-                    f"{what} {this} there, {other} here."
+                    f"'{first.place}' and '{source.place}' cannot be mixed: "
+                    f"the first has {ours}, the second {theirs}."
                 )
+
+
+def _facts(source):
+    """Say what the sources of a mixture have in common."""
+    height, width, channels = source.image_shape
+    return (
+        f"{height} x {width} pixels of {channels} channels",
+        "classes" if source.class_names else "no classes",
+        "captions" if source.has_captions else "no captions",
+        f"{source.crop} crops",
+        "turned portraits" if source.decoder.turn_portrait else "no turning",
+    )
 
 
 def _all_classes(sources):
@@ -163,20 +165,20 @@ def _all_classes(sources):
 
 
 def _shares_of(weights, count):
-    """Round weights to whole numbers whose sum is `BLOCK`."""
+    """Round weights to whole numbers whose sum is `_BLOCK`."""
     if len(weights) != count:
         raise InputError(
             f"`weights` must be {count} numbers, one for each source. "
             f"Received: weights={weights}"
         )
     weights = [check_number("weights", each, above=0) for each in weights]
-    exact = np.array(weights) * (BLOCK / sum(weights))
+    exact = np.array(weights) * (_BLOCK / sum(weights))
     shares = np.floor(exact).astype(int)
-    missing = BLOCK - shares.sum()
+    missing = _BLOCK - shares.sum()
     shares[np.argsort(shares - exact, kind="stable")[:missing]] += 1
     if not shares.all():
         raise InputError(
-            f"Each source needs a share of at least 1 in {BLOCK}. Received: "
+            f"Each source needs a share of at least 1 in {_BLOCK}. Received: "
             f"weights={weights}"
         )
     return shares.tolist()

@@ -108,7 +108,7 @@ def list_packed(path, split="train"):
         MissingSplitError: if there is no such split.
     """
     container = Packed(path)
-    splits = container.splits
+    splits, container.splits = container.splits, {}  # Not for workers.
     matching = matching_splits(split, splits)
     if not matching:
         raise MissingSplitError(
@@ -146,14 +146,30 @@ def read_index(reader, path):
             "record is no index of images. Pack it again. Files of TensorFlow "
             "Datasets are opened by tfds:NAME."
         )
-    if count - 1 != sum(
-        len(each["names"]) for each in index["splits"].values()
-    ):
+    if not _is_complete(index, count - 1):
         raise InputError(
             f"The index of '{path}' does not list its {count - 1} images. "
             "Pack them again."
         )
     return index
+
+
+def _is_complete(index, count):
+    """Tell if an index describes each of the images."""
+    try:
+        num_classes = len(index["class_names"] or ())
+        splits = index["splits"].values()
+        for split in splits:
+            columns = [split[column] for column in COLUMNS]
+            is_whole = {len(split["names"])} >= {
+                len(column) for column in columns if column is not None
+            }
+            labels = split["labels"] or ()
+            if not is_whole or not all(0 <= n < num_classes for n in labels):
+                return False
+        return count == sum(len(split["names"]) for split in splits)
+    except (AttributeError, KeyError, TypeError):
+        return False
 
 
 def open_reader(path):
@@ -198,8 +214,11 @@ class Packed(Container):
 
     def _add_split(self, split, columns, number, position):
         known = self.splits.setdefault(split, {name: [] for name in COLUMNS})
-        for column, values in columns.items():
-            known[column] = None if values is None else known[column] + values
+        for column in COLUMNS:
+            if columns[column] is None:
+                known[column] = None
+            else:
+                known[column].extend(columns[column])
         for offset, name in enumerate(columns["names"]):
             self._places[name] = number, position + offset
             self.sizes[name] = columns["sizes"][offset]

@@ -80,8 +80,8 @@ def training_batches(
     num_threads = 1 if num_workers else min(16, os.cpu_count() or 1)
     share = batch_size // process_count
     orders = _Orders(len(source), share, seed)
-    if getattr(source, "shares", None):
-        orders = _MixedOrders(source, share, seed)
+    if source.mixture is not None:
+        orders = _MixedOrders(*source.mixture, share, seed)
     shares = grain.MapDataset.source(orders)
     ours = shares[start_step * process_count + process_index :: process_count]
     batches = ours.map(_Load(source, seed, flip, keys, num_threads))
@@ -206,16 +206,17 @@ class _MixedOrders(_Orders):
     stream of their own, which has a permutation for each of its epochs.
 
     Args:
-        source: a `MixedSource` with shares.
+        lengths: list of ints. Numbers of images of the sources.
+        shares: list of ints. Number of images of each in a block.
         size: int. Number of images of a share of a batch.
         seed: int.
     """
 
-    def __init__(self, source, size, seed):
-        super().__init__(len(source), size, seed)
-        self.lengths = source.lengths
-        self.shares = source.shares
-        self.starts = [0, *itertools.accumulate(source.lengths)]
+    def __init__(self, lengths, shares, size, seed):
+        super().__init__(sum(lengths), size, seed)
+        self.lengths = lengths
+        self.shares = shares
+        self.starts = [0, *itertools.accumulate(lengths)]
 
     def _index(self, place):
         block, inside = divmod(place, sum(self.shares))

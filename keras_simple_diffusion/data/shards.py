@@ -36,7 +36,7 @@ def find_shards(path, suffix):
         return []
     if path.is_file():
         return [str(path)]
-    files = _numbered(str(path))
+    files = number_names(str(path))
     if len(files) == 1:
         return sorted(glob.glob(files[0]))
     missing = [each for each in files if not pathlib.Path(each).is_file()]
@@ -81,8 +81,8 @@ def splits_of_shards(paths):
     return splits
 
 
-def _numbered(path):
-    """Return the names that one with ranges of numbers stands for."""
+def number_names(path):
+    """Return the names that one with ranges such as `{00..11}` stands for."""
     parts = _RANGE.split(path)
     ranges = []
     for first, last in zip(parts[1::3], parts[2::3], strict=True):

@@ -26,9 +26,13 @@ class ImageSource:
     Attributes:
         left_out: dict from reasons to lists of names: files of the data that
             are not used.
+        mixture: `None`, or for several sources with weights, one after
+            another, a tuple of two lists of ints: their lengths, and the
+            number of images of each in a block of the stream.
     """
 
     left_out = {}
+    mixture = None
 
     def __init__(self, image_shape, class_names, fingerprint):
         self.image_shape = tuple(image_shape)
@@ -210,6 +214,7 @@ class DecodedSource(ImageSource):
             source.image_shape, source.class_names, source.fingerprint
         )
         self._source = source
+        self.mixture = source.mixture
         self._kept = {}
 
     def content_digest(self):
@@ -260,6 +265,7 @@ class EmbeddedSource(ImageSource):
             source.image_shape, source.class_names, source.fingerprint
         )
         self.source = source
+        self.mixture = source.mixture
         self.cache = cache
         self.sequence_length = sequence_length
 
@@ -295,6 +301,7 @@ class RelabelledSource(ImageSource):
     def __init__(self, source, class_names, numbers=()):
         super().__init__(source.image_shape, class_names, source.fingerprint)
         self.source = source
+        self.mixture = source.mixture
         self.numbers = np.array(numbers, "int32")
         self.crop = getattr(source, "crop", None)  # For `keep_decoded`.
 

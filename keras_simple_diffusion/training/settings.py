@@ -343,7 +343,7 @@ class RunSettings:
         )
         own = {**_take(options, field_names(cls)), "preset": preset.name}
         if "data" in own:
-            own["data"] = _absolute_data(own["data"])
+            own["data"] = absolute_name(own["data"])
         for name in ("initialize_from", "embeddings", "feature_weights"):
             if name in own:
                 own[name] = absolute(own[name])
@@ -404,7 +404,7 @@ class RunSettings:
 
     def override(self, steps=None, minutes=None, data=None):
         """Return the settings of the same run, longer, shorter or moved."""
-        changes = {} if data is None else {"data": _absolute_data(data)}
+        changes = {} if data is None else {"data": absolute_name(data)}
         if steps is not None:
             changes["recipe"] = dataclasses.replace(self.recipe, steps=steps)
         if minutes is not None:
@@ -449,8 +449,3 @@ def absolute(name):
     """Return the absolute path of what exists; other names as strings."""
     path = pathlib.Path(name)
     return str(path.resolve()) if path.exists() else str(name)
-
-
-def _absolute_data(name):
-    """Return the absolute path of data, but packaged data by name."""
-    return absolute_name(name)

@@ -128,9 +128,12 @@ def test_sources_that_do_not_fit(data, tmp_path, write_images):
     write_images(tmp_path / "plain", "1.png")
     for other, message in (
         (ksd.data.open_data("digits", 8), "Received: a ArraySource"),
-        (ksd.data.open_data(tmp_path / "plain", 8), "classes False there"),
-        (ksd.data.open_data(data[1], 9), "images of Decoder"),
-        (ksd.data.open_data(data[1], 8, crop="random"), "crop random there"),
+        (
+            ksd.data.open_data(tmp_path / "plain", 8),
+            "first has classes, the second no classes",
+        ),
+        (ksd.data.open_data(data[1], 9), "first has 8 x 8 pixels of 3"),
+        (ksd.data.open_data(data[1], 8, crop="random"), "second random crops"),
     ):
         with pytest.raises(InputError, match=message):
             ksd.data.mix([a, other])

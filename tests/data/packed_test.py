@@ -268,6 +268,16 @@ def test_damaged_files(folder, tmp_path):
     write_records(path, [*files[1:], index])
     with pytest.raises(InputError, match="does not list its 7 images"):
         ksd.data.open_data(path, 8)
+    for change in (
+        {"splits": {}},
+        {"splits": [1]},
+        {"class_names": ["cat"]},
+        {"splits": {"train": {"names": ["a"] * 8}}},
+    ):
+        changed = json.dumps({**json.loads(index), **change}).encode()
+        write_records(path, [*files, changed])
+        with pytest.raises(InputError, match="does not list its 8 images"):
+            ksd.data.open_data(path, 8)
     # A single damaged record is named, and replaced by the next.
     start = whole.index(files[2]) + len(files[2]) // 2
     path.write_bytes(whole[:start] + b"damaged" + whole[start + 7 :])
