@@ -227,7 +227,8 @@ keras_hub.upload_preset("hf://USER/digits_32", folder)
 ```
 
 If a Hugging Face repository has no model card, `keras_hub` (0.32) writes its
-own instead of the folder's `README.md`. To avoid this, upload yours first:
+own over the folder's `README.md`, and deletes it after the upload. To avoid
+this, upload yours first:
 
 ```python
 import huggingface_hub
