@@ -143,7 +143,7 @@ def command_page():
                 group = title
             flags, text = record
             rows.append(f"| `{flags}` | {_escape(text)} |")
-        blocks.append("\n".join(["| option | |", "|---|---|", *rows]))
+        blocks.append("\n".join(["| | |", "|---|---|", *rows]))
     return "\n\n".join(blocks) + "\n"
 
 
@@ -201,7 +201,7 @@ def guide_page(path):
     about = dict(line.split(": ", 1) for line in header.splitlines())
     blocks = [
         f"# {about['Title']}",
-        f"For those who learn by running: {about['Description']} "
+        f"For those who learn by running. {about['Description']} "
         f"`python guides/{path.name}` runs it offline on every backend; "
         f"[as a notebook](notebooks/{path.stem}.ipynb).",
     ]
