@@ -58,7 +58,7 @@ NAMES = {
         WaveletTransform2D
     """,
     "losses": """
-        DiffusionLoss LevelLoss LossWeighting MinSNRWeighting
+        DiffusionLoss FlowWeighting LevelLoss LossWeighting MinSNRWeighting
         SigmoidWeighting get multiscale_mse
     """,
     "metrics": """

@@ -9,6 +9,7 @@ import functools
 from keras_simple_diffusion.losses.diffusion_loss import DiffusionLoss
 from keras_simple_diffusion.losses.diffusion_loss import multiscale_mse
 from keras_simple_diffusion.losses.level_loss import LevelLoss
+from keras_simple_diffusion.losses.loss_weighting import FlowWeighting
 from keras_simple_diffusion.losses.loss_weighting import LossWeighting
 from keras_simple_diffusion.losses.loss_weighting import MinSNRWeighting
 from keras_simple_diffusion.losses.loss_weighting import SigmoidWeighting
@@ -17,6 +18,7 @@ from keras_simple_diffusion.utils.configurable import resolve
 
 __all__ = [
     "DiffusionLoss",
+    "FlowWeighting",
     "LevelLoss",
     "LossWeighting",
     "MinSNRWeighting",
@@ -35,8 +37,9 @@ def get(identifier):
 
     Args:
         identifier: a `DiffusionLoss`; `None`; the space of the error,
-            `"epsilon"`, `"v"` or `"x"`, which may be followed by arguments, as
-            in `"epsilon:base_size=32"`; or a serialized configuration.
+            `"epsilon"`, `"v"`, `"x"` or `"flow"`, which may be followed by
+            arguments, as in `"epsilon:base_size=32"`; or a serialized
+            configuration.
 
     Returns:
         A `DiffusionLoss`, or `None` for `None`.

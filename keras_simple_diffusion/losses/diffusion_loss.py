@@ -19,8 +19,9 @@ class DiffusionLoss(Configurable):
 
     Args:
         error_type: string. The space of the error: `"epsilon"` (the text of
-            the paper and its U-Nets), `"v"` (its U-ViT) or `"x"`. It has no
-            effect if there is a weighting. Defaults to `"epsilon"`.
+            the paper and its U-Nets), `"v"` (its U-ViT), `"x"` or `"flow"`
+            (rectified flow). It has no effect if there is a weighting.
+            Defaults to `"epsilon"`.
         weighting: a `keras_simple_diffusion.losses.LossWeighting`, which
             defines the same loss in every space; or `None` for a weight of 1
             on the squared error in `error_type`. Defaults to `None`.

@@ -25,8 +25,8 @@ class LossWeighting(Configurable):
 
     Call arguments:
         log_snr: float tensor of any shape.
-        error_type: string. The space of the error: `"epsilon"`, `"v"` or
-            `"x"`. Defaults to `"epsilon"`.
+        error_type: string. The space of the error: `"epsilon"`, `"v"`, `"x"`
+            or `"flow"`. Defaults to `"epsilon"`.
 
     Returns:
         The weight, a float32 tensor shaped like `log_snr`.
@@ -68,7 +68,7 @@ class SigmoidWeighting(LossWeighting):
 
     Call arguments:
         log_snr: float tensor of any shape.
-        error_type: string. `"epsilon"`, `"v"` or `"x"`. Defaults to
+        error_type: string. `"epsilon"`, `"v"`, `"x"` or `"flow"`. Defaults to
             `"epsilon"`.
 
     Returns:
@@ -105,7 +105,7 @@ class MinSNRWeighting(LossWeighting):
 
     Call arguments:
         log_snr: float tensor of any shape.
-        error_type: string. `"epsilon"`, `"v"` or `"x"`. Defaults to
+        error_type: string. `"epsilon"`, `"v"`, `"x"` or `"flow"`. Defaults to
             `"epsilon"`.
 
     Returns:
@@ -120,3 +120,48 @@ class MinSNRWeighting(LossWeighting):
 
     def epsilon_log_weight(self, log_snr):
         return ops.minimum(math.log(self.gamma) - log_snr, 0.0)
+
+
+@keras.saving.register_keras_serializable("keras_simple_diffusion")
+class FlowWeighting(LossWeighting):
+    """Weighting of the velocity of rectified flow, limited near clean images.
+
+    The error of the velocity `eps - x` is that of x divided by the time `t`
+    of the flow (0 for clean images). The weight on the squared error in x is
+    therefore `1 / t^2`. It is limited to `1 / min_time^2`, which is the loss
+    of JiT for networks that predict x. Without a limit it is
+    `DiffusionLoss("flow")`.
+
+    Args:
+        min_time: float in `(0, 1]`. The time below which the weight stops
+            growing. Defaults to `0.05`.
+        noise_scale: float. Standard deviation of the flow's noise, see
+            `keras_simple_diffusion.ops.to_flow`. JiT has 2 at 512 pixels and
+            4 at 1024. Defaults to `1.0`.
+
+    Call arguments:
+        log_snr: float tensor of any shape.
+        error_type: string. `"epsilon"`, `"v"`, `"x"` or `"flow"`. Defaults to
+            `"epsilon"`.
+
+    Returns:
+        The weight, a float32 tensor shaped like `log_snr`.
+
+    Example:
+    >>> loss = keras_simple_diffusion.losses.DiffusionLoss(
+    ...     weighting=keras_simple_diffusion.losses.FlowWeighting())
+
+    References:
+        - [Li & He, 2025](https://arxiv.org/abs/2511.13720)
+        - [Liu et al., 2022](https://arxiv.org/abs/2209.03003)
+    """
+
+    def __init__(self, min_time=0.05, noise_scale=1.0):
+        self.min_time = check_number("min_time", min_time, above=0, at_most=1)
+        self.noise_scale = check_number("noise_scale", noise_scale, above=0)
+
+    def epsilon_log_weight(self, log_snr):
+        log_time = ops.log_sigmoid(-0.5 * log_snr - math.log(self.noise_scale))
+        log_time = ops.maximum(log_time, math.log(self.min_time))
+        # The squared error in x is that in epsilon divided by the SNR.
+        return -2.0 * log_time - log_snr

@@ -35,7 +35,9 @@ class DiffusionModel(DiffusionTask):
         label_dropout: float. Share of the labels replaced by the null label
             in training. Defaults to `0.1`.
         prediction_type: string. What the network predicts: `"v"`,
-            `"epsilon"` or `"x"`. Defaults to `"v"`.
+            `"epsilon"`, `"x"` or `"flow"`, see
+            `keras_simple_diffusion.ops.convert_prediction`. Defaults to
+            `"v"`.
         class_names: list of strings or `None`, one a class.
         sampler: the default `keras_simple_diffusion.samplers.Sampler`.
             Defaults to `DDPMSampler()`.

@@ -224,6 +224,8 @@ def test_multiscale_loss_has_the_posterior_mean_as_minimiser():
         losses.DiffusionLoss("x", losses.MinSNRWeighting(2.0), 32),
         losses.DiffusionLoss("v"),
         losses.DiffusionLoss(weighting=losses.SigmoidWeighting(-3.0)),
+        losses.DiffusionLoss(weighting=losses.FlowWeighting(0.1, 2.0)),
+        losses.DiffusionLoss("flow"),
     ],
     ids=repr,
 )
@@ -235,7 +237,7 @@ def test_configuration(loss):
 
 def test_losses_by_name():
     assert losses.get(None) is None
-    for space in ("epsilon", "v", "x"):
+    for space in ("epsilon", "v", "x", "flow"):
         assert losses.get(space) == losses.DiffusionLoss(space)
     assert losses.get("epsilon:base_size=32") == (
         losses.DiffusionLoss("epsilon", base_size=32)
@@ -253,8 +255,10 @@ def test_losses_by_name():
         (lambda: losses.DiffusionLoss(base_size=8.5), "base_size=8.5"),
         (lambda: losses.DiffusionLoss("v", "sigmoid"), "weighting='sigmoid'"),
         (lambda: losses.MinSNRWeighting(0.0), "gamma=0.0"),
+        (lambda: losses.FlowWeighting(0.0), "min_time=0.0"),
+        (lambda: losses.FlowWeighting(noise_scale=-1), "noise_scale=-1"),
         (lambda: losses.SigmoidWeighting("0"), "bias='0'"),
-        (lambda: losses.get("mse"), 'one of "x", "epsilon", "v"'),
+        (lambda: losses.get("mse"), 'one of "x", "epsilon", "v", "flow"'),
         (lambda: losses.get("v:base=8"), "error_type='v'|base_size=None"),
         (lambda: losses.get(losses.MinSNRWeighting()), "a DiffusionLoss"),
     ],
@@ -282,6 +286,7 @@ class LinearSchedule(ksd.schedules.NoiseSchedule):
         losses.DiffusionLoss("v", base_size=4),
         losses.DiffusionLoss("x", losses.SigmoidWeighting(-1.0), 4),
         losses.DiffusionLoss("epsilon", losses.MinSNRWeighting()),
+        losses.DiffusionLoss("x", losses.FlowWeighting()),
     ],
 )
 def test_nothing_overflows_in_half_precision(loss, policy):
