@@ -79,6 +79,12 @@ def train(
     clip_norm: options.recipe_option(
         float, help="Clip the gradient to this norm."
     ) = None,
+    schedule: options.recipe_option(
+        str,
+        help="Use this noise schedule: cosine, shifted_cosine, "
+        "interpolated_cosine, normal or flow, with arguments as in "
+        "normal:mean=-1.6,std=1.6. (default: the preset's)",
+    ) = None,
     stratified: options.recipe_option(
         bool,
         "--stratified/--no-stratified",

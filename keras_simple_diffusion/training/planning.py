@@ -25,6 +25,7 @@ from keras_simple_diffusion.models.diffusion_model import DiffusionModel
 from keras_simple_diffusion.models.preset import Preset
 from keras_simple_diffusion.training.settings import Recipe
 from keras_simple_diffusion.training.settings import check_names
+from keras_simple_diffusion.training.settings import check_schedule
 from keras_simple_diffusion.training.settings import field_names
 from keras_simple_diffusion.training.settings import names_of_options
 from keras_simple_diffusion.utils.errors import InputError
@@ -245,6 +246,8 @@ def check_options(options):
     """
     given = {k: options[k] for k in field_names(Recipe) if k in options}
     Recipe(**{"batch_size": options.get("accumulate", 1), **given})
+    if "schedule" in options:
+        check_schedule("schedule", options["schedule"])
     if "minutes" in options:
         minutes = options["minutes"]
         check_number("minutes", minutes, at_least=0, at_most=_MAX_MINUTES)

@@ -6,6 +6,7 @@ import functools
 import json
 import pathlib
 
+from keras_simple_diffusion import schedules
 from keras_simple_diffusion.data.loading import absolute_name
 from keras_simple_diffusion.models.backbone import check_guidance_range
 from keras_simple_diffusion.optimizers.construction import make_optimizer
@@ -44,6 +45,12 @@ def _check_size(name, value):
         )
     for each in value:
         check_number(name, each, at_least=1, at_most=2**16, whole=True)
+
+
+def check_schedule(name, value):
+    """Raise an `InputError` unless a text stands for a noise schedule."""
+    _check_type(name, value, str, "a string")
+    schedules.get(value, image_size=64)
 
 
 def _check_scale(name, value):
@@ -102,6 +109,7 @@ _RUN_CHECKS = {
     "image_size": _check_size,
     "dtype": _is_text,
     "rematerialize": _check_strings,
+    "schedule": check_schedule,
     "stratified": _is_flag,
     "seed": functools.partial(
         check_number, at_least=0, at_most=2**32 - 1, whole=True
@@ -263,6 +271,8 @@ class RunSettings:
         rematerialize: list of strings or `None`. Types of blocks that are
             recomputed for the gradient to save memory; `None` takes the
             preset's.
+        schedule: string or `None`. Noise schedule, see
+            `keras_simple_diffusion.schedules.get`; `None` takes the preset's.
         stratified: bool or `None`. Cover the noise levels evenly in each
             batch; `None` takes the preset's.
         seed: int. Seed of weights, order of images, noise and dropout.
@@ -302,6 +312,7 @@ class RunSettings:
     image_size: list
     dtype: str | None = None
     rematerialize: list | None = None
+    schedule: str | None = None
     stratified: bool | None = None
     seed: int = 0
     initialize_from: str | None = None

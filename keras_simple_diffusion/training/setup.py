@@ -242,8 +242,10 @@ def build_model(preset, images, settings):
     if settings.stratified is not None:
         task["stratified"] = settings.stratified
     size = min(source.image_shape[:2])
-    schedule = schedules.get(preset.part("schedule"), image_size=size)
-    if schedule is not None:
+    schedule = preset.part("schedule")
+    if settings.schedule is not None:
+        task["schedule"] = schedules.get(settings.schedule, image_size=size)
+    elif schedule is not None:
         task["schedule"] = schedule.for_image_size(size)
     backbone = preset.load_backbone(load_weights=False, **network)
     return preset.load(load_weights=False, backbone=backbone, **task)

@@ -69,6 +69,9 @@ def test_bad_train_arguments(trained, error_of, tmp_path):
     assert "needs --data" in error_of("train")
     error = error_of(*base, "new", *data, "--accumulate", "3")
     assert "multiple of `--accumulate`" in error
+    for schedule in ("cosin", "normal:sd=2"):
+        error = error_of(*base, "new", *data, "--schedule", schedule)
+        assert f"'{schedule}'" in error and "normal" in error
     error = error_of(*base, "new", *data, "--log", "paper")
     assert "loggers are 'tensorboard' and 'wandb'" in error
     refused = run_command(
@@ -87,7 +90,7 @@ def test_options_can_be_read_from_a_file(trained, error_of, tmp_path):
     (tmp_path / "a.toml").write_text(
         f'data = "{place / "images"}"\npreset = "{place / "preset"}"\n'
         'output = "run"\nsteps = 1\nbatch-size = 2\nlearning_rate = 3e-4\n'
-        "flip = true\nfrom_scratch = true\n"
+        'flip = true\nfrom_scratch = true\nschedule = "normal:std=2"\n'
     )
     options = ["--config", "a.toml", "--batch-size", "4", "--no-flip"]
     options += ["--warmup-steps", "3", "--beta-1", "0.8"]
@@ -100,11 +103,14 @@ def test_options_can_be_read_from_a_file(trained, error_of, tmp_path):
     assert (recipe["learning_rate"], recipe["warmup_steps"]) == (3e-4, 3)
     assert recipe["flip"] is False and recipe["beta_1"] == 0.8
     assert config["initialize_from"] is None
+    schedule = ksd.models.Preset.open(tmp_path / "run").part("schedule")
+    assert schedule == ksd.schedules.NormalSchedule(std=2, image_size=8)
     for text, message in (
         ("step = 1", "Did you mean 'steps'"),
         ("steps =", "'bad.toml' cannot be read"),
         ("steps = 'many'", "steps"),
         ("data = 3", "must give `--data` as a str"),
+        ("schedule = 3", "`schedule` must be a string"),
         ("plan = []", "Unknown setting 'plan'"),
     ):
         (tmp_path / "bad.toml").write_text(text)

@@ -110,7 +110,7 @@ def test_the_loss_of_jit_is_ours_with_a_flow_weighting(noise_scale):
         expected = jit_loss(x, noise, s, predict, 1.0, 0.0)
         ours = ksd.losses.DiffusionLoss("flow")(x, predicted, log_snr, "x")
         ours = ops.convert_to_numpy(ours)
-            np.testing.assert_allclose(ours, expected, rtol=2e-6)
+        np.testing.assert_allclose(ours, expected, rtol=2e-6)
 
 
 def test_training_draws_normal_log_snr():
