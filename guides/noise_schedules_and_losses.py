@@ -47,7 +47,11 @@ the noise level is described by one number, the log-SNR
   `2 log(noise_size / image_size)` (eq. 5),
 - `InterpolatedCosineSchedule(image_size, noise_size_low, noise_size_high)`: an
   interpolation between the shift for the high noise size at the clean end and
-  the shift for the low noise size at the noisy end (eq. 6).
+  the shift for the low noise size at the noisy end (eq. 6),
+- `FlowSchedule`: `2 log((1 - t) / t)`, rectified flow,
+- `NormalSchedule(mean, std)`: log-SNR with a normal distribution. It is the
+  logit-normal time of flows, as in [JiT](https://arxiv.org/abs/2511.13720),
+  whose settings at 256 pixels are the defaults.
 """
 
 schedules = {"cosine": ksd.schedules.CosineSchedule()}
@@ -58,6 +62,7 @@ for size in (256, 512):
     schedules[f"{size} px, 32 to {size // 2}"] = (
         ksd.schedules.InterpolatedCosineSchedule(size, 32, size // 2)
     )
+schedules["256 px, normal"] = ksd.schedules.NormalSchedule(image_size=256)
 
 for name, schedule in schedules.items():
     values = ops.convert_to_numpy(schedule([0.1, 0.5, 0.9]))
@@ -182,6 +187,7 @@ losses = {
     "min-SNR 5": ksd.losses.DiffusionLoss(
         weighting=ksd.losses.MinSNRWeighting(gamma=5.0)
     ),
+    "flow": ksd.losses.DiffusionLoss(weighting=ksd.losses.FlowWeighting()),
 }
 for bias in (0.0, -1.0, -3.0):
     losses[f"sigmoid, bias {bias:g}"] = ksd.losses.DiffusionLoss(
@@ -202,7 +208,12 @@ Times are drawn uniformly, so the density of a noise level is `-dt / d log-SNR`.
 The effective weight is this density times the weight of the loss. For most
 losses it depends on the schedule. In the sigmoid weighting, the derivative
 cancels the density: the weight is a density over log-SNR, as in the evidence
-lower bound, and the schedule only affects the variance of the loss.
+lower bound, and the schedule only affects the variance of the loss. (That of
+the normal schedule would be unbounded, because its tails are hardly drawn.)
+
+The error in v and that of a flow have nearly the same weight, a factor of
+`(alpha + sigma)^2`, 1 to 2. The recipe of JiT differs from a loss in v by its
+noise levels, which are concentrated around its mean.
 """
 
 for name, loss in losses.items():
@@ -261,7 +272,7 @@ for row, axes in enumerate(left.subplots(5, 3)):
 axes = right.subplots(2, 2).ravel()
 t = np.linspace(0.001, 0.999, 201)
 for (name, schedule), style in zip(
-    schedules.items(), ("k-", "C0-", "C0--", "C1-", "C1--"), strict=True
+    schedules.items(), ("k-", "C0-", "C0--", "C1-", "C1--", "C2-"), strict=True
 ):
     axes[0].plot(t, ops.convert_to_numpy(schedule(t)), style, label=name)
 axes[0].set(xlabel="t", ylabel="log-SNR", title="Schedules")
@@ -272,7 +283,11 @@ for name, loss in losses.items():
     else:
         style = "--" if "SNR" in name else "-"
         axes[1].plot(levels, weights, style, label=name)
-for name, style in (("cosine", "k--"), ("256 px, shift 64", "k:")):
+for name, style in (
+    ("cosine", "k--"),
+    ("256 px, shift 64", "k:"),
+    ("256 px, normal", "k-."),
+):
     weights, density = weight(losses["v"], schedules[name])
     axes[2].plot(levels, weights * density, style, label=f"v, {name}")
 axes[1].set(xlabel="log-SNR", title="Weight of a squared error in v")

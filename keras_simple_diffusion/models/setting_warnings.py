@@ -1,4 +1,4 @@
-"""Warnings where schedule or loss do not suit the size of the images."""
+"""Warnings where schedule or loss do not suit the images or each other."""
 
 import math
 import warnings
@@ -6,6 +6,7 @@ import warnings
 from keras_simple_diffusion.losses.loss_weighting import SigmoidWeighting
 from keras_simple_diffusion.schedules.cosine_schedule import CosineSchedule
 from keras_simple_diffusion.schedules.noise_schedule import resolution
+from keras_simple_diffusion.schedules.normal_schedule import NormalSchedule
 
 # SiD2's bias at each size of the images.
 _PAPER_BIASES = {128: 0.0, 256: -1.0, 512: -3.0, 1024: -4.0}
@@ -13,7 +14,7 @@ _BIAS_TOLERANCE = 1.5
 
 
 class UnusualSettingWarning(UserWarning):
-    """A setting that the papers would not use for images of this size."""
+    """A setting that the papers would not use here."""
 
 
 def warn_unusual(schedule, loss, image_shape, stacklevel):
@@ -30,6 +31,7 @@ def warn_unusual(schedule, loss, image_shape, stacklevel):
         _schedule_message(schedule, size),
         _base_size_message(loss, size),
         _bias_message(loss, size),
+        _density_message(schedule, loss),
     ):
         if message is not None:
             warnings.warn(
@@ -73,6 +75,19 @@ def _bias_message(loss, size):
     return (
         f"SigmoidWeighting(bias={loss.weighting.bias:g}) is far from what the "
         f"paper would use for images of {size} pixels: bias={expected:g}."
+    )
+
+
+def _density_message(schedule, loss):
+    weighting = loss.weighting
+    is_density = weighting is not None and weighting.density
+    if not (is_density and isinstance(schedule, NormalSchedule)):
+        return None
+    return (
+        f"{type(weighting).__name__} divides the loss by the density of the "
+        "noise levels, which is tiny in the tails of NormalSchedule, so single "
+        "images can dominate it. Use a cosine schedule, or a loss without a "
+        "weighting or with FlowWeighting."
     )
 
 

@@ -84,21 +84,12 @@ def train_run(
         cooldown_steps: likewise.
         from_scratch: bool. Start from random weights, not from the preset's.
             Defaults to `False`.
-<<<<<<< HEAD
-        dtype, rematerialize, stratified: see `RunSettings`. They default to
-            the preset's.
+        dtype, rematerialize, schedule, stratified: see `RunSettings`. They
+            default to the preset's.
         seed, initialize_from, embeddings, minutes, checkpoint_every:
             see `RunSettings`. `None` stands for the default there.
         samples_every, quick_fid, feature_weights, keep, snapshots: likewise.
         workers, crop, distribution, log: likewise.
-=======
-        dtype, rematerialize, schedule, stratified: see `RunSettings`. They
-            default to the preset's.
-        seed, initialize_from, embeddings, minutes, checkpoint_every,
-            samples_every, quick_fid, feature_weights, keep, snapshots,
-            workers, crop, distribution, log: see `RunSettings`. `None` stands
-            for the default there.
->>>>>>> f277c65 (train --schedule; documentation of schedules and rectified flow)
         **unknown: raises an `InputError` that suggests the intended name.
 
     Returns:

@@ -110,7 +110,7 @@ def test_options_can_be_read_from_a_file(trained, error_of, tmp_path):
         ("steps =", "'bad.toml' cannot be read"),
         ("steps = 'many'", "steps"),
         ("data = 3", "must give `--data` as a str"),
-        ("schedule = 3", "`schedule` must be a string"),
+        ("schedule = 3", "`--schedule` must be a string"),
         ("plan = []", "Unknown setting 'plan'"),
     ):
         (tmp_path / "bad.toml").write_text(text)

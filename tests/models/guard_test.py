@@ -54,6 +54,16 @@ def model_of(size, **kwargs):
             },
             "384 pixels: bias=-2.17",
         ),
+        (
+            16,
+            {
+                "schedule": "normal",
+                "loss": losses.DiffusionLoss(
+                    weighting=losses.SigmoidWeighting(0.0)
+                ),
+            },
+            "SigmoidWeighting divides.*tails of NormalSchedule",
+        ),
     ],
 )
 def test_unusual_settings_are_warned_of_once(size, arguments, message):
@@ -73,6 +83,13 @@ def test_unusual_settings_are_warned_of_once(size, arguments, message):
         (128, {}),
         (16, {"schedule": schedules.CosineSchedule()}),
         (128, {"schedule": schedules.ShiftedCosineSchedule((128, 160))}),
+        (
+            16,
+            {
+                "schedule": "normal",
+                "loss": losses.DiffusionLoss(weighting=losses.FlowWeighting()),
+            },
+        ),
         (64, {"loss": losses.DiffusionLoss("v", base_size=32)}),
         (
             256,
