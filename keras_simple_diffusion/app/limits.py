@@ -67,23 +67,30 @@ def read_upload(path, image_shape):
         InputError: if it is no image, or too large.
     """
     height, width, channels = image_shape
-    try:
+    with reading_images():
         if os.path.getsize(path) > MAX_BYTES:
             raise OSError(f"it has more than {MAX_BYTES // 2**20} MiB")
         content = read_file(path)
         with open_image(content) as image:
             if image.width * image.height > MAX_PIXELS:
-                raise OSError(
-                    f"{image.width} x {image.height} pixels are more than "
-                    f"{MAX_PIXELS // 10**6} million"
-                )
+                raise Image.DecompressionBombError
         return Decoder((height, width), channels)(content)["images"]
+
+
+@contextlib.contextmanager
+def reading_images():
+    """Context in which an image that cannot be read is an `InputError`."""
+    try:
+        yield
     except UNREADABLE as error:
         if isinstance(error, OSError) and error.filename is not None:
             error = error.strerror  # Without the place of the file.
             raise InputError(f"The file cannot be read: {error}") from None
+        reason = reason_of(error)
+        if isinstance(error, Image.DecompressionBombError):
+            reason = f"it has more than {MAX_PIXELS // 10**6} million pixels"
         raise InputError(
-            f"The file is not a readable image: {reason_of(error)}"
+            f"The file is not a readable image: {reason}"
         ) from error
 
 

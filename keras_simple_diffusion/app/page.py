@@ -192,6 +192,12 @@ class Page:
             height=height + 120,
             elem_classes="ksd-editor",
         )
+        # Programs may send layers that are no images, and images to keep for
+        # ever, which the page does not.
+        self.editor.accept_blobs = None
+        self.editor.preprocess = _shows_errors(
+            gr, limits.reading_images()(self.editor.preprocess)
+        )
         with gr.Row():
             self.inpaint = gr.Button(
                 "Draw the painted part", variant="primary", min_width=120

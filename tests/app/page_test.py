@@ -61,7 +61,11 @@ def page(model):
 
 
 def connect(page):
-    return gradio_client.Client(page.local_url, verbose=False)
+    # On a busy machine the five seconds of httpx are not enough.
+    patient = {"timeout": 300}
+    return gradio_client.Client(
+        page.local_url, verbose=False, httpx_kwargs=patient
+    )
 
 
 def images_of(markup):
@@ -183,6 +187,13 @@ def test_mistakes_are_messages(page, tmp_path):
     path.write_bytes(b"no image")
     with pytest.raises(Exception, match="not a readable image"):
         client.predict(gradio_client.handle_file(path), api_name="/upload")
+    painted = {
+        "background": None,
+        "layers": [gradio_client.handle_file(path)],
+        "composite": None,
+    }
+    with pytest.raises(Exception, match="not a readable image"):
+        draw(client, painted, *controls(), api_name="/inpaint")
     # The app lives.
     assert len(images_of(draw(client, *controls())[1][0])) == 2
 
@@ -204,6 +215,23 @@ def call(url, data):
         event = json.load(answer)["event_id"]
     with urllib.request.urlopen(f"{url}/{event}") as answer:
         return answer.read().decode()
+
+
+def test_nothing_is_kept_but_uploads(page):
+    gr = pytest.importorskip("gradio")
+    (editor,) = (
+        block
+        for block in page.blocks.values()
+        if isinstance(block, gr.ImageEditor)
+    )
+    body = {"component_id": editor._id, "fn_name": "accept_blobs"}
+    body |= {"session_hash": "any", "data": {}}
+    request = urllib.request.Request(
+        f"{page.local_url}gradio_api/component_server",
+        json.dumps(body).encode(),
+        {"Content-Type": "application/json"},
+    )
+    assert fetch(request) == 404
 
 
 def test_no_file_of_the_machine_can_be_reached(page, tmp_path):

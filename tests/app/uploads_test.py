@@ -60,7 +60,13 @@ def test_size_is_bounded_before_anything_is_decoded(tmp_path):
     path = tmp_path / "large.png"
     Image.new("1", (5000, 4000)).save(path)
     assert path.stat().st_size < 10_000
-    with pytest.raises(ksd.InputError, match="more than 16 million"):
+    message = "readable image: it has more than 16 million pixels"
+    with pytest.raises(ksd.InputError, match=message):
+        limits.read_upload(path, SHAPE)
+    with (
+        limits.private_files(),
+        pytest.raises(ksd.InputError, match=message),
+    ):
         limits.read_upload(path, SHAPE)
     path = tmp_path / "long.png"
     path.write_bytes(encode() + bytes(limits.MAX_BYTES))
