@@ -15,6 +15,7 @@ from keras_simple_diffusion.converters.name_map import pointwise
 from keras_simple_diffusion.converters.name_map import same
 from keras_simple_diffusion.layers import SinusoidalPositions2D
 from keras_simple_diffusion.losses import DiffusionLoss
+from keras_simple_diffusion.losses import FlowWeighting
 from keras_simple_diffusion.models import DiffusionModel
 from keras_simple_diffusion.models import PixelTransformerBackbone
 from keras_simple_diffusion.samplers import HeunSampler
@@ -122,7 +123,7 @@ def velocity_loss(noise_scale):
     Args:
         noise_scale: float. Standard deviation of the noise.
     """
-    return DiffusionLoss("flow")
+    return DiffusionLoss(weighting=FlowWeighting(noise_scale=noise_scale))
 
 
 def task_arguments(
