@@ -7,6 +7,7 @@ from keras import ops
 from keras import tree
 
 from keras_simple_diffusion.backend import keras_internals
+from keras_simple_diffusion.backend import replicas
 
 
 def operations_run_one_by_one():
@@ -90,7 +91,10 @@ def _is_about_others(record):
 
 def current_values(variables):
     """Return the values of variables as a list of tensors."""
-    return [ops.convert_to_tensor(variable) for variable in variables]
+    return [
+        replicas.whole(ops.convert_to_tensor(variable))
+        for variable in variables
+    ]
 
 
 class ReleasesActivations(keras_internals.OwnGraphRun):
@@ -102,9 +106,12 @@ class ReleasesActivations(keras_internals.OwnGraphRun):
     """
 
     def run_layers(self, inputs, operation_fn):
+        def call_of(layer):
+            return replicas.call_with_weights(layer, operation_fn(layer))
+
         if operations_run_one_by_one():
-            return run_graph(self, inputs, operation_fn)
-        return super().run_layers(inputs, operation_fn)
+            return run_graph(self, inputs, call_of)
+        return super().run_layers(inputs, call_of)
 
 
 def run_graph(model, inputs, operation_fn):

@@ -11,6 +11,7 @@ from keras import ops
 
 from keras_simple_diffusion.backend import keras_internals
 from keras_simple_diffusion.backend.compilation import operations_run_one_by_one
+from keras_simple_diffusion.backend.replicas import held
 
 
 def _is_torch():
@@ -131,7 +132,8 @@ def move_towards(variable, target, share):
         share: float scalar tensor in `[0, 1]`; 1 copies the target.
     """
     if _is_torch():
-        variable.value.detach().lerp_(target.detach(), share)
+        value, target = held([variable.value.detach(), target.detach()])
+        value.lerp_(target, share)
     else:
         variable.assign(variable + share * (target - variable))
 
@@ -158,14 +160,14 @@ def update_by_adam(weights, grads, moments, squares, rate, betas, epsilon):
         epsilon: float.
     """
     weights, moments, squares = (
-        [variable.value.detach() for variable in variables]
+        held([variable.value.detach() for variable in variables])
         for variables in (weights, moments, squares)
     )
     keras_internals.torch_fused_adam(
         weights,
         [
             grad.detach().to(weight.dtype).contiguous()
-            for grad, weight in zip(grads, weights, strict=True)
+            for grad, weight in zip(held(grads), weights, strict=True)
         ],
         moments,
         squares,

@@ -246,32 +246,61 @@ class FixedSeed(keras.random.SeedGenerator):
 # === Variables ===
 
 
-_is_without_initialization = contextvars.ContextVar("is_without", default=False)
+_initializers = contextvars.ContextVar("initializers", default=())
 
 
 @contextlib.contextmanager
-def without_initialization():
-    """Create weights as zeros in this thread, as they are read from a file.
+def initializing(change):
+    """Context in which a function changes how this thread's variables begin.
 
-    Random values take most of the time of loading a model, on JAX with a
-    compilation for each shape. States of random numbers are initialized.
+    Args:
+        change: function of a new variable and its initializer, a function of
+            `shape` and `dtype`, that returns the initializer to use.
     """
     original = keras.Variable._initialize_with_initializer
     if not hasattr(original, "__wrapped__"):
 
         @functools.wraps(original)
         def initialize(variable, initializer):
-            is_float = keras.backend.is_float_dtype(variable.dtype)
-            if is_float and _is_without_initialization.get():
-                initializer = np.zeros  # No compilation on JAX.
+            for change in _initializers.get():
+                initializer = change(variable, initializer)
             original(variable, initializer)
 
         keras.Variable._initialize_with_initializer = initialize
-    token = _is_without_initialization.set(True)
+    token = _initializers.set((*_initializers.get(), change))
     try:
         yield
     finally:
-        _is_without_initialization.reset(token)
+        _initializers.reset(token)
+
+
+def without_initialization():
+    """Create weights as zeros in this thread, as they are read from a file.
+
+    Random values take most of the time of loading a model, on JAX with a
+    compilation for each shape. States of random numbers are initialized.
+    """
+
+    def change(variable, initializer):
+        is_float = keras.backend.is_float_dtype(variable.dtype)
+        return np.zeros if is_float else initializer  # No compilation on JAX.
+
+    return initializing(change)
+
+
+class SplitVariable(keras.Variable):
+    """Base class of variables that are assigned and read as a whole.
+
+    Subclasses define `split`, from a whole value to that of this process, and
+    `join`, which returns the whole value.
+    """
+
+    def _direct_assign(self, value):
+        super()._direct_assign(self.split(value))
+
+    def __array__(self, dtype=None):
+        array = keras.ops.convert_to_numpy(self.join())
+        return array.astype(dtype) if dtype else array
 
 
 def layout_of(variable):

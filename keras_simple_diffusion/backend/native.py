@@ -1,4 +1,4 @@
-"""Questions to the backend itself: its devices, processes and strategies."""
+"""Questions to the backend itself: its devices, processes and memory."""
 
 import ctypes
 import functools
@@ -9,7 +9,8 @@ import numpy as np
 from keras import ops
 
 from keras_simple_diffusion.backend import keras_internals
-from keras_simple_diffusion.utils.errors import InputError
+from keras_simple_diffusion.backend import torch_processes
+from keras_simple_diffusion.backend import torch_sharding
 
 # === Devices and processes ===
 
@@ -52,7 +53,7 @@ def num_devices():
         import tensorflow as tf
 
         return tf.distribute.get_strategy().num_replicas_in_sync
-    return 1
+    return torch_processes.replica()[1] if _is_torch() else 1
 
 
 def keras_distributes():
@@ -62,18 +63,13 @@ def keras_distributes():
     return keras.config.backend() == "jax"
 
 
-def joins_processes():
-    """Tell if several processes can train one model together."""
-    return keras.config.backend() == "jax"
-
-
 def process_index():
     """Return the index of this process among those that train together."""
     if keras.config.backend() == "jax":
         import jax
 
         return jax.process_index()
-    return 0
+    return torch_processes.place()[0] if _is_torch() else 0
 
 
 def num_processes():
@@ -82,7 +78,11 @@ def num_processes():
         import jax
 
         return jax.process_count()
-    return 1
+    return torch_processes.place()[1] if _is_torch() else 1
+
+
+def _is_torch():
+    return keras.config.backend() == "torch"
 
 
 # === Arrays ===
@@ -102,6 +102,8 @@ def to_numpy(tensor):
             )
     if keras.config.backend() == "tensorflow":
         return tensor.numpy()  # The first copy of a mirrored variable.
+    if _is_torch():
+        tensor = torch_sharding.whole(tensor)
     return ops.convert_to_numpy(tensor)
 
 
@@ -113,98 +115,23 @@ def from_main_process(array):
 
         if jax.process_count() > 1:
             return multihost_utils.broadcast_one_to_all(array)
-    return array
+    return torch_processes.from_main_process(array) if _is_torch() else array
 
 
-# === Strategies of TensorFlow, which copy a model to each device ===
+def from_all_processes(array):
+    """Return the values of a small array in all processes, a list."""
+    if keras.config.backend() == "jax":
+        import jax
+        from jax.experimental import multihost_utils
+
+        if jax.process_count() > 1:
+            return list(multihost_utils.process_allgather(array))
+    if _is_torch():
+        return torch_processes.from_all_processes(array)
+    return [array]
 
 
-def uses_mirrored_strategy():
-    """Tell if TensorFlow's strategies take the place of Keras's."""
-    return keras.config.backend() == "tensorflow"
-
-
-def mirrored_scope():
-    """Return the scope of a strategy that copies a model to each device."""
-    import tensorflow as tf
-
-    devices = tf.config.list_logical_devices("GPU")
-    devices = devices or tf.config.list_logical_devices("CPU")
-    names = [device.name for device in devices]
-    return tf.distribute.MirroredStrategy(names).scope()
-
-
-def replica():
-    """Return the index of this copy of the model, and the number of copies.
-
-    Returns:
-        A tuple `(index, count)`, `(0, 1)` outside of a TensorFlow strategy.
-    """
-    if keras.config.backend() == "tensorflow":
-        import tensorflow as tf
-
-        context = tf.distribute.get_replica_context()
-        if context is not None:
-            count = context.num_replicas_in_sync
-            return context.replica_id_in_sync_group, count
-    return 0, 1
-
-
-def whole_gradients(gradients):
-    """Compute gradients of the whole batch from those of this copy's part.
-
-    Args:
-        gradients: list of tensors or `None`s.
-
-    Returns:
-        On TensorFlow a list of dense tensors or `None`s, summed over the
-        copies of the model; otherwise `gradients`, which are whole.
-    """
-    if keras.config.backend() != "tensorflow":
-        return gradients
-    import tensorflow as tf
-
-    # Gradients of embeddings are sparse: Keras would clip them by the norm of
-    # their terms, not of the sums of these.
-    known = [tf.convert_to_tensor(g) for g in gradients if g is not None]
-    if replica()[1] > 1:
-        context = tf.distribute.get_replica_context()
-        known = context.all_reduce(tf.distribute.ReduceOp.SUM, known)
-    known = iter(known)
-    return [None if g is None else next(known) for g in gradients]
-
-
-def clip_as_one(optimizer, gradients):
-    """Clip the gradients of a whole batch where Keras would clip its parts.
-
-    In a TensorFlow strategy Keras clips the gradients of each copy of a model
-    by their own norm before it sums them.
-
-    Args:
-        optimizer: the `keras.optimizers.Optimizer` whose settings are used.
-        gradients: list of tensors or `None`s, see `whole_gradients`.
-
-    Returns:
-        Gradients for the optimizer. In such a strategy each copy gets an
-        equal share of the clipped gradients, which leaves nothing to clip;
-        otherwise `gradients`.
-
-    Raises:
-        InputError: if the optimizer accumulates gradients, which Keras does
-            not do in such a strategy.
-    """
-    _, count = replica()
-    if count == 1:
-        return gradients
-    steps = getattr(optimizer, "gradient_accumulation_steps", None)
-    if steps:
-        raise InputError(
-            "Gradients cannot be accumulated on several devices on "
-            f"TensorFlow. Received: gradient_accumulation_steps={steps}. Set "
-            "the environment variable KERAS_BACKEND=jax, or remove it."
-        )
-    clipped = keras_internals.clip_gradients(optimizer, gradients)
-    return [None if g is None else g / count for g in clipped]
+# === Data and memory ===
 
 
 def reads_tensorflow_datasets(data):

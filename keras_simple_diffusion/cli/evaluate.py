@@ -1,4 +1,3 @@
-import contextlib
 import pathlib
 from typing import Annotated
 from typing import Literal
@@ -103,10 +102,7 @@ def evaluate(
             min=0, max=10_000, help="Bootstrap resamples for FID's interval."
         ),
     ] = 20,
-    distribution: Annotated[
-        Literal["data"] | None,
-        typer.Option(help="data, to use all devices. (default: one device)"),
-    ] = None,
+    distribution: shared.Distribution = None,
     resume: Annotated[
         bool,
         typer.Option("--resume", help="Continue an interrupted evaluation."),
@@ -128,27 +124,24 @@ def evaluate(
     }
     given = {name: value for name, value in given.items() if value is not None}
     from keras_simple_diffusion import evaluation
-    from keras_simple_diffusion.distribution import distribute
     from keras_simple_diffusion.distribution import is_main_process
 
-    with contextlib.ExitStack() as stack:
-        if distribution is not None:
-            stack.enter_context(distribute(distribution))
-        report = evaluation.evaluate(
-            model,
-            data,
-            feature_weights=feature_weights,
-            efficientnet=efficientnet,
-            dinov2=dinov2,
-            clip=clip,
-            classifier=classifier,
-            num_resamples=resamples,
-            seed=seed,
-            batch_size=batch_size,
-            output=output,
-            resume=resume,
-            **{**evaluation.PROTOCOLS.get(protocol, {}), **given},
-        )
+    shared.distribute(distribution)
+    report = evaluation.evaluate(
+        model,
+        data,
+        feature_weights=feature_weights,
+        efficientnet=efficientnet,
+        dinov2=dinov2,
+        clip=clip,
+        classifier=classifier,
+        num_resamples=resamples,
+        seed=seed,
+        batch_size=batch_size,
+        output=output,
+        resume=resume,
+        **{**evaluation.PROTOCOLS.get(protocol, {}), **given},
+    )
     if is_main_process():
         path = pathlib.Path(output)
         print(report)

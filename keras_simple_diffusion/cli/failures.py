@@ -18,6 +18,8 @@ _LACKS_MEMORY = re.compile(
     "RESOURCE_EXHAUSTED|OOM when allocating|[Oo]ut of memory|can't allocate "
     "memory|Unable to allocate"
 )
+# Of PyTorch's Gloo and NCCL, about another process.
+_LOST_CONNECTION = ("gloo/transport", "Connection closed by peer", "ncclRemote")
 
 
 def explain(error, command=None):
@@ -38,6 +40,11 @@ def explain(error, command=None):
         return (
             f"There is too little memory ({reason or type(error).__name__}). "
             "Use smaller images, fewer images at once, or a smaller network."
+        )
+    if any(word in text for word in _LOST_CONNECTION):
+        return (
+            "Another process of the run has ended, or cannot be reached any "
+            "more; its own message says why. Continue with --resume."
         )
     if isinstance(error, OSError) and error.errno != errno.EPIPE:
         reason = error.strerror or text.strip().partition("\n")[0]

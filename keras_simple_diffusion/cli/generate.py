@@ -80,6 +80,7 @@ def generate(
     batch_size: Annotated[
         int, typer.Option(min=1, help="Images drawn at once.")
     ] = 64,
+    distribution: shared.Distribution = None,
     scale: shared.Scale = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Continue to fill the folder.")
@@ -126,6 +127,10 @@ def generate(
             "Pass --model, a run or a preset with weights, or --like, an image "
             "to draw again."
         )
+    shared.distribute(distribution)
+    from keras_simple_diffusion.distribution.processes import is_main_process
+    from keras_simple_diffusion.distribution.processes import seed_of_main
+
     task = shared.load_model(given["model"], None if model else like)
     first = drawn.get("number", 0)
     count = given["num_images"]
@@ -174,26 +179,29 @@ def generate(
     }
     image_settings.check_is_same_model(drawn, settings, like)
     if one_sheet:
-        seed = settings["seed"]
+        seed = settings["seed"] = seed_of_main(settings["seed"])
         captions = wanted.captions and [wanted.captions[i] for i in numbers]
         settings |= {"number": first, "num_images": len(numbers)}
         settings["captions"] = captions
         # A single image has nothing around it, so that it can be edited.
         layout = {"captions": captions if len(numbers) > 1 else None}
-        with bars.Bar("drawing", len(numbers)):
+        is_main = is_main_process()
+        with bars.Bar("drawing", len(numbers), is_hidden=not is_main):
             if steps_strip:
                 _, _, images = draw(list(numbers), seed, return_steps=True)
                 images, layout = _arrange_strip(images, captions)
             else:
                 images = draw(list(numbers), seed)
-        shared.save_sheet(images, output, settings, scale=scale, **layout)
+        if is_main:
+            shared.save_sheet(images, output, settings, scale=scale, **layout)
     else:
         settings["seed"] = given["seed"]  # Or that of the folder.
         folder = pathlib.Path(output)
         seed = _fill_folder(
             draw, folder, numbers, wanted.captions, settings, batch_size, resume
         )
-    shared.say_where(len(numbers), output, seed)
+    if is_main_process():
+        shared.say_where(len(numbers), output, seed)
 
 
 def _arrange_strip(clean, names):
@@ -231,25 +239,36 @@ def _fill_folder(draw, folder, numbers, captions, settings, batch_size, resume):
     Returns:
         The seed, an int.
     """
+    import numpy as np
+
+    from keras_simple_diffusion.backend.native import from_main_process
+    from keras_simple_diffusion.distribution import processes
     from keras_simple_diffusion.utils.image_files import save_image
     from keras_simple_diffusion.utils.sheets import to_pil
 
     settings = begin_or_resume(folder, settings, resume)
-    with held_folder(folder, settings, resume):
+    settings["seed"] = processes.seed_of_main(settings["seed"])
+    is_main = processes.is_main_process()
+    held = held_folder(folder, settings, resume)
+    with processes.entered_by_main(held):
         digest = sha256(json.dumps(settings, sort_keys=True))
         paths = {i: folder / f"{i:06d}.png" for i in numbers}
         keys = {i: f"{digest} {i}" for i in numbers}
-        missing = [i for i in numbers if not _is_intact(paths[i], keys[i])]
-        with bars.Bar("drawing", len(missing)) as bar:
+        # The main process decides: it may already write while others look.
+        is_drawn = [_is_intact(paths[i], keys[i]) for i in numbers]
+        is_drawn = from_main_process(np.array(is_drawn, bool))
+        missing = np.array(numbers)[~is_drawn].tolist()
+        with bars.Bar("drawing", len(missing), is_hidden=not is_main) as bar:
             for start in range(0, len(missing), batch_size):
                 indices = missing[start : start + batch_size]
                 images = draw(indices, settings["seed"])
-                for i, image in zip(indices, images, strict=True):
-                    own = {"number": i, "num_images": 1}
-                    own["captions"] = captions and [captions[i]]
-                    own[_DIGEST] = sha256(keys[i], image)
-                    with whole_file(paths[i]) as draft:
-                        save_image(to_pil(image), draft, {**settings, **own})
+                if is_main:
+                    for i, image in zip(indices, images, strict=True):
+                        own = {"number": i, "num_images": 1}
+                        own["captions"] = captions and [captions[i]]
+                        own[_DIGEST] = sha256(keys[i], image)
+                        with whole_file(paths[i]) as draft:
+                            save_image(to_pil(image), draft, settings | own)
                 bar.reach(start + len(indices))
     return settings["seed"]
 

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from keras_simple_diffusion.backend.choice import check_backend
+from keras_simple_diffusion.cli import shared
 from keras_simple_diffusion.utils.errors import InputError
 from keras_simple_diffusion.utils.files import check_is_free
 from keras_simple_diffusion.utils.files import is_unused
@@ -93,10 +94,14 @@ def embed(
     batch_size: Annotated[
         int, typer.Option(min=1, help="Embed so many captions at once.")
     ] = 64,
+    distribution: shared.Distribution = None,
 ):
     """Embed captions once, for `train --embeddings`."""
     check_backend()
+    from keras_simple_diffusion.distribution import is_main_process
     from keras_simple_diffusion.training import embed_data
 
+    shared.distribute(distribution)
     cache = embed_data(data, preset, output, batch_size)
-    say(f"The embeddings of {len(cache.texts)} texts are in {output}")
+    if is_main_process():
+        say(f"The embeddings of {len(cache.texts)} texts are in {output}")

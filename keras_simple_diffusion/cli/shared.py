@@ -6,6 +6,7 @@ import re
 from typing import Annotated
 from typing import Literal
 
+import click
 import typer
 
 from keras_simple_diffusion.utils.errors import InputError
@@ -24,6 +25,29 @@ def option(kind, *names, **settings):
         The annotation of a parameter whose default is `None`.
     """
     return Annotated[kind | None, typer.Option(*names, **settings)]
+
+
+Distribution = option(
+    Literal["data"],
+    help="data, to use all devices, and all processes of a cluster. "
+    "(default: one device)",
+)
+
+
+def distribute(strategy):
+    """Let the rest of this command use all devices, of all processes.
+
+    Args:
+        strategy: string, see `keras_simple_diffusion.distribution.distribute`,
+            or `None` for one device.
+    """
+    if strategy is None:
+        return
+    from keras_simple_diffusion import distribution
+
+    distribution.initialize()
+    context = click.get_current_context()
+    context.with_resource(distribution.distribute(strategy))
 
 
 _MAX_SHEET = 10**8  # Pixels on a sheet.

@@ -1,8 +1,8 @@
 import keras
 from keras import ops
 
-from keras_simple_diffusion.distribution.batches import own_part
-from keras_simple_diffusion.distribution.batches import whole_size
+from keras_simple_diffusion.backend.replicas import own_part
+from keras_simple_diffusion.backend.replicas import whole_size
 from keras_simple_diffusion.generation import arguments
 from keras_simple_diffusion.generation.denoising import Network
 from keras_simple_diffusion.models.backbone import check_guidance_range
@@ -152,7 +152,7 @@ class Distillation(DenoisingTrainer):
         """
         raise NotImplementedError(f"{type(self).__name__} must define this.")
 
-    def call(self, inputs, training=False):
+    def compute_outputs(self, inputs, training):
         batch = self.noisy_batch(inputs, training)
         clean = ops.stop_gradient(self.teach(batch, training))
         noisy, log_snr = batch.noisy_images, batch.log_snr

@@ -74,7 +74,7 @@ class MomentMatching(Distillation):
         # Both networks have gradients in each update.
         return 1 + is_guided + 2 * 3
 
-    def call(self, inputs, training=False):
+    def compute_outputs(self, inputs, training):
         batch = self.noisy_batch(inputs, training)
         images, conditions = batch.images, batch.conditions
         step = self.draw_like(images, keras.random.uniform, training)

@@ -7,6 +7,7 @@ import numpy as np
 from keras import ops
 
 from keras_simple_diffusion.backend import native
+from keras_simple_diffusion.backend import replicas
 from keras_simple_diffusion.utils.errors import InputError
 from keras_simple_diffusion.utils.errors import check_integer
 
@@ -14,7 +15,9 @@ from keras_simple_diffusion.utils.errors import check_integer
 def num_batch_parts():
     """Return the number of parts of a batch, 1 without a distribution."""
     distribution = keras.distribution.distribution()
-    return 1 if distribution is None else distribution.num_model_replicas
+    if distribution is not None:
+        return distribution.num_model_replicas
+    return replicas.replica()[1] if replicas.uses_torch_processes() else 1
 
 
 def check_batch_size(batch_size):
@@ -41,7 +44,8 @@ def data_shard():
     """
     distribution = keras.distribution.distribution()
     if distribution is None:
-        return 0, 1
+        is_split = replicas.uses_torch_processes()
+        return replicas.replica() if is_split else (0, 1)
     count = min(distribution.num_processes, distribution.num_model_replicas)
     return distribution.data_shard_id, count
 
@@ -90,26 +94,6 @@ def split_batch(array):
     return keras.distribution.distribute_tensor(array, layout)
 
 
-def whole_size(size):
-    """Return the size of the whole batch from that of this copy's part.
-
-    JAX sees the whole batch. In a TensorFlow strategy each copy of the model
-    sees a part, and all copies have the same random state: they draw random
-    numbers for the whole batch and use their `own_part`, as one copy would.
-    """
-    _, count = native.replica()
-    return size * count
-
-
-def own_part(whole):
-    """Return this copy's part of a tensor of the whole batch."""
-    index, count = native.replica()
-    if count == 1:
-        return whole
-    size = ops.shape(whole)[0] // count
-    return whole[index * size : (index + 1) * size]
-
-
 def run_batches(function, rows, shared, batch_size, fixed=False):
     """Call a compiled function batch by batch, always of one size.
 
@@ -140,6 +124,7 @@ def run_batches(function, rows, shared, batch_size, fixed=False):
         batch = function(inputs, shared)
         if not isinstance(batch, tuple):
             batch = (batch,)
+        batch = map(replicas.join_rows, batch)
         batches.append([native.to_numpy(part) for part in batch])
     results = [
         np.concatenate(parts)[:count] for parts in zip(*batches, strict=True)
@@ -148,4 +133,4 @@ def run_batches(function, rows, shared, batch_size, fixed=False):
 
 
 def _take(taken, values):
-    return split_batch(np.asarray(values)[taken])
+    return split_batch(replicas.own_part(np.asarray(values)[taken]))

@@ -1,20 +1,24 @@
 """Several processes that train one model together."""
 
 import contextlib
+import hashlib
 
 import keras
 import numpy as np
 
 from keras_simple_diffusion.backend import native
+from keras_simple_diffusion.backend import torch_processes
 from keras_simple_diffusion.backend.keras_internals import replace_value
 from keras_simple_diffusion.utils.errors import InputError
+from keras_simple_diffusion.utils.user_text import some_of
 
 
 def initialize(coordinator=None, num_processes=None, process_id=None):
     """Connect the processes that train together, on one or more machines.
 
     Call it before anything that uses a device. Without arguments the processes
-    of TPU pods and of SLURM are detected; without a cluster nothing happens.
+    of SLURM are detected, those of TPU pods on JAX, and those of `torchrun` on
+    PyTorch; without a cluster nothing happens.
 
     Args:
         coordinator: string. `"host:port"` of process 0, which all processes
@@ -24,8 +28,8 @@ def initialize(coordinator=None, num_processes=None, process_id=None):
 
     Raises:
         InputError: if only some of the three are given, they do not fit
-            together, the backend is not JAX, the processes cannot be connected,
-            or a device was used before.
+            together, the backend is TensorFlow, the processes cannot be
+            connected, or on JAX a device was used before.
 
     Example:
     ```python
@@ -41,22 +45,35 @@ def initialize(coordinator=None, num_processes=None, process_id=None):
             f"together, or none. Received: coordinator={coordinator}, "
             f"num_processes={num_processes}, process_id={process_id}"
         )
-    if not native.joins_processes():
+    if any(is_given) and (
+        ":" not in coordinator or not 0 <= process_id < num_processes
+    ):
+        raise InputError(
+            "`coordinator` must be 'host:port', and `process_id` must be "
+            "between 0 and `num_processes` - 1. Received: "
+            f"coordinator={coordinator}, "
+            f"num_processes={num_processes}, process_id={process_id}"
+        )
+    backend = native.backend_name()
+    if backend == "jax":
+        _initialize_jax(given, any(is_given))
+    elif backend == "torch":
+        cluster = torch_processes.find_cluster()
         if any(is_given):
-            raise InputError(
-                "Several processes can train together on JAX only. Received: "
-                f"coordinator={coordinator} on {native.backend_name()}. Set "
-                "the environment variable KERAS_BACKEND=jax."
+            cluster = torch_processes.Cluster(
+                coordinator, num_processes, process_id, process_id
             )
-        return
-    if any(is_given):
-        if ":" not in coordinator or not 0 <= process_id < num_processes:
-            raise InputError(
-                "`coordinator` must be 'host:port', and `process_id` must be "
-                "between 0 and `num_processes` - 1. Received: "
-                f"coordinator={coordinator}, "
-                f"num_processes={num_processes}, process_id={process_id}"
-            )
+        if cluster is not None:
+            torch_processes.connect(cluster)
+    elif any(is_given):
+        raise InputError(
+            "Several processes can train together on JAX and PyTorch only. "
+            f"Received: coordinator={coordinator} on {backend}. Set the "
+            "environment variable KERAS_BACKEND=jax."
+        )
+
+
+def _initialize_jax(given, is_given):
     try:
         keras.distribution.initialize(*given)
     except RuntimeError as error:
@@ -67,7 +84,7 @@ def initialize(coordinator=None, num_processes=None, process_id=None):
         ) from error
     except ValueError:
         # JAX detects no cluster.
-        if any(is_given):
+        if is_given:
             raise
 
 
@@ -79,6 +96,39 @@ def is_main_process():
 def wait_for_all():
     """Wait until all processes have reached this call."""
     native.from_main_process(np.zeros((), "int32"))
+
+
+@contextlib.contextmanager
+def entered_by_main(context):
+    """Context that the main process enters for all, such as a held folder.
+
+    Args:
+        context: a context manager.
+
+    Raises:
+        InputError: in every process, if it cannot be entered.
+    """
+    problem = None
+    with contextlib.ExitStack() as stack:
+        if is_main_process():
+            try:
+                stack.enter_context(context)
+            except InputError as error:
+                problem = error
+        if native.from_main_process(np.array(problem is not None)):
+            raise problem or InputError("The main process has stopped.")
+        yield
+
+
+def seed_of_main(seed):
+    """Return the seed of the main process, as a random one differs in each.
+
+    Args:
+        seed: int in `[0, 2**64)`.
+    """
+    words = [seed >> 16 * i & 0xFFFF for i in range(4)]
+    words = native.from_main_process(np.array(words, "int32"))
+    return sum(int(word) << 16 * i for i, word in enumerate(words))
 
 
 def to_numpy(variable):
@@ -115,3 +165,24 @@ def gathered(variables):
     finally:
         for variable, value in zip(variables, split, strict=True):
             replace_value(variable, value)
+
+
+def check_agreement(name, digest):
+    """Check that a fact is the same in all processes.
+
+    Args:
+        name: string. The fact, such as "the images of 'photos/'".
+        digest: string. What must be the same.
+
+    Raises:
+        InputError: in every process, if it differs in one of them.
+    """
+    words = np.frombuffer(hashlib.sha256(digest.encode()).digest(), "uint8")
+    words = np.stack(native.from_all_processes(words))
+    others = np.flatnonzero((words != words[0]).any(axis=1))
+    if len(others):
+        raise InputError(
+            f"{name} are not the same in all processes: those of "
+            f"{some_of([f'process {i}' for i in others])} differ from those of "
+            "process 0. Give all of them the same."
+        )

@@ -5,6 +5,8 @@ import contextlib
 import keras
 
 from keras_simple_diffusion.backend import native
+from keras_simple_diffusion.backend import replicas
+from keras_simple_diffusion.backend import torch_processes
 from keras_simple_diffusion.backend.keras_internals import layout_of
 from keras_simple_diffusion.utils.errors import InputError
 
@@ -67,7 +69,7 @@ def distribute(strategy, backbone=None):
 
     Yields:
         The `keras.distribution.Distribution` on JAX, the
-        `tf.distribute.Strategy` on TensorFlow.
+        `tf.distribute.Strategy` on TensorFlow, `None` on PyTorch.
 
     Raises:
         InputError: if `strategy` is unknown, or not available on this backend.
@@ -84,15 +86,25 @@ def distribute(strategy, backbone=None):
     ```
     """
     name, group_size = _parse(strategy)
-    if native.uses_mirrored_strategy():
+    if replicas.uses_mirrored_strategy():
         if name != "data":
             raise InputError(
                 "On TensorFlow `strategy` must be 'data'. Received: "
                 f"'{strategy}'. Set the environment variable KERAS_BACKEND=jax "
                 "for the others."
             )
-        with native.mirrored_scope() as strategy:
+        with replicas.mirrored_scope() as strategy:
             yield strategy
+        return
+    if replicas.uses_torch_processes():
+        if name == "tensor":
+            raise InputError(
+                "On PyTorch `strategy` must be 'data' or 'sharded'. Received: "
+                f"'{strategy}'. Set the environment variable KERAS_BACKEND=jax "
+                "for the others."
+            )
+        with torch_processes.distributing(name):
+            yield None
         return
     if not native.keras_distributes():
         raise InputError(

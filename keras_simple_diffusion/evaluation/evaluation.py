@@ -9,14 +9,13 @@ import numbers
 import pathlib
 import tempfile
 
-import numpy as np
-
 from keras_simple_diffusion import samplers
 from keras_simple_diffusion.backend import native
 from keras_simple_diffusion.backend.native import backend_name
 from keras_simple_diffusion.backend.native import device_name
 from keras_simple_diffusion.data.sources import ImageSource
 from keras_simple_diffusion.distribution.batches import num_batch_parts
+from keras_simple_diffusion.distribution.processes import entered_by_main
 from keras_simple_diffusion.distribution.processes import is_main_process
 from keras_simple_diffusion.distribution.processes import wait_for_all
 from keras_simple_diffusion.evaluation import duration
@@ -317,22 +316,10 @@ def _plan(sets, settings, batch_size):
     return count
 
 
-@contextlib.contextmanager
 def _held_by_main(folder, settings, resume):
-    """Hold a folder in the main process, for all processes."""
+    """Context in which the main process holds a folder, for all processes."""
     wait_for_all()  # All processes have looked for stored settings.
-    with contextlib.ExitStack() as stack:
-        problem = None
-        if is_main_process():
-            try:
-                stack.enter_context(held_folder(folder, settings, resume))
-            except InputError as error:
-                problem = error
-        if native.from_main_process(np.array(problem is not None)):
-            raise problem or InputError(
-                f"The main process cannot write to '{folder}'."
-            )
-        yield
+    return entered_by_main(held_folder(folder, settings, resume))
 
 
 _EXPECTED = {

@@ -1,5 +1,7 @@
 import keras
+from keras import ops
 
+from keras_simple_diffusion.backend import replicas
 from keras_simple_diffusion.backend.keras_internals import FixedSeed
 from keras_simple_diffusion.utils.errors import check_rate
 
@@ -65,7 +67,14 @@ class SeededDropout(keras.layers.Layer):
         """
         if seed is None:
             return x
-        return keras.random.dropout(x, self.rate, seed=FixedSeed(seed))
+        _, num_copies = replicas.replica()
+        if num_copies == 1:
+            return keras.random.dropout(x, self.rate, seed=FixedSeed(seed))
+        # The mask of the whole batch, of which each copy takes its part.
+        size, *rest = ops.shape(x)
+        whole = ops.ones((replicas.whole_size(size), *rest), x.dtype)
+        mask = keras.random.dropout(whole, self.rate, seed=FixedSeed(seed))
+        return x * replicas.own_part(mask)
 
     def compute_output_shape(self, x_shape):
         return x_shape

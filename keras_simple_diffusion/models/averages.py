@@ -5,6 +5,7 @@ import warnings
 
 from keras import ops
 
+from keras_simple_diffusion.backend import replicas
 from keras_simple_diffusion.backend.keras_internals import trained_variables
 from keras_simple_diffusion.optimizers.averaged_optimizer import (
     AveragedOptimizer,
@@ -72,7 +73,7 @@ class Averages:
         new = find_optimizer(optimizer, AveragedOptimizer)
         if new is None or new is old or not self.exist():
             return
-        new.build(self.model.trainable_variables)
+        self.model.parallel_step.build(new)
         new.copy_averages(old)
         # What was frozen meanwhile keeps the average, which draws.
         trained = {id(weight) for weight in self.model.trainable_variables}
@@ -175,4 +176,4 @@ class Averages:
         """
         if self.exist():
             variables = self.optimizer.replace_by_averages(variables)
-        return self.model.values_of(variables)
+        return [replicas.whole(v) for v in self.model.values_of(variables)]

@@ -430,6 +430,23 @@ def check_guidance_range(name, value):
     return float(low), float(check_number(name, value[1], above=low))
 
 
+def blocks_within(model):
+    """List the layers of the networks of a model.
+
+    Args:
+        model: a `keras.Model` with `DiffusionBackbone`s at any depth.
+
+    Returns:
+        A list of `keras.layers.Layer`s.
+    """
+    return [
+        block
+        for layer in keras_internals.layers_within(model)
+        if isinstance(layer, DiffusionBackbone)
+        for block in layer.layers
+    ]
+
+
 def _float_input(shape, name):
     return keras.Input(shape, dtype="float32", name=name)
 

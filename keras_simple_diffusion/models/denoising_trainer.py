@@ -9,17 +9,17 @@ from keras import ops
 from keras_simple_diffusion import losses
 from keras_simple_diffusion import schedules
 from keras_simple_diffusion.backend import keras_internals
-from keras_simple_diffusion.backend.native import replica
-from keras_simple_diffusion.distribution.batches import own_part
+from keras_simple_diffusion.backend import replicas
 from keras_simple_diffusion.distribution.batches import run_batches
-from keras_simple_diffusion.distribution.batches import whole_size
 from keras_simple_diffusion.distribution.strategies import check_distribution
 from keras_simple_diffusion.generation.denoising import Network
 from keras_simple_diffusion.generation.programs import ProgramCache
 from keras_simple_diffusion.losses.level_loss import LevelLoss
 from keras_simple_diffusion.models import fit_data
 from keras_simple_diffusion.models.averages import Averages
+from keras_simple_diffusion.models.backbone import blocks_within
 from keras_simple_diffusion.models.noisy_batch import NoisyBatch
+from keras_simple_diffusion.models.noisy_batch import draw_times
 from keras_simple_diffusion.models.setting_warnings import warn_unusual
 from keras_simple_diffusion.models.step_lock import StepLock
 from keras_simple_diffusion.models.value_check import RaiseBadValues
@@ -28,7 +28,6 @@ from keras_simple_diffusion.ops.diffusion import check_prediction_type
 from keras_simple_diffusion.ops.diffusion import diffuse
 from keras_simple_diffusion.ops.diffusion import from_uint8
 from keras_simple_diffusion.ops.diffusion import make_target
-from keras_simple_diffusion.ops.diffusion import stratify
 from keras_simple_diffusion.optimizers.construction import check_trainable
 from keras_simple_diffusion.optimizers.construction import find_optimizer
 from keras_simple_diffusion.optimizers.construction import wrap_optimizer
@@ -95,6 +94,7 @@ class DenoisingTrainer(keras_internals.OwnTrainingSteps, keras_hub.models.Task):
         self.value_check = ValueCheck(self.num_values)
         self.programs = ProgramCache()
         self.step_lock = StepLock()
+        self.parallel_step = replicas.ParallelStep(self, blocks_within)
         # Each step draws its times with one draw from a generator of their
         # own, so that `times_of_step` can repeat it.
         self.seed_generator = keras.random.SeedGenerator(name="training_seed")
@@ -166,8 +166,7 @@ class DenoisingTrainer(keras_internals.OwnTrainingSteps, keras_hub.models.Task):
             **keras.saving.deserialize_keras_object(config["arguments"])
         )
         if config["is_trained"]:
-            # Build its variables, so that they can be loaded.
-            self.optimizer.build(self.trainable_variables)
+            self.build_optimizer()  # So that its variables can be loaded.
 
     @property
     def metrics(self):
@@ -360,7 +359,7 @@ class DenoisingTrainer(keras_internals.OwnTrainingSteps, keras_hub.models.Task):
             filepath: path, see `keras.Model.load_weights`.
             **kwargs: see `keras.Model.load_weights`.
         """
-        self._build_optimizer()  # Otherwise they would be skipped.
+        self.build_optimizer()  # Otherwise they would be skipped.
         with self.averages.being_loaded():
             super().load_weights(filepath, **kwargs)
 
@@ -386,16 +385,15 @@ class DenoisingTrainer(keras_internals.OwnTrainingSteps, keras_hub.models.Task):
         """Check what is trained, and forget averages of other weights."""
         self.averages.exist()
         check_trainable(self.optimizer, self.trainable_variables)
-        self._build_optimizer()
+        self.build_optimizer()
 
-    def _build_optimizer(self):
-        # Otherwise TensorFlow creates the optimizer's variables while it
-        # traces the training step, and traces the step twice.
+    def build_optimizer(self):
+        """Create the optimizer's variables before TensorFlow traces a step."""
         if self.optimizer is None or self.optimizer.built:
             return
         strategy = getattr(self, "distribute_strategy", None)
         with strategy.scope() if strategy else contextlib.nullcontext():
-            self.optimizer.build(self.trainable_variables)
+            self.parallel_step.build(self.optimizer)
 
     def noisy_batch(self, inputs, training=False):
         """Add noise of random levels to a batch.
@@ -413,18 +411,19 @@ class DenoisingTrainer(keras_internals.OwnTrainingSteps, keras_hub.models.Task):
         )
         images = from_uint8(images)
         size, *rest = ops.shape(images)
-        size = whole_size(size)
+        size = replicas.whole_size(size)
         noise_generator = times_generator = self.evaluation_seed_generator
         if training:
             noise_generator = self.seed_generator
             times_generator = self.time_seed_generator
-        time, dropout = self._draw_times(
+        time, dropout = draw_times(
             size, times_generator, training and self.stratified
         )
         noise = keras.random.normal(
             (size, *rest), dtype="float32", seed=noise_generator
         )
-        time, dropout, noise = map(own_part, (time, dropout, noise))
+        drawn = (time, dropout, noise)
+        time, dropout, noise = map(replicas.own_part, drawn)
         time = self.place_times(time)
         log_snr = self.schedule(time)
         return NoisyBatch(
@@ -442,6 +441,20 @@ class DenoisingTrainer(keras_internals.OwnTrainingSteps, keras_hub.models.Task):
         return time
 
     def call(self, inputs, training=False):
+        compute = functools.partial(self.compute_outputs, training=training)
+        return self.parallel_step(compute, inputs)
+
+    def compute_outputs(self, inputs, training):
+        """Compute what the loss of a batch depends on.
+
+        Args:
+            inputs: a batch of the data.
+            training: bool.
+
+        Returns:
+            A dict of `"time"` and `"num_bad"` of the `NoisyBatch`, and of the
+            arguments of `image_losses`.
+        """
         batch = self.noisy_batch(inputs, training)
         network = Network(self.backbone, self.prediction_type)
         return {
@@ -457,19 +470,6 @@ class DenoisingTrainer(keras_internals.OwnTrainingSteps, keras_hub.models.Task):
             "log_snr_derivative": self.schedule.derivative(batch.time),
         }
 
-    def _draw_times(self, batch_size, generator, stratified):
-        """Draw times, and numbers in [0, 1) that decide on dropped conditions.
-
-        It draws from the generator exactly once.
-        """
-        uniform = keras.random.uniform(
-            (batch_size + 1, 2), dtype="float32", seed=generator
-        )
-        t, dropout = uniform[:-1, 0], uniform[:-1, 1]
-        if stratified:
-            t = stratify(t, uniform[-1:, 0])
-        return t, dropout
-
     def times_of_step(self, batch_size, steps_ago):
         """Draw the times of an earlier training step again.
 
@@ -483,9 +483,7 @@ class DenoisingTrainer(keras_internals.OwnTrainingSteps, keras_hub.models.Task):
         state = self.time_seed_generator.state
         now = ops.convert_to_numpy(state)
         state.assign(now - np.array([0, steps_ago], now.dtype))
-        t, _ = self._draw_times(
-            batch_size, self.time_seed_generator, self.stratified
-        )
+        t, _ = draw_times(batch_size, self.time_seed_generator, self.stratified)
         state.assign(now)
         return t
 
@@ -506,17 +504,17 @@ class DenoisingTrainer(keras_internals.OwnTrainingSteps, keras_hub.models.Task):
         y_pred = dict(y_pred)
         time, num_bad = y_pred.pop("time"), y_pred.pop("num_bad")
         per_image = self.image_losses(**y_pred)
+        num_bad = replicas.sum_counts(num_bad)
         if self.level_loss is not None:
-            self.level_loss.update_state(time, per_image)
-        loss = ops.mean(per_image)
+            rows = map(replicas.join_rows, (time, per_image))
+            self.level_loss.update_state(*rows)
+        loss = replicas.mean_of_batch(per_image)
         for penalty in self.losses:
             loss = loss + ops.sum(ops.cast(penalty, "float32"))
         if num_bad:
             self.value_check.update_state(num_bad)
             loss = ops.where(sum(num_bad.values()) > 0, float("nan"), loss)
-        # Keras adds up the losses of the copies in a TensorFlow strategy.
-        _, num_replicas = replica()
-        return loss / num_replicas
+        return replicas.share_of_loss(loss)
 
     # === Averaged weights ===
 

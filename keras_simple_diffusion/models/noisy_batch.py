@@ -1,6 +1,10 @@
 import dataclasses
 from typing import Any
 
+import keras
+
+from keras_simple_diffusion.ops.diffusion import stratify
+
 
 @dataclasses.dataclass(frozen=True)
 class NoisyBatch:
@@ -23,3 +27,24 @@ class NoisyBatch:
     noisy_images: Any
     conditions: dict
     num_bad: dict
+
+
+def draw_times(batch_size, generator, stratified):
+    """Draw times of a batch, with one draw from the generator.
+
+    Args:
+        batch_size: int.
+        generator: a `keras.random.SeedGenerator`.
+        stratified: bool. Whether the times are spread evenly.
+
+    Returns:
+        A tuple of the times, and of numbers that decide on dropped conditions:
+        float32 tensors of shape `(batch_size,)` in `[0, 1)`.
+    """
+    uniform = keras.random.uniform(
+        (batch_size + 1, 2), dtype="float32", seed=generator
+    )
+    times, dropout = uniform[:-1, 0], uniform[:-1, 1]
+    if stratified:
+        times = stratify(times, uniform[-1:, 0])
+    return times, dropout

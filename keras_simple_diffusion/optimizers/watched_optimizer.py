@@ -2,6 +2,8 @@ import keras
 from keras import ops
 
 from keras_simple_diffusion.backend.keras_internals import trained_variables
+from keras_simple_diffusion.backend.replicas import held
+from keras_simple_diffusion.backend.replicas import sum_over_parts
 from keras_simple_diffusion.optimizers.wrapper import OptimizerWrapper
 
 
@@ -58,9 +60,10 @@ class WatchedOptimizer(OptimizerWrapper):
         norm = global_norm(trained_variables(self))
         self.parameter_norm.assign(norm)
         # The gradient's norm may overflow although all gradients are finite.
-        finite = [ops.all(ops.isfinite(grad)) for grad in grads]
+        finite = [ops.all(ops.isfinite(grad)) for grad in held(grads)]
         finite.append(ops.isfinite(norm))
         is_bad = ops.logical_not(ops.all(ops.stack(finite)))
+        is_bad = sum_over_parts(ops.cast(is_bad, "float32")) > 0
         step = ops.convert_to_tensor(self.num_steps)
         known = ops.convert_to_tensor(self.first_bad_step)
         is_first = ops.logical_and(is_bad, known < 0)
@@ -89,5 +92,7 @@ def global_norm(tensors):
     Returns:
         A float32 scalar tensor.
     """
-    squares = [ops.sum(ops.square(ops.cast(x, "float32"))) for x in tensors]
-    return ops.sqrt(ops.sum(ops.stack(squares)))
+    squares = [
+        ops.sum(ops.square(ops.cast(x, "float32"))) for x in held(tensors)
+    ]
+    return ops.sqrt(sum_over_parts(ops.sum(ops.stack(squares))))

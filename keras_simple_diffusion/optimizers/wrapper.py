@@ -3,8 +3,8 @@
 import keras
 from keras import ops
 
-from keras_simple_diffusion.backend.native import clip_as_one
-from keras_simple_diffusion.backend.native import whole_gradients
+from keras_simple_diffusion.backend.replicas import clip_as_one
+from keras_simple_diffusion.backend.replicas import whole_gradients
 
 
 class OptimizerWrapper(keras.optimizers.Optimizer):

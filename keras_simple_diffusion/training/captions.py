@@ -1,10 +1,16 @@
 """Captions of a run: their encoder, stored embeddings, prompts of samples."""
 
+import contextlib
+
 import numpy as np
 from rich import progress
 
+from keras_simple_diffusion.backend.native import from_main_process
 from keras_simple_diffusion.data.embedding_cache import EmbeddingCache
 from keras_simple_diffusion.data.loading import open_splits
+from keras_simple_diffusion.distribution.processes import entered_by_main
+from keras_simple_diffusion.distribution.processes import is_main_process
+from keras_simple_diffusion.distribution.processes import wait_for_all
 from keras_simple_diffusion.models.preset import Preset
 from keras_simple_diffusion.models.text_to_image import make_embedder
 from keras_simple_diffusion.text.pretrained_text_encoder import (
@@ -64,6 +70,8 @@ def embed_data(data, preset, output, batch_size=64):
         batch_size: int. Number of captions embedded at once. Defaults to
             `64`.
 
+    All processes take part, and the main one writes.
+
     Returns:
         An `EmbeddingCache`.
 
@@ -83,13 +91,26 @@ def embed_data(data, preset, output, batch_size=64):
             f"The text encoder of '{preset.name}' is trained together with the "
             "network, so its embeddings cannot be computed in advance."
         )
-    with locked_folder(output):
-        cache = EmbeddingCache.create(output, encoder.identity(), captions)
+    with entered_by_main(_created(output, encoder.identity(), captions)):
+        cache = EmbeddingCache(output)
         embed = make_embedder(encoder)
-        for start in progress.track(cache.missing(), "embedding"):
+        # The main process decides: it may already write while others look.
+        missing = from_main_process(np.array(cache.missing(), "int64"))
+        for start in progress.track(
+            missing.tolist(), "embedding", disable=not is_main_process()
+        ):
             context, mask = embed(cache.texts_of(start), batch_size)
-            cache.write(start, context, mask)
+            if is_main_process():
+                cache.write(start, context, mask)
+        wait_for_all()
     return cache
+
+
+@contextlib.contextmanager
+def _created(folder, encoder, texts):
+    with locked_folder(folder):
+        EmbeddingCache.create(folder, encoder, texts)
+        yield
 
 
 def use_embeddings(cache, encoder):

@@ -11,6 +11,7 @@ import numpy as np
 from keras_simple_diffusion.backend.native import from_main_process
 from keras_simple_diffusion.data.loading import PACKAGED
 from keras_simple_diffusion.data.loading import parts_of
+from keras_simple_diffusion.distribution.processes import entered_by_main
 from keras_simple_diffusion.distribution.processes import is_main_process
 from keras_simple_diffusion.training.checkpoint import Checkpoints
 from keras_simple_diffusion.training.checkpoint import capture_state
@@ -103,15 +104,7 @@ class RunFolder:
         Raises:
             InputError: if another process holds it.
         """
-        problem = None
-        with contextlib.ExitStack() as stack:
-            if is_main_process():
-                try:
-                    stack.enter_context(locked_folder(self.path))
-                except InputError as error:
-                    problem = error
-            if from_main_process(np.array(problem is not None)):
-                raise problem or InputError(f"'{self.path}' is in use.")
+        with entered_by_main(locked_folder(self.path)):
             yield
 
     def write_settings(self, settings):

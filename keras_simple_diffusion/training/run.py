@@ -2,12 +2,14 @@
 
 import contextlib
 import dataclasses
+import json
 
 import keras
 
 from keras_simple_diffusion.backend.native import backend_name
 from keras_simple_diffusion.backend.native import device_name
 from keras_simple_diffusion.backend.native import num_devices
+from keras_simple_diffusion.distribution.processes import check_agreement
 from keras_simple_diffusion.distribution.processes import is_main_process
 from keras_simple_diffusion.distribution.processes import wait_for_all
 from keras_simple_diffusion.distribution.strategies import distribute
@@ -81,6 +83,9 @@ class Run:
         self.is_main = is_main_process()
         self.folder = RunFolder(output, settings.keep)
         reporting.check_loggers(settings.log)
+        check_agreement(
+            f"The images of '{settings.data}'", json.dumps(images.facts())
+        )
         if settings.facts:  # Other data would make another model.
             images.check_unchanged(self.folder.path)
         keras.utils.set_random_seed(settings.seed)
@@ -279,7 +284,7 @@ class Run:
             watch=True,
             noise_level_bins=_NUM_LEVELS,
         )
-        self.trainer.optimizer.build(self.trainer.trainable_variables)
+        self.trainer.build_optimizer()
 
     def _describe(self):
         source, backbone = self.images.source, self.trainer.backbone

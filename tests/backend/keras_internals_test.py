@@ -535,6 +535,40 @@ def test_without_initialization():
         np.testing.assert_array_equal(state, [7, 0])
 
 
+@pytest.mark.any_backend
+@relies_on("Keras", "initializing", "`Variable._initialize_with_initializer`")
+def test_initializing():
+    def change(variable, initializer):
+        size = len(variable.shape)
+        return lambda shape, dtype: ops.cast(size, dtype) + ops.zeros(shape)
+
+    with internals.initializing(change):
+        dense = layers.Dense(3)
+        dense.build((None, 2))
+    np.testing.assert_array_equal(dense.kernel, np.full((2, 3), 2.0))
+    np.testing.assert_array_equal(dense.bias, np.full((3,), 1.0))
+
+
+@pytest.mark.any_backend
+@relies_on("Keras", "SplitVariable", "`Variable._direct_assign`")
+def test_split_variable():
+    class Half(internals.SplitVariable):
+        def split(self, value):
+            return value / 2
+
+        def join(self):
+            return self.value * 2
+
+    variable = keras.Variable(np.zeros(3, "float32"))
+    variable.__class__ = Half
+    variable.assign([2.0, 4.0, 6.0])
+    np.testing.assert_array_equal(
+        ops.convert_to_numpy(variable.value), [1, 2, 3]
+    )
+    np.testing.assert_array_equal(variable.numpy(), [2, 4, 6])
+    np.testing.assert_array_equal(ops.convert_to_numpy(variable), [2, 4, 6])
+
+
 def test_every_name_has_a_test():
     names = {
         name

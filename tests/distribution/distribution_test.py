@@ -13,6 +13,7 @@ import pytest
 import keras_simple_diffusion as ksd
 from keras_simple_diffusion import distribution
 from keras_simple_diffusion.backend import native
+from keras_simple_diffusion.backend import torch_processes
 from keras_simple_diffusion.utils.errors import InputError
 from tests.distribution import train_program
 
@@ -23,6 +24,7 @@ ON_JAX = pytest.mark.skipif(BACKEND != "jax", reason="JAX only")
 ON_TENSORFLOW = pytest.mark.skipif(
     BACKEND != "tensorflow", reason="TensorFlow only"
 )
+ON_TORCH = pytest.mark.any_backend(on="torch")
 NOT_ON_JAX = pytest.mark.skipif(BACKEND == "jax", reason="not on JAX")
 
 
@@ -126,13 +128,71 @@ def test_all_strategies(
             np.testing.assert_allclose(a, b, rtol=0, atol=1e-5)
 
 
+@ON_TORCH
+def test_torch_processes_train_as_one(tmp_path):
+    expected = train_program.train("accumulated", tmp_path / "one")
+    assert np.median(expected["moved"]) > 1e-3
+    results = run_program(
+        tmp_path / "two", "accumulated", "data,sharded", 1, num_processes=2
+    )
+    assert results["data"]["share"] == 1.0
+    assert results["sharded"]["share"] < 0.6
+    for strategy, result in results.items():
+        check_equal(result, expected)
+        np.testing.assert_allclose(
+            result["losses"], expected["losses"], rtol=0, atol=1e-6
+        )
+        one, two = (
+            ksd.models.DiffusionBackbone.from_preset(str(folder / "preset"))
+            for folder in (tmp_path / "one", tmp_path / "two" / strategy)
+        )
+        for a, b in zip(one.weights, two.weights, strict=True):
+            np.testing.assert_allclose(a, b, rtol=0, atol=1e-5)
+
+
+@ON_TORCH
+@pytest.mark.parametrize(
+    "hosts, first",
+    [
+        ("node7", "node7"),
+        ("node[07-09,12],gpu3", "node07"),
+        ("a-[3]-ib,a-4-ib", "a-3-ib"),
+        ("login,node[1-2]", "login"),
+    ],
+)
+def test_first_host_of_slurm(hosts, first):
+    assert torch_processes.first_host(hosts) == first
+
+
+@ON_TORCH
+def test_clusters_are_found_in_the_environment():
+    find = torch_processes.find_cluster
+    assert find({}) is None
+    assert find({"SLURM_NTASKS": "2"}) is None  # `sbatch` without `srun`.
+    slurm = {
+        "SLURM_STEP_NODELIST": "gpu[04,07]",
+        "SLURM_JOB_ID": "4097",
+        "SLURM_NTASKS": "16",
+        "SLURM_PROCID": "9",
+        "SLURM_LOCALID": "1",
+    }
+    assert find(slurm) == torch_processes.Cluster("gpu04:61441", 16, 9, 1)
+    torchrun = {
+        "TORCHELASTIC_RUN_ID": "none",
+        "WORLD_SIZE": "4",
+        "RANK": "3",
+        "LOCAL_RANK": "1",
+    }
+    assert find({**slurm, **torchrun}) == torch_processes.Cluster(None, 4, 3, 1)
+
+
 @ON_TENSORFLOW
 def test_copies_train_as_one(tmp_path):
     one, two = tmp_path / "one", tmp_path / "two"
-    expected = train_program.train("without_dropout", one, steps=3)
+    expected = train_program.train("tiny", one, steps=3)
     with distribution.distribute("data") as strategy:
         assert strategy.num_replicas_in_sync == 2
-        results = train_program.train("without_dropout", two, steps=3)
+        results = train_program.train("tiny", two, steps=3)
     check_equal(results, expected)
 
 
@@ -258,14 +318,19 @@ def test_groups_that_do_not_fit():
 
 @NOT_ON_JAX
 def test_strategies_that_this_backend_lacks():
-    for strategy in ("sharded", "tensor:2"):
+    lacking = {"tensorflow": ("sharded", "tensor:2"), "torch": ("tensor:2",)}
+    for strategy in lacking[BACKEND]:
         with pytest.raises(InputError, match="KERAS_BACKEND=jax"):
             with distribution.distribute(strategy):
                 pass
-    with pytest.raises(InputError, match="on JAX only"):
-        distribution.initialize("127.0.0.1:1234", 2, 0)
     distribution.initialize()
     assert distribution.is_main_process()
+
+
+@ON_TENSORFLOW
+def test_processes_on_tensorflow():
+    with pytest.raises(InputError, match="on JAX and PyTorch only"):
+        distribution.initialize("127.0.0.1:1234", 2, 0)
 
 
 @NOT_ON_JAX
@@ -283,7 +348,6 @@ def test_a_distribution_that_keras_ignores():
     "arguments",
     [("host:1", 2, None), (None, 2, 0), ("host", 2, 0), ("host:1", 2, 2)],
 )
-@ON_JAX
 def test_processes_described_wrongly(arguments):
     with pytest.raises(InputError, match="`coordinator`"):
         distribution.initialize(*arguments)

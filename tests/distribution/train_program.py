@@ -16,6 +16,7 @@ import numpy as np
 
 import keras_simple_diffusion as ksd
 from keras_simple_diffusion import distribution
+from keras_simple_diffusion.backend import replicas
 
 STEPS = 20
 BATCH_SIZE = 16
@@ -37,9 +38,9 @@ NETWORKS = {
             "rematerialize": ("transformer",),
         },
     ),
-    "without_dropout": (
+    "accumulated": (
         ksd.models.UViTBackbone,
-        {**SHARED, "channels": (16,), "blocks": (1,), "dropout": 0.0},
+        {**SHARED, "channels": (16,), "blocks": (1,)},
     ),
     "uvit": (ksd.models.UViTBackbone, {"blocks": (1, 2), **SHARED}),
     "unet": (ksd.models.UNetBackbone, {"blocks": (1, 1), **SHARED}),
@@ -93,6 +94,13 @@ def on_one_device(variables):
     return held / total
 
 
+def in_this_process(variables):
+    """Share of the bytes of variables that this process holds, on PyTorch."""
+    held = replicas.held([variable.value for variable in variables])
+    total = sum(4 * np.prod(variable.shape) for variable in variables)
+    return sum(part.untyped_storage().nbytes() for part in held) / total
+
+
 def train(network, folder, steps=STEPS):
     """Train, evaluate, sample and save; return everything as arrays."""
     keras.utils.set_random_seed(1)
@@ -100,7 +108,12 @@ def train(network, folder, steps=STEPS):
     model = ksd.models.DiffusionModel(
         kind(**arguments), label_dropout=0.2, stratified=True
     )
-    optimizer = keras.optimizers.Adam(3e-3, epsilon=1e-4, global_clipnorm=0.5)
+    optimizer = keras.optimizers.Adam(
+        3e-3,
+        epsilon=1e-4,
+        global_clipnorm=0.5,
+        gradient_accumulation_steps=2 if network == "accumulated" else None,
+    )
     model.compile(
         optimizer,
         ema_decay=[0.9, ksd.optimizers.PowerProfile(0.1)],
@@ -132,6 +145,9 @@ def train(network, folder, steps=STEPS):
     state = model.trainable_variables + model.optimizer.variables
     if keras.config.backend() == "jax":
         results["share"] = np.array(on_one_device(state))
+    if keras.config.backend() == "torch":
+        floats = [v for v in state if v.dtype == "float32"]
+        results["share"] = np.array(in_this_process(floats))
     for i, variable in enumerate(state):
         results[f"state_{i:03}"] = distribution.to_numpy(variable)
     results["moved"] = np.array(

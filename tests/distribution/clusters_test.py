@@ -1,0 +1,219 @@
+"""Processes of a cluster: scripts of the documentation, failures, resuming."""
+
+import json
+import os
+import pathlib
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import keras_simple_diffusion as ksd
+from keras_simple_diffusion.training.checkpoint import Checkpoints
+from tests.helpers.commands import environment
+from tests.helpers.commands import run_command
+
+pytestmark = pytest.mark.any_backend
+
+SCRIPTS = pathlib.Path(__file__).parents[2] / "docs" / "clusters"
+COMMAND = [sys.executable, "-m", "keras_simple_diffusion"]
+STEPS = 200
+# Starts two processes as SLURM does, and writes their ids to a file.
+SRUN = f"""#!{sys.executable}
+import os, subprocess, sys
+processes = []
+for index in range(2):
+    slurm = dict(SLURM_STEP_NODELIST="localhost", SLURM_NTASKS="2",
+                 SLURM_JOB_ID=os.environ["SLURM_JOB_ID"],
+                 SLURM_PROCID=str(index), SLURM_LOCALID=str(index))
+    command = [sys.executable, *sys.argv[3:]]
+    processes.append(subprocess.Popen(command, env={{**os.environ, **slurm}}))
+with open("processes.draft", "w") as file:
+    file.write(" ".join(str(process.pid) for process in processes))
+os.rename("processes.draft", "processes")
+sys.exit(max(process.wait() for process in processes))
+"""
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """Folder with `images` and `preset`."""
+    place = tmp_path_factory.mktemp("clusters")
+    write_images(place / "images", 12)
+    network = ksd.models.UViTBackbone(
+        (8, 8, 1), (8,), (1,), num_heads=2, dropout=0.2, embedding_dim=16
+    )
+    model = ksd.models.DiffusionModel(network, num_steps=2)
+    model.save_to_preset(place / "preset")
+    recipe = {"batch_size": 4, "warmup_steps": 2, "accumulate": 2}
+    (place / "preset" / "recipe.json").write_text(json.dumps(recipe))
+    return place
+
+
+def write_images(folder, count):
+    images, _ = ksd.data.load_digits(8)
+    folder.mkdir()
+    for index, image in enumerate(images[:count]):
+        Image.fromarray(image[..., 0]).save(folder / f"{index}.png")
+
+
+def train_arguments(place, run):
+    return [
+        *("train", "--data", str(place / "images")),
+        *("--preset", str(place / "preset"), "--output", str(run)),
+        *("--distribution", "data", "--checkpoint-every", "4"),
+    ]
+
+
+def start(index, port, arguments, cwd):
+    """Start one of two processes."""
+    cluster = ["--coordinator", f"127.0.0.1:{port}", "--num-processes", "2"]
+    return subprocess.Popen(
+        [*COMMAND, *arguments, *cluster, "--process-id", str(index)],
+        cwd=cwd,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def free_port():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
+def error_of(process):
+    """Wait until a process has failed, and return its error, one line."""
+    _, errors = process.communicate()
+    assert process.returncode == 2, errors
+    assert "Traceback" not in errors
+    return errors.strip().splitlines()[-1]
+
+
+def wait_for(path, process):
+    while not path.exists():
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.02)
+
+
+def check_resumes_as_one_process(place, run, tmp_path):
+    """Continue a run of two processes in one, and compare with one alone."""
+    _, state = Checkpoints(run / "checkpoints").latest()
+    steps = str(state["step"] + 4)
+    resume = ["train", "--resume", str(run), "--steps", steps]
+    result = run_command(*resume, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert f"going on from step {state['step']}" in result.stdout
+    alone = tmp_path / "alone"
+    result = run_command(
+        *train_arguments(place, alone), "--steps", steps, cwd=tmp_path
+    )
+    assert result.returncode == 0, result.stderr
+    (ours, _), (theirs, _) = (
+        Checkpoints(folder / "checkpoints").latest() for folder in (run, alone)
+    )
+    assert set(ours) == set(theirs)
+    for name in theirs:
+        if not name.startswith("metrics"):  # The intervals differ.
+            np.testing.assert_allclose(
+                ours[name], theirs[name], rtol=0, atol=1e-5, err_msg=name
+            )
+
+
+def test_a_slurm_job_that_is_preempted(place, tmp_path):
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    scontrol = '#!/bin/sh\necho "$@" > requeued\n'
+    for name, text in (("srun", SRUN), ("scontrol", scontrol)):
+        (programs / name).write_text(text)
+        (programs / name).chmod(0o755)
+    run = tmp_path / "run"
+    arguments = ["--data", place / "images", "--preset", place / "preset"]
+    job = subprocess.Popen(
+        ["bash", SCRIPTS / "slurm.sbatch", run, *arguments]
+        + ["--steps", str(STEPS)],
+        cwd=tmp_path,
+        env=environment(
+            PATH=f"{programs}{os.pathsep}{os.environ['PATH']}",
+            SLURM_JOB_ID=str(free_port() - 61440),  # The port follows from it.
+        ),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    wait_for(run / "history.csv", job)
+    for process in (tmp_path / "processes").read_text().split():
+        os.kill(int(process), signal.SIGTERM)
+    output, errors = job.communicate()
+    assert job.returncode == 128 + signal.SIGTERM, errors
+    assert output.count("Interrupted; the run is saved at step") == 1
+    assert (tmp_path / "requeued").read_text().startswith("requeue ")
+    check_resumes_as_one_process(place, run, tmp_path)
+
+
+def test_a_process_that_is_killed(place, tmp_path):
+    run, port = tmp_path / "run", free_port()
+    arguments = [*train_arguments(place, run), "--steps", "100000"]
+    first, second = (start(i, port, arguments, tmp_path) for i in range(2))
+    wait_for(run / "checkpoints" / "00000004", first)
+    second.kill()
+    second.communicate()
+    line = error_of(first)
+    assert line.startswith("Error: Another process of the run has ended")
+    check_resumes_as_one_process(place, run, tmp_path)
+
+
+def test_processes_with_different_images(place, tmp_path):
+    write_images(tmp_path / "images", 11)
+    run, port = tmp_path / "run", free_port()
+    processes = [
+        start(i, port, train_arguments(folder, run), tmp_path)
+        for i, folder in enumerate([place, tmp_path])
+    ]
+    (tmp_path / "preset").symlink_to(place / "preset")
+    for process in processes:
+        line = error_of(process)
+        assert "are not the same in all processes: those of process 1" in line
+
+
+def test_a_port_that_is_taken(place, tmp_path):
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        arguments = train_arguments(place, tmp_path / "run")
+        line = error_of(start(0, port, arguments, tmp_path))
+    assert f"127.0.0.1:{port} is taken by another program" in line
+    assert "--coordinator HOST:PORT" in line
+
+
+@pytest.mark.large
+def test_torchrun_continues_a_run(place, tmp_path):
+    run = tmp_path / "run"
+    programs = pathlib.Path(sys.executable).parent
+    for steps in ("4", "8"):
+        arguments = ["--steps", steps]
+        if not run.exists():
+            arguments += ["--data", place / "images"]
+            arguments += ["--preset", place / "preset"]
+        result = subprocess.run(
+            ["bash", SCRIPTS / "torchrun.sh", run, *arguments],
+            cwd=tmp_path,
+            env=environment(
+                PROCESSES="2",
+                DISTRIBUTION="sharded",
+                PATH=f"{programs}{os.pathsep}{os.environ['PATH']}",
+            ),
+            capture_output=True,
+            text=True,
+        )
+        assert result.returncode == 0, result.stderr
+        assert result.stdout.count("The run is in") == 1
+    check_resumes_as_one_process(place, run, tmp_path)
