@@ -1,5 +1,6 @@
 from keras import ops
 
+from keras_simple_diffusion.backend.compilation import current_values
 from keras_simple_diffusion.distillation.distillation import Distillation
 from keras_simple_diffusion.distillation.distillation import grid_index
 from keras_simple_diffusion.distillation.distillation import on_grid
@@ -135,8 +136,8 @@ class ProgressiveDistillation(Distillation):
         # Variables cannot be assigned within a branch on JAX.
         values = ops.cond(
             is_start,
-            lambda: [ops.convert_to_tensor(w) for w in self.backbone.weights],
-            lambda: [ops.convert_to_tensor(w) for w in teacher],
+            lambda: current_values(self.backbone.weights),
+            lambda: current_values(teacher),
         )
         for weight, value in zip(teacher, values, strict=True):
             weight.assign(value)

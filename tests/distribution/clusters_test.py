@@ -1,5 +1,6 @@
 """Processes of a cluster: scripts of the documentation, failures, resuming."""
 
+import contextlib
 import json
 import os
 import pathlib
@@ -89,6 +90,15 @@ def free_port():
         return free.getsockname()[1]
 
 
+def free_job():
+    """Return the number of a job of SLURM whose port is free."""
+    for job in range(os.getpid() % 4096, 4096):
+        with socket.socket() as free, contextlib.suppress(OSError):
+            free.bind(("127.0.0.1", 61440 + job))
+            return str(job)
+    raise OSError("no port is free")
+
+
 def error_of(process):
     """Wait until a process has failed, and return its error, one line."""
     _, errors = process.communicate()
@@ -142,7 +152,7 @@ def test_a_slurm_job_that_is_preempted(place, tmp_path):
         cwd=tmp_path,
         env=environment(
             PATH=f"{programs}{os.pathsep}{os.environ['PATH']}",
-            SLURM_JOB_ID=str(free_port() - 61440),  # The port follows from it.
+            SLURM_JOB_ID=free_job(),
         ),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -192,6 +202,70 @@ def test_a_port_that_is_taken(place, tmp_path):
         line = error_of(start(0, port, arguments, tmp_path))
     assert f"127.0.0.1:{port} is taken by another program" in line
     assert "--coordinator HOST:PORT" in line
+
+
+def run_in_two_processes(arguments, cwd):
+    """Run a command in two processes, as SLURM would start it."""
+    job = free_job()
+    processes = []
+    for index in range(2):
+        slurm = {
+            "SLURM_STEP_NODELIST": "localhost",
+            "SLURM_JOB_ID": job,
+            "SLURM_NTASKS": "2",
+            "SLURM_PROCID": str(index),
+            "SLURM_LOCALID": str(index),
+        }
+        processes.append(
+            subprocess.Popen(
+                [*COMMAND, *arguments, "--distribution", "data"],
+                cwd=cwd,
+                env=environment(**slurm),
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+        )
+    outputs = [process.communicate() for process in processes]
+    assert [p.returncode for p in processes] == [0, 0], outputs
+    return outputs
+
+
+def test_two_processes_draw_what_one_lacks(place, tmp_path):
+    arguments = ["generate", "--model", str(place / "preset")]
+    arguments += ["--num-images", "5", "--seed", "3", "--output", "drawn"]
+    result = run_command(*arguments, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    names = ["000000.png", "000002.png", "000004.png"]
+    before = [np.asarray(Image.open(tmp_path / "drawn" / n)) for n in names]
+    for name in names:
+        (tmp_path / "drawn" / name).unlink()
+    outputs = run_in_two_processes([*arguments, "--resume"], tmp_path)
+    assert ["5 images are in drawn" in out for out, _ in outputs] == [
+        True,
+        False,
+    ]
+    for name, image in zip(names, before, strict=True):
+        after = np.asarray(Image.open(tmp_path / "drawn" / name)).astype(int)
+        assert np.abs(after - image).max() <= 1
+
+
+@pytest.mark.large
+def test_two_processes_evaluate_as_one(place, tmp_path):
+    arguments = ["evaluate", "--model", str(place / "preset")]
+    arguments += ["--data", str(place / "images")]
+    arguments += ["--metrics", "bits_per_dimension", "--num-images", "5"]
+    one = ["--output", "one.json"]
+    result = run_command(*arguments, *one, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    run_in_two_processes([*arguments, "--output", "two.json"], tmp_path)
+    scores = [
+        json.loads((tmp_path / name).read_text())["bits_per_dimension"]
+        for name in ("one.json", "two.json")
+    ]
+    for split in scores[0]:
+        for name, value in scores[0][split].items():
+            assert scores[1][split][name] == pytest.approx(value, abs=1e-5)
 
 
 @pytest.mark.large
