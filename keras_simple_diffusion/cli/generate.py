@@ -257,7 +257,7 @@ def _fill_folder(draw, folder, numbers, captions, settings, batch_size, resume):
         # The main process decides: it may already write while others look.
         is_drawn = [_is_intact(paths[i], keys[i]) for i in numbers]
         is_drawn = from_main_process(np.array(is_drawn, bool))
-        missing = np.array(numbers)[~is_drawn].tolist()
+        missing = np.array(numbers)[np.logical_not(is_drawn)].tolist()
         with bars.Bar("drawing", len(missing), is_hidden=not is_main) as bar:
             for start in range(0, len(missing), batch_size):
                 indices = missing[start : start + batch_size]

@@ -108,6 +108,7 @@ def entered_by_main(context):
     Raises:
         InputError: in every process, if it cannot be entered.
     """
+    wait_for_all()  # Others may still look if the folder is free.
     problem = None
     with contextlib.ExitStack() as stack:
         if is_main_process():

@@ -17,7 +17,6 @@ from keras_simple_diffusion.data.sources import ImageSource
 from keras_simple_diffusion.distribution.batches import num_batch_parts
 from keras_simple_diffusion.distribution.processes import entered_by_main
 from keras_simple_diffusion.distribution.processes import is_main_process
-from keras_simple_diffusion.distribution.processes import wait_for_all
 from keras_simple_diffusion.evaluation import duration
 from keras_simple_diffusion.evaluation import image_sets
 from keras_simple_diffusion.evaluation import scores
@@ -263,7 +262,8 @@ def evaluate(
             if networks and not (resume and settings["num_images"]):
                 settings["num_images"] = _plan(sets, settings, batch_size)
                 sets = draw_sets(settings["num_images"])
-        stack.enter_context(_held_by_main(folder, settings, resume))
+        held = held_folder(folder, settings, resume)
+        stack.enter_context(entered_by_main(held))
         measure = Measurement(
             folder, settings, networks, sources, data, subject
         )
@@ -314,12 +314,6 @@ def _plan(sets, settings, batch_size):
     if seconds is not None and is_main_process():
         duration.announce(count, count * ratio * seconds, is_chosen)
     return count
-
-
-def _held_by_main(folder, settings, resume):
-    """Context in which the main process holds a folder, for all processes."""
-    wait_for_all()  # All processes have looked for stored settings.
-    return entered_by_main(held_folder(folder, settings, resume))
 
 
 _EXPECTED = {

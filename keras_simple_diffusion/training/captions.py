@@ -60,7 +60,7 @@ def embed_data(data, preset, output, batch_size=64):
     """Write the embeddings of all captions of the data, in all its splits.
 
     After an interruption, a second call computes only what is missing or
-    damaged.
+    damaged. All processes take part, and the main one writes.
 
     Args:
         data: string, see `keras_simple_diffusion.data.open_data`.
@@ -69,8 +69,6 @@ def embed_data(data, preset, output, batch_size=64):
         output: path of the folder of the embeddings.
         batch_size: int. Number of captions embedded at once. Defaults to
             `64`.
-
-    All processes take part, and the main one writes.
 
     Returns:
         An `EmbeddingCache`.

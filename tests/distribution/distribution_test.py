@@ -14,6 +14,7 @@ import keras_simple_diffusion as ksd
 from keras_simple_diffusion import distribution
 from keras_simple_diffusion.backend import native
 from keras_simple_diffusion.backend import torch_processes
+from keras_simple_diffusion.backend import torch_sharding
 from keras_simple_diffusion.utils.errors import InputError
 from tests.distribution import train_program
 
@@ -148,6 +149,15 @@ def test_torch_processes_train_as_one(tmp_path):
         )
         for a, b in zip(one.weights, two.weights, strict=True):
             np.testing.assert_allclose(a, b, rtol=0, atol=1e-5)
+
+
+@ON_TORCH
+@pytest.mark.parametrize(
+    "shape, dim",
+    [((16, 8), 0), ((8, 16), 1), ((3, 3, 6, 4), 2), ((9, 9), 0), ((5,), 0)],
+)
+def test_the_part_of_each_process(shape, dim):
+    assert torch_sharding.part_of(shape, count=2).dim == dim
 
 
 @ON_TORCH
