@@ -54,13 +54,16 @@ def convolve(x, kernel, bias, stride):
         return y + bias
     from torch.nn.functional import conv2d
 
-    kernel = ops.convert_to_tensor(kernel)
+    kernel = ops.convert_to_tensor(kernel).permute(3, 2, 0, 1)
+    if x.shape[0] == 1:
+        # For one small image PyTorch differentiates no other layout on a CPU.
+        kernel = kernel.contiguous()
     y = conv2d(
         x.permute(0, 3, 1, 2),
-        kernel.permute(3, 2, 0, 1),
+        kernel,
         ops.convert_to_tensor(bias),
         stride,
-        kernel.shape[0] // 2 if stride == 1 else 0,
+        kernel.shape[2] // 2 if stride == 1 else 0,
     )
     return y.permute(0, 2, 3, 1)
 

@@ -112,7 +112,7 @@ Distribution = machine_option(
 Coordinator = machine_option(
     str,
     help="Connect to process 0 of several at HOST:PORT. (default: found "
-    "on TPU pods and under SLURM)",
+    "on TPU pods, under SLURM and torchrun)",
 )
 NumProcesses = machine_option(int, min=1, help="Set the number of processes.")
 ProcessId = machine_option(int, min=0, help="Set the number of this process.")

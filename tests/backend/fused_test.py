@@ -37,6 +37,18 @@ def test_convolve(size, stride):
     close(fused.convolve(*tensors(x, kernel, bias), stride), expected)
 
 
+@pytest.mark.any_backend
+@pytest.mark.parametrize("size, stride", [(3, 1), (2, 2)])
+def test_the_gradient_of_one_gray_image(size, stride):
+    x, kernel = normal(1, 8, 8, 4), keras.Variable(normal(size, size, 4, 1))
+    (bias,) = tensors(np.zeros(1, "float32"))
+    y = fused.convolve(*tensors(x), kernel, bias, stride)
+    y.sum().backward()
+    # The sum of all that one element of the kernel is multiplied with.
+    first = kernel.value.grad.numpy()[(size - 1) // 2, (size - 1) // 2, :, 0]
+    close(first, x[:, ::stride, ::stride].sum((0, 1, 2)), 1e-4)
+
+
 def test_scale_and_shift():
     x, scale, shift = normal(2, 3, 3, 4), normal(2, 1, 1, 4), normal(1, 4)
     expected = x * (1.0 + scale) + shift

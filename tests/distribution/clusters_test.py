@@ -107,8 +107,11 @@ def error_of(process):
     return errors.strip().splitlines()[-1]
 
 
-def wait_for(path, process):
-    while not path.exists():
+def wait_for(path, process, lines=0):
+    """Wait until a file exists and has some lines."""
+    while not path.exists() or (
+        lines and len(path.read_text().splitlines()) < lines
+    ):
         assert process.poll() is None, process.communicate()
         time.sleep(0.02)
 
@@ -158,7 +161,7 @@ def test_a_slurm_job_that_is_preempted(place, tmp_path):
         stderr=subprocess.PIPE,
         text=True,
     )
-    wait_for(run / "history.csv", job)
+    wait_for(run / "history.csv", job, lines=2)  # All have begun.
     for process in (tmp_path / "processes").read_text().split():
         os.kill(int(process), signal.SIGTERM)
     output, errors = job.communicate()
