@@ -53,7 +53,7 @@ def num_devices():
         import tensorflow as tf
 
         return tf.distribute.get_strategy().num_replicas_in_sync
-    return torch_processes.replica()[1] if _is_torch() else 1
+    return torch_processes.place()[1] if _is_torch() else 1
 
 
 def keras_distributes():

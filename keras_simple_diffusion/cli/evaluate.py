@@ -126,22 +126,22 @@ def evaluate(
     from keras_simple_diffusion import evaluation
     from keras_simple_diffusion.distribution import is_main_process
 
-    shared.distribute(distribution)
-    report = evaluation.evaluate(
-        model,
-        data,
-        feature_weights=feature_weights,
-        efficientnet=efficientnet,
-        dinov2=dinov2,
-        clip=clip,
-        classifier=classifier,
-        num_resamples=resamples,
-        seed=seed,
-        batch_size=batch_size,
-        output=output,
-        resume=resume,
-        **{**evaluation.PROTOCOLS.get(protocol, {}), **given},
-    )
+    with shared.distributed(distribution):
+        report = evaluation.evaluate(
+            model,
+            data,
+            feature_weights=feature_weights,
+            efficientnet=efficientnet,
+            dinov2=dinov2,
+            clip=clip,
+            classifier=classifier,
+            num_resamples=resamples,
+            seed=seed,
+            batch_size=batch_size,
+            output=output,
+            resume=resume,
+            **{**evaluation.PROTOCOLS.get(protocol, {}), **given},
+        )
     if is_main_process():
         path = pathlib.Path(output)
         print(report)

@@ -127,81 +127,96 @@ def generate(
             "Pass --model, a run or a preset with weights, or --like, an image "
             "to draw again."
         )
-    shared.distribute(distribution)
     from keras_simple_diffusion.distribution.processes import is_main_process
     from keras_simple_diffusion.distribution.processes import seed_of_main
 
-    task = shared.load_model(given["model"], None if model else like)
-    first = drawn.get("number", 0)
-    count = given["num_images"]
-    wanted = shared.choose_conditions(
-        task,
-        given["labels"],
-        given["prompt"],
-        given["negative_prompt"],
-        given["portrait"],
-        count and first + count,
-    )
-    numbers = range(first, wanted.count)
-    if one_sheet:
-        shared.check_sheet_size(task, len(numbers), scale)
-    guide = given["guidance_model"]
-    guide_like = None if guidance_model else like
-    clipping = given["clipping"] or "static"
-    options = {
-        "num_steps": given["steps"],
-        "guidance_scale": given["guidance"],
-        "guidance_interval": shared.read_interval(given["guidance_interval"]),
-        "guidance_rescale": given["guidance_rescale"],
-        "guidance_model": guide and shared.load_model(guide, guide_like),
-        "sampler": given["sampler"],
-        "spacing": given["spacing"] or "time",
-        "clipping": None if clipping == "none" else clipping,
-        "batch_size": batch_size,
-    }
-
-    def draw(indices, seed, **more):
-        conditions = wanted.arguments(indices)
-        if not wanted.lists:
-            conditions["num_images"] = len(indices)
-        return task.generate(
-            **conditions, indices=indices, seed=seed, **options, **more
+    with shared.distributed(distribution):
+        task = shared.load_model(given["model"], None if model else like)
+        first = drawn.get("number", 0)
+        count = given["num_images"]
+        wanted = shared.choose_conditions(
+            task,
+            given["labels"],
+            given["prompt"],
+            given["negative_prompt"],
+            given["portrait"],
+            count and first + count,
         )
+        numbers = range(first, wanted.count)
+        if one_sheet:
+            shared.check_sheet_size(task, len(numbers), scale)
+        guide = given["guidance_model"]
+        guide_like = None if guidance_model else like
+        clipping = given["clipping"] or "static"
+        options = {
+            "num_steps": given["steps"],
+            "guidance_scale": given["guidance"],
+            "guidance_interval": shared.read_interval(
+                given["guidance_interval"]
+            ),
+            "guidance_rescale": given["guidance_rescale"],
+            "guidance_model": guide and shared.load_model(guide, guide_like),
+            "sampler": given["sampler"],
+            "spacing": given["spacing"] or "time",
+            "clipping": None if clipping == "none" else clipping,
+            "batch_size": batch_size,
+        }
 
-    names = ("prompt", "negative_prompt", "portrait")
-    settings = {
-        "command": "generate",
-        "labels": wanted.labels,
-        **{name: given[name] for name in names},
-        **image_settings.describe(
-            task, given["model"], wanted, guide, seed=given["seed"], **options
-        ),
-    }
-    image_settings.check_is_same_model(drawn, settings, like)
-    if one_sheet:
-        seed = settings["seed"] = seed_of_main(settings["seed"])
-        captions = wanted.captions and [wanted.captions[i] for i in numbers]
-        settings |= {"number": first, "num_images": len(numbers)}
-        settings["captions"] = captions
-        # A single image has nothing around it, so that it can be edited.
-        layout = {"captions": captions if len(numbers) > 1 else None}
-        is_main = is_main_process()
-        with bars.Bar("drawing", len(numbers), is_hidden=not is_main):
-            if steps_strip:
-                _, _, images = draw(list(numbers), seed, return_steps=True)
-                images, layout = _arrange_strip(images, captions)
-            else:
-                images = draw(list(numbers), seed)
-        if is_main:
-            shared.save_sheet(images, output, settings, scale=scale, **layout)
-    else:
-        settings["seed"] = given["seed"]  # Or that of the folder.
-        folder = pathlib.Path(output)
-        seed = _fill_folder(
-            draw, folder, numbers, wanted.captions, settings, batch_size, resume
-        )
-    if is_main_process():
-        shared.say_where(len(numbers), output, seed)
+        def draw(indices, seed, **more):
+            conditions = wanted.arguments(indices)
+            if not wanted.lists:
+                conditions["num_images"] = len(indices)
+            return task.generate(
+                **conditions, indices=indices, seed=seed, **options, **more
+            )
+
+        names = ("prompt", "negative_prompt", "portrait")
+        settings = {
+            "command": "generate",
+            "labels": wanted.labels,
+            **{name: given[name] for name in names},
+            **image_settings.describe(
+                task,
+                given["model"],
+                wanted,
+                guide,
+                seed=given["seed"],
+                **options,
+            ),
+        }
+        image_settings.check_is_same_model(drawn, settings, like)
+        if one_sheet:
+            seed = settings["seed"] = seed_of_main(settings["seed"])
+            captions = wanted.captions and [wanted.captions[i] for i in numbers]
+            settings |= {"number": first, "num_images": len(numbers)}
+            settings["captions"] = captions
+            # A single image has nothing around it, so that it can be edited.
+            layout = {"captions": captions if len(numbers) > 1 else None}
+            is_main = is_main_process()
+            with bars.Bar("drawing", len(numbers), is_hidden=not is_main):
+                if steps_strip:
+                    _, _, images = draw(list(numbers), seed, return_steps=True)
+                    images, layout = _arrange_strip(images, captions)
+                else:
+                    images = draw(list(numbers), seed)
+            if is_main:
+                shared.save_sheet(
+                    images, output, settings, scale=scale, **layout
+                )
+        else:
+            settings["seed"] = given["seed"]  # Or that of the folder.
+            folder = pathlib.Path(output)
+            seed = _fill_folder(
+                draw,
+                folder,
+                numbers,
+                wanted.captions,
+                settings,
+                batch_size,
+                resume,
+            )
+        if is_main_process():
+            shared.say_where(len(numbers), output, seed)
 
 
 def _arrange_strip(clean, names):

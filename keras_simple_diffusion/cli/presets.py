@@ -101,7 +101,7 @@ def embed(
     from keras_simple_diffusion.distribution import is_main_process
     from keras_simple_diffusion.training import embed_data
 
-    shared.distribute(distribution)
-    cache = embed_data(data, preset, output, batch_size)
+    with shared.distributed(distribution):
+        cache = embed_data(data, preset, output, batch_size)
     if is_main_process():
         say(f"The embeddings of {len(cache.texts)} texts are in {output}")

@@ -1,12 +1,12 @@
 """Options, conditions and sheets that the drawing commands share."""
 
+import contextlib
 import dataclasses
 import pathlib
 import re
 from typing import Annotated
 from typing import Literal
 
-import click
 import typer
 
 from keras_simple_diffusion.utils.errors import InputError
@@ -34,20 +34,22 @@ Distribution = option(
 )
 
 
-def distribute(strategy):
-    """Let the rest of this command use all devices, of all processes.
+@contextlib.contextmanager
+def distributed(strategy):
+    """Context in which a command uses all devices, of all processes.
 
     Args:
         strategy: string, see `keras_simple_diffusion.distribution.distribute`,
             or `None` for one device.
     """
     if strategy is None:
+        yield
         return
     from keras_simple_diffusion import distribution
 
     distribution.initialize()
-    context = click.get_current_context()
-    context.with_resource(distribution.distribute(strategy))
+    with distribution.distribute(strategy):
+        yield
 
 
 _MAX_SHEET = 10**8  # Pixels on a sheet.

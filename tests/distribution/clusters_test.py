@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import pathlib
+import shutil
 import signal
 import socket
 import subprocess
@@ -19,7 +20,11 @@ from keras_simple_diffusion.training.checkpoint import Checkpoints
 from tests.helpers.commands import environment
 from tests.helpers.commands import run_command
 
-pytestmark = pytest.mark.any_backend
+pytestmark = [
+    pytest.mark.any_backend,
+    # Matplotlib's, where other programs keep the machine busy.
+    pytest.mark.filterwarnings("ignore:Creating legend:UserWarning"),
+]
 
 SCRIPTS = pathlib.Path(__file__).parents[2] / "docs" / "clusters"
 COMMAND = [sys.executable, "-m", "keras_simple_diffusion"]
@@ -63,11 +68,12 @@ def write_images(folder, count):
         Image.fromarray(image[..., 0]).save(folder / f"{index}.png")
 
 
-def train_arguments(place, run):
+def train_arguments(place, run, steps=STEPS):
     return [
         *("train", "--data", str(place / "images")),
         *("--preset", str(place / "preset"), "--output", str(run)),
         *("--distribution", "data", "--checkpoint-every", "4"),
+        *("--steps", str(steps)),
     ]
 
 
@@ -116,22 +122,25 @@ def wait_for(path, process, lines=0):
         time.sleep(0.02)
 
 
+def last_checkpoint(run):
+    """Return the step of the last checkpoint of a run, and its arrays."""
+    arrays, state = Checkpoints(run / "checkpoints").latest()
+    with arrays:
+        return state["step"], {name: arrays[name] for name in arrays}
+
+
 def check_resumes_as_one_process(place, run, tmp_path):
     """Continue a run of two processes in one, and compare with one alone."""
-    _, state = Checkpoints(run / "checkpoints").latest()
-    steps = str(state["step"] + 4)
+    step, _ = last_checkpoint(run)
+    steps = str(step + 4)
     resume = ["train", "--resume", str(run), "--steps", steps]
     result = run_command(*resume, cwd=tmp_path)
     assert result.returncode == 0, result.stderr
-    assert f"going on from step {state['step']}" in result.stdout
+    assert f"going on from step {step}" in result.stdout
     alone = tmp_path / "alone"
-    result = run_command(
-        *train_arguments(place, alone), "--steps", steps, cwd=tmp_path
-    )
+    result = run_command(*train_arguments(place, alone, steps), cwd=tmp_path)
     assert result.returncode == 0, result.stderr
-    (ours, _), (theirs, _) = (
-        Checkpoints(folder / "checkpoints").latest() for folder in (run, alone)
-    )
+    (_, ours), (_, theirs) = map(last_checkpoint, (run, alone))
     assert set(ours) == set(theirs)
     for name in theirs:
         if not name.startswith("metrics"):  # The intervals differ.
@@ -173,7 +182,7 @@ def test_a_slurm_job_that_is_preempted(place, tmp_path):
 
 def test_a_process_that_is_killed(place, tmp_path):
     run, port = tmp_path / "run", free_port()
-    arguments = [*train_arguments(place, run), "--steps", "100000"]
+    arguments = train_arguments(place, run)
     first, second = (start(i, port, arguments, tmp_path) for i in range(2))
     wait_for(run / "checkpoints" / "00000004", first)
     second.kill()
@@ -185,12 +194,12 @@ def test_a_process_that_is_killed(place, tmp_path):
 
 def test_processes_with_different_images(place, tmp_path):
     write_images(tmp_path / "images", 11)
+    shutil.copytree(place / "preset", tmp_path / "preset")
     run, port = tmp_path / "run", free_port()
     processes = [
         start(i, port, train_arguments(folder, run), tmp_path)
         for i, folder in enumerate([place, tmp_path])
     ]
-    (tmp_path / "preset").symlink_to(place / "preset")
     for process in processes:
         line = error_of(process)
         assert "are not the same in all processes: those of process 1" in line
