@@ -17,6 +17,7 @@ from keras_simple_diffusion.data.sources import ImageSource
 from keras_simple_diffusion.distribution.batches import num_batch_parts
 from keras_simple_diffusion.distribution.processes import entered_by_main
 from keras_simple_diffusion.distribution.processes import is_main_process
+from keras_simple_diffusion.distribution.processes import seed_of_main
 from keras_simple_diffusion.evaluation import duration
 from keras_simple_diffusion.evaluation import image_sets
 from keras_simple_diffusion.evaluation import scores
@@ -231,7 +232,7 @@ def evaluate(
             },
             resume,
         )
-        seed = settings["seed"]
+        seed = settings["seed"] = seed_of_main(settings["seed"])
         if is_stored:
             sets = [image_sets.StoredImages(subject, num_images, seed)]
         else:
