@@ -8,6 +8,7 @@ import tempfile
 import warnings
 
 from PIL import Image
+from PIL import UnidentifiedImageError
 
 from keras_simple_diffusion.data.containers import read_file
 from keras_simple_diffusion.data.decoding import Decoder
@@ -89,6 +90,8 @@ def reading_images():
         reason = reason_of(error)
         if isinstance(error, Image.DecompressionBombError):
             reason = f"it has more than {MAX_PIXELS // 10**6} million pixels"
+        if isinstance(error, UnidentifiedImageError):
+            reason = "it is no image"  # Pillow names the place of the file.
         raise InputError(
             f"The file is not a readable image: {reason}"
         ) from error
