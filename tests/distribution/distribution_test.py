@@ -121,7 +121,13 @@ def test_all_strategies(
         if strategy == "data":
             assert result["share"] == 1.0
         else:
-            assert result["share"] < 1.4 / (num_devices * num_processes)
+            # Tensor parallelism splits the transformer's perceptrons, half of
+            # its weights, along one axis of the mesh only.
+            splits_less = network == "transformer" and "tensor" in strategy
+            limit = (1.8 if splits_less else 1.4) / (
+                num_devices * num_processes
+            )
+            assert result["share"] < limit
         loaded = ksd.models.DiffusionBackbone.from_preset(
             str(several / strategy / "preset")
         ).get_weights()

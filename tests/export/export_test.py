@@ -45,8 +45,8 @@ def transformer_model():
         backbone=make_transformer(),
         schedule=ksd.schedules.NormalSchedule(image_size=4, noise_size=8),
         prediction_type="x",
-        sampler="heun",
-        num_steps=3,
+        sampler="ddim",
+        num_steps=4,
         guidance_scale=2.0,
         guidance_interval=(-3.0, 9.0),
     )
