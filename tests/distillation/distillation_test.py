@@ -403,3 +403,12 @@ def test_texts_and_mixed_precision(method):
 def test_bad_arguments(make, message):
     with pytest.raises(InputError, match=message):
         make()
+
+
+def test_a_student_learns_the_steps_that_it_takes():
+    # A teacher of normal log-SNR is drawn along other times than it trained.
+    teacher = make_model(schedule="normal")
+    task = ksd.distillation.ConsistencyDistillation(teacher, num_steps=4)
+    grid = ksd.samplers.log_snr_grid(task.student.schedule, 4)
+    learned = task.schedule(np.linspace(1.0, 0.0, 5, dtype="float32"))
+    np.testing.assert_array_equal(to_numpy(learned), to_numpy(grid))
