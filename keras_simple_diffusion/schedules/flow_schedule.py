@@ -95,6 +95,8 @@ class FlowSchedule(NoiseSchedule):
             (noise - self._start) / self._range,
             1.0 - (signal - self._end) / self._range,
         )
+        t = ops.where(log_snr >= self.log_snr_max, 0.0, t)
+        t = ops.where(log_snr <= self.log_snr_min, 1.0, t)
         return ops.cast(ops.clip(t, 0.0, 1.0), "float32")
 
     def derivative(self, t):
