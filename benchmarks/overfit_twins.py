@@ -27,7 +27,6 @@ TEXT_LENGTH = 8
 LOG_SNRS = (2.0, -2.0, -5.0)
 INTERVAL = 50
 _SMALL = {  # As they are.
-    "caltech101",
     "emoji",
     "emoji_teacher",
     "jit_mini_64",

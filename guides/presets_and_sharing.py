@@ -45,7 +45,7 @@ keras.utils.set_random_seed(0)
 
 The library contains presets for the networks of both papers and for small
 networks of its own, with schedule, loss and training recipe. `emoji`,
-`photos_64` and `caltech101` have weights; the others must be trained first.
+`photos_64` and `photos_128` have weights; the others must be trained first.
 """
 
 print(", ".join(ksd.models.builtin_presets()))

@@ -39,6 +39,30 @@ def serialized(cls, config):
     }
 
 
+_PHOTOS_NETWORK = {
+    "channels": (24, 64, 128, 256),
+    "blocks": (1, 1, 2, 3),
+    "num_heads": 4,
+    "dropout": 0.1,
+    "num_classes": 16,
+    "embedding_dim": 128,
+}
+_PHOTOS_TASK = {
+    "prediction_type": "x",
+    "loss": DiffusionLoss("v", ksd.losses.SigmoidWeighting(0.0)),
+    "stratified": True,
+    "sampler": ksd.samplers.DPMSolverSampler(),
+    "num_steps": 24,
+    "guidance_scale": 2.0,
+}
+_PHOTOS_RECIPE = {
+    "steps": 3400,
+    "batch_size": 16,
+    "learning_rate": 8e-4,
+    "warmup_steps": 50,
+    "ema_decay": 0.998,
+    "flip": True,
+}
 # name -> description, backbone class, its arguments, arguments of the task,
 # recipe. The task is a `TextToImage` if there is a text encoder among them.
 CONFIGURATIONS = {
@@ -171,63 +195,26 @@ CONFIGURATIONS = {
     "uvit_photos_64": (
         "A U-ViT for 64 px photographs and an hour of a CPU.",
         "UViTBackbone",
-        {
-            "image_shape": (64, 64, 3),
-            "channels": (24, 64, 128, 256),
-            "blocks": (1, 1, 2, 3),
-            "num_heads": 4,
-            "dropout": 0.1,
-            "num_classes": 16,
-            "embedding_dim": 128,
-        },
+        {"image_shape": (64, 64, 3), **_PHOTOS_NETWORK},
         {
             "schedule": Shifted(64, noise_size=64, log_snr_max=4.0),
-            "prediction_type": "x",
-            "loss": DiffusionLoss("v", ksd.losses.SigmoidWeighting(0.0)),
-            "stratified": True,
-            "sampler": ksd.samplers.DPMSolverSampler(),
-            "num_steps": 24,
-            "guidance_scale": 2.0,
+            **_PHOTOS_TASK,
         },
-        {
-            "steps": 3400,
-            "batch_size": 16,
-            "learning_rate": 8e-4,
-            "warmup_steps": 50,
-            "ema_decay": 0.998,
-            "flip": True,
-        },
+        _PHOTOS_RECIPE,
     ),
     "uvit_photos_128": (
         "The same network for 128 px, behind the wavelet.",
         "UViTBackbone",
         {
             "image_shape": (128, 128, 3),
-            "channels": (24, 64, 128, 256),
-            "blocks": (1, 1, 2, 3),
-            "num_heads": 4,
-            "dropout": 0.1,
-            "num_classes": 16,
-            "embedding_dim": 128,
+            **_PHOTOS_NETWORK,
             "downsampling": "dwt",
         },
         {
             "schedule": Shifted(128, noise_size=64, log_snr_max=4.0),
-            "prediction_type": "x",
-            "loss": DiffusionLoss("v", ksd.losses.SigmoidWeighting(0.0)),
-            "stratified": True,
-            "sampler": ksd.samplers.DPMSolverSampler(),
-            "num_steps": 24,
-            "guidance_scale": 2.0,
+            **_PHOTOS_TASK,
         },
-        {
-            "steps": 3400,
-            "batch_size": 16,
-            "learning_rate": 8e-4,
-            "warmup_steps": 50,
-            "ema_decay": 0.998,
-            "flip": True,
-        },
+        _PHOTOS_RECIPE,
     ),
     "uvit_small_64": (
         "A small U-ViT for 64 px images and one GPU.",

@@ -93,7 +93,7 @@ def test_bad_distill_arguments(trained, distilled, error_of, tmp_path):
     assert "needs --teacher and --data" in error_of(*base)
     error = error_of("distill", *data, "--teacher", "uvit_digits_16")
     assert "without weights. Train it first" in error
-    error = error_of("distill", *data, "--teacher", "caltech101")
+    error = error_of("distill", *data, "--teacher", "photos_64")
     assert "does not draw the classes blue, red of the images" in error
     _, run = distilled
     error = error_of("distill", *data, "--teacher", str(run))
