@@ -79,8 +79,8 @@ Images generated at that time, one project per row in the order of the table:
 of 16 other classes of Caltech-101 for 77 minutes of one core
 ([presets](presets.md)), which the table does not count: it is the time that a
 user saves, and none of the race above. The runs from random weights are those
-above. `race.py --photographs churches` repeats it on photographs by which nothing
-in the library was chosen.
+above. `race.py --photographs churches` repeats it on photographs by which
+nothing in the library was chosen.
 {finetuned}
 
 ![FID against minutes, from both starts](race_finetuned.png)
