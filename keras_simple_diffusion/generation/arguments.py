@@ -233,13 +233,22 @@ def _or(value, default):
 # === Guidance ===
 
 
+_LARGEST_SCALE = 1e30  # Differences times the scale fit into float32.
+
+
 def check_guidance(guidance_scale, is_conditional, guidance_model=None):
     """Raise an `InputError` if guidance is impossible or without effect.
 
-    That is if the scale is no finite number, if a guidance model is given with
-    a scale of 1, or if an unconditional model is to be guided without one.
+    That is if the scale is no finite number or overflows, if a guidance model
+    is given with a scale of 1, or if an unconditional model is to be guided
+    without one.
     """
-    check_number("guidance_scale", guidance_scale)
+    check_number(
+        "guidance_scale",
+        guidance_scale,
+        at_least=-_LARGEST_SCALE,
+        at_most=_LARGEST_SCALE,
+    )
     if guidance_scale == 1.0 and guidance_model is not None:
         raise InputError(
             "`guidance_model` does nothing without guidance: pass a "

@@ -15,6 +15,7 @@ from PIL import Image
 
 import keras_simple_diffusion as ksd
 from keras_simple_diffusion.data import embedding_cache
+from keras_simple_diffusion.export import draw
 from keras_simple_diffusion.models import Preset
 from keras_simple_diffusion.training import RunSettings
 from keras_simple_diffusion.utils.image_files import save_image
@@ -514,6 +515,32 @@ def _options(folder):
             "--output": ("out.png", _OUTPUTS),
         },
         "presets": {"--json": (None, _FLAG), "--name": (None, ["emoji"])},
+        "export": {
+            "--model": ("model", presets),
+            "--output": ("out", _OUTPUTS),
+            "--format": ("saved_model", ["onnx", "openvino", "tflite", ""]),
+            "--precision": (None, ["float16", "float32", "int4", ""]),
+            "--steps": (None, [*_COUNTS, "3"]),
+            "--guidance": (None, _NUMBERS),
+            "--guidance-interval": (None, _INTERVALS),
+            "--spacing": (None, ["power", "log_snr", "even", ""]),
+            "--sampler": (None, _SAMPLERS),
+            "--prompt": (None, _TEXTS),
+        },
+        # With the right package it would be a page.
+        "export --format web": {
+            "--format": ("web", ["web"]),
+            "--model": ("model", presets),
+            "--output": ("out", _OUTPUTS),
+            "--runtime": ("absent", _IMAGES),
+            "--prompt": (None, _TEXTS),
+        },
+        "app": {
+            "--model": ("model", presets),
+            "--export-space": ("out", _OUTPUTS),
+            "--runs": (None, [*runs, "link"]),
+            "--port": (None, _NUMBERS),
+        },
     }
 
 
@@ -534,16 +561,22 @@ class CommandLines:
             for command, options in self.options.items()
             for option, (_, values) in options.items()
             for value in dict.fromkeys([*values, _LEFT_OUT])
-            # Trained without a preset, the default network takes minutes.
-            if (command, option, value) != ("train", "--preset", _LEFT_OUT)
+            if value is not _LEFT_OUT or (command, option) not in _NEEDED
         ]
 
-    def combinations(self, count, seed):
-        """Draw command lines that differ in two to four options."""
+    def combinations(self, count, seed, of=""):
+        """Draw command lines that differ in two to four options.
+
+        Args:
+            count: Number of command lines.
+            seed: Seed.
+            of: How their commands begin.
+        """
         rng = random.Random(seed)
+        commands = [name for name in self.options if name.startswith(of)]
         lines = []
         for _ in range(count):
-            command = rng.choice(list(self.options))
+            command = rng.choice(commands)
             options = self.options[command]
             number = min(rng.randint(2, 4), len(options))
             changes = {
@@ -566,6 +599,11 @@ class CommandLines:
 
 
 _LEFT_OUT = object()
+_NEEDED = (
+    ("train", "--preset"),  # The default network takes minutes.
+    ("app", "--export-space"),  # It would be served.
+    ("export --format web", "--runtime"),  # It would be downloaded.
+)
 
 
 # === Rules ===
@@ -585,6 +623,19 @@ class World:
         self.whole = self._facts()
         self.copy = self.folder.with_name("whole")
         shutil.copytree(self.folder, self.copy, symlinks=True)
+
+    def check(self, lines):
+        """Run commands, and raise an error that lists the broken rules."""
+        faults = []
+        for words in lines:
+            found = self.breaches(words)
+            if found:
+                shown = " ".join(repr(word[:60]) for word in words)
+                faults.append("\n".join([shown, *found]))
+        report = "\n\n".join(faults)
+        assert not faults, (
+            f"{len(faults)} of {len(lines)} command lines\n{report}"
+        )
 
     def breaches(self, words):
         """Run a command; return the rules that it broke, and clean up."""
@@ -684,6 +735,10 @@ class World:
                         RunSettings.read(path.parent)
                 if path.name == "config.json" and words[0] == "average":
                     Preset.open(path.parent).load()
+                if path.name == "model.json" and words[0] == "export":
+                    exported = draw.ExportedModel(path.parent)
+                    wanted = {None: [], "label": [1], "text": ["red"]}
+                    exported.draw(wanted[exported.settings["condition"]])
                 if path.name == "config.json" and words[0] == "embed":
                     embedding_cache.EmbeddingCache(path.parent)
             except Exception as error:

@@ -263,6 +263,7 @@ def test_interpolation_between_images():
         ("generate", {"num_steps": "8"}, "num_steps='8'"),
         ("generate", {"sampler": "fastest"}, "'fastest'"),
         ("generate", {"guidance_scale": np.nan}, "guidance_scale=nan"),
+        ("generate", {"guidance_scale": 1e39}, "guidance_scale=1e+39"),
         (
             "generate",
             {"guidance_model": "weak", "guidance_scale": 2.0},
