@@ -60,6 +60,10 @@ step(denoise, at, draw_noise) -> (noisy_images, clean_images[, memory])
   and `memory`, the third value that the previous step returned.
 - `draw_noise()` returns fresh noise, for stochastic samplers.
 
+Images have the shape `(B, H, W, C)`, and log-SNRs are scalars. The shortest
+sampler, Euler's method, is at the end of [the page on
+sampling](../docs/sampling.md#writing-a-sampler).
+
 `step` returns the images at the next level, the predicted clean images and, if
 the method needs one, a memory. `initial_memory` makes the memory for the first
 step. The loop is compiled together with the network, and `step` is traced once
