@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 
+import keras
 import numpy as np
 import pytest
 from PIL import Image
@@ -22,6 +23,10 @@ from tests.helpers.commands import run_command
 
 pytestmark = [
     pytest.mark.any_backend,
+    pytest.mark.skipif(
+        keras.config.backend() != "torch",
+        reason="the processes of JAX have devices of their own: make test-torch",
+    ),
     # Matplotlib's, where other programs keep the machine busy.
     pytest.mark.filterwarnings("ignore:Creating legend:UserWarning"),
 ]
