@@ -25,7 +25,7 @@ pytestmark = [
     pytest.mark.any_backend,
     pytest.mark.skipif(
         keras.config.backend() != "torch",
-        reason="the processes of JAX have devices of their own: make test-torch",
+        reason="of PyTorch: JAX has a test of its own (distribution_test.py)",
     ),
     # Matplotlib's, where other programs keep the machine busy.
     pytest.mark.filterwarnings("ignore:Creating legend:UserWarning"),
