@@ -163,7 +163,7 @@ def _copy(source, target, classes):
         elif found is not None and _is_grid(found) and _is_grid(weight):
             values.append((weight, _interpolate(found, weight.shape)))
             copied += math.prod(weight.shape)
-        elif weight.path in _BANDS and _adds_bands(source, target):
+        elif found is not None and _adds_bands(source, target, found, weight):
             values.append((weight, _pad_bands(found, weight)))
             copied += math.prod(found.shape)
             fresh.append(weight.path)
@@ -206,13 +206,20 @@ def _interpolate(grid, shape):
     )[0]
 
 
-def _adds_bands(source, target):
-    """Test if a network has more levels of the wavelet than another."""
-    source, target = source.get_config(), target.get_config()
-    return target["downsampling"] == "dwt" and (
-        source["downsampling"] is None
-        or source["downsampling"] == "dwt"
-        and source["downsampling_factor"] < target["downsampling_factor"]
+def _adds_bands(source, target, found, weight):
+    """Test if a weight differs from another by more levels of the wavelet."""
+    if weight.path not in _BANDS:
+        return False
+    sizes, known = list(weight.shape), list(found.shape)
+    if len(sizes) != len(known):
+        return False
+    axis = _BANDS[weight.path]
+    added = sizes.pop(axis) > known.pop(axis)
+    return (
+        added
+        and sizes == known
+        and target.downsampling == "dwt"
+        and source.downsampling in (None, "dwt")
     )
 
 

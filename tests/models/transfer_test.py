@@ -5,7 +5,9 @@ import pytest
 from keras import ops
 
 import keras_simple_diffusion as ksd
+from keras_simple_diffusion.models.transfer import copy_weights
 from keras_simple_diffusion.ops import dwt2
+from keras_simple_diffusion.utils.errors import InputError
 
 transfer_weights = ksd.models.transfer_weights
 
@@ -62,6 +64,27 @@ def test_a_further_level_of_the_wavelet_adds_bands_of_zeros(
     )
     high = np.abs(ops.convert_to_numpy(bands[..., 3:])).max()
     assert high <= 1e-5 * scale
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        make(16, channels=(16, 32)),
+        make(16, downsampling="conv"),
+        ksd.models.PixelTransformerBackbone((16, 16, 3), 4, 8, 2, 2),
+    ],
+    ids=["channels", "convolution", "transformer"],
+)
+def test_other_networks_do_not_lend_the_bands_of_a_wavelet(source):
+    target = make(32, downsampling="dwt", downsampling_factor=4, seed=1)
+    before = values_of(target)
+    try:
+        told = copy_weights(source, target).names
+    except InputError as error:
+        told = str(error)
+    assert "input_conv/kernel (3, 3, 48, 8)" in told
+    after = values_of(target)["input_conv/kernel"]
+    np.testing.assert_array_equal(after, before["input_conv/kernel"])
 
 
 def test_what_agrees_is_copied_and_the_rest_is_named():
