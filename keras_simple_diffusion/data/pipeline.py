@@ -245,7 +245,8 @@ def _schedule(shares, seed, block):
 def _permutation(length, seed, *key):
     # A stream of its own: elements are seeded by `(seed, place)`.
     sequence = np.random.SeedSequence(seed, spawn_key=key)
-    return np.random.default_rng(sequence).permutation(length)
+    order = np.random.default_rng(sequence).permutation(length)
+    return order.astype("uint32")  # Several are kept, half as large.
 
 
 class _Load:
