@@ -30,7 +30,7 @@ demo: $(DEMO_STAMP)
 	  --model emoji $(EMOJI) --output runs/demo/emoji.png
 	@echo "Look at the images: runs/demo/samples.png, runs/demo/emoji.png"
 
-test: lint $(addprefix test-,$(BACKENDS)) test-app test-export
+test: lint $(addprefix test-,$(BACKENDS)) test-app test-export docs
 
 test-%: $(VENV)/tests.stamp
 	KERAS_BACKEND=$* $(PYTHON) -m pytest -q -n 2 --dist loadfile \

@@ -12,7 +12,7 @@ pytestmark = pytest.mark.any_backend
 IMAGES = np.full((2, 64, 64, 3), 90, "uint8")
 
 
-def test_a_long_caption_takes_more_lines_for_all():
+def test_a_long_caption_takes_more_lines():
     plain = show(IMAGES)
     short = show(IMAGES, captions=["cat", "dog"])
     long = show(IMAGES, captions=["cat", "a dog that likes its cat"])
@@ -20,6 +20,18 @@ def test_a_long_caption_takes_more_lines_for_all():
     assert line > 0
     assert long.height - plain.height in (2 * line, 3 * line)
     assert long.width == short.width == plain.width
+
+
+def test_a_long_caption_makes_its_own_row_higher_only():
+    texts = ["cat", "dog", "a dog that likes its cat", "bird"]
+    images = np.concatenate([IMAGES, IMAGES])
+    plain = show(IMAGES, columns=2).height - 4
+    short = show(IMAGES, columns=2, captions=["cat", "dog"]).height - 4
+    sheet = show(images, columns=2, captions=texts)
+    line = short - plain
+    assert sheet.height - 4 in (2 * short + line, 2 * short + 2 * line)
+    pixels = np.asarray(sheet)
+    assert (pixels[4 + short : 4 + short + 64, 4:68] == 90).all()
 
 
 def test_no_caption_is_higher_than_three_lines():

@@ -124,7 +124,12 @@ def denoising():
 def preset():
     """The choice of a preset, as questions."""
     questions = (
-        ("a CPU, and captions?", "emoji_teacher", "finetuned, 64 px"),
+        ("a CPU, drawings with captions?", "emoji_teacher", "finetuned, 64 px"),
+        (
+            "a CPU, photographs with captions?",
+            "uvit_photos_text_64",
+            "from photos_64, 64 px",
+        ),
         ("a CPU, and color images?", "photos_64", "finetuned, 64 px"),
         ("a CPU, and small gray images?", "uvit_digits_16", "16 px"),
         ("one GPU?", "uvit_small_64, uvit_caltech_64", "64 px"),

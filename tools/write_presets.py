@@ -39,6 +39,18 @@ def serialized(cls, config):
     }
 
 
+def _learned_encoder(embedding_dim):
+    """A text encoder that is trained together with the network."""
+    config = {
+        "vocabulary": None,  # That of the captions it meets.
+        "embedding_dim": embedding_dim,
+        "num_layers": 2,
+        "num_heads": 4,
+        "sequence_length": 24,
+    }
+    return serialized(TextTransformer, config)
+
+
 _PHOTOS_NETWORK = {
     "channels": (24, 64, 128, 256),
     "blocks": (1, 1, 2, 3),
@@ -137,16 +149,7 @@ CONFIGURATIONS = {
             "context_dim": 192,
         },
         {
-            "text_encoder": serialized(
-                TextTransformer,
-                {
-                    "vocabulary": None,  # That of the captions it meets.
-                    "embedding_dim": 192,
-                    "num_layers": 2,
-                    "num_heads": 4,
-                    "sequence_length": 24,
-                },
-            ),
+            "text_encoder": _learned_encoder(192),
             "schedule": Shifted(64, noise_size=64, log_snr_max=4.0),
             "prediction_type": "x",
             "loss": DiffusionLoss("v", ksd.losses.SigmoidWeighting(0.0)),
@@ -215,6 +218,23 @@ CONFIGURATIONS = {
             **_PHOTOS_TASK,
         },
         _PHOTOS_RECIPE,
+    ),
+    "uvit_photos_text_64": (
+        "The network of photos_64 for photographs with captions.",
+        "UViTBackbone",
+        {
+            "image_shape": (64, 64, 3),
+            **_PHOTOS_NETWORK,
+            "num_classes": None,
+            "context_dim": 128,
+        },
+        {
+            **_PHOTOS_TASK,
+            "text_encoder": _learned_encoder(128),
+            "schedule": Shifted(64, noise_size=64, log_snr_max=4.0),
+            "guidance_scale": 3.0,
+        },
+        {**_PHOTOS_RECIPE, "flip": False},
     ),
     "uvit_small_64": (
         "A small U-ViT for 64 px images and one GPU.",

@@ -13,6 +13,13 @@ from keras_simple_diffusion.utils.errors import InputError
 _MIN_SHARE = 0.9
 _MAX_NAMED = 8
 _LABELS = "conditioning/label/embeddings"
+_MEAN_OF_TEXT = "conditioning/context/kernel"
+# Parts of the paths of weights that only a network of texts has.
+_OF_TEXTS = (
+    "/cross_attention/",
+    "conditioning/context/",
+    "conditioning/norm_context/",
+)
 _BIAS = "conditioning/output/bias"
 # Axes of the bands of a wavelet.
 _BANDS = {
@@ -49,7 +56,8 @@ def transfer_weights(source, target):
 
     Raises:
         InputError: if less than 90 % of the parameters of `target` can be
-            copied; `target` is then unchanged.
+            copied, not counting those for texts if `source` has none;
+            `target` is then unchanged.
 
     Example:
     ```python
@@ -157,6 +165,10 @@ def _copy(source, target, classes):
             if missing:
                 fresh.append(weight.path)
                 names.append(f"the vectors of {missing} new classes")
+        elif found is None and weight.path == _MEAN_OF_TEXT:
+            values.append((weight, np.zeros(weight.shape)))
+            fresh.append(weight.path)
+            names.append(f"{weight.path} {tuple(weight.shape)}, now zero")
         elif found is not None and found.shape == weight.shape:
             values.append((weight, ops.copy(ops.convert_to_tensor(found))))
             copied += math.prod(weight.shape)
@@ -172,12 +184,13 @@ def _copy(source, target, classes):
             fresh.append(weight.path)
             names.append(f"{weight.path} {tuple(weight.shape)}")
     total = target.count_params()
+    common = total - _num_of_texts(source, target)
     named = ", ".join(names[:_MAX_NAMED])
     if len(names) > _MAX_NAMED:
         named += f", and {len(names) - _MAX_NAMED} more"
-    if copied < _MIN_SHARE * total:
+    if copied < _MIN_SHARE * common:
         raise InputError(
-            f"Only {copied:,} of {total:,} parameters have the same path and "
+            f"Only {copied:,} of {common:,} parameters have the same path and "
             f"shape in both networks; at least {_MIN_SHARE:.0%} must. Not "
             f"found: {named}. Use networks with the same channels, blocks and "
             "heads."
@@ -191,6 +204,17 @@ def _copy(source, target, classes):
                 )
     text = f"{copied:,} of {total:,} parameters were copied"
     return Transfer(text, named, fresh)
+
+
+def _num_of_texts(source, target):
+    """Count the parameters for texts that only `target` has."""
+    if source.context_dim is not None:
+        return 0
+    return sum(
+        math.prod(weight.shape)
+        for weight in target.weights
+        if any(part in weight.path for part in _OF_TEXTS)
+    )
 
 
 def _is_grid(weight):

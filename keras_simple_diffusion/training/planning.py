@@ -44,6 +44,8 @@ _SIZES = (16, 32, 64)
 # motorbikes that can be recognised; in the same time a small network from
 # random weights made blobs.
 _MIN_FINETUNING = 20 * 16
+# Presets without weights that a plan starts from those of another network.
+_STARTS = {"uvit_photos_text_64": "photos_64"}
 
 
 # === The data ===
@@ -307,8 +309,10 @@ def choose(facts, measure, is_cpu, from_scratch, options):
         slow, speed = speed, measure(preset, size)
         images *= speed / slow
     start = given.get("initialize_from")
-    if start is None and preset.has_weights and not from_scratch:
-        start = preset.name
+    if start is None and not from_scratch:
+        start = preset.name if preset.has_weights else None
+        if name is None:
+            start = _STARTS.get(preset.name, start)
     if minutes is None:
         images = math.inf
     elif "preset" in given and start is None:
@@ -342,6 +346,8 @@ def _is_small_gray(facts):
 def _choose_preset(facts, from_scratch, is_cpu):
     if _is_small_gray(facts):
         return "uvit_digits_16"
+    if facts.has_captions and not facts.is_flat:
+        return "uvit_photos_text_64"
     if facts.has_captions:
         return "uvit_emoji_64" if from_scratch else "emoji_teacher"
     if not from_scratch:

@@ -91,17 +91,18 @@ def show(images, columns=None, captions=None, row_names=None, scale=None):
     gap = _GAP if len(cells) > 1 or captions or row_names else 0
     lines = [_wrap(text, font, width) for text in captions or []]
     line_height = int(font.size * 1.2)
-    below = max((len(each) for each in lines), default=0) * line_height
-    size = (
-        left + columns * (width + gap) + gap,
-        rows * (height + below + gap) + gap,
-    )
+    tops = [gap]  # A row is as high as its longest caption asks for.
+    for row in range(rows):
+        texts = lines[row * columns : (row + 1) * columns]
+        below = max(map(len, texts), default=0) * line_height
+        tops.append(tops[-1] + height + below + gap)
+    size = left + columns * (width + gap) + gap, tops[-1]
     sheet = Image.new("RGB", size, _BACKGROUND)
     draw = ImageDraw.Draw(sheet)
     for index, image in enumerate(cells):
         row, column = divmod(index, columns)
         x = left + gap + column * (width + gap)
-        y = gap + row * (height + below + gap)
+        y = tops[row]
         image = image.resize((width, height), Image.Resampling.NEAREST)
         sheet.paste(image.convert("RGB"), (x, y))
         for number, text in enumerate(lines[index] if lines else []):

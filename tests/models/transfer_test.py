@@ -192,3 +192,26 @@ def test_a_network_without_classes_starts_as_that_of_no_class():
     )
     found = target.predict_on_batch(inputs)
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_a_network_of_texts_starts_as_one_of_classes_without_a_class():
+    source = make(8)
+    target = ksd.models.UViTBackbone(
+        (8, 8, 3), (8, 32), (1, 4), num_heads=2, embedding_dim=16, context_dim=12
+    )
+    with pytest.warns(UserWarning, match="conditioning/context/kernel"):
+        fresh = transfer_weights(source, target)
+    assert all("context" in path or "cross_attention" in path for path in fresh)
+    rng = np.random.default_rng(0)
+    inputs = {
+        "noisy_images": rng.normal(size=(2, 8, 8, 3)).astype("float32"),
+        "log_snr": np.array([-1.0, 2.0], "float32"),
+    }
+    expected = source.predict_on_batch(
+        {**inputs, "labels": np.array([3, 3], "int32")}
+    )
+    context = rng.normal(size=(2, 5, 12)).astype("float32")
+    found = target.predict_on_batch(
+        {**inputs, "context": context, "context_mask": np.ones((2, 5), "int32")}
+    )
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)

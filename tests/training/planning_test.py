@@ -76,7 +76,12 @@ def plan_of(speed=9.0, is_cpu=True, from_scratch=False, facts=None, **options):
     [
         ({}, "photos_64", [64, 64], True),
         ({"side": 40.0}, "photos_64", [32, 32], True),
-        ({"has_captions": True}, "emoji_teacher", [64, 64], False),
+        (
+            {"has_captions": True, "is_flat": True},
+            "emoji_teacher",
+            [64, 64],
+            False,
+        ),
         ({"is_flat": True}, "photos_64", [64, 64], False),
         ({"class_names": ["a", "b", "7"]}, "photos_64", [64, 64], False),
         ({"class_names": ["a", "bee"]}, "photos_64", [64, 64], True),
@@ -93,6 +98,18 @@ def test_network_and_size_are_those_of_the_data(facts, preset, size, flip):
     assert Preset.open(preset).has_weights == (
         plan.settings.get("initialize_from") == preset
     )
+
+
+def test_photographs_with_captions_start_from_those_without():
+    facts = {"has_captions": True}
+    plan = plan_of(facts=facts)
+    assert plan.settings["preset"] == "uvit_photos_text_64"
+    assert plan.settings["initialize_from"] == "photos_64"
+    assert plan.settings["flip"] is False
+    for options in ({"from_scratch": True}, {"preset": "uvit_photos_text_64"}):
+        plan = plan_of(facts=facts, **options)
+        assert plan.settings["preset"] == "uvit_photos_text_64"
+        assert "initialize_from" not in plan.settings
 
 
 def test_networks_with_weights_are_finetuned_if_the_time_suffices():
