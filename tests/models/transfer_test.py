@@ -197,7 +197,12 @@ def test_a_network_without_classes_starts_as_that_of_no_class():
 def test_a_network_of_texts_starts_as_one_of_classes_without_a_class():
     source = make(8)
     target = ksd.models.UViTBackbone(
-        (8, 8, 3), (8, 32), (1, 4), num_heads=2, embedding_dim=16, context_dim=12
+        (8, 8, 3),
+        (8, 32),
+        (1, 4),
+        num_heads=2,
+        embedding_dim=16,
+        context_dim=12,
     )
     with pytest.warns(UserWarning, match="conditioning/context/kernel"):
         fresh = transfer_weights(source, target)
