@@ -107,7 +107,8 @@ $(APP)/tests.stamp: $(VENV)/tests.stamp
 	  'import site; print(site.getsitepackages()[0])')/tests.pth
 	$(APP)/bin/python -m pip install -q gradio==6.31.0 \
 	  playwright==1.65.2 tf2onnx==1.17.0 onnx==1.23.2 onnxruntime==1.32.0 \
-	  openvino==2026.4.1 nbformat==5.11.1
+	  openvino==2026.4.1 nbformat==5.11.1 nbclient==0.11.0 \
+	  ipykernel==7.4.0
 	touch $@
 
 # The site, in site/, which works from disk and loads nothing from elsewhere.

@@ -6,8 +6,9 @@
 
 Every contender draws the same images of the same seed on one core, in turn in a
 process of its own: the page in Chromium, the `draw.py` in its folder, and
-`generate` on the chosen backend. It prints a table in Markdown, and the
-versions. It needs `pip install playwright`, and Chromium.
+`generate` on the chosen backend. Seconds are those of the processor, with all
+processes of the browser. It prints a table in Markdown, and the versions. It
+needs `pip install playwright`, and Chromium.
 """
 
 import argparse
@@ -69,13 +70,36 @@ def work(name, args):
     images = []
 
     def run():
+        # Other work on the machine changes it less than the time by the clock.
+        started = processor_seconds()
         images[:] = draw()
+        return processor_seconds() - started
 
     def keep():
         np.save(pathlib.Path(args.folder) / f"{name}.npy", np.stack(images))
         return {}
 
     serve(run, keep)
+
+
+def processor_seconds():
+    """Return the seconds that this process and all below it have computed."""
+    parents, ticks = {}, {}
+    for path in pathlib.Path("/proc").glob("[0-9]*/stat"):
+        try:
+            # The name, in parentheses, may hold spaces.
+            fields = path.read_text().rpartition(")")[2].split()
+        except OSError:  # It has ended.
+            continue
+        number = int(path.parent.name)
+        parents[number] = int(fields[1])
+        ticks[number] = int(fields[11]) + int(fields[12])
+    family = {os.getpid()}
+    for number in sorted(parents):
+        if parents[number] in family:
+            family.add(number)
+    total = sum(ticks[number] for number in family)
+    return total / os.sysconf("SC_CLK_TCK")
 
 
 def with_keras(args):
@@ -174,7 +198,7 @@ def report(args, folder, facts, seconds):
     packages = ("keras", keras.config.backend(), "onnxruntime")
     versions = (f"{p} {importlib.metadata.version(p)}" for p in packages)
     print(f"{args.model}, {', '.join(versions)}.\n")
-    print("| | seconds per image | first call | largest difference |")
+    print("| | seconds an image | first call | largest difference |")
     print("|---|---|---|---|")
     expected = np.load(folder / "generate.npy").astype("int16")
     for name in facts:

@@ -1,8 +1,12 @@
-"""The notebooks are the guides, which `guides_test.py` runs."""
+"""The notebooks are the guides, and run in Jupyter's kernel."""
 
 import ast
+import base64
+import io
 import json
+import pathlib
 
+import PIL.Image
 import pytest
 
 from tools.write_notebooks import GUIDES
@@ -50,3 +54,55 @@ def test_the_format_is_valid():
     nbformat = pytest.importorskip("nbformat")
     for path in NOTEBOOKS.glob("*.ipynb"):
         nbformat.validate(nbformat.read(path, as_version=4))
+
+
+@pytest.fixture
+def execute(monkeypatch, tmp_path):
+    """Function that runs a notebook in a kernel, in a temporary folder."""
+    nbclient = pytest.importorskip("nbclient", reason="needs make test-app")
+    pytest.importorskip("ipykernel")
+    root = str(pathlib.Path(__file__).parents[1])
+    monkeypatch.setenv("PYTHONPATH", root)
+    monkeypatch.setenv("KSD_GUIDE_FAST", "1")
+
+    def run(content):
+        folder = {"metadata": {"path": str(tmp_path)}}
+        client = nbclient.NotebookClient(
+            content, timeout=None, resources=folder
+        )
+        client.execute()
+        return content.cells
+
+    return run
+
+
+@pytest.mark.large
+@pytest.mark.filterwarnings("ignore")  # Of Jupyter.
+@pytest.mark.parametrize("path", PATHS, ids=[path.stem for path in PATHS])
+def test_a_notebook_runs_in_its_fast_mode(path, execute, tmp_path):
+    nbformat = pytest.importorskip("nbformat")
+    content = nbformat.read(NOTEBOOKS / f"{path.stem}.ipynb", as_version=4)
+    cells = execute(content)
+    image = (tmp_path / f"{path.stem}.png").read_bytes()
+    (shown,) = cells[-1].outputs
+    assert base64.b64decode(shown.data["image/png"]) == image
+
+
+@pytest.mark.large
+@pytest.mark.filterwarnings("ignore")  # Of Jupyter.
+def test_a_notebook_displays_models_and_sheets(execute):
+    nbformat = pytest.importorskip("nbformat")
+    sources = (
+        "from tests.helpers.models import make_model\n"
+        "from keras_simple_diffusion.utils import show\n"
+        "model = make_model(class_names=['ship', 'cat', 'dog'])",
+        "model",
+        "show(model.generate(labels=[0, 1], seed=0, num_steps=1), columns=2)",
+    )
+    content = nbformat.v4.new_notebook()
+    content.cells = [nbformat.v4.new_code_cell(each) for each in sources]
+    _, (model,), (sheet,) = [cell.outputs for cell in execute(content)]
+    assert "<td>3: ship, cat, dog</td>" in model.data["text/html"]
+    file = io.BytesIO(base64.b64decode(sheet.data["image/png"]))
+    with PIL.Image.open(file) as image:
+        assert image.width > image.height

@@ -23,8 +23,11 @@ def export(
         ),
     ] = "onnx",
     precision: Annotated[
-        Literal["float32", "float16"],
-        typer.Option(help="How weights are stored; it computes in float32."),
+        Literal["float32", "float16", "bfloat16"],
+        typer.Option(
+            help="float16 stores weights with half of the bits; bfloat16, of "
+            "openvino, also computes with half of them."
+        ),
     ] = "float32",
     steps: shared.Steps = None,
     guidance: shared.Guidance = None,

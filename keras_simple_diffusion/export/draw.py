@@ -20,9 +20,10 @@ class ExportedModel:
     def __init__(self, folder=FOLDER):
         folder = pathlib.Path(folder)
         self.settings = json.loads((folder / "model.json").read_text("utf-8"))
-        self.denoise = load(folder, "denoiser")
+        precision = self.settings["precision"]
+        self.denoise = load(folder, "denoiser", precision)
         if self.settings["text"]:
-            self.encode = load(folder, "text_encoder")
+            self.encode = load(folder, "text_encoder", precision)
 
     def draw(self, conditions=(), seed=0, noise=None):
         """Draw images.
@@ -98,7 +99,7 @@ class ExportedModel:
         return rows
 
 
-def load(folder, name):
+def load(folder, name, precision):
     """Load a network as a function from a dict of arrays to another one."""
     if (folder / f"{name}.onnx").exists():
         import onnxruntime
@@ -112,7 +113,8 @@ def load(folder, name):
         import openvino
 
         # By default some processors compute in bfloat16.
-        settings = {"INFERENCE_PRECISION_HINT": "f32"}
+        hint = "bf16" if precision == "bfloat16" else "f32"
+        settings = {"INFERENCE_PRECISION_HINT": hint}
         network = openvino.Core().compile_model(
             folder / f"{name}.xml", "CPU", settings
         )

@@ -50,7 +50,7 @@ images = model.draw({conditions}, seed=0)  # uint8, (B, H, W, C)
   [-1, 1], not clipped.
 {encoder}
 Arrays are float32, or int32 for `labels`, `mask`, `portrait` and `token_ids`.
-Weights are stored in {precision}; computations are in float32.
+{precision}
 
 A step predicts `clean` at its `log_snr`, with and without the condition if it
 is `guided`: `clean = without + guidance_scale (with - without)`. It clips
@@ -64,6 +64,14 @@ with the four weights of `steps` in `model.json`, the clean images of the step
 before, and fresh standard normal noise. The drawing is the clean images of the
 last step. `num_noises` counts the first noise and that of each step.
 """
+_PRECISIONS = {
+    "float32": "Weights and computations are in float32.",
+    "float16": "Weights are stored in float16; computations are in float32.",
+    "bfloat16": (
+        "Weights are stored in float16; computations are in bfloat16 where "
+        "the\nprocessor has it."
+    ),
+}
 _ENCODER = """\
 - `text_encoder`: from `token_ids` `(B, L)` to `embeddings` and `mask`, the
   condition. Without condition it is that of the empty text.
@@ -95,8 +103,9 @@ def export_model(
         output: path of the folder. It must be new or empty.
         format: string, `"onnx"`, `"openvino"` or `"saved_model"`. Defaults to
             `"onnx"`.
-        precision: string, how weights are stored, `"float32"` or `"float16"`.
-            Computations are in float32. Defaults to `"float32"`.
+        precision: string. `"float16"` stores weights with half of the bits,
+            and computes in float32; `"bfloat16"`, for OpenVINO, also computes
+            in bfloat16 where the processor has it. Defaults to `"float32"`.
         num_steps: int. Defaults to the model's.
         guidance_scale: float. Defaults to the model's.
         guidance_interval: tuple `(low, high)` of log-SNRs outside of which
@@ -137,7 +146,7 @@ def export_model(
         sampler=sampler,
         spacing=spacing,
     )
-    description = describe(model, options)
+    description = {"precision": precision, **describe(model, options)}
     graphs = [denoiser_graph(model)]
     if encoder is not None:
         graphs.append(text_encoder_graph(model))
@@ -147,12 +156,9 @@ def export_model(
         text = json.dumps(description, ensure_ascii=False, indent=1)
         (draft / "model.json").write_text(text, encoding="utf-8")
         shutil.copyfile(draw.__file__, draft / "draw.py")
-        readme = _readme(
-            name or pathlib.Path(output).name, description, precision, form
-        )
+        readme = _readme(name or pathlib.Path(output).name, description, form)
         (draft / "README.md").write_text(readme, encoding="utf-8")
-        level = description["steps"][0]["log_snr"]
-        return max(_difference(graph, draft, level) for graph in graphs)
+        return max(_difference(graph, draft, description) for graph in graphs)
 
 
 def describe(model, options):
@@ -163,7 +169,7 @@ def describe(model, options):
         options: `SamplingOptions`.
 
     Returns:
-        A dict of JSON values, the content of `model.json`.
+        A dict of JSON values, the content of `model.json` but its precision.
     """
     backbone, encoder = model.backbone, getattr(model, "text_encoder", None)
     condition = "label" if backbone.num_classes is not None else None
@@ -200,7 +206,7 @@ def describe(model, options):
     }
 
 
-def _readme(name, description, precision, form):
+def _readme(name, description, form):
     """Write the README of a folder."""
     examples = {
         None: [],
@@ -211,20 +217,21 @@ def _readme(name, description, precision, form):
         name=name,
         version=__version__,
         runtime=form.runtime,
-        precision=precision,
+        precision=_PRECISIONS[description["precision"]],
         examples=" ".join(f'"{each}"' for each in examples),
         conditions=examples,
         encoder=_ENCODER if description["text"] else "",
     )
 
 
-def _difference(graph, folder, log_snr):
+def _difference(graph, folder, description):
     """Compare an exported network with the model at two noise levels.
 
     Args:
         graph: the functional `keras.Model`.
         folder: `pathlib.Path` of the exported folder.
-        log_snr: float, the noisier of the levels.
+        description: dict, the content of `model.json`. The noisier of the
+            levels is that of its first step.
 
     Returns:
         The largest difference of an output, a float.
@@ -238,9 +245,10 @@ def _difference(graph, folder, log_snr):
         else:
             arrays[name] = rng.normal(size=shape).astype("float32")
     if "logsnr" in arrays:
+        log_snr = description["steps"][0]["log_snr"]
         arrays["logsnr"] = np.array([log_snr, 0.0], "float32")
     expected = graph(arrays)
-    found = draw.load(folder, graph.name)(arrays)
+    found = draw.load(folder, graph.name, description["precision"])(arrays)
     return max(
         float(np.abs(found[name] - native.to_numpy(value)).max())
         for name, value in expected.items()

@@ -88,11 +88,15 @@ def write_onnx(graph, path, precision):
 
 
 def write_openvino(graph, path, precision):
-    """Write a graph as `PATH.xml` and `PATH.bin`, see `write_onnx`."""
+    """Write a graph as `PATH.xml` and `PATH.bin`, see `write_onnx`.
+
+    In bfloat16 the weights are stored in float16, which rounds them less; the
+    precision of computations is chosen when the file is loaded.
+    """
     import openvino
 
     _export(graph, f"{path}.xml", "openvino")
-    if precision == "float16":
+    if precision != "float32":
         network = openvino.Core().read_model(f"{path}.xml")
         draft = path.with_name("half")
         openvino.save_model(network, f"{draft}.xml", compress_to_fp16=True)
@@ -118,7 +122,7 @@ FORMATS = {
         write_openvino,
         ("tensorflow",),
         ("openvino",),
-        ("float32", "float16"),
+        ("float32", "float16", "bfloat16"),
         "openvino",
     ),
     "saved_model": Format(

@@ -170,18 +170,46 @@ def test_averages_and_options_are_exported(tmp_path):
 
 @on_tensorflow
 @pytest.mark.parametrize(
-    "format, file", [("onnx", "denoiser.onnx"), ("openvino", "denoiser.bin")]
+    "format, precision, file",
+    [
+        ("onnx", "float16", "denoiser.onnx"),
+        ("openvino", "float16", "denoiser.bin"),
+        ("openvino", "bfloat16", "denoiser.bin"),
+    ],
 )
-def test_half_of_the_bits(format, file, tmp_path):
+def test_half_of_the_bits(format, precision, file, tmp_path):
     load_packages("tf2onnx", "onnxruntime", "openvino")
     model = make_model(backbone={"channels": (64,), "embedding_dim": 64})
     randomize(model.backbone)
+    folder = tmp_path / "out"
     difference = ksd.export.export_model(
-        model, tmp_path / "out", format=format, precision="float16"
+        model, folder, format=format, precision=precision
     )
-    assert 1e-4 < difference < 1e-2
-    size = (tmp_path / "out" / file).stat().st_size
+    size = (folder / file).stat().st_size
     assert size < 0.7 * 4 * model.backbone.count_params()
+    if precision == "float16":
+        assert 1e-4 < difference < 1e-2
+        return
+    assert 1e-4 < difference < 0.1
+    # The same weights, computed with in both ways.
+    images = np.random.RandomState(0).normal(size=(2, 4, 4, 1))
+    inputs = {
+        "images": images.astype("float32"),
+        "logsnr": np.zeros(2, "float32"),
+        "labels": np.arange(2, dtype="int32"),
+    }
+    exact, found = (
+        draw.load(folder, "denoiser", each)(inputs)["clean"]
+        for each in ("float32", precision)
+    )
+    capabilities = (
+        pytest.importorskip("openvino")
+        .Core()
+        .get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    )
+    assert (found != exact).any() == ("BF16" in capabilities)
+    image = draw.ExportedModel(folder).draw(["0"], seed=0)
+    assert image.std() > 10
 
 
 @on_tensorflow
