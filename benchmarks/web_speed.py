@@ -23,6 +23,7 @@ import tempfile
 import threading
 
 import numpy as np
+from processes import processor_seconds
 from turns import serve
 from turns import take_turns
 
@@ -80,26 +81,6 @@ def work(name, args):
         return {}
 
     serve(run, keep)
-
-
-def processor_seconds():
-    """Return the seconds that this process and all below it have computed."""
-    parents, ticks = {}, {}
-    for path in pathlib.Path("/proc").glob("[0-9]*/stat"):
-        try:
-            # The name, in parentheses, may hold spaces.
-            fields = path.read_text().rpartition(")")[2].split()
-        except OSError:  # It has ended.
-            continue
-        number = int(path.parent.name)
-        parents[number] = int(fields[1])
-        ticks[number] = int(fields[11]) + int(fields[12])
-    family = {os.getpid()}
-    for number in sorted(parents):
-        if parents[number] in family:
-            family.add(number)
-    total = sum(ticks[number] for number in family)
-    return total / os.sysconf("SC_CLK_TCK")
 
 
 def with_keras(args):

@@ -519,7 +519,7 @@ def _options(folder):
             "--model": ("model", presets),
             "--output": ("out", _OUTPUTS),
             "--format": ("saved_model", ["onnx", "openvino", "tflite", ""]),
-            "--precision": (None, ["float16", "bfloat16", "int4", ""]),
+            "--precision": (None, ["float16", "float32", "int4", ""]),
             "--steps": (None, [*_COUNTS, "3"]),
             "--guidance": (None, _NUMBERS),
             "--guidance-interval": (None, _INTERVALS),
