@@ -26,10 +26,10 @@ NAMES = {
         from_jit from_safetensors to_safetensors
     """,
     "data": """
-        ArraySource Batches Decoder EmbeddedSource EmbeddingCache
-        FileSource ImageSource Images MissingSplitError TFDSSource
-        load_digits load_images load_vehicles mix open_data open_splits
-        pack training_batches
+        ArraySource Batches BucketedSource Decoder EmbeddedSource
+        EmbeddingCache FileSource ImageSource Images MissingSplitError
+        TFDSSource bucket_sizes load_digits load_images load_vehicles mix
+        open_data open_splits pack put_into_buckets training_batches
     """,
     "distillation": """
         ConsistencyDistillation Distillation MomentMatching
@@ -51,8 +51,8 @@ NAMES = {
     "layers": """
         ClassTokens Conditioning CrossAttention Downsample2D
         FeatureModulation FlowConditioning FlowState
-        InverseWaveletTransform2D ModulatedNorm PixelTransformerBlock
-        PositionEmbedding2D ResidualBlock RotaryAttention
+        InverseWaveletTransform2D JoinPatches ModulatedNorm
+        PixelTransformerBlock PositionEmbedding2D ResidualBlock RotaryAttention
         RotaryPositions2D SeededDropout SelfAttention
         SinusoidalPositions2D TransformerBlock Upsample2D
         WaveletTransform2D

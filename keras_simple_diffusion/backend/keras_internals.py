@@ -35,6 +35,7 @@ def leave_tensorflow_to_others():
 import keras  # noqa: E402
 import numpy as np  # noqa: E402
 
+from keras_simple_diffusion.backend import sizes  # noqa: E402
 from keras_simple_diffusion.utils.interrupts import uninterrupted  # noqa: E402
 
 # === Presets (keras_hub) ===
@@ -394,7 +395,12 @@ class OwnTrainingSteps:
     def _make_function(self, step_function, *args, **kwargs):
         if hasattr(self, "jax_state_sync"):
             step_function = self._storing(step_function)
-        return super()._make_function(step_function, *args, **kwargs)
+        make = functools.partial(
+            super()._make_function, step_function, *args, **kwargs
+        )
+        if keras.config.backend() == "tensorflow":
+            return sizes.compiled_by_size(make)
+        return make()
 
     def _storing(self, step):
         def stored(state, data):

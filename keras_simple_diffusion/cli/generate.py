@@ -17,6 +17,7 @@ from keras_simple_diffusion.utils.files import check_is_free
 from keras_simple_diffusion.utils.files import held_folder
 from keras_simple_diffusion.utils.files import sha256
 from keras_simple_diffusion.utils.files import whole_file
+from keras_simple_diffusion.utils.image_sizes import read_size
 
 _DIGEST = "sha256"  # Name of the text in an image's file.
 
@@ -45,6 +46,13 @@ def generate(
     prompt: shared.Prompts = None,
     negative_prompt: shared.NegativePrompt = None,
     portrait: shared.Portrait = False,
+    image_size: Annotated[
+        str | None,
+        typer.Option(
+            help="Height x width such as 48x88, of the area of the model's "
+            "size. (default: the model's)"
+        ),
+    ] = None,
     steps: shared.Steps = None,
     guidance: shared.Guidance = None,
     guidance_interval: shared.GuidanceInterval = None,
@@ -109,6 +117,7 @@ def generate(
         "prompt": prompt,
         "negative_prompt": negative_prompt,
         "portrait": portrait,
+        "image_size": image_size,
         "steps": steps,
         "guidance": guidance,
         "guidance_interval": guidance_interval,
@@ -149,6 +158,8 @@ def generate(
         guide_like = None if guidance_model else like
         clipping = given["clipping"] or "static"
         options = {
+            "image_size": given["image_size"]
+            and read_size(given["image_size"]),
             "num_steps": given["steps"],
             "guidance_scale": given["guidance"],
             "guidance_interval": shared.read_interval(

@@ -7,6 +7,7 @@ import warnings
 
 from keras_simple_diffusion.cli.shared import MAX_IMAGES
 from keras_simple_diffusion.utils.errors import InputError
+from keras_simple_diffusion.utils.image_sizes import size_as_text
 
 _MAX_SEED = 10**9  # Of random seeds, which people copy.
 _MODEL = "model_content"
@@ -19,6 +20,7 @@ _TYPES = {
     "prompt": list,
     "negative_prompt": str,
     "portrait": bool,
+    "image_size": str,
     "steps": int,
     "guidance": numbers.Real,
     "guidance_interval": str,
@@ -91,12 +93,16 @@ def describe(task, model, wanted, guide=None, seed=None, **options):
     options = options.resolve(task, Conditions(1, wanted.lists))
     log_snr_grid(task.schedule, options.num_steps, options.spacing)
     weak = options.guidance_model
+    size = {}
+    if options.image_size != task.backbone.image_shape[:2]:
+        size["image_size"] = size_as_text(options.image_size)
     return {
         "model": short_name(model),
         _MODEL: model_digest(task),
         "guidance_model": guide and short_name(guide),
         "guidance_model_content": weak and model_digest(weak),
         **options.describe(),
+        **size,
     }
 
 

@@ -27,6 +27,12 @@ Crop = data_option(
     help="Choose the part to keep of an image of another shape. "
     "(default: center)",
 )
+AspectBuckets = data_option(
+    int,
+    min=2,
+    help="Train on up to this many shapes, from 1:2 to 2:1, of the area of "
+    "--image-size, each image cut to the nearest. (default: all to one)",
+)
 Embeddings = data_option(
     str,
     help="Read the captions' embeddings from this folder, written by "

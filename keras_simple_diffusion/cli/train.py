@@ -19,6 +19,7 @@ def train(
         help="Resize images to this height and width in pixels.",
     ) = None,
     crop: options.Crop = None,
+    aspect_buckets: options.AspectBuckets = None,
     embeddings: options.Embeddings = None,
     workers: options.Workers = None,
     preset: options.network_option(

@@ -2,11 +2,15 @@
 
 `open_data` opens one split as an `ImageSource` and `open_splits` both; `pack`
 writes images into ArrayRecord files, which are read fast; `mix` joins sources;
+`put_into_buckets` keeps several shapes of images;
 `training_batches` makes shuffled batches for `fit` of a source. `load_images`,
 `load_digits` and `load_vehicles` read a whole dataset into arrays. An
 `EmbeddingCache` stores text embeddings beside the images.
 """
 
+from keras_simple_diffusion.data.buckets import BucketedSource
+from keras_simple_diffusion.data.buckets import bucket_sizes
+from keras_simple_diffusion.data.buckets import put_into_buckets
 from keras_simple_diffusion.data.decoding import Decoder
 from keras_simple_diffusion.data.embedding_cache import EmbeddingCache
 from keras_simple_diffusion.data.encoded_source import FileSource
@@ -29,6 +33,7 @@ from keras_simple_diffusion.data.tfds_source import TFDSSource
 __all__ = [
     "ArraySource",
     "Batches",
+    "BucketedSource",
     "Decoder",
     "EmbeddedSource",
     "EmbeddingCache",
@@ -37,6 +42,7 @@ __all__ = [
     "Images",
     "MissingSplitError",
     "TFDSSource",
+    "bucket_sizes",
     "load_digits",
     "load_images",
     "load_vehicles",
@@ -44,6 +50,7 @@ __all__ = [
     "open_data",
     "open_splits",
     "pack",
+    "put_into_buckets",
     "training_batches",
 ]
 

@@ -1,5 +1,6 @@
 """Batches for `fit`, each a function of its number."""
 
+import bisect
 import concurrent.futures
 import contextlib
 import functools
@@ -40,6 +41,11 @@ def training_batches(
     on the seed and its position in the stream. So a run resumes at
     `start_step` with the batches of an uninterrupted run, at no cost and with
     any number of processes and workers.
+
+    Of a `BucketedSource` each batch has images of one size, the same in all
+    processes. Each bucket has a stream of its own. Those images of a bucket
+    that fill no batch come in one of its next epoch, so that all images come
+    equally often in the long run.
 
     Args:
         source: an `ImageSource`, see `keras_simple_diffusion.data.open_data`.
@@ -82,6 +88,8 @@ def training_batches(
     orders = _Orders(len(source), share, seed)
     if source.mixture is not None:
         orders = _MixedOrders(*source.mixture, share, seed)
+    if source.buckets is not None:
+        orders = _BucketOrders(source.buckets, share, process_count, seed)
     shares = grain.MapDataset.source(orders)
     ours = shares[start_step * process_count + process_index :: process_count]
     batches = ours.map(_Load(source, seed, flip, keys, num_threads))
@@ -95,7 +103,7 @@ def training_batches(
                 num_workers, per_worker_buffer_size=_BATCHES_AHEAD
             )
         ).map(_out_of_shared_memory)
-    return Batches(batches)
+    return Batches(batches, source.buckets is not None)
 
 
 def _out_of_shared_memory(batch):
@@ -111,13 +119,15 @@ class Batches(grain.IterDataset):
         error: the exception that ended the iteration, or `None`.
         is_checked: `True`. Images come from a decoder, labels from the data,
             so that `fit` need not look at a first batch.
+        has_sizes: bool. `True` if batches differ in the size of their images.
     """
 
     is_checked = True
 
-    def __init__(self, batches):
+    def __init__(self, batches, has_sizes=False):
         super().__init__(batches)
         self._batches = batches
+        self.has_sizes = has_sizes
         self.seconds_waited = 0.0
         self.error = None
 
@@ -227,6 +237,61 @@ class _MixedOrders(_Orders):
         epoch, index = divmod(turn, length)
         order = _permutation(length, self.seed, int(part), epoch)
         return self.starts[part] + int(order[index])
+
+
+class _BucketOrders(_Orders):
+    """The same of images in buckets, one bucket a batch.
+
+    The images of a bucket, epoch after epoch, are a stream of their own, which
+    is cut into batches. In epoch `e` come the batches that end within the
+    bucket's own epoch `e`, those of all buckets in random order.
+
+    Args:
+        buckets: list of int arrays, the images of each.
+        size: int. Number of images of a share of a batch.
+        count: int. Number of shares of a batch.
+        seed: int.
+    """
+
+    def __init__(self, buckets, size, count, seed):
+        super().__init__(sum(map(len, buckets)), size, seed)
+        self.buckets = buckets
+        self.count = count
+
+    def __getitem__(self, number):
+        step, part = divmod(number, self.count)
+        bucket, rank = self._batch(step)
+        images = self.buckets[bucket]
+        first = (rank * self.count + part) * self.size
+        found = []
+        for offset in range(self.size):
+            epoch, index = divmod(first + offset, len(images))
+            order = _permutation(len(images), self.seed, bucket, epoch)
+            place = number * self.size + offset
+            found.append((place, int(images[order[index]])))
+        return found
+
+    def _batch(self, step):
+        """Return the bucket of a step, and the number of its batch there."""
+        batch_size = self.size * self.count
+        # Of each bucket less than one batch is missing before an epoch.
+        most = (step + len(self.buckets)) * batch_size // self.length + 1
+        epochs = range(most + 1)
+        epoch = bisect.bisect_right(epochs, step, key=self._steps_before) - 1
+        before, after = self._counts(epoch), self._counts(epoch + 1)
+        counts = tuple(b - a for a, b in zip(before, after, strict=True))
+        parts, ranks = _schedule(counts, self.seed, epoch)
+        inside = step - sum(before)
+        bucket = int(parts[inside])
+        return bucket, before[bucket] + int(ranks[inside])
+
+    def _steps_before(self, epoch):
+        return sum(self._counts(epoch))
+
+    def _counts(self, epoch):
+        """Number of batches of each bucket before an epoch."""
+        batch_size = self.size * self.count
+        return [epoch * len(images) // batch_size for images in self.buckets]
 
 
 @functools.lru_cache(maxsize=4)

@@ -29,10 +29,13 @@ class ImageSource:
         mixture: `None`, or for several sources with weights, one after
             another, a tuple of two lists of ints: their lengths, and the
             number of images of each in a block of the stream.
+        buckets: `None`, or for images of several sizes, a list of int arrays:
+            the images of each size.
     """
 
     left_out = {}
     mixture = None
+    buckets = None
 
     def __init__(self, image_shape, class_names, fingerprint):
         self.image_shape = tuple(image_shape)
@@ -215,6 +218,7 @@ class DecodedSource(ImageSource):
         )
         self._source = source
         self.mixture = source.mixture
+        self.buckets = source.buckets
         self._kept = {}
 
     def content_digest(self):
@@ -266,6 +270,7 @@ class EmbeddedSource(ImageSource):
         )
         self.source = source
         self.mixture = source.mixture
+        self.buckets = source.buckets
         self.cache = cache
         self.sequence_length = sequence_length
 
@@ -302,6 +307,7 @@ class RelabelledSource(ImageSource):
         super().__init__(source.image_shape, class_names, source.fingerprint)
         self.source = source
         self.mixture = source.mixture
+        self.buckets = source.buckets
         self.numbers = np.array(numbers, "int32")
         self.crop = getattr(source, "crop", None)  # For `keep_decoded`.
 

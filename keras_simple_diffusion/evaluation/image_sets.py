@@ -323,7 +323,16 @@ def drawing_facts(task, model):
     if isinstance(model, str | pathlib.Path):
         folder = pathlib.Path(model)
         if (folder / "preset").exists():
-            recipe = read_json(folder / "config.json").get("recipe")
+            settings = read_json(folder / "config.json")
+            if settings.get("aspect_buckets"):
+                height, width, _ = task.backbone.image_shape
+                warnings.warn(
+                    f"The run '{model}' has images of several shapes. It is "
+                    f"evaluated at {height} x {width}, and real images are cut "
+                    "to this shape.",
+                    stacklevel=2,
+                )
+            recipe = settings.get("recipe")
             if isinstance(recipe, dict) and "ema_decay" in recipe:
                 facts["ema_decay"] = recipe["ema_decay"]
     return {**facts, "sha256": model_digest(task)}

@@ -18,6 +18,7 @@ from keras_simple_diffusion.utils.errors import InputError
 from keras_simple_diffusion.utils.errors import check_choice
 from keras_simple_diffusion.utils.errors import check_flag
 from keras_simple_diffusion.utils.errors import check_integer
+from keras_simple_diffusion.utils.errors import check_integers
 from keras_simple_diffusion.utils.errors import check_number
 
 
@@ -61,6 +62,9 @@ class SamplingOptions:
             each batch, with the clean images predicted in it. An exception
             that it raises ends the drawing. Not with `return_steps`, nor on
             several devices. Defaults to `None`.
+        image_size: tuple `(height, width)` of the images, for a network that
+            takes other sizes of the same area; `edit`, `inpaint` and `invert`
+            take that of their images. Defaults to the model's.
         allow: bool. Whether a model that was distilled for some number of
             steps may draw with another one, or with guidance. Defaults to
             `False`.
@@ -80,7 +84,20 @@ class SamplingOptions:
     clipping: str | None = "static"
     return_steps: bool = False
     on_step_end: Any = None
+    image_size: tuple | None = None
     allow: bool = False
+
+    def at_size_of(self, given):
+        """Return the options for the size of a start or of a constraint."""
+        size = getattr(given, "image_size", None)
+        return (
+            self if size is None else dataclasses.replace(self, image_size=size)
+        )
+
+    def image_shape(self, backbone):
+        """Return the shape of the images to draw with a network."""
+        size = to_image_size(self.image_size, backbone)
+        return (*size, backbone.image_shape[2])
 
     def resolve(self, task, conditions):
         """Check the options, and fill in a model's defaults.
@@ -91,20 +108,20 @@ class SamplingOptions:
 
         Returns:
             `SamplingOptions` without `None` for the number of steps, scale,
-            seed, indices and sampler.
+            seed, indices, sampler and size.
 
         Raises:
             InputError: if an option is invalid, or does not fit the model.
         """
+        shape = self.image_shape(task.backbone)
         options = dataclasses.replace(
             self,
+            image_size=shape[:2],
             num_steps=_or(self.num_steps, task.num_steps),
             guidance_scale=_or(self.guidance_scale, task.guidance_scale),
             seed=to_seed(self.seed),
             indices=to_indices(self.indices, conditions.count),
-            noise=to_noise(
-                self.noise, conditions.count, task.backbone.image_shape
-            ),
+            noise=to_noise(self.noise, conditions.count, shape),
             sampler=samplers.get(_or(self.sampler, task.sampler)),
         )
         check_guidance(
@@ -425,6 +442,31 @@ def to_indices(indices, num_images):
 # === Images ===
 
 
+def to_image_size(image_size, backbone):
+    """Check the size of images, `None` for that of a network.
+
+    Args:
+        image_size: `(height, width)`, or `None`.
+        backbone: a `DiffusionBackbone`.
+
+    Returns:
+        A tuple `(height, width)`.
+
+    Raises:
+        InputError: if the network does not take images of this size.
+    """
+    if image_size is None:
+        return backbone.image_shape[:2]
+    size = check_integers("image_size", image_size)
+    if len(size) != 2:
+        raise InputError(
+            "`image_size` must be (height, width). Received: "
+            f"image_size={image_size!r}"
+        )
+    backbone.check_image_size(*size)
+    return size
+
+
 def count_images(num_images, labels):
     """Infer the number of images from their labels if it is not given."""
     if num_images is None:
@@ -449,14 +491,16 @@ def to_array_of_images(images):
     return images
 
 
-def to_float_images(images, image_shape):
-    """Convert images of a shape to a float32 array in [-1, 1]."""
+def to_float_images(images, backbone):
+    """Convert images that a network takes to a float32 array in [-1, 1]."""
     images = to_array_of_images(images)
-    if images.shape[1:] != tuple(image_shape):
+    height, width, channels = backbone.image_shape
+    if images.shape[3] != channels:
         raise InputError(
-            f"Images must have shape (N, {', '.join(map(str, image_shape))})"
+            f"Images must have shape (N, {height}, {width}, {channels})"
             f". Received: {images.shape}"
         )
+    backbone.check_image_size(*images.shape[1:3])
     return _to_float(images)
 
 

@@ -133,6 +133,11 @@ class Variation:
     images: np.ndarray
     strength: float
 
+    @property
+    def image_size(self):
+        """Height and width of the images."""
+        return self.images.shape[1:3]
+
     def count_skipped(self, num_steps):
         """Number of steps of a grid, counted from the noisy end, to skip."""
         check_number("strength", self.strength, at_least=0.0, at_most=1.0)
@@ -178,6 +183,11 @@ class Inpainting:
     known: np.ndarray
     mask: np.ndarray
 
+    @property
+    def image_size(self):
+        """Height and width of the images."""
+        return self.known.shape[1:3]
+
     def arrays(self):
         """Return the arrays with one row per image."""
         return {"known": self.known, "mask": self.mask}
@@ -201,6 +211,7 @@ class BlockAverages:
     """
 
     small: np.ndarray
+    image_size = None  # That of the options.
 
     def arrays(self):
         """Return the arrays with one row per image."""

@@ -51,6 +51,7 @@ class SamplingProgram:
     Args:
         denoiser: a `Denoiser`.
         sampler: a `keras_simple_diffusion.samplers.Sampler`.
+        image_size: tuple `(height, width)`, or `None` for that of the network.
         start: class of the start, such as `Variation`, or `None` to start
             from noise.
         return_steps: bool. Whether to return the images of each step.
@@ -78,6 +79,7 @@ class SamplingProgram:
 
     denoiser: Denoiser
     sampler: Any
+    image_size: tuple | None = None
     start: type | None = None
     return_steps: bool = False
 
@@ -86,12 +88,17 @@ class SamplingProgram:
         """The variables that the program reads."""
         return self.denoiser.variables
 
+    @property
+    def image_shape(self):
+        """The shape of an image, `(H, W, C)`."""
+        height, width, channels = self.denoiser.network.backbone.image_shape
+        return (*(self.image_size or (height, width)), channels)
+
     def __call__(self, rows, shared):
         grid, noise = shared["grid"], rows.get("noise")
         if noise is None:
             keys = random.image_keys(shared["key"], rows["indices"])
-            shape = self.denoiser.network.backbone.image_shape
-            noise = random.normal(keys, 0, shape)
+            noise = random.normal(keys, 0, self.image_shape)
         if self.start is not None:
             noise = self.start.apply(noise, grid[0], rows["start"])
 
@@ -142,8 +149,8 @@ class SamplingProgram:
             return function(rows, shared)
         tell = bars.watcher()
         count, num_steps = len(rows["indices"]), shared["grid"].shape[0] - 1
-        shape = self.denoiser.network.backbone.image_shape
-        state = self.sampler.initial_state(ops.zeros((count, *shape)))
+        images = ops.zeros((count, *self.image_shape))
+        state = self.sampler.initial_state(images)
         is_quiet = tell is None and on_step_end is None
         first, size = 0, num_steps if is_quiet else 1
         while first < num_steps:

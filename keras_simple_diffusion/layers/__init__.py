@@ -12,6 +12,7 @@ from keras_simple_diffusion.layers.conditioning import Conditioning
 from keras_simple_diffusion.layers.conditioning import FeatureModulation
 from keras_simple_diffusion.layers.flow_conditioning import FlowConditioning
 from keras_simple_diffusion.layers.flow_conditioning import FlowState
+from keras_simple_diffusion.layers.patches import JoinPatches
 from keras_simple_diffusion.layers.pixel_transformer_block import ModulatedNorm
 from keras_simple_diffusion.layers.pixel_transformer_block import (
     PixelTransformerBlock,
@@ -37,6 +38,7 @@ __all__ = [
     "FlowConditioning",
     "FlowState",
     "InverseWaveletTransform2D",
+    "JoinPatches",
     "ModulatedNorm",
     "PixelTransformerBlock",
     "PositionEmbedding2D",

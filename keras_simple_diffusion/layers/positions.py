@@ -75,20 +75,21 @@ class RotaryPositions2D(keras.layers.Layer):
 
     Args:
         head_dim: int. Channels of one head, a multiple of 4.
-        grid_shape: tuple of two ints. Rows and columns of patches.
+        num_before: int. Number `n` of tokens before the patches. Defaults to
+            `0`.
         **kwargs: base layer keyword arguments.
 
     Input shape:
-        `(B, N, C)`, of which the last `rows * columns` tokens are patches.
+        `(B, H, W, C)`, the patches in rows and columns.
 
     Output shape:
-        `(2, N, head_dim)`, float32: cosines and sines for `rotate`.
+        `(2, n + H * W, head_dim)`, float32: cosines and sines for `rotate`.
 
     References:
         - [Su et al., 2021](https://arxiv.org/abs/2104.09864)
     """
 
-    def __init__(self, head_dim, grid_shape, **kwargs):
+    def __init__(self, head_dim, num_before=0, **kwargs):
         super().__init__(**{**kwargs, "dtype": "float32"})
         self.head_dim = check_integer("head_dim", head_dim)
         if self.head_dim % 4:
@@ -96,25 +97,25 @@ class RotaryPositions2D(keras.layers.Layer):
                 "The channels of a head must be a multiple of 4, a pair for "
                 f"rows and one for columns. Received: head_dim={head_dim}"
             )
-        self.grid_shape = tuple(grid_shape)
+        self.num_before = check_integer("num_before", num_before, minimum=0)
 
-    def call(self, x):
+    def call(self, patches):
         angles = ops.concatenate(
-            _grid_angles(*self.grid_shape, self.head_dim // 4), axis=-1
+            _grid_angles(*patches.shape[1:3], self.head_dim // 4), axis=-1
         )
-        others = x.shape[1] - angles.shape[0]
-        angles = ops.pad(angles, ((others, 0), (0, 0)))
+        angles = ops.pad(angles, ((self.num_before, 0), (0, 0)))
         angles = ops.repeat(angles, 2, axis=-1)
         return ops.stack([ops.cos(angles), ops.sin(angles)])
 
-    def compute_output_shape(self, x_shape):
-        return (2, x_shape[1], self.head_dim)
+    def compute_output_shape(self, patches_shape):
+        _, height, width, _ = patches_shape
+        return (2, self.num_before + height * width, self.head_dim)
 
     def get_config(self):
         return {
             **super().get_config(),
             "head_dim": self.head_dim,
-            "grid_shape": self.grid_shape,
+            "num_before": self.num_before,
         }
 
 

@@ -1,6 +1,7 @@
 import math
 
 import keras
+import numpy as np
 from keras import layers
 from keras import ops
 
@@ -209,11 +210,14 @@ class TransformerBlock(layers.Layer):
 class PositionEmbedding2D(keras.layers.Layer):
     """Addition of a learned vector for each pixel of a feature map.
 
+    The vectors are those of the shape that the layer is built with. To a
+    feature map of another height or width they are interpolated linearly.
+
     Args:
         **kwargs: base layer keyword arguments.
 
     Input shape:
-        `(B, H, W, C)`, with fixed `H`, `W` and `C`.
+        `(B, H, W, C)`, with fixed `C`.
 
     Output shape:
         The shape of the input.
@@ -229,7 +233,16 @@ class PositionEmbedding2D(keras.layers.Layer):
         )
 
     def call(self, x):
-        return x + self.embedding
+        vectors = self.embedding
+        known, size = tuple(vectors.shape[:2]), tuple(x.shape[1:3])
+        if size != known:
+            rows, columns = (
+                ops.convert_to_tensor(_interpolation(*sizes), x.dtype)
+                for sizes in zip(known, size, strict=True)
+            )
+            vectors = ops.einsum("hk,kwc->hwc", rows, vectors)
+            vectors = ops.einsum("wk,hkc->hwc", columns, vectors)
+        return x + vectors
 
     def compute_output_shape(self, x_shape):
         return x_shape
@@ -239,3 +252,13 @@ class PositionEmbedding2D(keras.layers.Layer):
 
     def get_config(self):
         return super().get_config()
+
+
+def _interpolation(known, size):
+    """Return the `(size, known)` matrix of linear interpolation on a line.
+
+    The points are the centers of equal parts of the line.
+    """
+    points = (np.arange(size) + 0.5) * known / size - 0.5
+    points = points.clip(0, known - 1)[:, None]
+    return np.maximum(1 - np.abs(points - np.arange(known)), 0)

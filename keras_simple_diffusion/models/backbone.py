@@ -17,6 +17,7 @@ from keras_simple_diffusion.utils.errors import check_integer
 from keras_simple_diffusion.utils.errors import check_integers
 from keras_simple_diffusion.utils.errors import check_number
 from keras_simple_diffusion.utils.files import whole_folder
+from keras_simple_diffusion.utils.image_sizes import is_same_area
 from keras_simple_diffusion.utils.presets import NETWORK_WEIGHT_FILES
 
 # The types of blocks that `rematerialize` may name.
@@ -164,6 +165,8 @@ class DiffusionBackbone(
         )
         # Inputs stay float32: each layer casts to its own precision.
         self.autocast = False
+        if self.side_divisor(self.get_config()) is not None:
+            self.input_spec = [_of_any_size(spec) for spec in self.input_spec]
         if isinstance(
             keras.distribution.distribution(), keras.distribution.ModelParallel
         ):
@@ -222,6 +225,59 @@ class DiffusionBackbone(
         raise NotImplementedError(
             f"{type(self).__name__} must define `build_network`."
         )
+
+    # === Sizes of images ===
+
+    @classmethod
+    def side_divisor(cls, config):
+        """Return the number that must divide the sides of images.
+
+        A network whose layers compute with feature maps of any height and
+        width takes images of other sizes than `image_shape` as well, of
+        nearly the same area, see `check_image_size`. Its class overrides
+        this method.
+
+        Args:
+            config: dict, the configuration of a network.
+
+        Returns:
+            An int; `None` if the network takes one size.
+        """
+        return None
+
+    def check_image_size(self, height, width):
+        """Raise an `InputError` unless the network takes images of a size.
+
+        Schedules of noise depend on the area of an image, so other sizes must
+        have the same, within a quarter.
+
+        Args:
+            height: int.
+            width: int.
+        """
+        size, known = (height, width), self.image_shape[:2]
+        if size == known:
+            return
+        divisor = self.side_divisor(self.get_config())
+        is_divided = divisor and not (height % divisor or width % divisor)
+        if is_divided and is_same_area(size, known):
+            return
+        others = "only"
+        if divisor:
+            others = (
+                f"or of another size with sides that are multiples of {divisor}"
+                " and the same area within a quarter"
+            )
+        raise InputError(
+            f"The network takes images of {known[0]} x {known[1]} {others}. "
+            f"Received: {height} x {width}"
+        )
+
+    def call(self, inputs, training=None, mask=None):
+        shape = inputs["noisy_images"].shape
+        if len(shape) == 4 and None not in shape[1:3]:
+            self.check_image_size(*shape[1:3])
+        return super().call(inputs, training=training, mask=mask)
 
     def get_config(self):
         guidance = {"guidance_range": self.guidance_range}
@@ -445,6 +501,15 @@ def blocks_within(model):
         if isinstance(layer, DiffusionBackbone)
         for block in layer.layers
     ]
+
+
+def _of_any_size(spec):
+    """Let the height and width of images differ from those of a spec."""
+    if spec.name != "noisy_images":
+        return spec
+    return keras.InputSpec(
+        shape=(None, None, None, spec.shape[-1]), name=spec.name
+    )
 
 
 def _float_input(shape, name):

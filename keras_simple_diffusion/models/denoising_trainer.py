@@ -241,7 +241,7 @@ class DenoisingTrainer(keras_internals.OwnTrainingSteps, keras_hub.models.Task):
         fit_data.check_options(options)
         fit_data.check_is_given(x)
         self._prepare_training()
-        x = self.prepare_data(x)
+        x = fit_data.for_sizes(self.prepare_data(x))
         validation_data = self.prepare_data(validation_data)
         if not fit_data.is_shuffled_by_keras(x):
             shuffle = False  # Datasets have shuffled already.

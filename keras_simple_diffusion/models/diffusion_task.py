@@ -201,6 +201,7 @@ class DiffusionTask(DenoisingTrainer):
             `return_steps`.
         """
         arguments.check_guidance_model(options.guidance_model, self)
+        options = options.at_size_of(constraint if start is None else start)
         options = options.resolve(self, conditions)
         is_guided = arguments.is_guided(self, options.guidance_scale)
         if self.backbone.guidance_range is not None:
@@ -222,6 +223,7 @@ class DiffusionTask(DenoisingTrainer):
                 constraint and type(constraint),
             ),
             sampler=options.sampler,
+            image_size=options.image_size,
             start=start and type(start),
             return_steps=options.return_steps,
         )
@@ -341,7 +343,8 @@ class DiffusionTask(DenoisingTrainer):
         conditions, images = self._conditions_of_images(
             images, options, condition, conditions_by_name
         )
-        small = arguments.to_small_images(images, self.backbone.image_shape)
+        shape = options.image_shape(self.backbone)
+        small = arguments.to_small_images(images, shape)
         return self.draw(conditions, options, constraint=BlockAverages(small))
 
     def invert(
@@ -491,11 +494,11 @@ class DiffusionTask(DenoisingTrainer):
         return conditions, conditions.receive(images)
 
     def _to_float(self, images):
-        return arguments.to_float_images(images, self.backbone.image_shape)
+        return arguments.to_float_images(images, self.backbone)
 
     def _noise_of(self, end, conditions, options):
         """Find the noise of the first image of a seed, or of an image."""
-        shape = self.backbone.image_shape
+        shape = options.image_shape(self.backbone)
         if is_seed(end):
             key = ops.convert_to_tensor(random.seed_to_key(int(end)), "int32")
             keys = random.image_keys(key, ops.zeros(1, dtype="int32"))

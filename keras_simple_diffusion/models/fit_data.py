@@ -16,6 +16,7 @@ from keras_simple_diffusion.backend.choice import check_training
 from keras_simple_diffusion.backend.keras_internals import is_rematerialized
 from keras_simple_diffusion.backend.keras_internals import layers_within
 from keras_simple_diffusion.backend.native import reads_tensorflow_datasets
+from keras_simple_diffusion.backend.sizes import dataset_of_sizes
 from keras_simple_diffusion.distribution.batches import check_batch_size
 from keras_simple_diffusion.distribution.batches import data_shard
 from keras_simple_diffusion.generation.values import check_images
@@ -77,6 +78,18 @@ def check(data, check_batch):
         return data
     # Keras takes no dict of a DataLoader.
     return _converted(data, _in_tuple(lambda batch: batch))
+
+
+def for_sizes(data):
+    """Let Keras read batches whose images differ in size.
+
+    Args:
+        data: checked data for Keras, or `None`.
+
+    Returns:
+        Data for Keras.
+    """
+    return dataset_of_sizes(data) if getattr(data, "has_sizes", False) else data
 
 
 def convert(data, convert_batch):
@@ -334,6 +347,13 @@ def check_shape(images, backbone):
     shape = tuple(images.shape[1:])
     if shape == backbone.image_shape:
         return
+    if len(shape) == 3 and None not in shape:
+        try:
+            backbone.check_image_size(*shape[:2])
+            if shape[2] == backbone.image_shape[2]:
+                return
+        except InputError:
+            pass
     remedy = "Pass an array of four axes."
     if len(shape) == 2:
         remedy = "Gray images need an axis of one channel: images[..., None]."
@@ -543,6 +563,7 @@ class _Dataset(grain.IterDataset):
         super().__init__()
         self._batches = batches
         self._convert_batch = convert_batch
+        self.has_sizes = getattr(batches, "has_sizes", False)
 
     def __iter__(self):
         return _Iterator(iter(self._batches), self._convert_batch)

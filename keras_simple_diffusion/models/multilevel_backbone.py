@@ -127,8 +127,14 @@ class MultiLevelBackbone(DiffusionBackbone):
     @property
     def total_downsampling(self):
         """Ratio of the image size to the size of the lowest level."""
-        factor = 1 if self.downsampling is None else self.downsampling_factor
-        return factor * 2 ** (len(self.channels) - 1)
+        return self.side_divisor(vars(self))
+
+    @classmethod
+    def side_divisor(cls, config):
+        factor = 1
+        if config["downsampling"] is not None:
+            factor = config["downsampling_factor"]
+        return factor * 2 ** (len(config["channels"]) - 1)
 
     def build_network(self, images, conditions):
         self._check_sides()

@@ -4,6 +4,7 @@ from keras import layers
 from keras_simple_diffusion.layers.class_tokens import ClassTokens
 from keras_simple_diffusion.layers.flow_conditioning import FlowConditioning
 from keras_simple_diffusion.layers.flow_conditioning import FlowState
+from keras_simple_diffusion.layers.patches import JoinPatches
 from keras_simple_diffusion.layers.pixel_transformer_block import ModulatedNorm
 from keras_simple_diffusion.layers.pixel_transformer_block import (
     PixelTransformerBlock,
@@ -141,8 +142,7 @@ class PixelTransformerBackbone(DiffusionBackbone):
     def build_network(self, images, conditions):
         log_snr = conditions.pop("log_snr")
         label = conditions.pop("label", None)
-        grid_shape = self._grid_shape()
-        num_patches = grid_shape[0] * grid_shape[1]
+        self._check_sides()
 
         # Patches
         x = FlowState(self.noise_scale, name="flow_state")(images, log_snr)
@@ -156,11 +156,12 @@ class PixelTransformerBackbone(DiffusionBackbone):
             name="patch_conv",
         )(x)
         x = layers.Dense(self.width, dtype="float32", name="patch_dense")(x)
-        x = SinusoidalPositions2D(dtype="float32", name="positions")(x)
-        x = layers.Reshape((num_patches, self.width), dtype="float32")(x)
+        patches = SinusoidalPositions2D(dtype="float32", name="positions")(x)
+        x = layers.Reshape((-1, self.width), dtype="float32")(patches)
 
         # Transformer
-        rotation = self._rotary_positions(x, grid_shape, "rotation")
+        rotation = self._rotary_positions(patches, 0, "rotation")
+        num_before = 0
         for i in range(self.depth):
             if label is not None and i == self.class_token_block:
                 x = ClassTokens(
@@ -168,8 +169,9 @@ class PixelTransformerBackbone(DiffusionBackbone):
                     dtype=self.block_dtype,
                     name="class_tokens",
                 )(x, label)
+                num_before = self.num_class_tokens
                 rotation = self._rotary_positions(
-                    x, grid_shape, "rotation_with_class"
+                    patches, num_before, "rotation_with_class"
                 )
             in_middle = self.depth // 4 <= i < self.depth // 4 * 3
             x = PixelTransformerBlock(
@@ -182,27 +184,27 @@ class PixelTransformerBackbone(DiffusionBackbone):
 
         # Pixels
         x = ModulatedNorm(dtype="float32", name="output_norm")(
-            x[:, -num_patches:], conditions["embedding"]
+            x[:, num_before:], conditions["embedding"]
         )
-        height, width, channels = self.image_shape
-        size = self.patch_size
         x = layers.Dense(
-            size * size * channels,
+            self.patch_size**2 * self.image_shape[-1],
             kernel_initializer="zeros",
             dtype="float32",
             name="output_dense",
         )(x)
-        x = layers.Reshape(
-            (*grid_shape, size, size, channels), dtype="float32"
-        )(x)
-        x = layers.Permute((1, 3, 2, 4, 5), dtype="float32")(x)
-        return layers.Reshape((height, width, channels), dtype="float32")(x)
+        return JoinPatches(self.patch_size, dtype="float32", name="pixels")(
+            x, patches
+        )
 
-    def _rotary_positions(self, x, grid_shape, name):
+    def _rotary_positions(self, patches, num_before, name):
         head_dim = self.width // self.num_heads
-        return RotaryPositions2D(head_dim, grid_shape, name=name)(x)
+        return RotaryPositions2D(head_dim, num_before, name=name)(patches)
 
-    def _grid_shape(self):
+    @classmethod
+    def side_divisor(cls, config):
+        return config["patch_size"]
+
+    def _check_sides(self):
         size, sides = self.patch_size, self.image_shape[:2]
         if any(side % size for side in sides):
             fitting = [max(round(side / size), 1) * size for side in sides]
@@ -211,7 +213,6 @@ class PixelTransformerBackbone(DiffusionBackbone):
                 f"`patch_size`, {size}, such as {fitting[0]}x{fitting[1]}. "
                 f"Received: image_shape={self.image_shape}"
             )
-        return tuple(side // size for side in sides)
 
     def get_config(self):
         config = super().get_config()

@@ -21,6 +21,7 @@ from keras_simple_diffusion.training.lifecycle import result_warnings
 from keras_simple_diffusion.utils.errors import InputError
 from keras_simple_diffusion.utils.files import whole_file
 from keras_simple_diffusion.utils.image_files import save_image
+from keras_simple_diffusion.utils.image_sizes import read_size
 from keras_simple_diffusion.utils.sheets import show
 
 _ROW = 10  # Images in a row of the largest sheet of samples.
@@ -291,7 +292,45 @@ def _spread(count, total):
     return np.linspace(0, total - 1, count).round().astype("int64")
 
 
-def draw_samples(model, seed=0, prompts=None, count=100, step=None, folder="."):
+def _draw_sizes(model, seed, prompts, count, sizes):
+    """Draw a row of images of each size, with the same conditions.
+
+    Returns:
+        A tuple of the images, on white squares of one size, and of a list of
+        their prompts or classes, or `None`.
+    """
+    columns = min(max(count // len(sizes), 1), _ROW)
+    given, captions = {"num_images": columns}, None
+    if prompts is not None:
+        captions = [prompts[i] for i in _spread(columns, len(prompts))]
+        given = {"prompts": captions}
+    elif model.backbone.num_classes is not None:
+        total, names = model.backbone.num_classes, model.class_names
+        classes = _spread(min(columns, total), total)
+        labels = np.resize(classes, columns)
+        captions = [names[i] if names else str(i) for i in labels]
+        given = {"labels": labels}
+    sizes = [read_size(size) for size in sizes]
+    side = max(max(size) for size in sizes)
+    rows = []
+    for height, width in sizes:
+        images = model.generate(**given, seed=seed, image_size=(height, width))
+        top, left = (side - height) // 2, (side - width) // 2
+        square = np.full((columns, side, side, images.shape[3]), 255, "uint8")
+        square[:, top : top + height, left : left + width] = images
+        rows.append(square)
+    return np.concatenate(rows), captions and captions * len(sizes)
+
+
+def draw_samples(
+    model,
+    seed=0,
+    prompts=None,
+    count=100,
+    step=None,
+    folder=".",
+    sizes=None,
+):
     """Generate a sheet of images, one class per row for up to 10 classes.
 
     Args:
@@ -304,12 +343,18 @@ def draw_samples(model, seed=0, prompts=None, count=100, step=None, folder="."):
             without classes is square. Defaults to `100`.
         step: int. Step of the training, for the file.
         folder: path of the run or preset, whose name is for the file.
+        sizes: list of sizes as texts, such as `48x88`, for a row each.
+            Defaults to the model's size.
 
     Returns:
         A function that saves the sheet, with its settings, to a path.
     """
     num_classes, layout = model.backbone.num_classes, {}
-    if prompts is not None:
+    if sizes is not None:
+        images, captions = _draw_sizes(model, seed, prompts, count, sizes)
+        columns = len(images) // len(sizes)
+        layout = {"columns": columns, "row_names": list(sizes)}
+    elif prompts is not None:
         # A smaller sheet has some images of the largest, of the same noise.
         most = _largest_square(min(LARGEST_SHEET, len(prompts)))
         indices = _spread(_largest_square(min(count, most)), most)

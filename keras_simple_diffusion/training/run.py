@@ -242,6 +242,7 @@ class Run:
             count,
             step,
             name or self.folder.path,
+            self.images.sizes,
         )
 
     def _count_samples(self, model, share, most):
@@ -295,6 +296,9 @@ class Run:
             f"{backbone.count_params():,} parameters; "
             f"{backend_name()} on {device_name()}"
         )
+        if self.images.sizes is not None:
+            counts = self.images.sizes.items()
+            say(f"shapes: {', '.join(f'{n} of {size}' for size, n in counts)}")
         every = self.settings.checkpoint_every
         say(
             "checkpoints after 2 minutes, then every 10, and at the end"

@@ -127,6 +127,9 @@ _RUN_CHECKS = {
         check_number, at_least=0, at_most=1024, whole=True
     ),
     "crop": functools.partial(check_choice, choices=("center", "random")),
+    "aspect_buckets": functools.partial(
+        check_number, at_least=2, at_most=64, whole=True
+    ),
     "distribution": _is_text,
     "log": _check_strings,
     "student": lambda name, value: _check_type(
@@ -296,6 +299,9 @@ class RunSettings:
             averages of the weights are kept for `reconstruct`.
         workers: int. Number of processes that read images, 0 for threads.
         crop: string. `"center"` or `"random"`.
+        aspect_buckets: int or `None`. Number of shapes of the area of
+            `image_size`, see `keras_simple_diffusion.data.bucket_sizes`. Each
+            image is cut to the nearest. `None` cuts all to one.
         distribution: string or `None`. See
             `keras_simple_diffusion.distribution.distribute`.
         log: list of strings. Loggers besides `history.csv`: `"tensorboard"`,
@@ -326,6 +332,7 @@ class RunSettings:
     snapshots: int | None = None
     workers: int = 0
     crop: str = "center"
+    aspect_buckets: int | None = None
     distribution: str | None = None
     log: list = dataclasses.field(default_factory=list)
     student: StudentSettings | None = None

@@ -8,6 +8,8 @@ import keras
 
 from keras_simple_diffusion import schedules
 from keras_simple_diffusion.backend.native import backend_name
+from keras_simple_diffusion.data.buckets import bucket_sizes
+from keras_simple_diffusion.data.buckets import put_into_buckets
 from keras_simple_diffusion.data.embedding_cache import EmbeddingCache
 from keras_simple_diffusion.data.encoded_source import EncodedSource
 from keras_simple_diffusion.data.loading import open_data
@@ -56,6 +58,8 @@ class RunImages:
             held-out images; `None` if the data has too few or none.
         validation_size: int. Batch size of `validation`.
         prompts: list of strings for samples, `None` for a model of classes.
+        sizes: dict from the height and width of each bucket, as text, to its
+            number of images; `None` without buckets.
     """
 
     def __init__(self, preset, settings, adapt=None):
@@ -92,6 +96,13 @@ class RunImages:
                 "one. Expected a folder `train` beside it."
             )
         _warn_of_lost_colors(preset, sources["train"])
+        self.sizes = None
+        if settings.aspect_buckets is not None:
+            # Held-out images have the one size of the network.
+            sources["train"] = _put_into_buckets(
+                sources["train"], preset, settings
+            )
+            self.sizes = sources["train"].counts()
         if adapt is not None:
             sources = {split: adapt(each) for split, each in sources.items()}
         if self.cache is not None:
@@ -146,6 +157,7 @@ class RunImages:
             "held_out": self._held_out and self._held_out.fingerprint,
             "embeddings": cache
             and sha256(json.dumps(cache.encoder), *cache.texts),
+            **({} if self.sizes is None else {"sizes": self.sizes}),
         }
 
     def check_unchanged(self, run):
@@ -208,6 +220,18 @@ def _warn_of_lost_colors(preset, source):
             "uvit_small_64 train in color.",
             stacklevel=2,
         )
+
+
+def _put_into_buckets(source, preset, settings):
+    size = tuple(settings.image_size)
+    divisor = preset.backbone_class.side_divisor(preset.backbone_config)
+    if divisor is None:
+        raise InputError(
+            f"The network of '{preset.name}' takes images of one size. Leave "
+            "out `aspect_buckets`, or use one of this library's networks."
+        )
+    sizes = bucket_sizes(size, divisor, settings.aspect_buckets)
+    return put_into_buckets(source, sizes)
 
 
 def build_model(preset, images, settings):

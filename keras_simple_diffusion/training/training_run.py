@@ -53,6 +53,7 @@ def train_run(
     snapshots=None,
     workers=None,
     crop=None,
+    aspect_buckets=None,
     distribution=None,
     log=None,
     **unknown,
@@ -89,7 +90,7 @@ def train_run(
         seed, initialize_from, embeddings, minutes, checkpoint_every:
             see `RunSettings`. `None` stands for the default there.
         samples_every, quick_fid, feature_weights, keep, snapshots: likewise.
-        workers, crop, distribution, log: likewise.
+        workers, crop, aspect_buckets, distribution, log: likewise.
         **unknown: raises an `InputError` that suggests the intended name.
 
     Returns:
