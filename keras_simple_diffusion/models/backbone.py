@@ -274,9 +274,11 @@ class DiffusionBackbone(
         )
 
     def call(self, inputs, training=None, mask=None):
-        shape = inputs["noisy_images"].shape
-        if len(shape) == 4 and None not in shape[1:3]:
-            self.check_image_size(*shape[1:3])
+        # Keras says what is wrong with other inputs.
+        if isinstance(inputs, dict) and "noisy_images" in inputs:
+            size = inputs["noisy_images"].shape[1:3]
+            if len(size) == 2 and None not in size:
+                self.check_image_size(*size)
         return super().call(inputs, training=training, mask=mask)
 
     def get_config(self):

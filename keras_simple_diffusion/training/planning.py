@@ -424,11 +424,13 @@ def _why_not_flip(facts):
 
 def _describe(facts, preset, chosen, speed, estimate):
     height, width = chosen["image_size"]
+    buckets = chosen.get("aspect_buckets")
+    shapes = f" in up to {buckets} shapes" if buckets else ""
     return [
         f"data       {describe_data(facts)} (see `inspect-data`)",
         f"network    {_describe_network(preset, chosen)}",
-        f"size       {height} x {width} pixels, {chosen.get('crop', 'center')} "
-        "crop (--image-size, --crop)",
+        f"size       {height} x {width} pixels{shapes}, "
+        f"{chosen.get('crop', 'center')} crop (--image-size, --crop)",
         f"schedule   {chosen['steps']:,} steps of {chosen['batch_size']} "
         f"images; learning rate {chosen['learning_rate']:g}, rising in the "
         f"first {chosen['warmup_steps']} and falling in the last "

@@ -162,7 +162,7 @@ def test_captions_and_sizes(tmp_path):
     lines = "\n".join(map(json.dumps, rows))
     (tmp_path / "metadata.jsonl").write_text(lines)
     source = ksd.data.open_data(tmp_path, 8, num_channels=1)
-    source = ksd.data.put_into_buckets(source, [(8, 8), (4, 16)])
+    source = ksd.data.put_into_buckets(source, [(8, 8), (6, 12)])
     network = make_transformer(None, image_shape=(8, 8, 1), context_dim=8)
     encoder = make_text_encoder(source.captions())
     model = ksd.models.TextToImage(network, encoder)

@@ -64,7 +64,7 @@ def test_a_run_says_what_it_has(straight):
         rows = list(csv.DictReader(file))
     losses = [float(row["loss"]) for row in rows]
     assert len(losses) == 12 and np.isfinite(losses).all()
-    assert rows[-1]["val_loss"]
+    assert any(row["val_loss"] for row in rows)
 
 
 def test_the_sheet_has_a_row_for_each_shape(straight):
