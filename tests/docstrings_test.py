@@ -183,7 +183,8 @@ def write_photos(folder):
         for name in ("cats/1.png", "cats/2.png", "dogs/1.png", "dogs/2.png"):
             path = folder / "photos" / name
             path.parent.mkdir(parents=True, exist_ok=True)
-            pixels = rng.integers(256, size=(24, 32, 3), dtype="uint8")
+            width = 32 if name.startswith("cats") else 48
+            pixels = rng.integers(256, size=(24, width, 3), dtype="uint8")
             Image.fromarray(pixels).save(path)
             file.write(path, f"photos/{name}")
 

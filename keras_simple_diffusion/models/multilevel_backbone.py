@@ -132,8 +132,8 @@ class MultiLevelBackbone(DiffusionBackbone):
     @classmethod
     def side_divisor(cls, config):
         factor = 1
-        if config["downsampling"] is not None:
-            factor = config["downsampling_factor"]
+        if config.get("downsampling") is not None:
+            factor = config.get("downsampling_factor", 2)
         return factor * 2 ** (len(config["channels"]) - 1)
 
     def build_network(self, images, conditions):

@@ -275,7 +275,11 @@ def test_interpolation_between_images():
         ("edit", {"images": np.full((2, 4, 8, 1), np.nan)}, "[nan, nan]"),
         ("generate", {"indices": [1]}, "`indices` must be 2 numbers"),
         ("edit", {"strength": 1.2}, "strength=1.2"),
-        ("edit", {"images": np.zeros((2, 8, 8, 1), "uint8")}, "(N, 4, 8, 1)"),
+        (
+            "edit",
+            {"images": np.zeros((2, 8, 8, 1), "uint8")},
+            "images of 4 x 8",
+        ),
         ("edit", {"images": np.full((2, 4, 8, 1), 3.0)}, "float in [-1, 1]"),
         ("edit", {"num_steps": -1}, "num_steps=-1"),
         ("inpaint", {"mask": np.zeros((8, 8))}, "Received: (8, 8)"),
