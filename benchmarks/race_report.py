@@ -24,6 +24,11 @@ STARTS = {
     "library_from_64": "random weights",
     "library_finetuned": "`photos_64`",
 }
+NETWORKS = {
+    "library_from_64": "U-ViT from 64 pixels",
+    "library_transformer": "pixel transformer",
+}
+SCORES = ["minutes", "FID held out, by seed", "KID held out"]
 DOCS = pathlib.Path(__file__).parents[1] / "docs"
 _PAGE = """# Race
 
@@ -85,6 +90,14 @@ nothing in the library was chosen.
 
 ![FID against minutes, from both starts](race_finetuned.png)
 
+## The pixel transformer
+
+`jit_mini_64`, the network of JiT at its smallest, with the loss and the noise
+schedule of that project ([presets](presets.md#the-pixel-transformer)), on the
+faces and with the same clock as the U-ViT above:
+
+{transformer}
+
 ## Learning rates
 
 FID against held-out images, of {num_pilot} images after three minutes and of
@@ -123,6 +136,7 @@ def main():
         ranking=write_ranking(finals),
         rates=write_rates(pilots, wholes),
         finetuned=write_finetuned(lines),
+        transformer=write_networks(lines),
         settings=write_settings(finals),
     )
     (DOCS / "race.md").write_text(page)
@@ -134,26 +148,38 @@ def main():
 
 def write_finetuned(lines):
     """Compare the minutes to the quality of 20 minutes from random weights."""
-    rows = [["", "start", "minutes", "FID held out, by seed", "KID held out"]]
+    rows = [["", "start", *SCORES]]
     sentences = []
     for name in finetuned_sets(lines):
         scores = {}
         for racer, start in STARTS.items():
             for minutes, marks in marks_of(lines, racer, name).items():
-                fids = sorted(mark["fid_test"] for mark in marks)
-                kid = np.mean([mark["kid_test"] for mark in marks])
-                scores[racer, minutes] = fids
-                rows.append(
-                    [
-                        name,
-                        start,
-                        f"{minutes:g}",
-                        ", ".join(f"{fid:.1f}" for fid in fids),
-                        f"{1000 * kid:.0f}e-3",
-                    ]
-                )
+                scores[racer, minutes] = [mark["fid_test"] for mark in marks]
+                rows.append([name, start, *score_cells(minutes, marks)])
         sentences.append(textwrap.fill(write_ratio(name, scores), 80))
     return "\n".join(["", *sentences, "", markdown(rows)])
+
+
+def write_networks(lines):
+    """Compare the networks at each mark that both have."""
+    rows = [["network", *SCORES, "images seen"]]
+    found = {racer: marks_of(lines, racer, "faces") for racer in NETWORKS}
+    common = sorted(set.intersection(*map(set, found.values())))
+    for minutes in common:
+        for racer, network in NETWORKS.items():
+            marks = found[racer][minutes]
+            images = np.mean([mark["images"] for mark in marks])
+            cells = score_cells(minutes, marks)
+            rows.append([network, *cells, f"{images:,.0f}"])
+    return markdown(rows)
+
+
+def score_cells(minutes, marks):
+    """Return the cells of `SCORES` of one mark of all seeds."""
+    fids = sorted(mark["fid_test"] for mark in marks)
+    kid = np.mean([mark["kid_test"] for mark in marks])
+    listed = ", ".join(f"{fid:.1f}" for fid in fids)
+    return [f"{minutes:g}", listed, f"{1000 * kid:.0f}e-3"]
 
 
 def write_ratio(name, scores):
