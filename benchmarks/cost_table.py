@@ -16,7 +16,6 @@ import argparse  # noqa: E402
 import contextlib  # noqa: E402
 import pathlib  # noqa: E402
 import platform  # noqa: E402
-from unittest import mock  # noqa: E402
 
 import keras  # noqa: E402
 import torch  # noqa: E402
@@ -117,22 +116,14 @@ def torch_macs(backbone):
 def meta_with_gradients():
     """Keep gradients on the meta device.
 
-    Keras detaches tensors if its device is called "meta". Under another name
-    it draws random numbers on the device for dropout, which fails.
+    Keras detaches tensors if its device is called "meta".
     """
     before = global_state.get_global_attribute("torch_device")
     global_state.set_global_attribute("torch_device", torch.device("meta"))
     try:
-        with mock.patch.object(keras.random, "dropout", _drop):
-            yield
+        yield
     finally:
         global_state.set_global_attribute("torch_device", before)
-
-
-def _drop(x, rate, seed):
-    """Stand in for Keras's dropout with the same memory."""
-    kept = torch.empty(x.shape, dtype=torch.bool, device="meta")
-    return torch.where(kept, x / (1 - rate), torch.zeros_like(x))
 
 
 def activation_bytes(backbone):

@@ -19,6 +19,14 @@ from keras import ops
 import keras_simple_diffusion as ksd
 
 
+def abstract_backbone(preset, **kwargs):
+    """Make a network without weights, which may be larger than the memory."""
+    with keras.StatelessScope(initialize_variables=False):
+        return ksd.models.DiffusionBackbone.from_preset(
+            preset, load_weights=False, **kwargs
+        )
+
+
 def make_inputs(backbone, batch_size):
     shapes = {
         "noisy_images": (batch_size, *backbone.image_shape),
@@ -33,10 +41,15 @@ def make_inputs(backbone, batch_size):
 def kept_bytes(backbone, batch_size):
     """Bytes that the forward pass hands to the backward pass, an image."""
     inputs = make_inputs(backbone, batch_size)
-    values = [v.value for v in backbone.trainable_variables]
-    others = [v.value for v in backbone.non_trainable_variables]
+    values, others = (
+        [jax.ShapeDtypeStruct(v.shape, v.dtype) for v in variables]
+        for variables in (
+            backbone.trainable_variables,
+            backbone.non_trainable_variables,
+        )
+    )
 
-    def backward(values):
+    def backward(values, others):
         def loss(values):
             outputs, _ = backbone.stateless_call(
                 values, others, inputs, training=True
@@ -45,9 +58,9 @@ def kept_bytes(backbone, batch_size):
 
         return jax.vjp(loss, values)[1]
 
-    kept = jax.tree.leaves(jax.eval_shape(backward, values))
+    kept = jax.tree.leaves(jax.eval_shape(backward, values, others))
     total = sum(x.size * x.dtype.itemsize for x in kept)
-    weights = sum(value.nbytes for value in values)
+    weights = sum(x.size * x.dtype.itemsize for x in values)
     return (total - weights) / batch_size
 
 
@@ -88,17 +101,16 @@ def main():
     known = {}
     for rematerialize in choices:
         keras.utils.clear_session()
-        backbone = ksd.models.DiffusionBackbone.from_preset(
-            args.preset,
-            load_weights=False,
-            rematerialize=rematerialize,
-            dtype=args.dtype,
-        )
+        options = {"rematerialize": rematerialize, "dtype": args.dtype}
+        backbone = abstract_backbone(args.preset, **options)
         result = {"kept_mb": kept_bytes(backbone, args.batch_size) / 1e6}
         if result["kept_mb"] in known.values():
             continue  # There are no such blocks.
         known[rematerialize] = result["kept_mb"]
         if args.compile:
+            backbone = ksd.models.DiffusionBackbone.from_preset(
+                args.preset, load_weights=False, **options
+            )
             result["step_mb"] = step_bytes(backbone, args.batch_size) / 1e6
         result = {k: round(v, 1) for k, v in result.items()}
         row = {"preset": args.preset, "rematerialize": rematerialize, **result}

@@ -193,7 +193,39 @@ def rematerialize(function, *tensors):
         present = iter(present)
         return function(*(next(present) if is_ else None for is_ in is_tensor))
 
-    return keras.remat(call)(*(x for x in tensors if x is not None))
+    present = [tensor for tensor in tensors if tensor is not None]
+    if keras.config.backend() != "torch":
+        return keras.remat(call)(*present)
+    from torch.utils.checkpoint import checkpoint
+
+    # Keras would also save the states of random numbers, on a GPU by a copy
+    # that waits for it.
+    return checkpoint(
+        call, *present, use_reentrant=False, preserve_rng_state=False
+    )
+
+
+def recompute_cheaply(is_training):
+    """Return how a block calls its parts: as they are, or rematerialized.
+
+    A part is a chain of element-wise operations that ends in one matrix
+    product or convolution. The gradient of a product needs its inputs and not
+    its result. So a part that is rematerialized keeps the inputs of the chain
+    only, and repeats the chain: JAX drops the product that nothing needs, and
+    PyTorch stops before it.
+
+    Args:
+        is_training: bool. Whether there will be a gradient.
+
+    Returns:
+        A function like `rematerialize`.
+    """
+    # On a CPU TensorFlow would save little and take longer. PyTorch's compiler
+    # itself repeats what is cheap.
+    is_jax = keras.config.backend() == "jax"
+    if is_training and (is_jax or operations_run_one_by_one()):
+        return rematerialize
+    return lambda function, *tensors: function(*tensors)
 
 
 def fori_loop(first, last, body, state):

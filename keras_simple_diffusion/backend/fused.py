@@ -11,6 +11,7 @@ from keras import ops
 
 from keras_simple_diffusion.backend import keras_internals
 from keras_simple_diffusion.backend.compilation import operations_run_one_by_one
+from keras_simple_diffusion.backend.keras_internals import FixedSeed
 from keras_simple_diffusion.backend.replicas import held
 
 
@@ -124,6 +125,35 @@ def _attend_torch(queries, keys, values, mask):
     bias = torch.where(mask, 0.0, lowest).to(queries.dtype)
     h = scaled_dot_product_attention(queries, keys, values, bias, scale=1.0)
     return h * mask.any(dim=-1, keepdim=True)
+
+
+def dropout_mask(shape, dtype, rate, seed):
+    """Draw the features that `keras.random.dropout` would keep.
+
+    On PyTorch random numbers take longer than all that is done with them, so
+    masks are kept for the gradient.
+
+    Args:
+        shape: tuple of ints, or of scalar tensors.
+        dtype: dtype of the features; TensorFlow's masks depend on it.
+        rate: float. Fraction of the features to drop.
+        seed: int tensor of shape `(2,)`.
+
+    Returns:
+        A bool tensor of that shape, `False` for features to drop.
+    """
+    if not _is_torch():
+        ones = ops.ones(shape, dtype)
+        return keras.random.dropout(ones, rate, seed=FixedSeed(seed)) > 0.0
+    import torch
+
+    mask = torch.empty(shape, dtype=torch.bool, device=seed.device)
+    if mask.is_meta:
+        return mask
+    generator = torch.Generator(seed.device)
+    generator.manual_seed(int(seed[0] + seed[1]) & 0xFFFFFFFF)
+    kept = torch.full(shape, 1.0 - rate, device=seed.device)
+    return mask.bernoulli_(kept, generator=generator)
 
 
 def move_towards(variable, target, share):

@@ -5,6 +5,7 @@ from keras import layers
 from keras import ops
 
 from keras_simple_diffusion.backend.compilation import inner
+from keras_simple_diffusion.backend.compilation import recompute_cheaply
 from keras_simple_diffusion.backend.compilation import rematerialize
 from keras_simple_diffusion.backend.fused import attend
 from keras_simple_diffusion.layers.fused_layers import Dense
@@ -122,10 +123,13 @@ class SelfAttention(_Attention):
     def call(self, x, training=None):
         if training and self.rematerialize:
             return rematerialize(self._transform, x)
-        return self._transform(x)
+        return self._transform(x, training)
 
-    def _transform(self, x):
-        projected = inner(self.projection)(inner(self.norm)(x))
+    def _transform(self, x, training=False):
+        def project(x):
+            return inner(self.projection)(inner(self.norm)(x))
+
+        projected = recompute_cheaply(training)(project, x)
         length = math.prod(x.shape[1:-1])
         return self._attend(x, *self._split(projected, length, 3))
 

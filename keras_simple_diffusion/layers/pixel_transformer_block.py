@@ -3,6 +3,7 @@ from keras import layers
 from keras import ops
 
 from keras_simple_diffusion.backend.compilation import inner
+from keras_simple_diffusion.backend.compilation import recompute_cheaply
 from keras_simple_diffusion.backend.compilation import rematerialize
 from keras_simple_diffusion.backend.fused import scale_and_shift
 from keras_simple_diffusion.layers.attention import CrossAttention
@@ -148,31 +149,48 @@ class PixelTransformerBlock(layers.Layer):
 
         def transform(x, embedding, rotation, context):
             return self._transform(
-                x, embedding, rotation, context, context_mask, seeds
+                x, embedding, rotation, context, context_mask, seeds, training
             )
 
         if training and self.rematerialize:
             return rematerialize(transform, x, embedding, rotation, context)
         return transform(x, embedding, rotation, context)
 
-    def _transform(self, x, embedding, rotation, context, context_mask, seeds):
+    def _transform(
+        self, x, embedding, rotation, context, context_mask, seeds, training
+    ):
         vectors = ops.expand_dims(inner(self.modulation)(embedding), 1)
         shift_1, scale_1, gate_1, shift_2, scale_2, gate_2 = ops.split(
             vectors, 6, axis=-1
         )
 
+        def project(x, scale, shift):
+            h = scale_and_shift(inner(self.norm_attention)(x), scale, shift)
+            return inner(self.attention.projection)(h)
+
+        def enter(x, scale, shift):
+            h = scale_and_shift(inner(self.norm_perceptron)(x), scale, shift)
+            return inner(self.perceptron_in)(h)
+
+        def leave(hidden):
+            gate, h = ops.split(hidden, 2, axis=-1)
+            h = self.perceptron_dropout.drop(ops.silu(gate) * h, kept)
+            return inner(self.perceptron_out)(h)
+
+        run = recompute_cheaply(training and not self.rematerialize)
+
         # Attention
-        h = scale_and_shift(inner(self.norm_attention)(x), scale_1, shift_1)
-        h = inner(self.attention)(h, rotation)
-        x = x + gate_1 * self.attention_dropout.drop(h, seeds[0])
+        h = self.attention.attend(run(project, x, scale_1, shift_1), rotation)
+        mask = self.attention_dropout.draw_mask(h, seeds[0])
+        x = x + gate_1 * self.attention_dropout.drop(h, mask)
         if context is not None:
             x = inner(self.cross_attention)(x, context, context_mask)
 
         # Perceptron
-        h = scale_and_shift(inner(self.norm_perceptron)(x), scale_2, shift_2)
-        gate, h = ops.split(inner(self.perceptron_in)(h), 2, axis=-1)
-        h = self.perceptron_dropout.drop(ops.silu(gate) * h, seeds[1])
-        return x + gate_2 * inner(self.perceptron_out)(h)
+        h = run(enter, x, scale_2, shift_2)
+        half = h[..., : h.shape[-1] // 2]
+        kept = self.perceptron_dropout.draw_mask(half, seeds[1])
+        return x + gate_2 * run(leave, h)
 
     def compute_output_shape(
         self,

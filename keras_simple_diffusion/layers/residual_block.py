@@ -5,6 +5,7 @@ from keras import layers
 from keras import ops
 
 from keras_simple_diffusion.backend.compilation import inner
+from keras_simple_diffusion.backend.compilation import recompute_cheaply
 from keras_simple_diffusion.backend.compilation import rematerialize
 from keras_simple_diffusion.layers.conditioning import FeatureModulation
 from keras_simple_diffusion.layers.fused_layers import Conv2D
@@ -92,20 +93,28 @@ class ResidualBlock(layers.Layer):
         seed = self.dropout.draw_seed(training)
 
         def transform(x, embedding, skip):
-            return self._transform(x, embedding, skip, seed)
+            return self._transform(x, embedding, skip, seed, training)
 
         if training and self.rematerialize:
             return rematerialize(transform, x, embedding, skip)
         return transform(x, embedding, skip)
 
-    def _transform(self, x, embedding, skip, seed):
-        h = inner(self.norm_in)(x)
-        if skip is not None:
-            h = (h + inner(self.norm_skip)(skip)) * (1.0 / math.sqrt(2.0))
-        h = inner(self.conv_in)(ops.silu(h))
-        h = inner(self.modulation)(inner(self.norm_out)(h), embedding)
-        h = self.dropout.drop(ops.silu(h), seed)
-        return x + inner(self.conv_out)(h)
+    def _transform(self, x, embedding, skip, seed, training):
+        def first(x, skip):
+            h = inner(self.norm_in)(x)
+            if skip is not None:
+                h = (h + inner(self.norm_skip)(skip)) * (1.0 / math.sqrt(2.0))
+            return inner(self.conv_in)(ops.silu(h))
+
+        def second(h, embedding):
+            h = inner(self.modulation)(inner(self.norm_out)(h), embedding)
+            h = self.dropout.drop(ops.silu(h), mask)
+            return inner(self.conv_out)(h)
+
+        run = recompute_cheaply(training and not self.rematerialize)
+        h = run(first, x, skip)
+        mask = self.dropout.draw_mask(h, seed)
+        return x + run(second, h, embedding)
 
     def compute_output_shape(self, x_shape, embedding_shape, skip_shape=None):
         return x_shape

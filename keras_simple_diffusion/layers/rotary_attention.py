@@ -73,9 +73,13 @@ class RotaryAttention(layers.Layer):
         self.output_dense.build(x_shape)
 
     def call(self, x, rotation):
-        _, length, channels = x.shape
+        return self.attend(inner(self.projection)(x), rotation)
+
+    def attend(self, projected, rotation):
+        """Compute the result from that of the first dense layer."""
+        length, channels = projected.shape[1], self.num_heads * self.head_dim
         shape = (-1, length, 3, self.num_heads, self.head_dim)
-        heads = ops.reshape(inner(self.projection)(x), shape)
+        heads = ops.reshape(projected, shape)
         q, k, v = ops.unstack(ops.transpose(heads, (2, 0, 3, 1, 4)), 3, axis=0)
         q = rotate(inner(self.norm_query)(q), rotation)
         k = rotate(inner(self.norm_key)(k), rotation)

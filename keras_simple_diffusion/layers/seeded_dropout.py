@@ -2,7 +2,7 @@ import keras
 from keras import ops
 
 from keras_simple_diffusion.backend import replicas
-from keras_simple_diffusion.backend.keras_internals import FixedSeed
+from keras_simple_diffusion.backend.fused import dropout_mask
 from keras_simple_diffusion.utils.errors import check_rate
 
 
@@ -15,9 +15,10 @@ class SeededDropout(keras.layers.Layer):
     same masks as an uninterrupted one. On PyTorch `keras.layers.Dropout`
     without a seed uses PyTorch's global generator instead.
 
-    `draw_seed` and `drop` are the two halves of `call`. A rematerialized block
-    is computed twice and must drop the same features both times, so it draws
-    the seed once, outside of the recomputed part.
+    `draw_seed`, `draw_mask` and `drop` are the parts of `call`. A block that is
+    computed twice must drop the same features both times: if it is recomputed
+    as a whole, it draws the seed outside of the recomputed part, and otherwise
+    the mask.
 
     Args:
         rate: float. Fraction of the features to drop, in `[0, 1)`.
@@ -40,7 +41,7 @@ class SeededDropout(keras.layers.Layer):
             self.seed_generator = keras.random.SeedGenerator(name="seed")
 
     def call(self, x, training=None):
-        return self.drop(x, self.draw_seed(training))
+        return self.drop(x, self.draw_mask(x, self.draw_seed(training)))
 
     def draw_seed(self, training):
         """Draw the seed of a mask, and advance the state.
@@ -55,26 +56,37 @@ class SeededDropout(keras.layers.Layer):
             return None
         return self.seed_generator.next()
 
-    def drop(self, x, seed):
-        """Apply the mask of a seed.
+    def draw_mask(self, x, seed):
+        """Draw the features that are kept.
+
+        Args:
+            x: float tensor, shaped as the features.
+            seed: result of `draw_seed`.
+
+        Returns:
+            A bool tensor of the shape of `x`, or `None` if nothing is dropped.
+        """
+        if seed is None:
+            return None
+        # The mask of the whole batch, of which each copy takes its part.
+        size, *rest = ops.shape(x)
+        shape = (replicas.whole_size(size), *rest)
+        mask = dropout_mask(shape, x.dtype, self.rate, seed)
+        return replicas.own_part(mask)
+
+    def drop(self, x, mask):
+        """Apply a mask.
 
         Args:
             x: float tensor.
-            seed: result of `draw_seed`.
+            mask: result of `draw_mask`.
 
         Returns:
             A tensor of the shape of `x`.
         """
-        if seed is None:
+        if mask is None:
             return x
-        _, num_copies = replicas.replica()
-        if num_copies == 1:
-            return keras.random.dropout(x, self.rate, seed=FixedSeed(seed))
-        # The mask of the whole batch, of which each copy takes its part.
-        size, *rest = ops.shape(x)
-        whole = ops.ones((replicas.whole_size(size), *rest), x.dtype)
-        mask = keras.random.dropout(whole, self.rate, seed=FixedSeed(seed))
-        return x * replicas.own_part(mask)
+        return ops.where(mask, x / (1.0 - self.rate), 0.0)
 
     def compute_output_shape(self, x_shape):
         return x_shape

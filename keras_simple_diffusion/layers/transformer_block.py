@@ -6,6 +6,7 @@ from keras import layers
 from keras import ops
 
 from keras_simple_diffusion.backend.compilation import inner
+from keras_simple_diffusion.backend.compilation import recompute_cheaply
 from keras_simple_diffusion.backend.compilation import rematerialize
 from keras_simple_diffusion.layers.attention import CrossAttention
 from keras_simple_diffusion.layers.attention import SelfAttention
@@ -150,24 +151,36 @@ class TransformerBlock(layers.Layer):
 
         def transform(x, embedding, skip, context):
             return self._transform(
-                x, embedding, skip, context, context_mask, seed
+                x, embedding, skip, context, context_mask, seed, training
             )
 
         if training and self.rematerialize:
             return rematerialize(transform, x, embedding, skip, context)
         return transform(x, embedding, skip, context)
 
-    def _transform(self, x, embedding, skip, context, context_mask, seed):
-        h = inner(self.norm)(x)
-        if skip is not None:
-            h = (h + inner(self.norm_skip)(skip)) * (1.0 / math.sqrt(2.0))
-        if self.modulated_at == "norm":
-            h = inner(self.modulation)(h, embedding)
-        h = ops.silu(inner(self.hidden_dense)(h))
-        if self.modulated_at == "hidden":
-            h = inner(self.modulation)(h, embedding)
-        h = self.dropout.drop(h, seed)
-        x = inner(self.attention)(x + inner(self.output_dense)(h))
+    def _transform(
+        self, x, embedding, skip, context, context_mask, seed, training
+    ):
+        def first(x, embedding, skip):
+            h = inner(self.norm)(x)
+            if skip is not None:
+                h = (h + inner(self.norm_skip)(skip)) * (1.0 / math.sqrt(2.0))
+            if self.modulated_at == "norm":
+                h = inner(self.modulation)(h, embedding)
+            return inner(self.hidden_dense)(h)
+
+        def second(h, embedding):
+            h = ops.silu(h)
+            if self.modulated_at == "hidden":
+                h = inner(self.modulation)(h, embedding)
+            return inner(self.output_dense)(self.dropout.drop(h, mask))
+
+        training = training and not self.rematerialize
+        run = recompute_cheaply(training)
+        h = run(first, x, embedding, skip)
+        mask = self.dropout.draw_mask(h, seed)
+        x = x + run(second, h, embedding)
+        x = inner(self.attention)(x, training=training)
         if context is not None:
             x = inner(self.cross_attention)(x, context, context_mask)
         return x

@@ -4,6 +4,7 @@ import pytest
 from keras import ops
 
 from keras_simple_diffusion.backend import fused
+from keras_simple_diffusion.backend.keras_internals import FixedSeed
 
 
 def normal(*shape, seed=0):
@@ -81,3 +82,14 @@ def test_move_towards():
     variable = keras.Variable(start, trainable=False)
     fused.move_towards(variable, *tensors(target, np.float32(0.25)))
     close(variable, 0.75 * start + 0.25 * target)
+
+
+def test_dropout_masks_are_those_of_keras():
+    seed = ops.convert_to_tensor(
+        [3, 4], keras.random.SeedGenerator().state.dtype
+    )
+    x = ops.convert_to_tensor(1.0 + normal(3, 5, 70) ** 2)
+    dropped = keras.random.dropout(x, 0.3, seed=FixedSeed(seed))
+    mask = fused.dropout_mask((3, 5, 70), "float32", 0.3, seed)
+    close(dropped, ops.where(mask, x / 0.7, 0.0))
+    assert 0.6 < ops.convert_to_numpy(mask).mean() < 0.8

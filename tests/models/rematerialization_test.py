@@ -15,7 +15,6 @@ SHAPE = {
     "blocks": (0, 1),
     "num_heads": 2,
     "embedding_dim": 16,
-    "dropout": 0.5,
 }
 # Between them they have every kind of block, with and without a skip.
 BACKBONES = {
@@ -26,6 +25,7 @@ BACKBONES = {
 
 
 def make(name, rematerialize, **kwargs):
+    kwargs = {"dropout": 0.5, **kwargs}
     backbone, types = BACKBONES[name]
     if name == "uvit":
         kwargs = {"context_dim": 6, **kwargs}
@@ -34,7 +34,6 @@ def make(name, rematerialize, **kwargs):
             num_classes=None,
             context_dim=6,
             depth=4,
-            dropout=0.5,
             rematerialize=types if rematerialize else (),
             **kwargs,
         )
@@ -66,7 +65,7 @@ def randomize(backbone):
         weight.assign(0.2 * rng.normal(size=weight.shape))
 
 
-def gradients(backbone, inputs):
+def gradients(backbone, inputs, training=True):
     """Gradients of a sum over the output, and the random states after it."""
     weights = backbone.trainable_variables
     states = backbone.non_trainable_variables
@@ -77,7 +76,7 @@ def gradients(backbone, inputs):
         def compute(values, others):
             def loss(values):
                 outputs, others_after = backbone.stateless_call(
-                    values, others, inputs, training=True
+                    values, others, inputs, training=training
                 )
                 return ops.sum(ops.sin(outputs)), others_after
 
@@ -94,14 +93,14 @@ def gradients(backbone, inputs):
         @tf.function
         def compute():
             with tf.GradientTape() as tape:
-                loss = ops.sum(ops.sin(backbone(inputs, training=True)))
+                loss = ops.sum(ops.sin(backbone(inputs, training=training)))
             return tape.gradient(loss, [w.value for w in weights])
 
         found = compute()
     else:
         for weight in weights:
             weight.value.grad = None
-        ops.sum(ops.sin(backbone(inputs, training=True))).backward()
+        ops.sum(ops.sin(backbone(inputs, training=training))).backward()
         found = [weight.value.grad for weight in weights]
     return (
         {
@@ -110,6 +109,15 @@ def gradients(backbone, inputs):
         },
         [ops.convert_to_numpy(s).copy() for s in states],
     )
+
+
+def assert_close(found, expected):
+    assert found.keys() == expected.keys()
+    for path, gradient in expected.items():
+        scale = np.abs(gradient).max()
+        np.testing.assert_allclose(
+            found[path], gradient, atol=2e-6 * scale + 1e-6, err_msg=path
+        )
 
 
 @pytest.mark.parametrize("name", BACKBONES)
@@ -125,12 +133,7 @@ def test_gradients_are_those_of_what_is_kept(name):
         ]
         found.append(gradients(backbone, make_inputs(backbone)))
     (kept, kept_states), (again, again_states) = found
-    assert kept.keys() == again.keys()
-    for path, gradient in kept.items():
-        scale = np.abs(gradient).max()
-        np.testing.assert_allclose(
-            again[path], gradient, atol=2e-6 * scale + 1e-6, err_msg=path
-        )
+    assert_close(again, kept)
     # Every seed was drawn once.
     assert before
     for old, a, b in zip(before, kept_states, again_states, strict=True):
@@ -138,7 +141,19 @@ def test_gradients_are_those_of_what_is_kept(name):
         np.testing.assert_array_equal(b, a)
 
 
-def kept_bytes(backbone, inputs):
+@pytest.mark.parametrize("name", BACKBONES)
+def test_gradients_in_training_are_those_outside_of_it(name):
+    # Only in training are parts of blocks recomputed.
+    backbone = make(name, rematerialize=False, dropout=0.0)
+    randomize(backbone)
+    inputs = make_inputs(backbone)
+    (found, _), (expected, _) = (
+        gradients(backbone, inputs, training) for training in (True, False)
+    )
+    assert_close(found, expected)
+
+
+def kept_bytes(backbone, inputs, training=True):
     """Memory that a training step keeps for its gradient."""
     if keras.backend.backend() == "jax":
         import jax
@@ -148,7 +163,7 @@ def kept_bytes(backbone, inputs):
 
         def loss(values):
             outputs, _ = backbone.stateless_call(
-                values, others, inputs, training=True
+                values, others, inputs, training=training
             )
             return ops.sum(ops.square(outputs))
 
@@ -168,7 +183,7 @@ def kept_bytes(backbone, inputs):
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda x: x):
-        outputs = backbone(inputs, training=True)
+        outputs = backbone(inputs, training=training)
     assert outputs.requires_grad
     return sum(kept.values())
 
@@ -183,6 +198,20 @@ def test_memory_is_saved():
         weights = sum(w.value.nbytes for w in backbone.weights)
         kept.append(kept_bytes(backbone, inputs) - weights)
     assert kept[1] < 0.35 * kept[0]
+
+
+@pytest.mark.parametrize("name", BACKBONES)
+def test_memory_is_saved_in_training(name):
+    if keras.backend.backend() == "tensorflow":
+        pytest.skip("TensorFlow does not tell what it keeps for a gradient")
+    backbone = make(name, rematerialize=False, dropout=0.0)
+    inputs = make_inputs(backbone, count=64)
+    weights = sum(w.value.nbytes for w in backbone.weights)
+    kept, without = (
+        kept_bytes(backbone, inputs, training) - weights
+        for training in (True, False)
+    )
+    assert kept < 0.75 * without
 
 
 def test_presets_in_half_precision(tmp_path):
