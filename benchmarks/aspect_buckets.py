@@ -2,9 +2,10 @@
 
 python benchmarks/aspect_buckets.py --data FOLDER [--image-size 64]
 
-It prints the share of each image that is left by a cut to one square and by
-cuts to the nearest of several shapes, the shapes, and the processor time that
-reading the shapes of all images takes.
+It prints the ratios of the images, rounded to hundredths, the share of each
+image that is left by a cut to one square and by cuts to the nearest of several
+shapes, the shapes, and the processor time that reading the shapes of all images
+takes.
 """
 
 import argparse
@@ -42,7 +43,14 @@ def main():
     source = open_data(options.data, size)
     found = [each.size for each in examine(source) if each.size]
     images = np.array(found, "float64")
-    print(f"{len(images)} images of {options.data}")
+    ratios = (images[:, 0] / images[:, 1]).round(2)
+    known, counts = np.unique(ratios, return_counts=True)
+    most = np.argsort(-counts, kind="stable")[:2]
+    print(
+        f"{len(images)} images with {len(known)} ratios of width to height, "
+        f"from {known[0]} to {known[-1]}; "
+        + ", ".join(f"{counts[i]} of {known[i]}" for i in most)
+    )
     print("shapes  kept: mean  lowest  images in each")
 
     def row(sizes, counts):

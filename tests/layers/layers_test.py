@@ -126,6 +126,29 @@ def test_position_embedding_is_added():
     assert 0.005 < added.std() < 0.02
 
 
+def test_positions_are_interpolated_to_other_sizes():
+    layer = layers.PositionEmbedding2D()
+    layer(np.zeros((1, 2, 1, 1), "float32"))
+    layer.embedding.assign([[[0.0]], [[8.0]]])
+    found = ops.convert_to_numpy(layer(np.zeros((1, 4, 3, 1), "float32")))
+    # Rows at 1/8, 3/8, 5/8 and 7/8 of the height, known at 1/4 and 3/4.
+    expected = np.array([0.0, 2.0, 6.0, 8.0])[:, None].repeat(3, axis=1)
+    np.testing.assert_allclose(found[0, ..., 0], expected, atol=1e-6)
+
+
+def test_patches_are_joined():
+    images = np.random.default_rng(0).normal(size=(2, 6, 8, 3))
+    images = images.astype("float32")
+    patches = [
+        images[:, i : i + 2, j : j + 2].reshape(2, -1)
+        for i in range(0, 6, 2)
+        for j in range(0, 8, 2)
+    ]
+    layer = layers.JoinPatches(2)
+    joined = layer(np.stack(patches, axis=1), np.zeros((2, 3, 4, 1)))
+    np.testing.assert_array_equal(ops.convert_to_numpy(joined), images)
+
+
 def test_dropout_acts_in_training_only():
     for layer in (
         layers.ResidualBlock(dropout=0.5),
@@ -182,6 +205,8 @@ def test_conditioning_is_float32_under_mixed_precision():
         lambda: layers.Downsample2D(4),
         lambda: layers.Upsample2D(4),
         lambda: layers.PositionEmbedding2D(),
+        lambda: layers.JoinPatches(4),
+        lambda: layers.RotaryPositions2D(8, num_before=3),
         lambda: layers.FeatureModulation(),
     ],
 )
