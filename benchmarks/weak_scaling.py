@@ -7,8 +7,8 @@
 JAX compiles the whole step for virtual CPU devices, with an average of the
 weights and clipping. Weights and batches are shapes without values, so that
 nothing takes memory, and the collectives are read from the compiled program.
-`--blocks` compiles with fewer blocks at the lowest level: two numbers suffice,
-as each further block adds the same.
+`--blocks 1 2` compiles with fewer blocks at the lowest level; the report adds
+the whole network, as each further block adds the same.
 
 The report lists the programs, and compares the time that data parallelism needs
 to send the gradients with that of the arithmetic, at published peak rates.
@@ -161,11 +161,50 @@ def print_table(headings, rows):
     print()
 
 
+def extrapolate(rows):
+    """Add the whole networks to programs with one and with two blocks.
+
+    Each further block must add the same, in the programs with more as well.
+    """
+    key = ("preset", "strategy", "devices", "images")
+    found = {(*(row[k] for k in key), row["blocks"]): row for row in rows}
+    whole = []
+    for (*program, blocks), first in found.items():
+        second = found.get((*program, 2))
+        if blocks != 1 or second is None:
+            continue
+
+        def at(depth, first=first, second=second):
+            def line(a, b):
+                return a + (depth - 1) * (b - a)
+
+            return {
+                "parameters": line(first["parameters"], second["parameters"]),
+                "sent": {
+                    kind: line(size, second["sent"][kind])
+                    for kind, size in first["sent"].items()
+                },
+            }
+
+        for (*other, depth), row in found.items():
+            if other == program and depth is not None:
+                if {**row, **at(depth)} != row:
+                    raise ValueError(f"{row} differs from {at(depth)}.")
+        preset = ksd.models.Preset.open(first["preset"])
+        config = preset.backbone_config
+        depth = config.get("depth") or config["blocks"][-1]
+        whole.append({**first, **at(depth), "blocks": None})
+        if whole[-1]["parameters"] != preset.metadata["parameter_count"]:
+            raise ValueError(f"These are not all weights: {whole[-1]}")
+    return [*rows, *whole]
+
+
 def report_programs(path):
     """Print the bytes of each program, beside those of its weights."""
     rows = []
-    for line in path.read_text().splitlines():
-        row = json.loads(line)
+    for row in extrapolate(
+        [json.loads(line) for line in path.read_text().splitlines()]
+    ):
         sent = row["sent"]
         name = row["preset"]
         if row["blocks"] is not None:
@@ -177,7 +216,7 @@ def report_programs(path):
             + [f"{total / (4 * row['parameters']):.2f}"]
         )
     headings = ["configuration", "strategy", "devices", "images"]
-    print_table([*headings, *KINDS, "sent / weights"], rows)
+    print_table([*headings, *KINDS, "sent / weights"], sorted(rows, key=str))
 
 
 def gradient_bytes(parameters, count):

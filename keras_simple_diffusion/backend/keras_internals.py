@@ -84,11 +84,9 @@ def find_preset_file(preset, name):
 
 
 def builtin_handle(preset):
-    """Return the handle, with its version, of a preset of keras_hub.
+    """Return the handle of a preset of keras_hub, `None` for other names.
 
-    Returns:
-        A string such as `"kaggle://keras/t5/keras/t5_1.1_xxl/4"`, or `None`
-        if keras_hub has no preset of that name.
+    It has a version, as `"kaggle://keras/t5/keras/t5_1.1_xxl/4"`.
     """
     import keras_hub
 
@@ -124,10 +122,8 @@ def is_downloaded(preset):
 
 
 _WEIGHTS_OF_HUBS = (
-    "model.weights.h5",
-    "model.weights.json",
-    "model.safetensors",
-    "model.safetensors.index.json",
+    *("model.weights.h5", "model.weights.json"),
+    *("model.safetensors", "model.safetensors.index.json"),
 )
 
 
@@ -324,8 +320,14 @@ def replace_value(variable, value):
     return previous
 
 
-# === Training steps ===
+def agree_on_seed():
+    """Give all JAX processes one global seed, unless one is set."""
+    from keras.src.backend.jax import distribution_lib
 
+    distribution_lib.initialize_rng()
+
+
+# === Training steps ===
 
 # Groups of variables, in the order in which Keras hands out their values.
 _STATE = (

@@ -3,9 +3,9 @@
 import contextlib
 import hashlib
 
-import keras
 import numpy as np
 
+from keras_simple_diffusion.backend import jax_processes
 from keras_simple_diffusion.backend import native
 from keras_simple_diffusion.backend import torch_processes
 from keras_simple_diffusion.backend.keras_internals import replace_value
@@ -56,7 +56,7 @@ def initialize(coordinator=None, num_processes=None, process_id=None):
         )
     backend = native.backend_name()
     if backend == "jax":
-        _initialize_jax(given, any(is_given))
+        jax_processes.connect(*given)
     elif backend == "torch":
         cluster = torch_processes.find_cluster()
         if any(is_given):
@@ -71,21 +71,6 @@ def initialize(coordinator=None, num_processes=None, process_id=None):
             f"Received: coordinator={coordinator} on {backend}. Set the "
             "environment variable KERAS_BACKEND=jax."
         )
-
-
-def _initialize_jax(given, is_given):
-    try:
-        keras.distribution.initialize(*given)
-    except RuntimeError as error:
-        reason = str(error).partition("\n")[0]
-        raise InputError(
-            f"The processes cannot be connected: {reason} Connect them in a "
-            "new process, once, before anything uses a device."
-        ) from error
-    except ValueError:
-        # JAX detects no cluster.
-        if is_given:
-            raise
 
 
 def is_main_process():

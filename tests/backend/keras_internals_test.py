@@ -438,6 +438,17 @@ def test_own_update_step():
 # === PyTorch ===
 
 
+@relies_on("Keras", "agree_on_seed", "`distribution_lib.initialize_rng`")
+def test_agree_on_seed():
+    if keras.config.backend() != "jax":
+        pytest.skip("about JAX")
+    keras.utils.set_random_seed(3)
+    expected = keras.random.normal((4,))
+    keras.utils.set_random_seed(3)
+    internals.agree_on_seed()  # A seed that is set stays.
+    np.testing.assert_array_equal(keras.random.normal((4,)), expected)
+
+
 @relies_on("Keras", "torch_distributes", "`keras.distribution` on PyTorch")
 def test_torch_distributes():
     if keras.config.backend() != "torch":

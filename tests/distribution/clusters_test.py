@@ -282,6 +282,38 @@ def test_two_processes_evaluate_as_one(place, tmp_path):
 
 
 @pytest.mark.large
+def test_two_processes_embed_as_one(t5, tmp_path):
+    write_images(tmp_path / "images", 6)
+    words = ("a", "a red ship", "two apples", "a cat", "a dog", "no")
+    captions = [
+        json.dumps({"file_name": f"{index}.png", "text": text})
+        for index, text in enumerate(words)
+    ]
+    (tmp_path / "images" / "metadata.jsonl").write_text("\n".join(captions))
+    network = ksd.models.UViTBackbone(
+        (8, 8, 1), (8,), (1,), num_heads=2, embedding_dim=16, context_dim=8
+    )
+    encoder = ksd.text.PretrainedTextEncoder(t5, 8)
+    model = ksd.models.TextToImage(network, encoder)
+    model.save_to_preset(tmp_path / "preset")
+    # Seven texts, with the empty one: the last batch is padded.
+    arguments = ["embed", "--data", "images", "--preset", "preset"]
+    arguments += ["--batch-size", "4", "--output"]
+    outputs = run_in_two_processes([*arguments, "two"], tmp_path)
+    assert "7 texts are in two" in outputs[0][0] and not outputs[1][0]
+    result = run_command(*arguments, "one", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    one, two = (ksd.data.EmbeddingCache(tmp_path / n) for n in ("one", "two"))
+    assert one.texts == two.texts == ["", *sorted(words)]
+    for text in one.texts:
+        (expected, mask), (found, other) = (c.read(text, 8) for c in (one, two))
+        np.testing.assert_array_equal(other, mask)
+        # They are rounded to bfloat16.
+        np.testing.assert_allclose(found, expected, rtol=2**-7, atol=1e-6)
+    assert np.abs(expected).max() > 0.1
+
+
+@pytest.mark.large
 def test_torchrun_continues_a_run(place, tmp_path):
     run = tmp_path / "run"
     programs = pathlib.Path(sys.executable).parent
