@@ -6,6 +6,7 @@ import keras
 from keras import ops
 from keras import tree
 
+from keras_simple_diffusion.backend import block_programs
 from keras_simple_diffusion.backend import keras_internals
 from keras_simple_diffusion.backend import replicas
 
@@ -34,8 +35,9 @@ def compile_function(function, variables, jit_compile):
         function: function of nested tensors that returns tensors and changes
             no variable.
         variables: list of the `keras.Variable`s that it reads.
-        jit_compile: bool. Whether TensorFlow and PyTorch compile as well;
-            JAX and OpenVINO always do.
+        jit_compile: bool. Whether TensorFlow compiles the function, and
+            PyTorch the blocks of networks in it; JAX and OpenVINO always
+            compile.
 
     Returns:
         A function with the arguments and results of `function` and the
@@ -69,9 +71,12 @@ def compile_function(function, variables, jit_compile):
     else:
         import torch
 
-        compiled = torch.no_grad()(
-            torch.compile(compute) if jit_compile else compute
-        )
+        programs = block_programs.BlockPrograms()
+
+        @torch.no_grad()
+        def compiled(values, args):
+            with programs.running(jit_compile):
+                return compute(values, args)
 
     def call(*args, values=None):
         if values is None:
@@ -106,8 +111,14 @@ class ReleasesActivations(keras_internals.OwnGraphRun):
     """
 
     def run_layers(self, inputs, operation_fn):
+        programs = block_programs.running_programs()
+
         def call_of(layer):
-            return replicas.call_with_weights(layer, operation_fn(layer))
+            if programs is None:
+                function = operation_fn(layer)
+            else:
+                function = programs.call_of(layer, operation_fn)
+            return replicas.call_with_weights(layer, function)
 
         if operations_run_one_by_one():
             return run_graph(self, inputs, call_of)

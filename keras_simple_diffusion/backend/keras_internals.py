@@ -358,6 +358,11 @@ class OwnTrainingSteps:
     """
 
     step_lock = contextlib.nullcontext()
+    # Whether PyTorch compiles whole steps if Keras is asked to compile.
+    compiles_whole_steps = True
+
+    def _should_torch_compile(self):
+        return self.compiles_whole_steps and super()._should_torch_compile()
 
     def make_train_function(self, force=False):
         super().make_train_function(force)

@@ -147,8 +147,9 @@ class DiffusionTask(DenoisingTrainer):
             run_eagerly: bool, see `keras.Model.compile`. Defaults to `False`.
             steps_per_execution: int, see `keras.Model.compile`. Defaults to
                 `1`.
-            jit_compile: bool or `"auto"`, see `keras.Model.compile`. Defaults
-                to `"auto"`.
+            jit_compile: bool or `"auto"`, see `keras.Model.compile`. On
+                PyTorch `True` compiles the blocks of the network, one program
+                for all that are alike. Defaults to `"auto"`.
             auto_scale_loss: bool. Whether the loss of a float16 network is
                 scaled. Defaults to `True`.
             **unsupported: the other arguments of `keras.Model.compile`, such as

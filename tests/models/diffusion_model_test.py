@@ -202,8 +202,6 @@ def test_jit_compile():
 
 
 @pytest.mark.large
-# Tracing by torch.compile looks at `.grad` of every tensor.
-@pytest.mark.filterwarnings("ignore:The .grad attribute:UserWarning")
 def test_torch_compile():
     if keras.backend.backend() != "torch":
         pytest.skip("test_jit_compile runs on this backend")

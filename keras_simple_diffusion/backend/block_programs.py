@@ -1,0 +1,121 @@
+"""Programs of PyTorch's compiler, one for all blocks that are alike.
+
+PyTorch's compiler takes minutes for a whole training step: it traces every
+layer, and the update of every weight. Most blocks of a network differ only in
+the values of their weights, which are arguments of the programs here. The rest
+of a step runs as without a compiler.
+"""
+
+import contextlib
+import contextvars
+import json
+import warnings
+import weakref
+
+import keras
+
+from keras_simple_diffusion.backend import keras_internals
+
+_running = contextvars.ContextVar("running_block_programs", default=None)
+
+
+class BlockPrograms:
+    """Compiled programs of the blocks of networks.
+
+    A program takes the weights of a block as arguments. It is traced with the
+    first block of its kind, and runs for all blocks of the same class,
+    configuration and shapes of weights. The compiler adds a variant for new
+    shapes of the inputs, and for calls with and without gradients.
+    """
+
+    def __init__(self):
+        self._programs = {}
+        self._blocks = weakref.WeakKeyDictionary()
+
+    @contextlib.contextmanager
+    def running(self, jit_compile=True):
+        """Context in which the networks of this thread run the programs.
+
+        Args:
+            jit_compile: bool. Whether to do so. Defaults to `True`.
+        """
+        token = _running.set(self if jit_compile else None)
+        try:
+            yield
+        finally:
+            _running.reset(token)
+
+    def __len__(self):
+        """Return the number of kinds of blocks."""
+        return len(self._programs)
+
+    def call_of(self, layer, function_of):
+        """Return a function that calls a layer, by a program if it is a block.
+
+        A layer is a block if it is made of others. A block with a random state
+        runs without a program in training, as PyTorch does not compile random
+        numbers with a seed.
+
+        Args:
+            layer: a built `keras.layers.Layer`.
+            function_of: function of a layer that returns the function to call.
+        """
+        import torch
+
+        if layer not in self._blocks:
+            self._blocks[layer] = self._block_of(layer)
+        program, template, variables, is_random = self._blocks[layer]
+        if program is None or (is_random and torch.is_grad_enabled()):
+            return function_of(layer)
+        function = function_of(template)
+
+        def call(*args, **kwargs):
+            values = [variable.value for variable in variables]
+            return program(function, values, args, kwargs)
+
+        return call
+
+    def _block_of(self, layer):
+        if not keras_internals.layers_within(layer):
+            return None, None, None, None
+        kind = _kind_of(layer)
+        if kind not in self._programs:
+            name = f"{type(layer).__name__}_{len(self._programs)}"
+            self._programs[kind] = _compile(layer, name), layer
+        program, template = self._programs[kind]
+        is_random = len(layer.variables) > len(layer.weights)
+        return program, template, layer.variables, is_random
+
+
+def running_programs():
+    """Return the `BlockPrograms` that run in this thread, or `None`."""
+    return _running.get()
+
+
+def _kind_of(layer):
+    """Describe all of a layer but its name and the values of its weights."""
+    described = keras.saving.serialize_keras_object(layer)
+    described["config"].pop("name")
+    weights = [
+        (variable.path.removeprefix(layer.path), variable.shape, variable.dtype)
+        for variable in layer.variables
+    ]
+    return json.dumps([described, weights], sort_keys=True, default=str)
+
+
+def _compile(template, name):
+    import torch
+
+    variables = template.variables
+
+    def compute(function, values, args, kwargs):
+        mapping = list(zip(variables, values, strict=True))
+        with keras.StatelessScope(state_mapping=mapping):
+            return function(*args, **kwargs)
+
+    # PyTorch counts the programs of each code, and remembers the shapes of each
+    # name, so that those of another kind of block would make it give up.
+    compute.__code__ = compute.__code__.replace(co_name=name)
+    # Tracing looks at `.grad` of every tensor.
+    warnings.filterwarnings("ignore", "The .grad attribute of a Tensor")
+    return torch.compile(compute)
