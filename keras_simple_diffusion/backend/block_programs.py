@@ -8,13 +8,12 @@ of a step runs as without a compiler.
 
 import contextlib
 import contextvars
+import dataclasses
 import json
+import typing
 import warnings
-import weakref
 
 import keras
-
-from keras_simple_diffusion.backend import keras_internals
 
 _running = contextvars.ContextVar("running_block_programs", default=None)
 
@@ -30,7 +29,7 @@ class BlockPrograms:
 
     def __init__(self):
         self._programs = {}
-        self._blocks = weakref.WeakKeyDictionary()
+        self._blocks = {}  # From layers, to `None` for other layers.
 
     @contextlib.contextmanager
     def running(self, jit_compile=True):
@@ -52,7 +51,8 @@ class BlockPrograms:
     def call_of(self, layer, function_of):
         """Return a function that calls a layer, by a program if it is a block.
 
-        A layer is a block if it is made of others. A block with a random state
+        Blocks are the layers that can be rematerialized; others, which occur
+        once, cost more to compile than they gain. A block with a random state
         runs without a program in training, as PyTorch does not compile random
         numbers with a seed.
 
@@ -64,27 +64,36 @@ class BlockPrograms:
 
         if layer not in self._blocks:
             self._blocks[layer] = self._block_of(layer)
-        program, template, variables, is_random = self._blocks[layer]
-        if program is None or (is_random and torch.is_grad_enabled()):
+        block = self._blocks[layer]
+        if block is None or (block.is_random and torch.is_grad_enabled()):
             return function_of(layer)
-        function = function_of(template)
+        function = function_of(block.template)
 
         def call(*args, **kwargs):
-            values = [variable.value for variable in variables]
-            return program(function, values, args, kwargs)
+            values = [variable.value for variable in block.variables]
+            return block.program(function, values, args, kwargs)
 
         return call
 
     def _block_of(self, layer):
-        if not keras_internals.layers_within(layer):
-            return None, None, None, None
+        if not hasattr(layer, "rematerialize"):
+            return None
         kind = _kind_of(layer)
         if kind not in self._programs:
             name = f"{type(layer).__name__}_{len(self._programs)}"
             self._programs[kind] = _compile(layer, name), layer
-        program, template = self._programs[kind]
         is_random = len(layer.variables) > len(layer.weights)
-        return program, template, layer.variables, is_random
+        return _Block(*self._programs[kind], layer.variables, is_random)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Block:
+    """A block, and the program of its kind, traced with `template`."""
+
+    program: typing.Callable
+    template: keras.layers.Layer
+    variables: list
+    is_random: bool
 
 
 def running_programs():

@@ -12,6 +12,7 @@ import numpy as np
 from keras import ops
 
 from keras_simple_diffusion.backend import native
+from keras_simple_diffusion.backend.block_programs import BlockPrograms
 from keras_simple_diffusion.backend.compilation import compile_function
 from keras_simple_diffusion.distribution.batches import num_batch_parts
 from keras_simple_diffusion.generation.denoising import Denoiser
@@ -232,10 +233,14 @@ class ProgramCache:
 
     Args:
         size: int. Number of programs to keep. Defaults to `16`.
+
+    Attributes:
+        blocks: the `BlockPrograms` for training.
     """
 
     def __init__(self, size=16):
         self.size = size
+        self.blocks = BlockPrograms()
         self._entries = collections.OrderedDict()
         self._lock = threading.Lock()
 
@@ -270,5 +275,6 @@ class ProgramCache:
 
     def clear(self):
         """Drop all programs."""
+        self.blocks = BlockPrograms()
         with self._lock:
             self._entries.clear()

@@ -10,7 +10,6 @@ from keras_simple_diffusion import losses
 from keras_simple_diffusion import schedules
 from keras_simple_diffusion.backend import keras_internals
 from keras_simple_diffusion.backend import replicas
-from keras_simple_diffusion.backend.block_programs import BlockPrograms
 from keras_simple_diffusion.distribution.batches import run_batches
 from keras_simple_diffusion.distribution.strategies import check_distribution
 from keras_simple_diffusion.generation.denoising import Network
@@ -94,7 +93,6 @@ class DenoisingTrainer(keras_internals.OwnTrainingSteps, keras_hub.models.Task):
         self.evaluate_averages = False
         self.value_check = ValueCheck(self.num_values)
         self.programs = ProgramCache()
-        self.block_programs = BlockPrograms()
         self.step_lock = StepLock()
         self.parallel_step = replicas.ParallelStep(self, blocks_within)
         # Each step draws its times with one draw from a generator of their
@@ -109,9 +107,7 @@ class DenoisingTrainer(keras_internals.OwnTrainingSteps, keras_hub.models.Task):
 
     # Cost of training on an image in forward passes: the gradient costs two.
     num_passes = 3
-
-    # On PyTorch `jit_compile` compiles the blocks of the networks only.
-    compiles_whole_steps = False
+    compiles_whole_steps = False  # On PyTorch only the blocks of networks.
 
     # === Compilation ===
 
@@ -161,7 +157,6 @@ class DenoisingTrainer(keras_internals.OwnTrainingSteps, keras_hub.models.Task):
         )
         keras_internals.average_loss_in_float32(self)
         self.programs.clear()
-        self.block_programs = BlockPrograms()
 
     def get_compile_config(self):
         config = keras.saving.serialize_keras_object(self._compile_arguments)
@@ -448,7 +443,7 @@ class DenoisingTrainer(keras_internals.OwnTrainingSteps, keras_hub.models.Task):
 
     def call(self, inputs, training=False):
         compute = functools.partial(self.compute_outputs, training=training)
-        with self.block_programs.running(self.jit_compile):
+        with self.programs.blocks.running(self.jit_compile):
             return self.parallel_step(compute, inputs)
 
     def compute_outputs(self, inputs, training):

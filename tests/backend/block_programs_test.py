@@ -71,9 +71,8 @@ def test_programs_compute_the_same(rematerialize):
     assert len(found) == 1 + len(network.trainable_weights)
     for a, b in zip(found, expected, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
-    # The conditioning, down, up, residual blocks with and without a skip, and
-    # transformer blocks: 6 kinds of 8 layers.
-    assert len(programs) == 6
+    # Residual blocks with and without a skip, and transformer blocks.
+    assert len(programs) == 3
 
 
 def test_drawing_runs_programs_with_other_weights():
@@ -93,8 +92,8 @@ def test_blocks_with_dropout_are_trained_without_programs():
     """Random numbers would otherwise be drawn without moving the seed."""
     network = make_network(blocks=(1, 1), dropout=(0.5, 0.5))
     programs = BlockPrograms()
-    seeds = [v for v in network.variables if v.path.endswith("seed")]
-    before = [ops.convert_to_numpy(seed) for seed in seeds]
+    seeds = [v for v in network.variables if "seed" in v.path]
+    before = [np.array(ops.convert_to_numpy(seed)) for seed in seeds]
     output_and_gradients(network, make_inputs(), programs)
     assert len(seeds) == 4
     for seed, old in zip(seeds, before, strict=True):
