@@ -241,8 +241,6 @@ class FixedSeed(keras.random.SeedGenerator):
 
 
 # === Variables ===
-
-
 _initializers = contextvars.ContextVar("initializers", default=())
 
 
@@ -328,7 +326,6 @@ def agree_on_seed():
 
 
 # === Training steps ===
-
 # Groups of variables, in the order in which Keras hands out their values.
 _STATE = (
     "trainable_variables",
@@ -358,8 +355,7 @@ class OwnTrainingSteps:
     """
 
     step_lock = contextlib.nullcontext()
-    # Whether PyTorch compiles whole steps if Keras is asked to compile.
-    compiles_whole_steps = True
+    compiles_whole_steps = True  # On PyTorch, if Keras is asked to compile.
 
     def _should_torch_compile(self):
         return self.compiles_whole_steps and super()._should_torch_compile()
@@ -559,8 +555,7 @@ def torch_fused_adam(weights, gradients, moments, squares, rate, **options):
     """
     import torch
 
-    # A huge step count disables PyTorch's own correction of the bias.
-    late = torch.full((), 1e9, device=rate.device)
+    late = torch.full((), 1e9, device=rate.device)  # No correction of the bias.
     torch._fused_adam_(
         weights,
         gradients,
