@@ -6,7 +6,8 @@ Every contender draws the same images from the same noise, on one thread, in
 turn in a process of its own: `generate` on each backend, and each format and
 precision of `export`; or those of `--contenders "generate, JAX;onnx, float32"`.
 Seconds are those of the processor. Differences are those from the first
-contender. It prints a table in Markdown, and the versions.
+contender. It prints a table in Markdown, and the versions. `--folder` keeps
+what was exported, and finds it again.
 """
 
 import argparse
@@ -54,7 +55,7 @@ def main():
     parser.add_argument("--images", type=int, default=4)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--contenders", default=";".join(NAMES))
-    parser.add_argument("--folder", help=argparse.SUPPRESS)
+    parser.add_argument("--folder", help="default: a temporary one")
     parser.add_argument("--worker", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.worker == "export":
@@ -64,14 +65,15 @@ def main():
         work(args.worker, pathlib.Path(args.folder), args)
         return
     with tempfile.TemporaryDirectory() as folder:
-        folder = pathlib.Path(folder)
-        sys.argv += ["--folder", str(folder)]
-        names = args.contenders.split(";")
+        if args.folder is None:
+            sys.argv += ["--folder", folder]
+        folder = pathlib.Path(args.folder or folder)
         subprocess.run(
             [sys.executable, *sys.argv, "--worker", "export"],
             env={**os.environ, "KERAS_BACKEND": "tensorflow"},
             check=True,
         )
+        names = args.contenders.split(";")
         facts, seconds = take_turns(names, args.rounds, environment)
         report(args, folder, facts, seconds)
 
@@ -86,19 +88,26 @@ def environment(name):
 
 def export(folder, args):
     """Write a folder in each format and precision."""
+    names = args.contenders.split(";")
+    missing = [
+        (form, precision)
+        for form, precision in EXPORTS
+        if f"{form}, {precision}" in names
+        and not (folder / f"{form}, {precision}").exists()
+    ]
+    if not missing:
+        return
     import keras_simple_diffusion as ksd
 
     model = ksd.models.Preset.open(args.model).load()
-    for form, precision in EXPORTS:
-        name = f"{form}, {precision}"
-        if name in args.contenders.split(";"):
-            ksd.export.export_model(
-                model,
-                folder / name,
-                format=form,
-                precision=precision,
-                num_steps=args.steps,
-            )
+    for form, precision in missing:
+        ksd.export.export_model(
+            model,
+            folder / f"{form}, {precision}",
+            format=form,
+            precision=precision,
+            num_steps=args.steps,
+        )
 
 
 def work(name, folder, args):
