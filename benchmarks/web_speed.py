@@ -179,15 +179,14 @@ def report(args, folder, facts, seconds):
     packages = ("keras", keras.config.backend(), "onnxruntime")
     versions = (f"{p} {importlib.metadata.version(p)}" for p in packages)
     print(f"{args.model}, {', '.join(versions)}.\n")
-    print("| | seconds an image | first call | largest difference |")
-    print("|---|---|---|---|")
+    print("| | seconds an image | largest difference |")
+    print("|---|---|---|")
     expected = np.load(folder / "generate.npy").astype("int16")
     for name in facts:
         found = np.load(folder / f"{name}.npy").astype("int16")
         difference = np.abs(found - expected).max()
         print(
             f"| {name} | {np.median(seconds[name]) / args.images:.2f} "
-            f"| {facts[name]['first_seconds']:.1f} s "
             f"| {difference} grey levels |"
         )
 
