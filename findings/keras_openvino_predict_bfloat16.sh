@@ -18,7 +18,8 @@ set -euo pipefail
 place=$(mktemp -d)
 trap 'rm -rf "$place"' EXIT
 python3 -m venv "$place/venv"
-"$place/venv/bin/pip" install -q keras==3.15.1 openvino==2026.4.1 numpy==2.4.6
+"$place/venv/bin/pip" install -q keras==3.15.1 openvino==2026.4.1 \
+  numpy==2.4.6 scipy==1.17.1
 cat > "$place/run.py" <<'END'
 import keras
 import numpy as np
