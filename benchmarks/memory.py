@@ -87,10 +87,14 @@ def compiled(preset):
 
 def train(preset):
     """Peak in MiB and seconds of the processor of steps of `fit`."""
-    import keras_simple_diffusion.cli  # noqa: I001  As the command does.
+    # As the command does, in versions that can.
+    with contextlib.suppress(ImportError):
+        from keras_simple_diffusion.backend import lazy_imports
+
+        lazy_imports.import_lazily()
     import keras
 
-    ksd = keras_simple_diffusion
+    import keras_simple_diffusion as ksd
 
     class Times(keras.callbacks.Callback):
         ends = []
