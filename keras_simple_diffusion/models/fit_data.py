@@ -47,6 +47,10 @@ _COUNTS = (
 # Number of batches of a dataset that are checked before training.
 _NUM_CHECKED = 3
 
+# Batches that a `grain.MapDataset` is read ahead. Grain's default is 500
+# elements, which are batches here, and may fill the memory.
+_BATCHES_AHEAD = 16
+
 
 def check(data, check_batch):
     """Check data for `fit`.
@@ -72,7 +76,7 @@ def check(data, check_batch):
         _in_tuple(check_batch)(batch)
     if (
         isinstance(data, keras.utils.PyDataset)
-        or isinstance(data, (grain.IterDataset, grain.MapDataset))
+        or isinstance(data, grain.IterDataset)
         or reads_tensorflow_datasets(data)
     ):
         return data
@@ -447,6 +451,9 @@ def _is_arrays(data):
 
 def _peek(data):
     """Return the first batches of a dataset, and the whole dataset again."""
+    if isinstance(data, grain.MapDataset):
+        ahead = grain.ReadOptions(prefetch_buffer_size=_BATCHES_AHEAD)
+        data = data.to_iter_dataset(ahead)
     if isinstance(data, keras.utils.PyDataset):
         count = data.num_batches
         indices = range(_NUM_CHECKED if count is None else count)

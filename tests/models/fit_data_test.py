@@ -105,6 +105,26 @@ def test_every_kind_of_data_has_the_same_loss(model):
         assert value == pytest.approx(expected, rel=1e-5), name
 
 
+def test_a_grain_dataset_is_read_a_few_batches_ahead(model):
+    data, read = make_data(BATCH), set()
+
+    class Source:
+        def __len__(self):
+            return 500
+
+        def __getitem__(self, index):
+            read.add(index)
+            return data
+
+    model.fit(
+        grain.MapDataset.source(Source()),
+        steps_per_epoch=1,
+        epochs=2,
+        verbose=0,
+    )
+    assert len(read) <= 32
+
+
 @pytest.mark.any_backend
 @pytest.mark.parametrize("kind", KINDS)
 def test_first_batches_are_checked(model, kind):
