@@ -104,7 +104,11 @@ def main():
     results = {}
     for name, values in found.items():
         seconds = np.median(values[:, 0] - values[:, 1], axis=0)
-        row = dict(zip(("seconds", "processor"), seconds.round(3), strict=True))
+        row = dict(
+            zip(
+                ("seconds", "processor"), seconds.round(3).tolist(), strict=True
+            )
+        )
         twin = found.get(name.replace("ours", "twin"))
         if twin is not None:
             row |= turns.ratio(values[:, 0, 0], twin[:, 0, 0])
