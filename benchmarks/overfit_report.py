@@ -22,7 +22,7 @@ PAGE = """# Every configuration learns
 For those who change a network: small twins of all configurations, and that they
 learn.
 
-A small twin of each of the papers' configurations is trained on 16 photographs
+A small twin of each configuration of the papers is trained on 16 photographs
 of Imagenette at 64 pixels until it has memorized them, for at most 300 steps of
 16, 32 or 48 images. A twin has a tenth of the width (but at least 24 channels
 at the first level, or 64 behind downsampling by 4), the configuration's
