@@ -24,7 +24,7 @@ def operations_run_one_by_one():
     return not torch.compiler.is_compiling()
 
 
-def compile_function(function, variables, jit_compile):
+def compile_function(function, variables, jit_compile, run_eagerly=False):
     """Compile a function that reads Keras variables.
 
     The values of the variables are arguments of the compiled code, so that it
@@ -38,6 +38,8 @@ def compile_function(function, variables, jit_compile):
         jit_compile: bool. Whether TensorFlow compiles the function, and
             PyTorch the blocks of networks in it; JAX and OpenVINO always
             compile.
+        run_eagerly: bool. Whether JAX and TensorFlow run the operations one by
+            one, which starts at once. Defaults to `False`.
 
     Returns:
         A function with the arguments and results of `function` and the
@@ -52,7 +54,9 @@ def compile_function(function, variables, jit_compile):
             return function(*args)
 
     backend = keras.config.backend()
-    if backend == "jax":
+    if run_eagerly and backend in ("jax", "tensorflow"):
+        compiled = compute
+    elif backend == "jax":
         import jax
 
         compiled = jax.jit(compute)

@@ -196,6 +196,7 @@ def generate(
             ),
         }
         image_settings.check_is_same_model(drawn, settings, like)
+        shared.choose_execution(task, len(numbers), settings["steps"])
         if one_sheet:
             seed = settings["seed"] = seed_of_main(settings["seed"])
             captions = wanted.captions and [wanted.captions[i] for i in numbers]

@@ -144,6 +144,26 @@ def load_model(name, like=None):
     return preset.load()
 
 
+# Network evaluations, times images, that TensorFlow computes in the time of
+# tracing a program (`benchmarks/startup.py`).
+_FEW_EVALUATIONS = 16
+
+
+def choose_execution(task, count, num_steps):
+    """Let TensorFlow draw a few images in a few steps without a program.
+
+    Args:
+        task: a `DiffusionModel` or `TextToImage`.
+        count: int. Number of images.
+        num_steps: int.
+    """
+    from keras_simple_diffusion.backend import native
+
+    is_short = count * num_steps <= _FEW_EVALUATIONS
+    if native.backend_name() == "tensorflow" and native.num_devices() == 1:
+        task.run_eagerly = is_short
+
+
 def read_interval(text):
     """Read two log-SNRs from a string, or `None`."""
     if text is None:

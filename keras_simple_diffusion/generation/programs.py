@@ -228,8 +228,11 @@ class InversionProgram:
 class ProgramCache:
     """Compiled programs, the most recently used ones.
 
-    If the variables of a program have been replaced, by quantization or LoRA,
-    it is compiled again. The cache can be used from several threads.
+    A program for other shapes, such as another number of images or steps, is
+    one more where it is compiled for them, so that the memory of drawing is
+    bounded. If the variables of a
+    program have been replaced, by quantization or LoRA, it is compiled again.
+    The cache can be used from several threads.
 
     Args:
         size: int. Number of programs to keep. Defaults to `16`.
@@ -247,27 +250,39 @@ class ProgramCache:
     def __len__(self):
         return len(self._entries)
 
-    def compile(self, program, jit_compile):
-        """Return a compiled program, from the cache if it is there.
+    def compile(self, program, jit_compile, run_eagerly=False):
+        """Return a compiled program, from the cache where it is there.
 
         Args:
             program: hashable callable with the attribute `variables`.
             jit_compile: bool, see `compile_function`.
+            run_eagerly: bool, see `compile_function`. Defaults to `False`.
 
         Returns:
             A function of the arguments of the program and of `values`, see
             `compile_function`.
         """
         variables = list(program.variables)
-        key = (program, jit_compile)
+
+        def call(*args, values=None):
+            shapes = []
+            if keras.config.backend() != "torch":  # It runs any shapes.
+                flat = keras.tree.flatten(args)
+                shapes = [tuple(getattr(x, "shape", ())) for x in flat]
+            key = (program, jit_compile, run_eagerly, *shapes)
+            return self._compiled(key, variables)(*args, values=values)
+
+        return call
+
+    def _compiled(self, key, variables):
+        """Find or compile the program for arguments of some shapes."""
+        program, *how = key[:3]
         with self._lock:
             known, function = self._entries.pop(key, (None, None))
             if known is None or list(map(id, known)) != list(
                 map(id, variables)
             ):
-                function = compile_function(
-                    program.__call__, variables, jit_compile
-                )
+                function = compile_function(program.__call__, variables, *how)
             self._entries[key] = (variables, function)
             while len(self._entries) > self.size:
                 self._entries.popitem(last=False)

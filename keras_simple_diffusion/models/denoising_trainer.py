@@ -558,8 +558,6 @@ class DenoisingTrainer(keras_internals.OwnTrainingSteps, keras_hub.models.Task):
     ):
         """Run a program with the averaged weights, batch by batch.
 
-        It is compiled once for a batch size and a structure of its arguments.
-
         Args:
             program: hashable callable of `rows` and `shared`, with the
                 attribute `variables`: those of this model first, then those
@@ -578,7 +576,8 @@ class DenoisingTrainer(keras_internals.OwnTrainingSteps, keras_hub.models.Task):
         # Programs that use a guide are cached in the guide, so that they are
         # freed with it.
         owner = self if guide is None else guide
-        function = owner.programs.compile(program, bool(self.jit_compile))
+        how = bool(self.jit_compile), self.run_eagerly
+        function = owner.programs.compile(program, *how)
         variables = list(program.variables)
         own = {id(variable) for variable in self.variables}
         count = sum(id(variable) in own for variable in variables)

@@ -58,6 +58,22 @@ def test_lets_go_of_what_is_not_needed():
     assert max(counts) <= 3  # The skip, the input and the output.
 
 
+@pytest.mark.parametrize("run_eagerly", [False, True])
+def test_a_program_is_traced_once_or_runs_eagerly(run_eagerly):
+    calls = []
+
+    def double(x):
+        calls.append(x)
+        return 2 * x
+
+    function = compile_function(double, [], False, run_eagerly)
+    for value in (1.0, 2.0, 3.0):
+        found = function(ops.full((2,), value))
+        assert ops.convert_to_numpy(found).tolist() == [2 * value] * 2
+    is_traced = keras.config.backend() != "torch" and not run_eagerly
+    assert len(calls) == (1 if is_traced else 3)
+
+
 def test_many_programs_are_no_warning(caplog):
     for size in range(1, 9):
         double = compile_function(lambda x: 2 * x, [], jit_compile=False)

@@ -2,13 +2,17 @@
 
 import shutil
 
+import keras
 import numpy as np
 import pytest
 from PIL import Image
 
 import keras_simple_diffusion as ksd
+from keras_simple_diffusion.cli.shared import choose_execution
 from tests.helpers.commands import error_line
 from tests.helpers.commands import run_command
+from tests.helpers.models import make_model
+from tests.helpers.models import randomize
 
 
 def test_generate_from_a_run(call, tmp_path):
@@ -20,6 +24,22 @@ def test_generate_from_a_run(call, tmp_path):
     assert "5 images are in out/sheet.png" in output
     with Image.open(tmp_path / "out" / "sheet.png") as sheet:
         assert sheet.width > 3 * 64
+
+
+@pytest.mark.parametrize(
+    ("count", "num_steps", "is_short"),
+    [(1, 16, True), (4, 4, True), (1, 17, False), (5, 4, False)],
+)
+def test_short_drawings_need_no_program(count, num_steps, is_short):
+    model = make_model()
+    randomize(model.backbone)
+    options = {"labels": [1] * count, "num_steps": num_steps, "seed": 3}
+    expected = model.generate(**options)
+    choose_execution(model, count, num_steps)
+    is_tensorflow = keras.config.backend() == "tensorflow"
+    assert model.run_eagerly == (is_short and is_tensorflow)
+    found = model.generate(**options)
+    assert np.abs(found.astype(int) - expected).max() <= 1
 
 
 @pytest.mark.any_backend

@@ -11,6 +11,8 @@ import pytest
 from keras import ops
 
 import keras_simple_diffusion as ksd
+from keras_simple_diffusion.backend import compilation
+from keras_simple_diffusion.generation import programs
 from keras_simple_diffusion.models.step_lock import StepLock
 from tests.helpers.models import randomize
 
@@ -166,6 +168,28 @@ def test_programs_are_bounded():
             labels=[0], num_steps=1, sampler=ksd.samplers.DDIMSampler(eta)
         )
     assert len(model.programs) == model.programs.size == 16
+
+
+def test_programs_of_other_sizes_are_bounded(monkeypatch):
+    compiled = []
+
+    def compile_function(*args):
+        compiled.append(args)
+        return compilation.compile_function(*args)
+
+    monkeypatch.setattr(programs, "compile_function", compile_function)
+    model = make_model()
+    model.programs = programs.ProgramCache(size=3)
+    sizes = [(1, 1), (2, 1), (2, 2), (3, 2), (4, 2)]
+    for count, num_steps in sizes:
+        images = model.generate(labels=[0] * count, num_steps=num_steps)
+        assert len(images) == count
+    assert len(compiled) == len(sizes) and len(model.programs) == 3
+    # A batch that is not full is padded, and needs no program of its own.
+    model.generate(labels=[0] * 10, num_steps=2, batch_size=4)
+    assert len(compiled) == len(sizes)
+    model.generate(labels=[0], num_steps=1)  # It was dropped.
+    assert len(compiled) == len(sizes) + 1 and len(model.programs) == 3
 
 
 def test_a_deleted_guide_is_freed():
