@@ -36,9 +36,11 @@ class BlockPrograms:
         """Context in which the networks of this thread run the programs.
 
         Args:
-            jit_compile: bool. Whether to do so. Defaults to `True`.
+            jit_compile: bool. Whether to do so, on PyTorch; other backends
+                compile whole steps. Defaults to `True`.
         """
-        token = _running.set(self if jit_compile else None)
+        is_used = jit_compile and keras.config.backend() == "torch"
+        token = _running.set(self if is_used else None)
         try:
             yield
         finally:
