@@ -157,8 +157,10 @@ def test_bits_of_a_image_depend_on_seed_and_number_alone():
         model, images[7:], labels[7:], 3, seed=5, indices=[7, 8, 9]
     )
     np.testing.assert_allclose(last.bits, first[7:], atol=1e-5)
+    count = len(model.programs)
+    assert count <= 3  # One for batches of 10, of 7 and of 3.
     assert np.abs(bits(seed=6) - first).min() > 1e-4
-    assert len(model.programs) == 1
+    assert len(model.programs) == count
 
 
 @pytest.mark.skipif(
