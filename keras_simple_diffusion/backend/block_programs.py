@@ -67,6 +67,11 @@ class BlockPrograms:
         if layer not in self._blocks:
             self._blocks[layer] = self._block_of(layer)
         block = self._blocks[layer]
+        if block is not None and not _are_same(block.variables, layer):
+            # Quantization or LoRA has replaced some, of templates as well.
+            self._programs.clear()
+            self._blocks.clear()
+            block = self._blocks[layer] = self._block_of(layer)
         if block is None or (block.is_random and torch.is_grad_enabled()):
             return function_of(layer)
         function = function_of(block.template)
@@ -96,6 +101,10 @@ class _Block:
     template: keras.layers.Layer
     variables: list
     is_random: bool
+
+
+def _are_same(variables, layer):
+    return list(map(id, variables)) == list(map(id, layer.variables))
 
 
 def running_programs():

@@ -38,8 +38,9 @@ def compile_function(function, variables, jit_compile, run_eagerly=False):
         jit_compile: bool. Whether TensorFlow compiles the function, and
             PyTorch the blocks of networks in it; JAX and OpenVINO always
             compile.
-        run_eagerly: bool. Whether JAX and TensorFlow run the operations one by
-            one, which starts at once. Defaults to `False`.
+        run_eagerly: bool. Whether TensorFlow runs the operations one by one,
+            which starts at once; JAX would compile every loop again and again.
+            Defaults to `False`.
 
     Returns:
         A function with the arguments and results of `function` and the
@@ -54,7 +55,7 @@ def compile_function(function, variables, jit_compile, run_eagerly=False):
             return function(*args)
 
     backend = keras.config.backend()
-    if run_eagerly and backend in ("jax", "tensorflow"):
+    if run_eagerly and backend == "tensorflow":
         compiled = compute
     elif backend == "jax":
         import jax
@@ -88,6 +89,14 @@ def compile_function(function, variables, jit_compile, run_eagerly=False):
         return compiled(values, args)
 
     return call
+
+
+def keeps_each_shape():
+    """Tell if a compiled function keeps a program for all shapes it has seen.
+
+    PyTorch's run any shapes, and OpenVINO's keep a few.
+    """
+    return keras.config.backend() in ("jax", "tensorflow")
 
 
 def _is_about_others(record):

@@ -32,9 +32,11 @@ def connect(coordinator, count, index):
     try:
         if coordinator is not None and not jax.distributed.is_initialized():
             meet(coordinator, count, index)
-        jax.distributed.initialize(
-            coordinator, count, index, initialization_timeout=_PATIENCE
-        )
+        # Processes that have met need no patience; others get JAX's own.
+        patience = {}
+        if coordinator is not None:
+            patience["initialization_timeout"] = _PATIENCE
+        jax.distributed.initialize(coordinator, count, index, **patience)
     except RuntimeError as error:
         reason = str(error).partition("\n")[0]
         raise InputError(
@@ -69,8 +71,8 @@ def meet(coordinator, count, index):
             _wait_for_others(int(port), count, deadline)
         else:
             _find_first(host.strip("[]"), int(port), index, deadline)
-    except OSError as error:
-        if error.errno == errno.EADDRINUSE:
+    except (OSError, UnicodeError) as error:
+        if getattr(error, "errno", None) == errno.EADDRINUSE:
             raise InputError(
                 f"The port of {coordinator} is taken by another program. "
                 "Choose another one with --coordinator HOST:PORT."

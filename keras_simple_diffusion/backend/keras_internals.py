@@ -402,7 +402,7 @@ class OwnTrainingSteps:
             super()._make_function, step_function, *args, **kwargs
         )
         if keras.config.backend() == "tensorflow":
-            return sizes.compiled_by_size(make)
+            return sizes.compiled_by_size(make, self.steps_per_execution)
         return make()
 
     def _storing(self, step):

@@ -5,6 +5,8 @@ TensorFlow Keras reads a batch within the compiled step, for which all sizes
 must be the same.
 """
 
+import itertools
+
 import keras
 
 from keras_simple_diffusion.utils.errors import InputError
@@ -43,12 +45,13 @@ def dataset_of_sizes(batches):
     )
 
 
-def compiled_by_size(make):
+def compiled_by_size(make, count):
     """Compile a step of TensorFlow once for each size of images.
 
     Args:
         make: function without arguments that returns Keras's step, a function
             of an iterator of batches.
+        count: int. Number of batches that a step takes.
 
     Returns:
         A step.
@@ -59,11 +62,15 @@ def compiled_by_size(make):
         specs = getattr(iterator, "element_spec", None)
         if specs is not None and all(map(_is_of_one_size, _flatten(specs))):
             return usual(iterator)
-        batch = next(iterator)
-        sizes = tuple(tuple(x.shape[1:]) for x in _flatten(batch))
-        if sizes not in by_size:
-            by_size[sizes] = make()
-        return by_size[sizes]([batch])
+        outputs = None
+        for batch in itertools.islice(iterator, count):
+            sizes = tuple(tuple(x.shape[1:]) for x in _flatten(batch))
+            if sizes not in by_size:
+                by_size[sizes] = make()
+            outputs = by_size[sizes]([batch])
+        if outputs is None:
+            raise StopIteration
+        return outputs
 
     return step
 
@@ -73,5 +80,5 @@ def _flatten(batch):
 
 
 def _is_of_one_size(spec):
-    is_known = spec.shape.rank is not None
-    return not is_known or None not in spec.shape[1:].as_list()
+    # Of images only: one program takes texts of any length.
+    return spec.shape.rank != 4 or None not in spec.shape[1:].as_list()

@@ -45,11 +45,12 @@ def initialize(coordinator=None, num_processes=None, process_id=None):
             f"together, or none. Received: coordinator={coordinator}, "
             f"num_processes={num_processes}, process_id={process_id}"
         )
-    if any(is_given) and (
-        ":" not in coordinator or not 0 <= process_id < num_processes
+    if any(is_given) and not (
+        _is_address(coordinator) and 0 <= process_id < num_processes
     ):
         raise InputError(
-            "`coordinator` must be 'host:port', and `process_id` must be "
+            "`coordinator` must be 'host:port' with a port from 1 to 65535, "
+            "and `process_id` must be "
             "between 0 and `num_processes` - 1. Received: "
             f"coordinator={coordinator}, "
             f"num_processes={num_processes}, process_id={process_id}"
@@ -71,6 +72,13 @@ def initialize(coordinator=None, num_processes=None, process_id=None):
             f"Received: coordinator={coordinator} on {backend}. Set the "
             "environment variable KERAS_BACKEND=jax."
         )
+
+
+def _is_address(coordinator):
+    """Test if a string is `"host:port"` with a valid port."""
+    host, _, port = coordinator.rpartition(":")
+    is_number = port.isascii() and port.isdigit()
+    return bool(host) and is_number and 0 < int(port) < 2**16
 
 
 def is_main_process():

@@ -14,6 +14,7 @@ from keras import ops
 from keras_simple_diffusion.backend import native
 from keras_simple_diffusion.backend.block_programs import BlockPrograms
 from keras_simple_diffusion.backend.compilation import compile_function
+from keras_simple_diffusion.backend.compilation import keeps_each_shape
 from keras_simple_diffusion.distribution.batches import num_batch_parts
 from keras_simple_diffusion.generation.denoising import Denoiser
 from keras_simple_diffusion.generation.denoising import Network
@@ -230,9 +231,8 @@ class ProgramCache:
 
     A program for other shapes, such as another number of images or steps, is
     one more where it is compiled for them, so that the memory of drawing is
-    bounded. If the variables of a
-    program have been replaced, by quantization or LoRA, it is compiled again.
-    The cache can be used from several threads.
+    bounded. If the variables of a program have been replaced, by quantization
+    or LoRA, it is compiled again. The cache can be used from several threads.
 
     Args:
         size: int. Number of programs to keep. Defaults to `16`.
@@ -266,7 +266,7 @@ class ProgramCache:
 
         def call(*args, values=None):
             shapes = []
-            if keras.config.backend() != "torch":  # It runs any shapes.
+            if keeps_each_shape():
                 flat = keras.tree.flatten(args)
                 shapes = [tuple(getattr(x, "shape", ())) for x in flat]
             key = (program, jit_compile, run_eagerly, *shapes)

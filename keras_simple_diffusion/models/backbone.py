@@ -165,7 +165,7 @@ class DiffusionBackbone(
         )
         # Inputs stay float32: each layer casts to its own precision.
         self.autocast = False
-        if self.side_divisor(self.get_config()) is not None:
+        if self._own_divisor() is not None:
             self.input_spec = [_of_any_size(spec) for spec in self.input_spec]
         if isinstance(
             keras.distribution.distribution(), keras.distribution.ModelParallel
@@ -245,6 +245,12 @@ class DiffusionBackbone(
         """
         return None
 
+    def _own_divisor(self):
+        """Return that of this network; one that turns portraits has none."""
+        return (
+            None if self.portrait_flag else self.side_divisor(self.get_config())
+        )
+
     def check_image_size(self, height, width):
         """Raise an `InputError` unless the network takes images of a size.
 
@@ -258,7 +264,7 @@ class DiffusionBackbone(
         size, known = (height, width), self.image_shape[:2]
         if size == known:
             return
-        divisor = self.side_divisor(self.get_config())
+        divisor = self._own_divisor()
         is_divided = divisor and not (height % divisor or width % divisor)
         if is_divided and is_same_area(size, known):
             return

@@ -18,7 +18,7 @@ from keras_simple_diffusion.training.settings import names_of_options
 # Settings that are the teacher's, or have no meaning here.
 _NO_OPTIONS = {
     *("preset", "image_size", "rematerialize", "schedule", "stratified"),
-    *("initialize_from", "snapshots"),
+    *("initialize_from", "snapshots", "aspect_buckets"),
 }
 
 

@@ -100,6 +100,33 @@ def test_blocks_with_dropout_are_trained_without_programs():
         assert (ops.convert_to_numpy(seed) != old).any()
 
 
+def test_replaced_weights_are_read(monkeypatch):
+    import torch
+
+    monkeypatch.setattr(torch, "compile", lambda function: function)
+    keras.utils.set_random_seed(0)
+    blocks = [TransformerBlock(2) for _ in range(2)]
+    for block in blocks:
+        block.build((None, 2, 2, 8), (None, 8))
+        for weight in block.weights:
+            weight.assign(keras.random.normal(weight.shape))
+    inputs = keras.random.normal((1, 2, 2, 8)), keras.random.normal((1, 8))
+    programs = BlockPrograms()
+
+    def check():
+        for block in blocks:
+            call = programs.call_of(block, lambda layer: layer)
+            np.testing.assert_array_equal(call(*inputs), block(*inputs))
+
+    with torch.no_grad():
+        check()
+        for block in blocks:
+            for layer in block._flatten_layers():
+                if type(layer).__name__ == "Dense":
+                    layer.quantize("int8")
+        check()
+
+
 def test_configuration_and_weights_decide_the_kind():
     programs = BlockPrograms()
     for heads, channels in ((2, 8), (4, 8), (2, 16), (2, 8)):

@@ -362,7 +362,15 @@ def test_a_distribution_that_keras_ignores():
 
 @pytest.mark.parametrize(
     "arguments",
-    [("host:1", 2, None), (None, 2, 0), ("host", 2, 0), ("host:1", 2, 2)],
+    [
+        ("host:1", 2, None),
+        (None, 2, 0),
+        ("host", 2, 0),
+        ("host:x", 2, 0),
+        ("host:70000", 2, 0),
+        (":1", 2, 0),
+        ("host:1", 2, 2),
+    ],
 )
 def test_processes_described_wrongly(arguments):
     with pytest.raises(InputError, match="`coordinator`"):

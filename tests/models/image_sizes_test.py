@@ -80,6 +80,15 @@ def test_a_network_of_ones_own_takes_one_size():
         network.check_image_size(4, 16)
 
 
+@pytest.mark.any_backend
+def test_a_network_that_turns_portraits_takes_one_size():
+    network = make_backbone(
+        image_shape=(12, 20, 1), portrait_flag=True, **LEVELS
+    )
+    with pytest.raises(InputError, match="12 x 20 only"):
+        network.check_image_size(20, 12)
+
+
 def test_training_on_another_size():
     """Losses and weights are those of a network built for the size."""
     data = make_data(8, image_shape=(8, 32, 1))

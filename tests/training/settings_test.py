@@ -46,6 +46,10 @@ def test_unknown_settings(tmp_path):
         distill_run("emoji_teacher", "digits", tmp_path / "run", learnin_rate=1)
     with pytest.raises(InputError, match="'learnin_rate'.*'learning_rate'"):
         train_run("digits", tmp_path / "run", learnin_rate=1)
+    with pytest.raises(InputError, match="aspect_buckets"):
+        distill_run(
+            "emoji_teacher", "digits", tmp_path / "run", aspect_buckets=5
+        )
     with pytest.raises(InputError, match="'lr' in recipe of x"):
         Recipe.from_dict({"lr": 1}, "recipe of x")
     with pytest.raises(InputError, match="learning_rate='fast'"):
