@@ -113,8 +113,8 @@ def test_photographs_with_captions_start_from_those_without():
 
 
 def test_networks_with_weights_are_finetuned_if_the_time_suffices():
-    assert plan_of(speed=0.5).settings["initialize_from"] == "photos_64"
-    slow = plan_of(speed=0.3).settings
+    assert plan_of(speed=0.2).settings["initialize_from"] == "photos_64"
+    slow = plan_of(speed=0.1).settings
     assert slow["preset"] == "uvit_mini_64" and "initialize_from" not in slow
     scratch = plan_of(from_scratch=True, is_cpu=False).settings
     assert scratch["preset"] == "uvit_small_64"
