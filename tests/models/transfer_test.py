@@ -179,17 +179,20 @@ def test_classes_are_matched_by_name():
     np.testing.assert_array_equal(ours[1], before[1])
 
 
-def test_a_network_without_classes_starts_as_that_of_no_class():
-    source, target = make(8), make(8, seed=1, num_classes=None)
-    assert transfer_weights(source, target) == []
+def noisy_images_and_outputs_without_a_class(source):
     rng = np.random.default_rng(0)
     inputs = {
         "noisy_images": rng.normal(size=(2, 8, 8, 3)).astype("float32"),
         "log_snr": np.array([-1.0, 2.0], "float32"),
     }
-    expected = source.predict_on_batch(
-        {**inputs, "labels": np.array([3, 3], "int32")}
-    )
+    labels = np.full(2, source.num_classes, "int32")
+    return inputs, source.predict_on_batch({**inputs, "labels": labels})
+
+
+def test_a_network_without_classes_starts_as_that_of_no_class():
+    source, target = make(8), make(8, seed=1, num_classes=None)
+    assert transfer_weights(source, target) == []
+    inputs, expected = noisy_images_and_outputs_without_a_class(source)
     found = target.predict_on_batch(inputs)
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
 
@@ -207,14 +210,8 @@ def test_a_network_of_texts_starts_as_one_of_classes_without_a_class():
     with pytest.warns(UserWarning, match="conditioning/context/kernel"):
         fresh = transfer_weights(source, target)
     assert all("context" in path or "cross_attention" in path for path in fresh)
-    rng = np.random.default_rng(0)
-    inputs = {
-        "noisy_images": rng.normal(size=(2, 8, 8, 3)).astype("float32"),
-        "log_snr": np.array([-1.0, 2.0], "float32"),
-    }
-    expected = source.predict_on_batch(
-        {**inputs, "labels": np.array([3, 3], "int32")}
-    )
+    inputs, expected = noisy_images_and_outputs_without_a_class(source)
+    rng = np.random.default_rng(1)
     context = rng.normal(size=(2, 5, 12)).astype("float32")
     found = target.predict_on_batch(
         {**inputs, "context": context, "context_mask": np.ones((2, 5), "int32")}
