@@ -36,6 +36,11 @@ def distill(
         "draws without; LOW,HIGH leaves the choice in this range to its "
         "--guidance. (default: the teacher's)",
     ) = None,
+    initialize_from: options.network_option(
+        str,
+        help="Start from this run or preset, an earlier student of the same "
+        "teacher and as many steps, by any method. (default: the teacher)",
+    ) = None,
     dtype: options.Dtype = None,
     crop: options.Crop = None,
     embeddings: options.Embeddings = None,

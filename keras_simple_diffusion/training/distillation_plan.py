@@ -4,6 +4,7 @@ import numpy as np
 
 from keras_simple_diffusion.training import planning
 from keras_simple_diffusion.training import students
+from keras_simple_diffusion.utils.user_text import printable
 
 # Learning rate, as a share of that of finetuning.
 _RATES = {"consistency": 1.0, "progressive": 1.0, "moments": 0.1}
@@ -78,13 +79,16 @@ def _describe(facts, teacher, preset, student, chosen, speed):
         guided = "with this guidance as an input"
     elif scale != 1.0:
         guidance = f"guidance {scale:g}"
+    start = ""
+    if "initialize_from" in chosen:
+        start = f", from '{printable(chosen['initialize_from'])}'"
     parameters = teacher.backbone.count_params() / 1e6
     lines = [
         f"data       {planning.describe_data(facts)} (see `inspect-data`)",
         f"teacher    {preset.name}, {parameters:.1f} M parameters, "
         f"{teacher.num_steps} steps, {guidance} (--teacher, --guidance)",
         f"student    {student.num_steps} steps {guided}, by the method "
-        f"'{student.method}' (--steps, --method)",
+        f"'{student.method}'{start} (--steps, --method)",
         f"size       {height} x {width} pixels, {chosen.get('crop', 'center')} "
         "crop (--crop)",
         f"schedule   {chosen['steps']:,} updates of {chosen['batch_size']} "

@@ -18,7 +18,7 @@ from keras_simple_diffusion.training.settings import names_of_options
 # Settings that are the teacher's, or have no meaning here.
 _NO_OPTIONS = {
     *("preset", "image_size", "rematerialize", "schedule", "stratified"),
-    *("initialize_from", "snapshots", "aspect_buckets"),
+    *("snapshots", "aspect_buckets"),
 }
 
 
@@ -61,7 +61,9 @@ def distill_run(
             updates, and of `RunSettings`: `dtype`, `seed`, `embeddings`,
             `minutes`, `checkpoint_every`, `samples_every`, `quick_fid`,
             `feature_weights`, `keep`, `workers`, `crop`, `distribution`,
-            `log`. `None` stands for the default.
+            `log`, `initialize_from`. The last is a run or preset of an earlier
+            student of this teacher, whose weights the student starts with in
+            place of the teacher's. `None` stands for the default.
 
     Returns:
         The student, a `DiffusionModel` or `TextToImage`.
@@ -94,8 +96,11 @@ def distill_run(
         guidance_scale = described.guidance_scale
     if isinstance(guidance_scale, tuple):
         guidance_scale = list(guidance_scale)
+    start = None
     student = StudentSettings(method, num_steps, guidance_scale, updates=1)
     students.check_guidance(described, student.guidance_scale)
+    if "initialize_from" in options:
+        start = students.open_start(options["initialize_from"], student)
     options["data"] = data
     chosen, lines = plan_distillation(described, preset, student, options)
     say("\n".join(lines))
@@ -104,21 +109,23 @@ def distill_run(
         preset, {**chosen, "student": student, "plan": lines}
     )
     with distributed(settings, preset):
-        run, sheet = _prepare(folder, preset, settings)
+        run, sheet = _prepare(folder, preset, settings, start)
         with folder.held():  # Nothing is written before this line.
             folder.check_is_free()
             run.start({"teacher": sheet})
             return run.train()
 
 
-def _prepare(folder, preset, settings):
+def _prepare(folder, preset, settings, start):
     """Return a new run, and a sheet of its teacher, which is then freed."""
     model = preset.load(dtype=settings.dtype)
     images = students.open_images(model, preset, settings)
-    run = Run(
-        folder.path,
-        settings,
-        images,
-        lambda: students.build_distillation(model, images, settings),
-    )
+
+    def build():
+        distillation = students.build_distillation(model, images, settings)
+        if start is not None:
+            students.initialize(distillation, start)
+        return distillation
+
+    run = Run(folder.path, settings, images, build)
     return run, run.draw_beside(model, preset.name)

@@ -3,11 +3,15 @@
 import dataclasses
 import math
 
+import numpy as np
+
 from keras_simple_diffusion import distillation
 from keras_simple_diffusion.data.sources import RelabelledSource
 from keras_simple_diffusion.generation import arguments
 from keras_simple_diffusion.models.preset import Preset
+from keras_simple_diffusion.models.transfer import copy_weights
 from keras_simple_diffusion.models.transfer import match_names
+from keras_simple_diffusion.text.text_transformer import TextTransformer
 from keras_simple_diffusion.training import captions
 from keras_simple_diffusion.training import setup
 from keras_simple_diffusion.utils.errors import InputError
@@ -42,6 +46,74 @@ def open_teacher(name):
         )
     setup.check_is_no_student(preset)
     return preset
+
+
+def open_start(name, student):
+    """Open the preset of a student that another one starts from.
+
+    Args:
+        name: string, path or `Preset`.
+        student: `StudentSettings` of the other one.
+
+    Returns:
+        A `Preset`.
+
+    Raises:
+        InputError: if it has no weights or is no student of as many steps, or
+            if the method has no use for it.
+    """
+    if student.method == "progressive":
+        raise InputError(
+            "The method 'progressive' begins with the teacher's steps, so that "
+            "it cannot start from a student: leave out `initialize_from`, or "
+            "use 'consistency' or 'moments'."
+        )
+    preset = setup.open_start(name)
+    steps = preset.task_config.get("distilled_steps")
+    if steps != student.num_steps:
+        kind = "is no student" if steps is None else f"draws in {steps} steps"
+        raise InputError(
+            f"`initialize_from` must be a student for {student.num_steps} "
+            f"steps, as the new one. Received: '{preset.name}', which {kind}"
+        )
+    return preset
+
+
+def initialize(distillation, preset):
+    """Give the student of a new distillation the weights of an earlier one.
+
+    Args:
+        distillation: a `Distillation`, not yet compiled.
+        preset: the `Preset` of the earlier student.
+
+    Raises:
+        InputError: if the networks or the text encoders differ.
+    """
+    source, student = preset.load(), distillation.student
+    if _differ(source, student) or copy_weights(source, student).fresh:
+        raise InputError(
+            f"'{preset.name}' is no student of this teacher: network, text "
+            "encoder or classes differ. Leave out `initialize_from`, or use a "
+            "student of this teacher."
+        )
+
+
+def _differ(source, student):
+    """Test if two students have other classes or another text encoder."""
+    names = [getattr(m, "class_names", None) for m in (source, student)]
+    if names[0] != names[1]:
+        return True
+    theirs, ours = (getattr(m, "text_encoder", None) for m in (source, student))
+    if not isinstance(ours, TextTransformer):
+        return False
+    if not isinstance(theirs, TextTransformer):
+        return True
+    pairs = list(zip(theirs.get_weights(), ours.get_weights(), strict=False))
+    # Presets may hold weights in float16.
+    return theirs.vocabulary != ours.vocabulary or not all(
+        a.shape == b.shape and np.allclose(a, b, rtol=1e-2, atol=1e-3)
+        for a, b in pairs
+    )
 
 
 def check_guidance(teacher, scale):
@@ -85,9 +157,12 @@ def build_distillation(teacher, images, settings):
         setup.prepare_encoder(teacher.text_encoder, images, settings)
     options = {}
     if student.method == "consistency":
+        # A student that has begun goes on where the teacher's steps ended.
+        has_begun = settings.initialize_from is not None
+        first = _LAST_STEPS if has_begun else _FIRST_STEPS
         options = {
             "teacher_steps": (
-                max(_FIRST_STEPS, student.num_steps),
+                max(first, student.num_steps),
                 max(_LAST_STEPS, student.num_steps),
             ),
             "annealing_updates": student.updates,

@@ -1,6 +1,7 @@
 """Distillations as runs: the student, the teacher's part, resumption."""
 
 import csv
+import dataclasses
 import json
 import os
 import signal
@@ -43,8 +44,12 @@ def write_teacher(folder, **options):
     model = make_model(
         10,
         backbone=NETWORK,
-        class_names=[str(digit) for digit in range(10)],
-        **{"num_steps": 4, "guidance_scale": 1.5, **options},
+        **{
+            "class_names": [str(digit) for digit in range(10)],
+            "num_steps": 4,
+            "guidance_scale": 1.5,
+            **options,
+        },
     )
     randomize(model.backbone)
     model.save_to_preset(folder)
@@ -202,6 +207,65 @@ def test_the_student_starts_as_its_teacher(teacher, tmp_path):
     np.testing.assert_allclose(ours, theirs, atol=1)
 
 
+def test_a_student_starts_from_an_earlier_one(distilled, teacher, tmp_path):
+    earlier, before = distilled
+    options = {"num_steps": 2, "steps": 2, "initialize_from": str(earlier)}
+    run = tmp_path / "run"
+    student = distill_run(
+        teacher,
+        "digits",
+        run,
+        method="moments",
+        learning_rate=1e-12,
+        **options,
+    )
+    # The same network, with another sampler.
+    ours = student.generate(labels=[1, 2], seed=1, sampler="ddim", allow=True)
+    theirs = before.generate(labels=[1, 2], seed=1).astype("int32")
+    np.testing.assert_allclose(ours, theirs, atol=1)
+    settings = RunSettings.read(run)
+    assert f"'moments', from '{earlier}'" in settings.plan[2]
+    assert resume_run(run, steps=3).distilled_steps == 2
+    # Consistency goes on with the teacher's last number of steps.
+    settings = dataclasses.replace(
+        settings, student=StudentSettings("consistency", 2, 1.5, 4)
+    )
+    model = ksd.models.DiffusionModel.from_preset(teacher)
+    built = students.build_distillation(model, None, settings)
+    assert built.teacher_steps == (1280, 1280)
+
+
+@pytest.mark.any_backend
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"initialize_from": "demo"}, "demo', which is no student"),
+        ({"num_steps": 3}, "run', which draws in 2 steps"),
+        ({"method": "progressive"}, "cannot start from a student"),
+        ({"initialize_from": "missing"}, "missing"),
+    ],
+)
+def test_students_to_start_from(options, message, distilled, teacher, tmp_path):
+    options = {"num_steps": 2, "steps": 1, **options}
+    options.setdefault("initialize_from", str(distilled[0]))
+    if options["initialize_from"] == "demo":
+        options["initialize_from"] = str(teacher)
+    with pytest.raises(InputError, match=message):
+        distill_run(teacher, "digits", tmp_path / "new", **options)
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.any_backend
+def test_a_student_of_another_teacher(distilled, tmp_path):
+    other = write_teacher(tmp_path / "other", class_names=[*"abcdefghij"])
+    distillation = ksd.distillation.ConsistencyDistillation(
+        ksd.models.DiffusionModel.from_preset(other), num_steps=2
+    )
+    start = ksd.models.Preset.open(distilled[0])
+    with pytest.raises(InputError, match="no student of this teacher"):
+        students.initialize(distillation, start)
+
+
 @pytest.mark.any_backend
 def test_a_scale_of_guidance_is_left_to_the_student(teacher, tmp_path):
     run = tmp_path / "run"
@@ -301,8 +365,19 @@ def test_a_teacher_of_texts(tmp_path):
     ):
         np.testing.assert_array_equal(ours, theirs)
     assert student.generate("a ship").shape == (8, 8, 3)
+    start = {"initialize_from": str(run), **options}
+    distill_run(
+        tmp_path / "teacher", tmp_path / "images", tmp_path / "next", **start
+    )
     with pytest.raises(InputError, match="metadata.jsonl"):
         distill_run(tmp_path / "teacher", "digits", tmp_path / "other")
+    encoder.set_weights([2 * value for value in encoder.get_weights()])
+    teacher.save_to_preset(tmp_path / "changed")
+    with pytest.raises(InputError, match="no student of this teacher"):
+        distill_run(
+            tmp_path / "changed", tmp_path / "images", tmp_path / "no", **start
+        )
+    assert not (tmp_path / "no").exists()
 
 
 # === The plan ===
