@@ -452,12 +452,19 @@ def describe_data(facts):
     elif facts.class_names:
         names = [printable(name) for name in facts.class_names]
         shown = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
-        parts.append(f"{len(names)} classes ({shown})")
+        parts.append(f"{count_classes(names)} ({shown})")
     else:
-        parts.append("no classes")
+        parts.append(count_classes(None))
     if facts.held_out:
         parts.append(f"{facts.held_out:,} held out")
     return ", ".join(parts)
+
+
+def count_classes(names):
+    """Return "10 classes", "1 class", or "no classes" for `None`."""
+    if not names:
+        return "no classes"
+    return f"{len(names):,} class{'es' if len(names) > 1 else ''}"
 
 
 def _describe_network(preset, chosen):

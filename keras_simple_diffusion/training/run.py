@@ -15,6 +15,7 @@ from keras_simple_diffusion.distribution.processes import wait_for_all
 from keras_simple_diffusion.distribution.strategies import distribute
 from keras_simple_diffusion.models.cost import count_macs
 from keras_simple_diffusion.training import lifecycle
+from keras_simple_diffusion.training import planning
 from keras_simple_diffusion.training import plots
 from keras_simple_diffusion.training import reporting
 from keras_simple_diffusion.training import setup
@@ -289,10 +290,12 @@ class Run:
 
     def _describe(self):
         source, backbone = self.images.source, self.trainer.backbone
+        kind = "with captions"
+        if self.images.prompts is None:
+            kind = planning.count_classes(source.class_names)
         say(
-            f"{len(source)} images of "
-            f"{' x '.join(str(n) for n in backbone.image_shape)}, "
-            f"{len(source.class_names or [])} classes; "
+            f"{len(source):,} images of "
+            f"{' x '.join(str(n) for n in backbone.image_shape)}, {kind}; "
             f"{backbone.count_params():,} parameters; "
             f"{backend_name()} on {device_name()}"
         )

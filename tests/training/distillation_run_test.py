@@ -339,7 +339,7 @@ def test_images_of_fewer_or_no_classes(names, tmp_path):
 
 
 @pytest.mark.any_backend
-def test_a_teacher_of_texts(tmp_path):
+def test_a_teacher_of_texts(tmp_path, capsys):
     texts = ["a red apple", "a ship"]
     encoder = make_text_encoder(texts)
     backbone = ksd.models.UViTBackbone(
@@ -358,6 +358,9 @@ def test_a_teacher_of_texts(tmp_path):
     run = tmp_path / "run"
     options = {"num_steps": 2, "steps": 2}
     distill_run(tmp_path / "teacher", tmp_path / "images", run, **options)
+    assert "4 images of 8 x 8 x 3, with captions; " in "".join(
+        capsys.readouterr()
+    )
     # The encoder, which is not trained, is in the checkpoint.
     student = resume_run(run, steps=3)
     for ours, theirs in zip(

@@ -14,6 +14,7 @@ from keras_simple_diffusion.training import train_run
 from keras_simple_diffusion.training.planning import DataFacts
 from keras_simple_diffusion.training.planning import choose
 from keras_simple_diffusion.training.planning import collect_facts
+from keras_simple_diffusion.training.planning import count_classes
 from keras_simple_diffusion.training.planning import output_for
 from keras_simple_diffusion.training.settings import field_names
 from keras_simple_diffusion.utils.errors import InputError
@@ -227,3 +228,9 @@ def test_a_preset_with_weights_is_finetuned(tmp_path, capsys):
             from_scratch=True,
             initialize_from="emoji_teacher",
         )
+
+
+@pytest.mark.any_backend
+def test_counts_of_classes():
+    counts = [count_classes(n) for n in (None, ["a"], ["a", "b"])]
+    assert counts == ["no classes", "1 class", "2 classes"]
