@@ -45,7 +45,8 @@ keras.utils.set_random_seed(0)
 
 The library contains presets for the networks of both papers and for small
 networks of its own, with schedule, loss and training recipe. `emoji`,
-`photos_64` and `photos_128` have weights; the others must be trained first.
+`photos_64`, `photos_128`, and the teacher or student of the first two, have
+weights; the others must be trained first.
 """
 
 print(", ".join(ksd.models.builtin_presets()))

@@ -13,7 +13,8 @@ pytestmark = pytest.mark.any_backend
 
 
 @pytest.mark.parametrize(
-    "name", ["emoji", "emoji_teacher", "photos_64", "photos_128"]
+    "name",
+    ["emoji", "emoji_teacher", "photos_64", "photos_64_student", "photos_128"],
 )
 def test_are_small_and_have_a_card(name):
     folder = presets.preset_folder(name)
@@ -39,18 +40,29 @@ def test_emoji_take_their_colour_from_the_prompt(name, num_steps):
     assert middle.argmax(-1).tolist() == [0, 2, 1]
 
 
-def test_a_student_names_its_teacher():
-    preset = Preset.open("emoji")
-    with pytest.raises(InputError, match="from, 'emoji_teacher', and"):
+@pytest.mark.parametrize(
+    "name, teacher",
+    [("emoji", "emoji_teacher"), ("photos_64_student", "photos_64")],
+)
+def test_a_student_names_its_teacher(name, teacher):
+    preset = Preset.open(name)
+    with pytest.raises(InputError, match=f"from, '{teacher}', and"):
         check_is_no_student(preset)
     check_is_no_student(Preset.open(preset.metadata["teacher"]))
 
 
-@pytest.mark.parametrize("name, size", [("photos_64", 64), ("photos_128", 128)])
-def test_photographs_are_of_their_class(name, size):
+@pytest.mark.parametrize(
+    "name, size, num_steps",
+    [
+        ("photos_64", 64, 8),
+        ("photos_64_student", 64, 4),
+        ("photos_128", 128, 8),
+    ],
+)
+def test_photographs_are_of_their_class(name, size, num_steps):
     model = Preset.open(name).load()
     labels = [model.class_names.index(n) for n in ("sunflower", "ketch")]
-    images = model.generate(labels=labels, num_steps=8, seed=0)
+    images = model.generate(labels=labels, num_steps=num_steps, seed=0)
     assert images.shape == (2, size, size, 3)
     middle = images[:, size // 4 : -size // 4, size // 4 : -size // 4]
     flower, ship = (middle[..., 0] - 1.0 * middle[..., 2]).mean((1, 2))
