@@ -28,7 +28,9 @@ def _grid_angles(height, width, count):
         ops.arange(size, dtype="float32")[:, None] * frequencies
         for size in (height, width)
     )
-    return ops.repeat(rows, width, axis=0), ops.tile(columns, (height, 1))
+    # `ops.repeat` would need values, which a meta device of PyTorch has not.
+    rows = ops.reshape(ops.tile(rows, (1, width)), (height * width, count))
+    return rows, ops.tile(columns, (height, 1))
 
 
 @keras.saving.register_keras_serializable("keras_simple_diffusion")
@@ -104,7 +106,8 @@ class RotaryPositions2D(keras.layers.Layer):
             _grid_angles(*patches.shape[1:3], self.head_dim // 4), axis=-1
         )
         angles = ops.pad(angles, ((self.num_before, 0), (0, 0)))
-        angles = ops.repeat(angles, 2, axis=-1)
+        angles = ops.stack([angles, angles], axis=-1)
+        angles = ops.reshape(angles, (-1, self.head_dim))
         return ops.stack([ops.cos(angles), ops.sin(angles)])
 
     def compute_output_shape(self, patches_shape):

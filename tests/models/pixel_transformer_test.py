@@ -1,5 +1,6 @@
 """The pixel transformer against PyTorch, on the weights of a published file."""
 
+import keras
 import numpy as np
 import pytest
 
@@ -131,3 +132,22 @@ def test_without_tokens_of_the_class(classes, tokens):
     )
     assert backbone.get_layer("transformer_1").output.shape == (None, 4, 8)
     assert not any("class_tokens" in weight.path for weight in backbone.weights)
+
+
+@pytest.mark.any_backend(on="torch")
+def test_positions_need_no_values():
+    """Costs are counted on PyTorch's meta device, without memory."""
+    if keras.config.backend() != "torch":
+        pytest.skip("only PyTorch has a meta device")
+    with keras.device("meta"):
+        backbone = ksd.models.DiffusionBackbone.from_preset(
+            "jit_mini_64", load_weights=False
+        )
+        output = backbone(
+            {
+                name: keras.ops.zeros((1, *tensor.shape[1:]), tensor.dtype)
+                for name, tensor in backbone.input.items()
+            }
+        )
+    assert tuple(output.shape) == (1, 64, 64, 3)
+    assert output.device.type == "meta"
