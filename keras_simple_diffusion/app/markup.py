@@ -24,6 +24,7 @@ STYLE = """
 .ksd-plot { max-width: 640px; }
 .ksd-gallery img { image-rendering: pixelated; }
 .ksd-editor { max-width: 100%; }
+.ksd-row { align-items: center; }
 footer { display: none !important; }
 """
 _HEIGHT = 128  # Pixels of an image on the page, at least.

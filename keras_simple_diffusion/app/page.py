@@ -10,6 +10,7 @@ from keras_simple_diffusion import samplers
 from keras_simple_diffusion.app import limits
 from keras_simple_diffusion.app import markup
 from keras_simple_diffusion.app import noise
+from keras_simple_diffusion.app.actions import MAX_DIGITS
 from keras_simple_diffusion.app.actions import NAMES
 from keras_simple_diffusion.app.actions import Actions
 from keras_simple_diffusion.app.drawing import MAX_STEPS
@@ -52,6 +53,7 @@ class Page:
             self.drawn = gr.State([], time_to_live=limits.HOUR)
             self.selected = gr.State(None, time_to_live=limits.HOUR)
             self.source = gr.State(None, time_to_live=limits.HOUR)
+            self.latest = gr.State(None, time_to_live=limits.HOUR)
             gr.Markdown(self._describe())
             with gr.Row():
                 with gr.Column(scale=1, min_width=280) as self.settings:
@@ -91,6 +93,10 @@ class Page:
         names = task.class_names if num_classes else None
         names = names or list(map(str, range(num_classes or 0)))
         is_guided = self.studio.takes_text or num_classes is not None
+        scales = (0, 10) if is_guided else None
+        if task.distilled_steps is not None:
+            # Its network is guided, by a scale that it takes, or was taught.
+            is_guided, scales = False, task.backbone.guidance_range
         parts = {
             "classes": gr.Dropdown(
                 [(name, i) for i, name in enumerate(names)],
@@ -108,23 +114,16 @@ class Page:
             "negative_prompt": gr.Textbox(
                 label="Negative prompt",
                 max_length=MAX_TEXT,
-                visible=self.studio.takes_text,
+                visible=self.studio.takes_text and is_guided,
             ),
         }
-        with gr.Row():
-            parts["count"] = gr.Slider(
-                *(1, self.studio.max_images),
-                value=min(4, self.studio.max_images),
-                step=1,
-                label="Images",
-                min_width=120,
-            )
-            parts["seed"] = gr.Number(
-                value=None,
-                label="Seed",
-                placeholder="random",
-                min_width=120,
-            )
+        parts["count"] = gr.Slider(
+            *(1, self.studio.max_images),
+            value=min(4, self.studio.max_images),
+            step=1,
+            label="Images",
+        )
+        parts["seed"] = self._optional_number("Seed", "random")
         parts["steps"] = gr.Slider(
             *(1, MAX_STEPS),
             value=min(task.num_steps, MAX_STEPS),
@@ -133,21 +132,18 @@ class Page:
             interactive=task.distilled_steps is None,
         )
         parts["guidance"] = gr.Slider(
-            *(0, 10),
+            *(scales or (0, 10)),
             value=task.guidance_scale,
             step=0.1,
             label="Guidance",
             info="1 is none",
-            visible=is_guided and task.distilled_steps is None,
+            visible=scales is not None,
         )
         with gr.Accordion("More", open=False):
             with gr.Row(visible=is_guided):
                 for name, text in (("low", "from"), ("high", "to")):
-                    parts[name] = gr.Number(
-                        value=None,
-                        label=f"Guide {text} log-SNR",
-                        placeholder="no limit",
-                        min_width=120,
+                    parts[name] = self._optional_number(
+                        f"Guide {text} log-SNR", "no limit"
                     )
             own = samplers.identify(task.sampler)
             parts["sampler"] = gr.Dropdown(
@@ -160,6 +156,16 @@ class Page:
                 label="Number of the first image of the seed",
             )
         self.controls = [parts[name] for name in NAMES]
+
+    def _optional_number(self, label, placeholder):
+        """Return a box for a number, or nothing: Gradio's puts a 0 there."""
+        return self.gr.Textbox(
+            label=label,
+            placeholder=placeholder,
+            max_length=MAX_DIGITS,
+            max_lines=1,
+            min_width=120,
+        )
 
     def _build_draw(self):
         gr = self.gr
@@ -203,7 +209,7 @@ class Page:
                 "Draw the painted part", variant="primary", min_width=120
             )
             self.cancel_edit = gr.Button("Cancel", min_width=100)
-        with gr.Row():
+        with gr.Row(elem_classes="ksd-row"):
             self.strength = gr.Slider(
                 *(0, 1),
                 value=0.6,
@@ -212,7 +218,7 @@ class Page:
                 min_width=160,
             )
             self.vary = gr.Button("Variations", min_width=120)
-        with gr.Row(visible=bool(self.studio.factors)):
+        with gr.Row(visible=bool(self.studio.factors), elem_classes="ksd-row"):
             self.factor = gr.Dropdown(
                 self.studio.factors,
                 value=(self.studio.factors or [None])[0],
@@ -220,7 +226,7 @@ class Page:
                 min_width=160,
             )
             self.upscale = gr.Button("Upscale", min_width=120)
-        with gr.Row():
+        with gr.Row(elem_classes="ksd-row"):
             self.starts_with_image = gr.Checkbox(
                 label="Begin with the image above", min_width=120
             )
@@ -240,7 +246,7 @@ class Page:
             label="Time: 0 is the image, 1 is noise",
         )
         self.inside = gr.HTML(
-            "<p>Select a drawn image, or take one in Edit, then move the "
+            "<p>Select a drawn image, or upload one in Edit, then move the "
             "slider.</p>"
         )
         self.schedule = gr.HTML(
@@ -329,7 +335,7 @@ class Page:
             self.gallery.select,
             select,
             [drawn],
-            [self.selected, self.recorded, self.download],
+            [self.selected, self.latest, self.recorded, self.download],
         )
         again = self._calls(
             self.again.click, actions.again, [self.selected], controls
@@ -343,7 +349,7 @@ class Page:
             self.upload.upload,
             actions.upload,
             [self.upload],
-            [self.source, self.editor],
+            [self.source, self.latest, self.editor],
         )
         for button in (self.take, self.edit_this):
             self._calls(
@@ -352,11 +358,10 @@ class Page:
                 [self.selected],
                 [self.source, self.editor, self.tabs],
             )
-        looked = [self.time, self.selected, self.source, *controls]
         self._calls(
             self.time.release,
             actions.look,
-            looked,
+            [self.time, self.latest, *controls],
             [self.inside, self.schedule],
             concurrency_id="drawing",
         )
