@@ -131,7 +131,7 @@ class Actions:
     def look(self, time, latest, *controls):
         """Show an image noised to a level, and what is predicted from it."""
         task = self.studio.task
-        schedule = markup.plot(noise.draw_schedule(task, float(time)))
+        schedule = markup.columns(noise.draw_schedule(task, float(time)))
         if latest is None:
             return self.gr.skip(), schedule
         if isinstance(latest, Drawn):
@@ -164,9 +164,14 @@ class Actions:
         """Show runs side by side."""
         gr = self.gr
         rows = self.runs.settings(names)
-        table = gr.Dataframe(rows, headers=["setting", *(names or [])])
-        timer = gr.Timer(active=bool(names))
-        return self.runs.losses(names), self.runs.samples(names), table, timer
+        headers = ["setting", *(names or [])]
+        sheets = self.runs.samples(names)
+        return (
+            self.runs.losses(names),
+            gr.Gallery(sheets, visible=bool(sheets)),
+            gr.Dataframe(rows, headers=headers, visible=bool(names)),
+            gr.Timer(active=bool(names)),
+        )
 
 
 def _settings(controls):

@@ -19,9 +19,11 @@ STYLE = """
   overflow-wrap: anywhere; }
 .ksd-columns { display: flex; flex-wrap: wrap; gap: 16px; }
 .ksd-columns > div { flex: 1 1 260px; min-width: 0; max-width: 480px; }
-.ksd-columns svg, .ksd-plot svg { width: 100%; height: auto;
-  background: #fff; }
-.ksd-plot { max-width: 640px; }
+.ksd-columns svg { width: 100%; height: auto; background: #fff; }
+.ksd-sheets .grid-container { grid-template-rows: none;
+  grid-auto-rows: auto; }
+.ksd-sheets .thumbnail-item { aspect-ratio: auto; height: auto; }
+.ksd-sheets .thumbnail-item img { height: auto; max-height: 480px; }
 .ksd-gallery img { image-rendering: pixelated; }
 .ksd-editor { max-width: 100%; }
 .ksd-row { align-items: center; }
@@ -57,9 +59,10 @@ def images(arrays, captions=None, text="", is_strip=False):
     return f'{above}<div class="{kind}">{"".join(figures)}</div>'
 
 
-def plot(svg):
-    """Show a plot in the width that there is."""
-    return f'<div class="ksd-plot">{svg}</div>'
+def columns(parts):
+    """Show plots, or other HTML, beside each other as far as there is room."""
+    inner = "".join(f"<div>{part}</div>" for part in parts)
+    return f'<div class="ksd-columns">{inner}</div>'
 
 
 def enlarge(image, least=320):

@@ -129,6 +129,7 @@ class Page:
             value=min(task.num_steps, MAX_STEPS),
             step=1,
             label="Steps",
+            info=task.distilled_steps and "those it was distilled for",
             interactive=task.distilled_steps is None,
         )
         parts["guidance"] = gr.Slider(
@@ -172,7 +173,10 @@ class Page:
         with gr.Row():
             self.draw = gr.Button("Draw", variant="primary", min_width=100)
             self.cancel = gr.Button("Cancel", min_width=100)
-        self.preview = gr.HTML(markup.images([]), min_height=150)
+        self.preview = gr.HTML(
+            "<p>Images appear here while they are denoised.</p>",
+            min_height=150,
+        )
 
     def _build_edit(self):
         gr = self.gr
@@ -180,11 +184,11 @@ class Page:
         height, width, _ = markup.enlarge(np.zeros(image, "uint8")).shape
         with gr.Row():
             self.upload = gr.UploadButton(
-                "Upload an image", file_types=["image"], min_width=120
+                "Upload an image", file_types=["image"], min_width=200
             )
-            self.take = gr.Button("Take the selected image", min_width=120)
+            self.take = gr.Button("Take the selected image", min_width=200)
         self.editor = gr.ImageEditor(
-            label="Paint over what is to be drawn anew",
+            label="Paint to redraw",
             sources=(),
             transforms=(),
             layers=False,
@@ -204,7 +208,7 @@ class Page:
         self.editor.preprocess = _shows_errors(
             gr, limits.reading_images()(self.editor.preprocess)
         )
-        with gr.Row():
+        with gr.Row(equal_height=True):
             self.inpaint = gr.Button(
                 "Draw the painted part", variant="primary", min_width=120
             )
@@ -226,12 +230,12 @@ class Page:
                 min_width=160,
             )
             self.upscale = gr.Button("Upscale", min_width=120)
+        self.starts_with_image = gr.Checkbox(
+            label="Begin the film strip with the image above"
+        )
         with gr.Row(elem_classes="ksd-row"):
-            self.starts_with_image = gr.Checkbox(
-                label="Begin with the image above", min_width=120
-            )
             self.from_seed, self.to_seed = (
-                gr.Number(value=value, label=text, min_width=90)
+                gr.Number(value=value, label=text, min_width=110)
                 for value, text in ((1, "From seed"), (2, "To seed"))
             )
             self.interpolate = gr.Button("Film strip", min_width=120)
@@ -250,12 +254,11 @@ class Page:
             "slider.</p>"
         )
         self.schedule = gr.HTML(
-            markup.plot(noise.draw_schedule(self.studio.task, 0.5))
+            markup.columns(noise.draw_schedule(self.studio.task, 0.5))
         )
         if self.history is not None:
             gr.Markdown("### Loss of the run")
-            plots = "".join(f"<div>{p}</div>" for p in plots_of(self.history))
-            gr.HTML(f'<div class="ksd-columns">{plots}</div>')
+            gr.HTML(markup.columns(plots_of(self.history)))
 
     def _build_runs(self):
         gr = self.gr
@@ -263,7 +266,7 @@ class Page:
             self.names = gr.Dropdown(
                 self.runs.names(), multiselect=True, label="Runs", scale=4
             )
-            self.reload = gr.Button("Load the list", min_width=120, scale=1)
+            self.reload = gr.Button("Reload", min_width=90, scale=1)
         self.losses = gr.HTML(
             "<p>Choose runs to compare.</p>"
             if self.runs.folder
@@ -275,9 +278,15 @@ class Page:
             height="auto",
             object_fit="contain",
             interactive=False,
+            visible=False,
+            elem_classes="ksd-sheets",
         )
         self.table = gr.Dataframe(
-            headers=["setting"], label="Settings", interactive=False, wrap=True
+            headers=["setting"],
+            label="Settings",
+            interactive=False,
+            wrap=True,
+            visible=False,
         )
         self.timer = gr.Timer(_SECONDS, active=False)
 
@@ -293,10 +302,10 @@ class Page:
             buttons=[],
         )
         with gr.Row():
-            self.again = gr.Button("Again with this seed", min_width=120)
-            self.edit_this = gr.Button("Edit this image", min_width=120)
+            self.again = gr.Button("Again with this seed", min_width=200)
+            self.edit_this = gr.Button("Edit this image", min_width=200)
             self.download = gr.DownloadButton(
-                "Download with settings", interactive=False, min_width=120
+                "Download with settings", interactive=False, min_width=200
             )
         self.recorded = gr.JSON(label="Settings of the selected image")
 
@@ -364,6 +373,7 @@ class Page:
             [self.time, self.latest, *controls],
             [self.inside, self.schedule],
             concurrency_id="drawing",
+            show_progress="minimal",
         )
         self._calls(self.reload.click, actions.list_runs, [], [self.names])
         self._calls(
