@@ -22,9 +22,13 @@ STYLE = """
 .ksd-columns svg { width: 100%; height: auto; background: #fff; }
 .ksd-sheets .grid-container { grid-template-rows: none;
   grid-auto-rows: auto; }
+.ksd-sheets:not(:has(.preview)) .grid-wrap { min-height: 0; }
 .ksd-sheets .thumbnail-item { aspect-ratio: auto; height: auto; }
 .ksd-sheets .thumbnail-item img { height: auto; max-height: 480px; }
 .ksd-gallery img { image-rendering: pixelated; }
+.ksd-gallery .grid-container { grid-template-rows: none;
+  grid-template-columns: repeat(auto-fill, minmax(130px, 1fr)); }
+.ksd-gallery:not(:has(.preview)) .grid-wrap { min-height: 0; }
 .ksd-editor { max-width: 100%; }
 .ksd-row { align-items: center; }
 footer { display: none !important; }
