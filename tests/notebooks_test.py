@@ -67,8 +67,9 @@ def execute(monkeypatch, tmp_path):
 
     def run(content):
         folder = {"metadata": {"path": str(tmp_path)}}
+        # On a busy machine a kernel takes more than a minute to answer.
         client = nbclient.NotebookClient(
-            content, timeout=None, resources=folder
+            content, timeout=None, startup_timeout=600, resources=folder
         )
         client.execute()
         return content.cells

@@ -10,6 +10,7 @@ denoised, and on a narrow one with a part of an image painted over. It needs
 
 import argparse
 import pathlib
+import re
 import shutil
 
 import PIL.Image
@@ -31,7 +32,7 @@ def main():
         wait_for(page, "seed 1")
         page.locator(".ksd-gallery img").first.wait_for()
         draw(page, "man astronaut", 8, seed=3)
-        wait_for(page, "step 2 of 4")
+        wait_for(page, re.compile("step [1-3] of 4"))
         save(page, args.folder / "app_draw.png")
         page = open_page(browser, args.url, 400)
         draw(page, "man astronaut", 2, seed=3)

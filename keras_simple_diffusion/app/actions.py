@@ -1,6 +1,7 @@
 """Actions of the page: what happens when its parts are used."""
 
 import dataclasses
+import math
 
 import numpy as np
 from PIL import Image
@@ -8,12 +9,20 @@ from PIL import Image
 from keras_simple_diffusion.app import limits
 from keras_simple_diffusion.app import markup
 from keras_simple_diffusion.app import noise
+from keras_simple_diffusion.app.drawing import Drawn
 from keras_simple_diffusion.app.drawing import Settings
 from keras_simple_diffusion.generation.programs import DrawingStep
 from keras_simple_diffusion.utils.errors import InputError
 
 # The controls of the page, in the order of their values.
 NAMES = [field.name for field in dataclasses.fields(Settings)]
+MAX_DIGITS = 20  # Characters of a number in a box.
+_BOXES = {
+    "seed": "The seed",
+    "low": "The lowest log-SNR that is guided",
+    "high": "The highest log-SNR that is guided",
+}
+_EMPTY = (*_BOXES, "sampler")  # Controls that show nothing as "".
 
 
 class Actions:
@@ -63,6 +72,14 @@ class Actions:
     def _follow(self, events, drawn, is_strip=False):
         skip = self.gr.skip()
         yield "<p>Waiting for the model …</p>", skip, skip
+        try:
+            yield from self._show(events, drawn, is_strip)
+        except InputError:
+            yield markup.images([]), skip, skip
+            raise
+
+    def _show(self, events, drawn, is_strip):
+        skip = self.gr.skip()
         for event in events:
             if isinstance(event, DrawingStep):
                 text = f"step {event.number} of {event.num_steps}"
@@ -90,38 +107,38 @@ class Actions:
             for name, value in chosen.recorded.items()
             if value is not None and name != "model_content"
         }
-        return chosen, recorded, download
+        return chosen, chosen, recorded, download
 
     def again(self, chosen):
         """Take over the settings of an image."""
-        chosen = _need(chosen).settings
-        values = dataclasses.asdict(chosen)
+        values = dataclasses.asdict(_select(chosen).settings)
         return [
-            (values[name] or "") if name == "sampler" else values[name]
-            for name in NAMES
+            "" if value is None and name in _EMPTY else value
+            for name, value in values.items()
         ]
 
     def upload(self, path):
         """Read an uploaded image."""
         shape = self.studio.task.backbone.image_shape
         image = limits.read_upload(path, shape)
-        return image, _canvas(image)
+        return image, image, _canvas(image)
 
     def take(self, chosen):
         """Take a drawn image to edit it."""
-        image = _need(chosen).image
+        image = _select(chosen).image
         return image, _canvas(image), self.gr.Tabs(selected="edit")
 
-    def look(self, time, chosen, source, *controls):
+    def look(self, time, latest, *controls):
         """Show an image noised to a level, and what is predicted from it."""
         task = self.studio.task
-        schedule = markup.plot(noise.draw_schedule(task, float(time)))
-        image = source if chosen is None else chosen.image
-        if image is None:
+        schedule = markup.columns(noise.draw_schedule(task, float(time)))
+        if latest is None:
             return self.gr.skip(), schedule
-        settings = dataclasses.replace(_settings(controls), count=1)
-        if chosen is not None:
-            settings = chosen.settings
+        if isinstance(latest, Drawn):
+            image, settings = latest.image, latest.settings
+        else:
+            image = latest
+            settings = dataclasses.replace(_settings(controls), count=1)
         settings.check(self.studio.max_images)
         conditions, _, captions = self.studio.choose(settings)
         noisy, clean = noise.denoise(
@@ -147,14 +164,21 @@ class Actions:
         """Show runs side by side."""
         gr = self.gr
         rows = self.runs.settings(names)
-        table = gr.Dataframe(rows, headers=["setting", *(names or [])])
-        timer = gr.Timer(active=bool(names))
-        return self.runs.losses(names), self.runs.samples(names), table, timer
+        headers = ["setting", *(names or [])]
+        sheets = self.runs.samples(names)
+        return (
+            self.runs.losses(names),
+            gr.Gallery(sheets, visible=bool(sheets)),
+            gr.Dataframe(rows, headers=headers, visible=bool(names)),
+            gr.Timer(active=bool(names)),
+        )
 
 
 def _settings(controls):
     """Turn the values of the controls, which anyone may send, to `Settings`."""
     values = dict(zip(NAMES, controls, strict=True))
+    for name in ("seed", "low", "high"):
+        values[name] = _number(name, values[name])
     for name in ("count", "seed", "steps", "first"):
         values[name] = _whole(values[name])
     values["first"] = values["first"] or 0
@@ -162,11 +186,35 @@ def _settings(controls):
     return Settings(**values)
 
 
+def _number(name, text):
+    """Return the number in a box of text, `None` if it is empty."""
+    text = "" if text is None else str(text).strip()
+    if not text:
+        return None
+    try:
+        value = float(text)
+        if not math.isfinite(value) or len(text) > MAX_DIGITS:
+            raise ValueError
+        return int(text) if name == "seed" else value
+    except ValueError:
+        kind = "a whole number" if name == "seed" else "a number"
+        raise InputError(
+            f"{_BOXES[name]} is {kind}, or empty. Received: "
+            f"{text[:MAX_DIGITS]!r}"
+        ) from None
+
+
 def _whole(value):
     """Return a float without a fraction as an int."""
     if isinstance(value, float) and value.is_integer():
         return int(value)
     return value
+
+
+def _select(drawn):
+    if drawn is None:
+        raise InputError("Select one of the drawn images first.")
+    return drawn
 
 
 def _need(image):

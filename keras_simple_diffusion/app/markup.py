@@ -19,11 +19,18 @@ STYLE = """
   overflow-wrap: anywhere; }
 .ksd-columns { display: flex; flex-wrap: wrap; gap: 16px; }
 .ksd-columns > div { flex: 1 1 260px; min-width: 0; max-width: 480px; }
-.ksd-columns svg, .ksd-plot svg { width: 100%; height: auto;
-  background: #fff; }
-.ksd-plot { max-width: 640px; }
+.ksd-columns svg { width: 100%; height: auto; background: #fff; }
+.ksd-sheets .grid-container { grid-template-rows: none;
+  grid-auto-rows: auto; }
+.ksd-sheets:not(:has(.preview)) .grid-wrap { min-height: 0; }
+.ksd-sheets .thumbnail-item { aspect-ratio: auto; height: auto; }
+.ksd-sheets .thumbnail-item img { height: auto; max-height: 480px; }
 .ksd-gallery img { image-rendering: pixelated; }
+.ksd-gallery .grid-container { grid-template-rows: none;
+  grid-template-columns: repeat(auto-fill, minmax(130px, 1fr)); }
+.ksd-gallery:not(:has(.preview)) .grid-wrap { min-height: 0; }
 .ksd-editor { max-width: 100%; }
+.ksd-row { align-items: center; }
 footer { display: none !important; }
 """
 _HEIGHT = 128  # Pixels of an image on the page, at least.
@@ -56,9 +63,10 @@ def images(arrays, captions=None, text="", is_strip=False):
     return f'{above}<div class="{kind}">{"".join(figures)}</div>'
 
 
-def plot(svg):
-    """Show a plot in the width that there is."""
-    return f'<div class="ksd-plot">{svg}</div>'
+def columns(parts):
+    """Show plots, or other HTML, beside each other as far as there is room."""
+    inner = "".join(f"<div>{part}</div>" for part in parts)
+    return f'<div class="ksd-columns">{inner}</div>'
 
 
 def enlarge(image, least=320):

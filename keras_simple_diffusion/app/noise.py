@@ -82,30 +82,38 @@ def denoise(task, image, time, conditions=None, seed=0):
 
 
 def draw_schedule(task, time):
-    """Draw the noise schedule, and one time on it, as SVG.
+    """Draw the noise schedule, and one time on it, as two plots in SVG.
 
     Args:
         task: a `DiffusionModel` or `TextToImage`.
         time: float in `[0, 1]`.
 
     Returns:
-        A string.
+        A tuple of two strings.
     """
     times = np.linspace(0.0, 1.0, 101, dtype="float32")
     log_snr = ops.convert_to_numpy(task.schedule(times))
     here = float(ops.convert_to_numpy(task.schedule(np.float32(time))))
     alpha, sigma = map(ops.convert_to_numpy, alpha_sigma(log_snr))
-    figure = matplotlib_figure.Figure(figsize=(6, 2.6), layout="tight")
-    left, right = figure.subplots(1, 2)
-    left.plot(times, log_snr)
-    left.plot([time], [here], "o", color="tab:red")
-    left.set(xlabel="time, 1 is noise", ylabel="log-SNR")
-    right.plot(times, alpha, label="image")
-    right.plot(times, sigma, label="noise")
-    right.axvline(time, color="tab:red", linewidth=1)
-    right.set(xlabel="time", ylabel="factor")
-    right.legend(fontsize=8)
-    for axes in (left, right):
+    levels, factors = (
+        matplotlib_figure.Figure(figsize=(4, 2.6), layout="tight")
+        for _ in range(2)
+    )
+    axes = levels.subplots()
+    axes.plot(times, log_snr)
+    axes.plot([time], [here], "o", color="tab:red")
+    axes.set(xlabel="time, 1 is noise", ylabel="log-SNR")
+    axes = factors.subplots()
+    axes.plot(times, alpha, label="image")
+    axes.plot(times, sigma, label="noise")
+    axes.axvline(time, color="tab:red", linewidth=1)
+    axes.set(xlabel="time, 1 is noise", ylabel="factor")
+    axes.legend(fontsize=8)
+    return _to_svg(levels), _to_svg(factors)
+
+
+def _to_svg(figure):
+    for axes in figure.axes:
         axes.grid(alpha=0.3)
     text = io.StringIO()
     figure.savefig(text, format="svg", metadata={"Date": None})

@@ -10,6 +10,7 @@ from keras_simple_diffusion import samplers
 from keras_simple_diffusion.app import limits
 from keras_simple_diffusion.app import markup
 from keras_simple_diffusion.app import noise
+from keras_simple_diffusion.app.actions import MAX_DIGITS
 from keras_simple_diffusion.app.actions import NAMES
 from keras_simple_diffusion.app.actions import Actions
 from keras_simple_diffusion.app.drawing import MAX_STEPS
@@ -52,6 +53,7 @@ class Page:
             self.drawn = gr.State([], time_to_live=limits.HOUR)
             self.selected = gr.State(None, time_to_live=limits.HOUR)
             self.source = gr.State(None, time_to_live=limits.HOUR)
+            self.latest = gr.State(None, time_to_live=limits.HOUR)
             gr.Markdown(self._describe())
             with gr.Row():
                 with gr.Column(scale=1, min_width=280) as self.settings:
@@ -91,6 +93,10 @@ class Page:
         names = task.class_names if num_classes else None
         names = names or list(map(str, range(num_classes or 0)))
         is_guided = self.studio.takes_text or num_classes is not None
+        scales = (0, 10) if is_guided else None
+        if task.distilled_steps is not None:
+            # Its network is guided, by a scale that it takes, or was taught.
+            is_guided, scales = False, task.backbone.guidance_range
         parts = {
             "classes": gr.Dropdown(
                 [(name, i) for i, name in enumerate(names)],
@@ -108,46 +114,37 @@ class Page:
             "negative_prompt": gr.Textbox(
                 label="Negative prompt",
                 max_length=MAX_TEXT,
-                visible=self.studio.takes_text,
+                visible=self.studio.takes_text and is_guided,
             ),
         }
-        with gr.Row():
-            parts["count"] = gr.Slider(
-                *(1, self.studio.max_images),
-                value=min(4, self.studio.max_images),
-                step=1,
-                label="Images",
-                min_width=120,
-            )
-            parts["seed"] = gr.Number(
-                value=None,
-                label="Seed",
-                placeholder="random",
-                min_width=120,
-            )
+        parts["count"] = gr.Slider(
+            *(1, self.studio.max_images),
+            value=min(4, self.studio.max_images),
+            step=1,
+            label="Images",
+        )
+        parts["seed"] = self._optional_number("Seed", "random")
         parts["steps"] = gr.Slider(
             *(1, MAX_STEPS),
             value=min(task.num_steps, MAX_STEPS),
             step=1,
             label="Steps",
+            info=task.distilled_steps and "those it was distilled for",
             interactive=task.distilled_steps is None,
         )
         parts["guidance"] = gr.Slider(
-            *(0, 10),
+            *(scales or (0, 10)),
             value=task.guidance_scale,
             step=0.1,
             label="Guidance",
             info="1 is none",
-            visible=is_guided and task.distilled_steps is None,
+            visible=scales is not None,
         )
         with gr.Accordion("More", open=False):
             with gr.Row(visible=is_guided):
                 for name, text in (("low", "from"), ("high", "to")):
-                    parts[name] = gr.Number(
-                        value=None,
-                        label=f"Guide {text} log-SNR",
-                        placeholder="no limit",
-                        min_width=120,
+                    parts[name] = self._optional_number(
+                        f"Guide {text} log-SNR", "no limit"
                     )
             own = samplers.identify(task.sampler)
             parts["sampler"] = gr.Dropdown(
@@ -161,12 +158,25 @@ class Page:
             )
         self.controls = [parts[name] for name in NAMES]
 
+    def _optional_number(self, label, placeholder):
+        """Return a box for a number, or nothing: Gradio's puts a 0 there."""
+        return self.gr.Textbox(
+            label=label,
+            placeholder=placeholder,
+            max_length=MAX_DIGITS,
+            max_lines=1,
+            min_width=120,
+        )
+
     def _build_draw(self):
         gr = self.gr
         with gr.Row():
             self.draw = gr.Button("Draw", variant="primary", min_width=100)
             self.cancel = gr.Button("Cancel", min_width=100)
-        self.preview = gr.HTML(markup.images([]), min_height=150)
+        self.preview = gr.HTML(
+            "<p>Images appear here while they are denoised.</p>",
+            min_height=150,
+        )
 
     def _build_edit(self):
         gr = self.gr
@@ -174,11 +184,11 @@ class Page:
         height, width, _ = markup.enlarge(np.zeros(image, "uint8")).shape
         with gr.Row():
             self.upload = gr.UploadButton(
-                "Upload an image", file_types=["image"], min_width=120
+                "Upload an image", file_types=["image"], min_width=200
             )
-            self.take = gr.Button("Take the selected image", min_width=120)
+            self.take = gr.Button("Take the selected image", min_width=200)
         self.editor = gr.ImageEditor(
-            label="Paint over what is to be drawn anew",
+            label="Paint to redraw",
             sources=(),
             transforms=(),
             layers=False,
@@ -198,12 +208,12 @@ class Page:
         self.editor.preprocess = _shows_errors(
             gr, limits.reading_images()(self.editor.preprocess)
         )
-        with gr.Row():
+        with gr.Row(equal_height=True):
             self.inpaint = gr.Button(
                 "Draw the painted part", variant="primary", min_width=120
             )
             self.cancel_edit = gr.Button("Cancel", min_width=100)
-        with gr.Row():
+        with gr.Row(elem_classes="ksd-row"):
             self.strength = gr.Slider(
                 *(0, 1),
                 value=0.6,
@@ -212,7 +222,7 @@ class Page:
                 min_width=160,
             )
             self.vary = gr.Button("Variations", min_width=120)
-        with gr.Row(visible=bool(self.studio.factors)):
+        with gr.Row(visible=bool(self.studio.factors), elem_classes="ksd-row"):
             self.factor = gr.Dropdown(
                 self.studio.factors,
                 value=(self.studio.factors or [None])[0],
@@ -220,12 +230,12 @@ class Page:
                 min_width=160,
             )
             self.upscale = gr.Button("Upscale", min_width=120)
-        with gr.Row():
-            self.starts_with_image = gr.Checkbox(
-                label="Begin with the image above", min_width=120
-            )
+        self.starts_with_image = gr.Checkbox(
+            label="Begin the film strip with the image above"
+        )
+        with gr.Row(elem_classes="ksd-row"):
             self.from_seed, self.to_seed = (
-                gr.Number(value=value, label=text, min_width=90)
+                gr.Number(value=value, label=text, min_width=110)
                 for value, text in ((1, "From seed"), (2, "To seed"))
             )
             self.interpolate = gr.Button("Film strip", min_width=120)
@@ -240,16 +250,15 @@ class Page:
             label="Time: 0 is the image, 1 is noise",
         )
         self.inside = gr.HTML(
-            "<p>Select a drawn image, or take one in Edit, then move the "
+            "<p>Select a drawn image, or upload one in Edit, then move the "
             "slider.</p>"
         )
         self.schedule = gr.HTML(
-            markup.plot(noise.draw_schedule(self.studio.task, 0.5))
+            markup.columns(noise.draw_schedule(self.studio.task, 0.5))
         )
         if self.history is not None:
             gr.Markdown("### Loss of the run")
-            plots = "".join(f"<div>{p}</div>" for p in plots_of(self.history))
-            gr.HTML(f'<div class="ksd-columns">{plots}</div>')
+            gr.HTML(markup.columns(plots_of(self.history)))
 
     def _build_runs(self):
         gr = self.gr
@@ -257,7 +266,7 @@ class Page:
             self.names = gr.Dropdown(
                 self.runs.names(), multiselect=True, label="Runs", scale=4
             )
-            self.reload = gr.Button("Load the list", min_width=120, scale=1)
+            self.reload = gr.Button("Reload", min_width=90, scale=1)
         self.losses = gr.HTML(
             "<p>Choose runs to compare.</p>"
             if self.runs.folder
@@ -269,9 +278,15 @@ class Page:
             height="auto",
             object_fit="contain",
             interactive=False,
+            visible=False,
+            elem_classes="ksd-sheets",
         )
         self.table = gr.Dataframe(
-            headers=["setting"], label="Settings", interactive=False, wrap=True
+            headers=["setting"],
+            label="Settings",
+            interactive=False,
+            wrap=True,
+            visible=False,
         )
         self.timer = gr.Timer(_SECONDS, active=False)
 
@@ -287,10 +302,10 @@ class Page:
             buttons=[],
         )
         with gr.Row():
-            self.again = gr.Button("Again with this seed", min_width=120)
-            self.edit_this = gr.Button("Edit this image", min_width=120)
+            self.again = gr.Button("Again with this seed", min_width=200)
+            self.edit_this = gr.Button("Edit this image", min_width=200)
             self.download = gr.DownloadButton(
-                "Download with settings", interactive=False, min_width=120
+                "Download with settings", interactive=False, min_width=200
             )
         self.recorded = gr.JSON(label="Settings of the selected image")
 
@@ -329,7 +344,7 @@ class Page:
             self.gallery.select,
             select,
             [drawn],
-            [self.selected, self.recorded, self.download],
+            [self.selected, self.latest, self.recorded, self.download],
         )
         again = self._calls(
             self.again.click, actions.again, [self.selected], controls
@@ -343,7 +358,7 @@ class Page:
             self.upload.upload,
             actions.upload,
             [self.upload],
-            [self.source, self.editor],
+            [self.source, self.latest, self.editor],
         )
         for button in (self.take, self.edit_this):
             self._calls(
@@ -352,13 +367,13 @@ class Page:
                 [self.selected],
                 [self.source, self.editor, self.tabs],
             )
-        looked = [self.time, self.selected, self.source, *controls]
         self._calls(
             self.time.release,
             actions.look,
-            looked,
+            [self.time, self.latest, *controls],
             [self.inside, self.schedule],
             concurrency_id="drawing",
+            show_progress="minimal",
         )
         self._calls(self.reload.click, actions.list_runs, [], [self.names])
         self._calls(

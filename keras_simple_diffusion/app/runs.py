@@ -6,6 +6,7 @@ import pathlib
 
 from PIL import Image
 
+from keras_simple_diffusion.app import markup
 from keras_simple_diffusion.training import plots
 from keras_simple_diffusion.training.reporting import read_history
 from keras_simple_diffusion.training.settings import RunSettings
@@ -61,20 +62,20 @@ class Runs:
             raise InputError(f"Choose up to {_MAX_COMPARED} runs.")
         unknown = [name for name in names if name not in known]
         if unknown:
-            raise InputError("There is no such run any more: load the list.")
+            raise InputError("There is no such run any more: reload the list.")
         return {name: self.folder / name for name in names}
 
     def losses(self, names):
         """Return the plots of some runs as HTML, a column each."""
-        columns = [
-            f"<div><h4>{html.escape(name)}</h4>"
+        parts = [
+            f"<h4>{html.escape(name)}</h4>"
             f"<p>{_progress(path)}</p>"
-            f"{''.join(plots_of(path / 'history.csv'))}</div>"
+            f"{''.join(plots_of(path / 'history.csv'))}"
             for name, path in self.find(names).items()
         ]
-        if not columns:
+        if not parts:
             return "<p>Choose runs to compare.</p>"
-        return f'<div class="ksd-columns">{"".join(columns)}</div>'
+        return markup.columns(parts)
 
     def settings(self, names):
         """Return the settings of some runs as rows, those that differ first.

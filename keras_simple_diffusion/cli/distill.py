@@ -3,6 +3,7 @@
 from typing import Literal
 
 from keras_simple_diffusion.backend.choice import check_backend
+from keras_simple_diffusion.backend.choice import check_training
 from keras_simple_diffusion.cli import run_options as options
 from keras_simple_diffusion.cli.run_options import OF_THE_PROCESS
 from keras_simple_diffusion.cli.run_options import carry_out
@@ -94,6 +95,7 @@ def distill(
     if guidance_scale is not None:
         settings["guidance_scale"] = _read_guidance(guidance_scale)
     check_backend()
+    check_training()
     if resume is not None:
         check_resumed(settings)
     elif teacher is None or data is None:

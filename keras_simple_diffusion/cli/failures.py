@@ -66,6 +66,7 @@ def _in_options(text, command):
             names.setdefault(argument, names[option])
     if not names:
         return text
+    text = re.sub(r" \(in Python `[^`]*`\)", "", text)
     either = "|".join(names)
     text = re.sub(rf"`({either})`", lambda m: f"`{names[m[1]]}`", text)
     return re.sub(rf"\b({either})=", lambda m: f"{names[m[1]]}=", text)

@@ -4,6 +4,7 @@ import tomllib
 from typing import Literal
 
 from keras_simple_diffusion.backend.choice import check_backend
+from keras_simple_diffusion.backend.choice import check_training
 from keras_simple_diffusion.cli import run_options as options
 from keras_simple_diffusion.cli.run_options import OF_THE_PROCESS
 from keras_simple_diffusion.cli.run_options import carry_out
@@ -130,6 +131,7 @@ def train(
     given = {k: v for k, v in locals().items() if v not in (None, [])}
     settings = {k: v for k, v in given.items() if k not in OF_THE_PROCESS}
     check_backend()
+    check_training()
     if rematerialize == ["none"]:
         settings["rematerialize"] = []
     if resume is not None:

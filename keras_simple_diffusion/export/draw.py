@@ -1,6 +1,7 @@
 """Draw images without Keras: python draw.py CLASS | TEXT ... [--seed 0]."""
 
 import argparse
+import functools
 import json
 import pathlib
 import re
@@ -115,12 +116,21 @@ def load(folder, name, precision):
         # By default some processors compute in bfloat16.
         hint = "bf16" if precision == "bfloat16" else "f32"
         settings = {"INFERENCE_PRECISION_HINT": hint}
-        network = openvino.Core().compile_model(
-            folder / f"{name}.xml", "CPU", settings
-        )
-        return lambda arrays: {
-            output.any_name: array for output, array in network(arrays).items()
-        }
+        core = openvino.Core()
+        network = core.read_model(folder / f"{name}.xml")
+
+        @functools.lru_cache(maxsize=2)
+        def compiled(shapes):
+            # A network for one number of images is faster than one for any.
+            network.reshape(dict(shapes))
+            return core.compile_model(network, "CPU", settings)
+
+        def compute(arrays):
+            shapes = tuple((key, arrays[key].shape) for key in arrays)
+            results = compiled(shapes)(arrays).items()
+            return {output.any_name: array for output, array in results}
+
+        return compute
     import tensorflow
 
     module = tensorflow.saved_model.load(folder / name)

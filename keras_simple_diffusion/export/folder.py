@@ -119,8 +119,8 @@ def export_model(
             of the folder.
 
     Returns:
-        The largest difference between predictions of the exported network and
-        of the model, a float.
+        The largest difference between predicted clean images of the exported
+        networks and of the model, in [-1, 1], a float.
 
     Raises:
         InputError: if the model, the backend or an option does not fit, if a
@@ -147,18 +147,16 @@ def export_model(
         spacing=spacing,
     )
     description = {"precision": precision, **describe(model, options)}
-    graphs = [denoiser_graph(model)]
-    if encoder is not None:
-        graphs.append(text_encoder_graph(model))
+    graphs = denoiser_graph(model), encoder and text_encoder_graph(model)
     with new_folder(output) as draft:
-        for graph in graphs:
+        for graph in filter(None, graphs):
             form.write(graph, draft / graph.name, precision)
         text = json.dumps(description, ensure_ascii=False, indent=1)
         (draft / "model.json").write_text(text, encoding="utf-8")
         shutil.copyfile(draw.__file__, draft / "draw.py")
         readme = _readme(name or pathlib.Path(output).name, description, form)
         (draft / "README.md").write_text(readme, encoding="utf-8")
-        return max(_difference(graph, draft, description) for graph in graphs)
+        return _difference(*graphs, draft, description)
 
 
 def describe(model, options):
@@ -224,32 +222,48 @@ def _readme(name, description, form):
     )
 
 
-def _difference(graph, folder, description):
-    """Compare an exported network with the model at two noise levels.
+def _difference(denoiser, encoder, folder, description):
+    """Compare exported networks with the model at two noise levels.
 
     Args:
-        graph: the functional `keras.Model`.
+        denoiser: the functional `keras.Model`.
+        encoder: that of texts, or `None`. It computes the condition.
         folder: `pathlib.Path` of the exported folder.
         description: dict, the content of `model.json`. The noisier of the
             levels is that of its first step.
 
     Returns:
-        The largest difference of an output, a float.
+        The largest difference of the predicted clean images, clipped as the
+        loop does, a float.
     """
     rng = np.random.RandomState(0)
-    arrays = {}
-    for name, each in graph.input.items():
+    log_snr = description["steps"][0]["log_snr"]
+    arrays = {"logsnr": np.array([log_snr, 0.0], "float32")}
+    conditions = {}, {}
+
+    def networks(graph):
+        def compute(arrays):
+            results = graph(arrays).items()
+            return {name: native.to_numpy(tensor) for name, tensor in results}
+
+        return compute, draw.load(folder, graph.name, description["precision"])
+
+    if encoder is not None:
+        ids = rng.randint(
+            len(description["text"]["vocabulary"]),
+            size=(2, description["text"]["sequence_length"]),
+        ).astype("int32")
+        conditions = [f({"token_ids": ids}) for f in networks(encoder)]
+    for name, each in denoiser.input.items():
         shape = (2, *each.shape[1:])
+        if name in arrays or name in conditions[0]:
+            continue
         if each.dtype == "int32":
             arrays[name] = rng.randint(0, 2, shape).astype("int32")
         else:
             arrays[name] = rng.normal(size=shape).astype("float32")
-    if "logsnr" in arrays:
-        log_snr = description["steps"][0]["log_snr"]
-        arrays["logsnr"] = np.array([log_snr, 0.0], "float32")
-    expected = graph(arrays)
-    found = draw.load(folder, graph.name, description["precision"])(arrays)
-    return max(
-        float(np.abs(found[name] - native.to_numpy(value)).max())
-        for name, value in expected.items()
+    expected, found = (
+        f({**arrays, **condition})["clean"].clip(*description["clip"])
+        for f, condition in zip(networks(denoiser), conditions, strict=True)
     )
+    return float(np.abs(found - expected).max())

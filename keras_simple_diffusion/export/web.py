@@ -53,8 +53,8 @@ def export_web(model, output, name=None, prompts=(), runtime=None, **options):
         **options: other options of `export_model`, but `format`.
 
     Returns:
-        The largest difference between predictions of the exported network and
-        of the model, a float.
+        The largest difference between predicted clean images of the exported
+        networks and of the model, in [-1, 1], a float.
 
     Raises:
         InputError: see `export_model`; and if the runtime cannot be

@@ -16,7 +16,6 @@ api = pytest.importorskip(
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 
 pytestmark = [
-    pytest.mark.large,
     pytest.mark.any_backend,
     pytest.mark.filterwarnings("ignore"),
     pytest.mark.skipif(not CHROMIUM, reason="needs Chromium"),
@@ -35,7 +34,7 @@ def url():
         yield page.local_url
 
 
-@pytest.fixture(params=[1280, 400])
+@pytest.fixture(params=[1280, pytest.param(400, marks=pytest.mark.large)])
 def page(request, url):
     with api.sync_playwright() as playwright:
         browser = playwright.chromium.launch(
@@ -75,6 +74,19 @@ def follow(page, until):
     raise AssertionError(seen)
 
 
+def test_empty_boxes_are_random_seeds_and_no_limits(page):
+    page.get_by_role("button", name="More").click()
+    page.get_by_label("Guide from log-SNR").wait_for()
+    seeds = set()
+    for _ in range(2):
+        click(page, "Draw")
+        page.locator(".prose p").filter(has_text="step").first.wait_for()
+        seeds |= set(follow(page, r"seed \d+"))
+    assert page.get_by_label("Seed", exact=True).input_value() == ""
+    assert len({text for text in seeds if text.startswith("seed ")}) == 2
+
+
+@pytest.mark.large
 def test_draw_cancel_edit_and_reload(page):
     click(page, "Draw")
     seen = follow(page, r"seed \d+")

@@ -50,5 +50,7 @@ def test_the_noise_is_that_of_generate():
 
 @pytest.mark.any_backend
 def test_the_schedule_is_drawn():
-    svg = noise.draw_schedule(make_model(), 0.25)
-    assert svg.startswith("<svg") and svg.rstrip().endswith("</svg>")
+    drawn = noise.draw_schedule(make_model(), 0.25)
+    assert len(drawn) == 2
+    for svg in drawn:
+        assert svg.startswith("<svg") and svg.rstrip().endswith("</svg>")

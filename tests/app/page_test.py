@@ -13,7 +13,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from keras_simple_diffusion.app.actions import Actions
+from keras_simple_diffusion.app.drawing import Studio
+from keras_simple_diffusion.app.runs import Runs
 from keras_simple_diffusion.app.server import served
+from keras_simple_diffusion.utils.errors import InputError
 from keras_simple_diffusion.utils.image_files import read_settings
 from tests.helpers.models import make_model
 from tests.helpers.models import randomize
@@ -171,9 +175,40 @@ def test_edits(page, model, tmp_path):
     assert len(images_of(shown)) == 3 and "<svg" in schedule
 
 
+def test_the_latest_image_is_looked_into(model, tmp_path):
+    gr = pytest.importorskip("gradio")
+    actions = Actions(gr, Studio(model, "tiny", tmp_path), Runs())
+    *_, (_, _, drawn) = actions.draw([], *controls(seed=3))
+    chosen, latest, *_ = actions.select(drawn, 1)
+    shown, _ = actions.look(0.1, latest, *controls())
+    np.testing.assert_array_equal(images_of(shown)[0], chosen.image)
+    image = np.zeros((8, 8, 3), "uint8")
+    Image.fromarray(image).save(tmp_path / "upload.png")
+    _, latest, _ = actions.upload(tmp_path / "upload.png")
+    shown, _ = actions.look(0.1, latest, *controls())
+    np.testing.assert_array_equal(images_of(shown)[0], image)
+    # Its settings are those of the boxes, which are empty or a number.
+    again = actions.again(chosen)
+    assert again == controls(count=1, seed=3, low="", high="", first=1)
+    with pytest.raises(InputError, match="Select one of the drawn"):
+        actions.again(None)
+
+
+def test_no_box_of_numbers_begins_empty(page):
+    """Gradio's page would put a 0 there, the seed of each drawing."""
+    gr = pytest.importorskip("gradio")
+    boxes = [b for b in page.blocks.values() if isinstance(b, gr.Number)]
+    assert boxes
+    assert all(box.value is not None for box in boxes)
+
+
 def test_mistakes_are_messages(page, tmp_path):
     client = connect(page)
     for changes, message in (
+        ({"seed": "x"}, "The seed is a whole number, or empty. Received: 'x'"),
+        ({"seed": 1.5}, "The seed is a whole number"),
+        ({"seed": "9" * 5000}, "whole number, or empty"),
+        ({"low": "inf"}, "The lowest log-SNR that is guided is a number"),
         ({"steps": -1}, "minimum value 1"),
         ({"first": -1}, "first"),
         ({"seed": -1}, "seed"),

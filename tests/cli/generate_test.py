@@ -92,6 +92,7 @@ def test_generate_fills_a_folder_and_goes_on(call, error_of, trained, tmp_path):
     options = [*model, "--labels", "red", "--output", "many"]
     error = error_of("generate", *options)
     assert "holds something already" in error
+    assert "or pass --resume to continue" in error
     error = error_of("generate", *options, "--resume")
     assert "begun with --labels=1,0. Received: --labels=1." in error
 

@@ -106,6 +106,9 @@ def check_same_images(model, conditions, words, folder, **options):
     difference = np.abs(found.astype(int) - images.astype(int))
     assert difference.max() <= 1
     assert images.std() > 10  # Not all black.
+    # Another number of images.
+    (one,) = exported.draw(words[:1], noise=noise[:, :1])
+    assert np.abs(one.astype(int) - images[0].astype(int)).max() <= 1
 
 
 def load_packages(*names):
