@@ -2,10 +2,10 @@
 
     python benchmarks/drawing_memory.py --against COMMIT
 
-A tiny network draws 1 to 48 images in 1 to 8 steps, both random, until there
-are 10,000: some 400 calls, most of which have a shape of their own, which JAX
+A tiny network draws 1 to 100 images in 1 to 8 steps, both random, until there
+are 10,000: some 200 calls, most of which have a shape of their own, which JAX
 and TensorFlow compile. It prints a table in Markdown: the resident memory in
-MiB after the first call and after each further hundred, and what a call added,
+MiB after the first call and after each further fifty, and what a call added,
 the slope of a line through all calls without the first 30. Those of the commit
 draw fewer images.
 """
@@ -23,7 +23,7 @@ import numpy as np
 import paired
 
 BACKENDS = ("jax", "tensorflow", "torch")
-MOST_IMAGES, MOST_STEPS = 48, 8
+MOST_IMAGES, MOST_STEPS = 100, 8
 SETTLED = 30  # Calls; by then all that is kept has been made.
 
 
@@ -86,7 +86,7 @@ def main():
         print(json.dumps(draw(args.images)))
         return
     trees = {"now": (paired.ROOT, args.images)}
-    places = [0, *range(99, args.images // (MOST_IMAGES // 2), 100)]
+    places = [0, *range(49, 2 * args.images // MOST_IMAGES - 1, 50)]
     header = ["", *(str(place + 1) for place in places), "MiB a call"]
     print(f"| {' | '.join(header)} |")
     print("|---" * len(header) + "|", flush=True)
