@@ -23,7 +23,7 @@ BACKENDS = ("jax", "tensorflow", "torch")
 TASKS = ("train", "draw")
 PRECISIONS = ("float32", "mixed_bfloat16")
 BATCH_SIZE = 8
-TRAINING_STEPS, DRAWING_STEPS = 3, 4  # A turn.
+TRAINING_STEPS, DRAWING_STEPS = 2, 4  # A turn.
 # Images a second over those in float32.
 AIMS = {
     ("tensorflow", "train"): "at least 1.4",
