@@ -36,7 +36,7 @@ print("took", time.perf_counter() - start[0], time.process_time() - start[1])
 JOBS = {
     "import": ["-c", "import keras_simple_diffusion"],
     "import of the models": ["-c", "from keras_simple_diffusion import models"],
-    "--help": [*COMMAND, "--help"],
+    "help": [*COMMAND, "--help"],
     "generate": GENERATE,
     "generate, nothing kept": GENERATE,
     "32 emoji": ["-c", DRAW],
@@ -45,7 +45,7 @@ JOBS = {
 MEASURES = ("seconds", "seconds of the processor", "MiB")
 AIMS = {
     ("import", MEASURES[1]): "at most 0.5",
-    ("--help", MEASURES[1]): "at most 0.5",
+    ("help", MEASURES[1]): "at most 0.5",
     ("generate", MEASURES[0]): "at most 0.5",
     ("generate", MEASURES[1]): "at most 0.5",
     ("generate", MEASURES[2]): "at most 0.5",
