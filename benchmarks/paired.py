@@ -19,7 +19,8 @@ import numpy as np
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 PACKAGES = ("keras", "keras-hub", "jax", "tensorflow", "torch")
-NOISE = 0.05  # Of a ratio, from run to run.
+# Of a ratio, from run to run: a share of it, and where it is small.
+NOISE, LEAST_NOISE = 0.05, 0.01
 
 
 @contextlib.contextmanager
@@ -107,7 +108,9 @@ def has_moved(one, other):
 def is_outside(ratio, quartiles):
     """Test if a ratio is outside quartiles, widened by the noise."""
     low, high = quartiles
-    return not low * (1.0 - NOISE) <= ratio <= high * (1.0 + NOISE)
+    low = low * (1.0 - NOISE) - LEAST_NOISE
+    high = high * (1.0 + NOISE) + LEAST_NOISE
+    return not low <= ratio <= high
 
 
 def tell(rows, path, less="better"):
