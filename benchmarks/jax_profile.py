@@ -23,7 +23,7 @@ from contenders import Setting
 from contest import CONTENDERS
 from contest import NETWORKS
 
-STEPS = 5
+STEPS = 3
 BATCH_SIZE = 8
 INSTRUCTION = re.compile(
     r"^\s+(?:ROOT )?%([\w.-]+) = (\(.*?\)|\S+) ([\w-]+)\((.*)$"
