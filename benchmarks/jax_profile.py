@@ -84,7 +84,7 @@ def kind_of(name, found, macs):
         return f"convolutions, {part}"
     if macs:
         part = "gradients" if is_gradient else "forward"
-        return f"matrix products, {part}"
+        return f"products, convolutions in fusions, {part}"
     if "copy" in name or "transpose" in name or opcode in ("copy", "transpose"):
         return "copies, transposed or not"
     if "jvp" not in path:
