@@ -73,7 +73,7 @@ bench-quick: $(VENV)/tests.stamp
 	$(PYTHON) benchmarks/memory.py --against b37015d --kinds kept \
 	  --presets uvit_small_64 --compare docs/memory.jsonl
 	$(PYTHON) benchmarks/startup.py --against 62b1785 --rounds 2 \
-	  --jobs import help --compare docs/performance_startup.jsonl
+	  --jobs import --compare docs/performance_startup.jsonl
 
 lint: $(VENV)/tests.stamp
 	$(VENV)/bin/ruff check .
