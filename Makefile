@@ -69,6 +69,11 @@ bench-quick: $(VENV)/tests.stamp
 	  $(PYTHON) benchmarks/contest.py --task $$task --rounds 5 \
 	    --contenders "$(CONTENDERS)" --compare docs/performance.jsonl; \
 	done
+	$(PYTHON) benchmarks/precision.py --rounds 3 --compare docs/precision.jsonl
+	$(PYTHON) benchmarks/memory.py --against b37015d --kinds kept \
+	  --presets uvit_small_64 --compare docs/memory.jsonl
+	$(PYTHON) benchmarks/startup.py --against 62b1785 --rounds 2 \
+	  --jobs import --compare docs/performance_startup.jsonl
 
 lint: $(VENV)/tests.stamp
 	$(VENV)/bin/ruff check .

@@ -3,19 +3,44 @@
 import json
 import pathlib
 
+import numpy as np
+import paired
+import turns
+
 # What two measurements must share to be comparable.
 SETTING = ("task", "network", "batch_size", "dtype", "guidance")
-NOISE = 0.05  # Of a ratio of medians, from run to run.
 
 
 def key_of(line):
     """Return the setting of a line as a tuple."""
-    return (*(line[name] for name in SETTING), is_compiled(line))
+    facts = is_compiled(line), line["base"]
+    return (*(line[name] for name in SETTING), *facts)
 
 
 def is_compiled(line):
     """Test if a line has contenders that are compiled by PyTorch."""
     return any(name.endswith("compiled") for name in line["rows"])
+
+
+def over_bayesflow(line):
+    """Ratios of multiply-accumulates a second to BayesFlow's on the backend.
+
+    Args:
+        line: dict, a result of `contest.py`.
+
+    Returns:
+        A dict of `turns.ratio` by the name of the contender.
+    """
+    found = {}
+    for name, row in line["rows"].items():
+        other = line["rows"].get(name.replace("ours", "bayesflow"))
+        if name.startswith("ours") and other is not None:
+            seconds, theirs = (
+                np.array(each["seconds"]) / each["gmacs"]
+                for each in (row, other)
+            )
+            found[name] = turns.ratio(theirs, seconds)
+    return found
 
 
 def load(path):
@@ -39,17 +64,11 @@ def moves(line, committed):
     found = []
     for name, row in line["rows"].items():
         before = committed["rows"].get(name)
-        if before is None or line["base"] != committed["base"]:
+        if before is None:
             continue
-        outside = _is_outside(row["ratio"], before["quartiles"])
-        outside &= _is_outside(before["ratio"], row["quartiles"])
-        found.append((name, before["ratio"], row["ratio"], outside))
+        has_moved = paired.has_moved(row, before)
+        found.append((name, before["ratio"], row["ratio"], has_moved))
     return found
-
-
-def _is_outside(ratio, quartiles):
-    low, high = quartiles
-    return not low * (1.0 - NOISE) <= ratio <= high * (1.0 + NOISE)
 
 
 def tell(line, path):
@@ -61,5 +80,5 @@ def tell(line, path):
     for name, before, now, has_moved in moves(line, committed):
         verdict = "MOVED" if has_moved else "as before"
         if has_moved:
-            verdict += ": slower" if now > before else ": faster"
+            verdict += ": SLOWER" if now > before else ": faster"
         print(f"{name:24}{before:8.3f} -> {now:.3f}  {verdict}")

@@ -12,16 +12,17 @@ products in the same process. One JSON line is appended to the output.
 
 import argparse
 import importlib
-import importlib.metadata
 import json
 import os
 import pathlib
 import platform
 import sys
+import time
 
 import committed
 import measures
 import numpy as np
+import paired
 import turns
 from contenders import STEPS
 from contenders import Setting
@@ -78,7 +79,6 @@ CONTENDERS = {
     "bayesflow torch": ("bayesflow_uvit", "torch", False),
 }
 BASE = "twin torch"
-PACKAGES = ("keras", "keras-hub", "jax", "tensorflow", "torch")
 # For all: glibc keeps freed memory, as the allocators that PyTorch recommends
 # do. Else pages come and go, more with one contender than with another.
 MALLOC = {
@@ -98,6 +98,7 @@ def work(name, args):
         args.dtype,
         compiled,
         args.guidance,
+        args.clock,
     )
     function, facts = importlib.import_module(f"contenders.{file}").make(
         setting
@@ -110,7 +111,7 @@ def work(name, args):
             "matmul": measures.matmul(backend, args.dtype),
         }
 
-    turns.serve(function, told)
+    turns.serve(function, told, getattr(time, args.clock))
 
 
 def report(args, facts, seconds):
@@ -138,21 +139,15 @@ def report(args, facts, seconds):
     setting = {name: getattr(args, name) for name in committed.SETTING}
     return {
         **setting,
+        "clock": args.clock,
         "rounds": args.rounds,
         "repeats": args.repeats,
         "base": base,
         "rows": rows,
-        "cpus": os.cpu_count(),
+        "cpus": len(os.sched_getaffinity(0)),
         "machine": f"{platform.machine()}, {platform.system()}",
-        "versions": {name: _version(name) for name in PACKAGES},
+        "versions": paired.versions(),
     }
-
-
-def _version(package):
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None
 
 
 def main():
@@ -167,6 +162,12 @@ def main():
     parser.add_argument("--repeats", type=int, default=4, help="a turn")
     parser.add_argument("--dtype", default="float32")
     parser.add_argument("--guidance", type=float, default=1.0)
+    parser.add_argument(
+        "--clock",
+        choices=("perf_counter", "process_time"),
+        default="perf_counter",
+        help="process_time for one core that does other work",
+    )
     parser.add_argument("--output", type=pathlib.Path)
     parser.add_argument(
         "--compare", type=pathlib.Path, help="committed figures"
@@ -192,6 +193,8 @@ def main():
             f"{row['ratio']:8.3f} {row['quartiles']}"
             f"{row['share_of_matmul']:8.2f} of matmul{row['peak_mib']:7} MiB"
         )
+    for name, over in committed.over_bayesflow(found).items():
+        print(f"{name}: operations a second over BayesFlow's {over}")
     if args.compare:
         committed.tell(found, args.compare)
     if args.output:

@@ -17,20 +17,17 @@ Prints the table of `docs/performance.md`.
 
 import argparse
 import contextlib
-import importlib.metadata
 import json
 import os
 import pathlib
-import platform
 import resource
 import subprocess
 import sys
-import tempfile
 import time
 
 import numpy as np
+import paired
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent
 BATCH_SIZE = 8
 STEPS = 6
 SMALL, FULL = "uvit_small_64", "uvit_imagenet_256"
@@ -45,14 +42,13 @@ JOBS = [
 ]
 # What is measured of each kind: its unit, and the share aimed at.
 MEASURES = {
-    "kept": [("MB an image kept for the gradient", 0.6)],
-    "compiled": [("MB an image of temporary memory, compiled", 0.6)],
+    "kept": [("MB an image kept for the gradient", "at most 0.6")],
+    "compiled": [("MB an image of temporary memory, compiled", "at most 0.6")],
     "train": [
-        ("MiB at the peak of a training process", 0.6),
-        ("seconds of the processor a step", 1.05),
+        ("MiB at the peak of a training process", "at most 0.6"),
+        ("seconds of the processor a step", "at most 1.05"),
     ],
 }
-PACKAGES = ("keras", "keras-hub", "jax", "tensorflow", "torch")
 
 
 # === In a process of its own ===
@@ -131,50 +127,17 @@ def measure(tree, job):
 # === Report ===
 
 
-@contextlib.contextmanager
-def checkout(commit):
-    """Context with a folder of the files of a commit."""
-    git = ["git", "-C", str(ROOT), "worktree"]
-    with tempfile.TemporaryDirectory() as folder:
-        tree = pathlib.Path(folder) / "before"
-        subprocess.run([*git, "add", "--detach", tree, commit], check=True)
-        try:
-            yield tree
-        finally:
-            subprocess.run([*git, "remove", "--force", tree], check=True)
-
-
-def row_of(job, name, aim, before, now):
-    """A row of the table, from the numbers of all rounds."""
-    backend, _, preset = job
-    return {
-        "backend": backend,
-        "preset": preset,
-        "what": name,
-        "before": float(np.median(before)),
-        "now": float(np.median(now)),
-        "ratio": float(np.median(np.array(now) / before)),
-        "aim": aim,
-    }
-
-
-def table(rows):
-    lines = ["| | before | now | ratio | aim |", "|---|---|---|---|---|"]
-    for row in rows:
-        title = f"{row['backend']}, `{row['preset']}`, {row['what']}"
-        numbers = [f"{row[name]:,.4g}" for name in ("before", "now")]
-        cells = [title, *numbers, f"{row['ratio']:.2f}", row["aim"]]
-        lines.append(f"| {' | '.join(map(str, cells))} |")
-    return "\n".join(lines)
-
-
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--against", help="An earlier commit.")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--kinds", default=",".join(MEASURES))
     parser.add_argument("--backends", default="torch,tensorflow,jax")
+    parser.add_argument("--presets", default=f"{SMALL},{FULL}")
     parser.add_argument("--output", type=pathlib.Path)
+    parser.add_argument(
+        "--compare", type=pathlib.Path, help="committed figures"
+    )
     parser.add_argument("--measure", nargs=2, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.measure:
@@ -185,32 +148,33 @@ def main():
     if not args.against:
         parser.error("--against is missing: a commit to compare with.")
     rows = []
-    with checkout(args.against) as before:
+    with paired.checkout(args.against) as before:
         for job in JOBS:
-            backend, kind, _ = job
-            if not (kind in args.kinds.split(",") and backend in args.backends):
+            backend, kind, preset = job
+            wanted = kind in args.kinds.split(",")
+            wanted &= backend in args.backends.split(",")
+            if not (wanted and preset in args.presets.split(",")):
                 continue
             # Only what is computed differs from round to round.
             rounds = args.rounds if kind == "train" else 1
             pairs = [
-                [measure(tree, job) for tree in (before, ROOT)]
+                [measure(tree, job) for tree in (before, paired.ROOT)]
                 for _ in range(rounds)
             ]
-            for i, (name, aim) in enumerate(MEASURES[kind]):
+            for i, (what, aim) in enumerate(MEASURES[kind]):
                 numbers = [[run[i] for run in pair] for pair in pairs]
-                rows.append(row_of(job, name, aim, *zip(*numbers, strict=True)))
+                name = f"{backend}, `{preset}`, {what}"
+                rows.append(
+                    paired.row(name, *zip(*numbers, strict=True), aim=aim)
+                )
                 print(rows[-1], flush=True)
-    versions = {name: importlib.metadata.version(name) for name in PACKAGES}
-    print(table(rows))
-    print(
-        ", ".join(f"{name} {version}" for name, version in versions.items()),
-        f"{os.cpu_count()} cores, {platform.machine()}, {platform.system()}",
-        sep="; ",
-    )
+    print(paired.table(rows, f"at {args.against}"))
+    print(paired.setting())
+    if args.compare:
+        paired.tell(rows, args.compare)
     if args.output:
-        line = {"against": args.against, "rounds": args.rounds, "rows": rows}
-        with args.output.open("a") as file:
-            file.write(json.dumps({**line, "versions": versions}) + "\n")
+        facts = {"against": args.against, "rounds": args.rounds}
+        paired.write(args.output, rows, **facts)
 
 
 if __name__ == "__main__":

@@ -44,6 +44,8 @@ def twin_of(name):
 
 def contest_table(line):
     seconds = {n: np.array(r["seconds"]) for n, r in line["rows"].items()}
+    by_processor = line.get("clock") == "process_time"
+    bayesflow = committed.over_bayesflow(line)
     rows = []
     for name, row in line["rows"].items():
         twin = twin_of(name)
@@ -57,7 +59,9 @@ def contest_table(line):
                 f"{row['gmacs_per_second']:.0f}",
                 ratio_text(row),
                 beside,
-                f"{row['share_of_matmul']:.2f}",
+                ratio_text(bayesflow[name]) if name in bayesflow else "",
+                # The product was measured by the clock.
+                "" if by_processor else f"{row['share_of_matmul']:.2f}",
                 row["peak_mib"],
             ]
         )
@@ -67,9 +71,13 @@ def contest_table(line):
         "GMACs/s",
         f"time relative to {line['base']}",
         "time relative to its twin",
+        "GMACs/s relative to bayesflow",
         "share of matmul",
         "peak MiB",
     ]
+    # Without the columns that are empty.
+    kept = [i for i in range(len(header)) if any(row[i] for row in rows)]
+    header, *rows = ([row[i] for i in kept] for row in (header, *rows))
     return table(header, rows)
 
 
@@ -82,6 +90,8 @@ def contest_section(line):
     title = f"{TITLES[line['task']]}, {line['network']}"
     if committed.is_compiled(line):
         title += ", compiled by PyTorch"
+    if all(name.startswith(("ours", "bayesflow")) for name in line["rows"]):
+        title += f", beside BayesFlow on {line['base'].split()[1]}"
     first = next(iter(line["rows"].values()))
     setting = (
         f"{first['gmacs']:.2f} GMACs, {line['batch_size']} images, "
@@ -89,48 +99,35 @@ def contest_section(line):
     )
     if line["task"] == "sample":
         setting += f", guidance {line['guidance']}"
+    if line.get("clock") == "process_time":
+        setting += ", seconds of the processor"
+    cpus = f"{line['cpus']} CPUs" if line["cpus"] > 1 else "one core"
     return (
-        f"## {title}\n\n{setting}; {line['cpus']} CPUs, "
+        f"## {title}\n\n{setting}; {cpus}, "
         f"{line['machine']}; {versions(line)}.\n\n{contest_table(line)}\n"
     )
 
 
-def startup_section(line):
-    rows = []
-    jobs = [job for found in line["rows"].values() for job in found]
-    for job in dict.fromkeys(jobs):
-        for backend, found in line["rows"].items():
-            if job not in found:
-                continue
-            cells = [f"{job}, {backend}"]
-            for name in ("seconds", "processor"):
-                row = found[job][name]
-                low, high = row["quartiles"]
-                cells += [row["before"], row["now"]]
-                cells.append(f"{row['ratio']:.2f} ({low:.2f} to {high:.2f})")
-            memory = found[job]["memory"]
-            cells.append(f"{memory['before']:.0f}, {memory['now']:.0f}")
-            rows.append(cells)
-    header = ["", f"{line['against']} (s)", "now (s)", "ratio"]
-    header += ["processor before (s)", "now (s)", "ratio", "peak MiB"]
-    return (
-        "## Whole processes\n\n"
-        f"Medians of {line['rounds']} new processes each, in turn with those "
-        f"of commit {line['against']}; `generate` draws one image with "
-        f"`emoji`.\n\n{table(header, rows)}\n"
-    )
-
-
-def first_calls_section(line):
+def first_calls_section(lines):
+    """The rows of all lines; those measured by the clock and the processor."""
     rows = [
-        [name, row["seconds"], ratio_text(row) if "ratio" in row else ""]
+        [
+            name,
+            line["rounds"],
+            row["seconds"],
+            row.get("processor", ""),
+            ratio_text(row) if "ratio" in row else "",
+            row.get("processor_ratio", ""),
+        ]
+        for line in lines
         for name, row in line["first"].items()
     ]
-    header = ["", "first step minus a later one (s)"]
-    header.append("first call relative to its twin")
+    header = ["", "processes", "first step minus a later one (s)"]
+    header += ["of the processor (s)", "first call relative to its twin"]
+    header.append("of the processor")
     return (
-        "## First calls\n\n"
-        f"Measured in {line['rounds']} new processes each.\n"
+        "## First calls\n\nEach is measured in new processes, without a cache; "
+        "those with seconds of the processor beside other work.\n"
         f"\n{table(header, rows)}\n"
     )
 
@@ -152,14 +149,10 @@ def growth_section(found):
 def main():
     lines = committed.load(DOCS / "performance.jsonl").values()
     sections = [contest_section(line) for line in lines]
-    for name, section in (
-        ("startup", startup_section),
-        ("first_calls", first_calls_section),
-    ):
-        path = DOCS / f"performance_{name}.jsonl"
-        if path.exists():
-            last = path.read_text().splitlines()[-1]
-            sections.append(section(json.loads(last)))
+    path = DOCS / "performance_first_calls.jsonl"
+    if path.exists():
+        lines = map(json.loads, path.read_text().splitlines())
+        sections.append(first_calls_section(lines))
     growth = DOCS / "performance_growth.json"
     if growth.exists():
         sections.append(growth_section(json.loads(growth.read_text())))

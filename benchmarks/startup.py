@@ -11,7 +11,6 @@ nothing kept" does without them.
 """
 
 import argparse
-import json
 import os
 import pathlib
 import subprocess
@@ -20,8 +19,8 @@ import tempfile
 import time
 
 import numpy as np
+import paired
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent
 BACKENDS = ("jax", "tensorflow", "torch")
 COMMAND = ["-m", "keras_simple_diffusion"]
 GENERATE = [*COMMAND, "generate", "--model", "emoji", "--prompt", "x"]
@@ -37,13 +36,21 @@ print("took", time.perf_counter() - start[0], time.process_time() - start[1])
 JOBS = {
     "import": ["-c", "import keras_simple_diffusion"],
     "import of the models": ["-c", "from keras_simple_diffusion import models"],
-    "--help": [*COMMAND, "--help"],
+    "help": [*COMMAND, "--help"],
     "generate": GENERATE,
     "generate, nothing kept": GENERATE,
     "32 emoji": ["-c", DRAW],
 }
 # What a process takes: seconds, seconds of the processor, MiB.
-MEASURES = ("seconds", "processor", "memory")
+MEASURES = ("seconds", "seconds of the processor", "MiB")
+AIMS = {
+    ("import", MEASURES[1]): "at most 0.5",
+    ("help", MEASURES[1]): "at most 0.5",
+    ("generate", MEASURES[0]): "at most 0.5",
+    ("generate", MEASURES[1]): "at most 0.5",
+    ("generate", MEASURES[2]): "at most 0.5",
+    ("32 emoji", MEASURES[1]): "at most 0.1",
+}
 
 
 def measure(tree, backend, job, cache):
@@ -76,18 +83,6 @@ def measure(tree, backend, job, cache):
     return seconds, processor, usage.ru_maxrss / 1024
 
 
-def summarize(now, before):
-    """Medians of both, and the quartiles of the ratios of the rounds."""
-    ratios = np.percentile(now / before, [25, 50, 75])
-    rounded = [round(float(x), 3) for x in ratios]
-    return {
-        "before": round(float(np.median(before)), 3),
-        "now": round(float(np.median(now)), 3),
-        "ratio": rounded[1],
-        "quartiles": [rounded[0], rounded[2]],
-    }
-
-
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--against", required=True, help="An earlier commit.")
@@ -97,45 +92,44 @@ def main():
         "--jobs", nargs="+", choices=JOBS, default=list(JOBS), metavar="JOB"
     )
     parser.add_argument("--output", type=pathlib.Path)
+    parser.add_argument(
+        "--compare", type=pathlib.Path, help="committed figures"
+    )
     args = parser.parse_args()
-    git = ["git", "-C", str(ROOT), "worktree"]
-    rows = {}
-    with tempfile.TemporaryDirectory() as folder:
-        before = pathlib.Path(folder) / "before"
-        subprocess.run(
-            [*git, "add", "--detach", before, args.against], check=True
-        )
-        try:
-            for backend in args.backends.split(","):
-                # The first round writes bytecode and is not counted.
-                jobs = [
-                    job
-                    for job in args.jobs
-                    if "kept" not in job or backend == "jax"
-                ]
-                found = {job: ([], []) for job in jobs}
-                for _ in range(args.rounds + 1):
-                    for job, both in found.items():
-                        for tree, values in zip(
-                            (ROOT, before), both, strict=True
-                        ):
-                            values.append(measure(tree, backend, job, folder))
-                rows[backend] = {}
+    rows = []
+    with (
+        paired.checkout(args.against) as before,
+        tempfile.TemporaryDirectory() as cache,
+    ):
+        for backend in args.backends.split(","):
+            jobs = [
+                job
+                for job in args.jobs
+                if "kept" not in job or backend == "jax"
+            ]
+            found = {job: ([], []) for job in jobs}
+            # The first round writes bytecode and is not counted.
+            for _ in range(args.rounds + 1):
                 for job, both in found.items():
-                    now, earlier = (np.array(x[1:]).T for x in both)
-                    rows[backend][job] = {
-                        name: summarize(*pair)
-                        for name, *pair in zip(
-                            MEASURES, now, earlier, strict=True
-                        )
-                    }
-                    print(backend, job, rows[backend][job], flush=True)
-        finally:
-            subprocess.run([*git, "remove", "--force", before], check=True)
+                    for tree, values in zip(
+                        (before, paired.ROOT), both, strict=True
+                    ):
+                        values.append(measure(tree, backend, job, cache))
+            for job, both in found.items():
+                before_and_now = (np.array(x[1:]).T for x in both)
+                for what, *pair in zip(MEASURES, *before_and_now, strict=True):
+                    aim = AIMS.get((job, what), "")
+                    rows.append(
+                        paired.row(f"{backend}, `{job}`, {what}", *pair, aim)
+                    )
+                    print(rows[-1], flush=True)
+    print(paired.table(rows, f"at {args.against}"))
+    print(paired.setting())
+    if args.compare:
+        paired.tell(rows, args.compare)
     if args.output:
-        line = {"against": args.against, "rounds": args.rounds, "rows": rows}
-        with args.output.open("a") as file:
-            file.write(json.dumps(line) + "\n")
+        facts = {"against": args.against, "rounds": args.rounds}
+        paired.write(args.output, rows, **facts)
 
 
 if __name__ == "__main__":

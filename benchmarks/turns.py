@@ -12,7 +12,7 @@ import time
 import numpy as np
 
 
-def serve(function, facts=None):
+def serve(function, facts=None, clock=time.perf_counter):
     """In a worker: run the function once, then once for each turn.
 
     Args:
@@ -21,17 +21,18 @@ def serve(function, facts=None):
             does not.
         facts: function without arguments that returns a dict, told after the
             first call.
+        clock: function that returns seconds.
     """
-    started = time.perf_counter()
+    started = clock()
     function()
-    first = time.perf_counter() - started
+    first = clock() - started
     told = {"first_seconds": first, **(facts() if facts else {})}
     print(json.dumps(told), flush=True)
     for _ in sys.stdin:
-        started = time.perf_counter()
+        started = clock()
         seconds = function()
         if seconds is None:
-            seconds = time.perf_counter() - started
+            seconds = clock() - started
         print(json.dumps(seconds), flush=True)
 
 

@@ -26,6 +26,7 @@ class Setting:
         compiled: bool. Whether to compile in frameworks where this is
             optional.
         guidance: float. Guidance of sampling, 1 for none.
+        clock: function of `time` that returns seconds, by name.
     """
 
     task: str
@@ -35,6 +36,7 @@ class Setting:
     dtype: str = "float32"
     compiled: bool = False
     guidance: float = 1.0
+    clock: str = "perf_counter"
 
     def images(self):
         """Make a batch of `uint8` images and labels."""

@@ -115,7 +115,7 @@ def make(setting):
         data = np.tile(images, (setting.repeats, 1, 1, 1))
 
         def train():
-            timer = StepTimer()
+            timer = StepTimer(setting.clock)
             model.fit(
                 data,
                 np.zeros(len(data), "float32"),

@@ -65,7 +65,7 @@ def make(setting):
         size = setting.batch_size
 
         def train():
-            timer = StepTimer()
+            timer = StepTimer(setting.clock)
             model.fit(
                 data,
                 batch_size=size,
