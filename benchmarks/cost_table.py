@@ -301,10 +301,10 @@ much. Texts have {context_length} tokens.
   in a training step under `mixed_bfloat16` without rematerialisation. XLA keeps
   less where it fuses operations.
 - Intensity is FLOPs for each byte moved at a batch of {batch_size}, by height
-  of the feature map. Every product reads its input and its kernel and writes
-  its output once. An H200 needs about 180 to be fully used (790 TFLOP/s over
-  4.3 TB/s, both measured). The elementwise operations between the products are
-  not counted; their share is largest at the highest resolution.
+  of the feature map, or number of tokens. Every product reads its input and its
+  kernel and writes its output once. An H200 needs about 180 to be fully used
+  (790 TFLOP/s over 4.3 TB/s, both measured). Elementwise operations between
+  products are not counted; their share is largest at the highest resolution.
 
 ## Where compute should go (Table 1)
 

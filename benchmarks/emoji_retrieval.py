@@ -104,6 +104,7 @@ def main():
     parser.add_argument("--names", type=int, default=200)
     parser.add_argument("--words", type=int, default=100)
     args = parser.parse_args()
+    args.output.mkdir(parents=True, exist_ok=True)
     models = [ksd.models.TextToImage.from_preset(name) for name in args.models]
     size = models[0].backbone.image_shape[0]
     seen, names = read_split(args.images / "train", size)
