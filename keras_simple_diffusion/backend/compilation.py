@@ -9,6 +9,7 @@ from keras import tree
 from keras_simple_diffusion.backend import block_programs
 from keras_simple_diffusion.backend import keras_internals
 from keras_simple_diffusion.backend import replicas
+from keras_simple_diffusion.backend.activations import without_gradients
 
 
 def operations_run_one_by_one():
@@ -51,7 +52,7 @@ def compile_function(function, variables, jit_compile, run_eagerly=False):
 
     def compute(values, args):
         mapping = list(zip(variables, values, strict=True))
-        with keras.StatelessScope(state_mapping=mapping):
+        with keras.StatelessScope(state_mapping=mapping), without_gradients():
             return function(*args)
 
     backend = keras.config.backend()

@@ -3,6 +3,7 @@ import math
 import keras
 from keras import ops
 
+from keras_simple_diffusion.backend.activations import silu
 from keras_simple_diffusion.backend.compilation import inner
 from keras_simple_diffusion.backend.fused import scale_and_shift
 from keras_simple_diffusion.layers.fused_layers import Dense
@@ -93,7 +94,7 @@ class Conditioning(keras.layers.Layer):
         self.num_classes = check_integer(
             "num_classes", num_classes, optional=True
         )
-        self.hidden_dense = self._dense("hidden", activation="silu")
+        self.hidden_dense = self._dense("hidden", activation=silu)
         self.output_dense = self._dense("output")
         self.label_embedding = None
         if num_classes is not None:
@@ -126,7 +127,7 @@ class Conditioning(keras.layers.Layer):
             self.portrait_embedding = self._vectors(2, "portrait")
             self.portrait_embedding.build((None,))
         if guidance_scale_shape is not None:
-            self.guidance_hidden = self._dense("guidance_hidden", "silu")
+            self.guidance_hidden = self._dense("guidance_hidden", silu)
             self.guidance_output = self._dense(
                 "guidance_output", kernel_initializer="zeros"
             )
@@ -159,7 +160,7 @@ class Conditioning(keras.layers.Layer):
         if guidance_scale is not None:
             hidden = self.guidance_hidden(self._sinusoid(guidance_scale))
             embedding = embedding + self.guidance_output(hidden)
-        return ops.silu(embedding)
+        return silu(embedding)
 
     @property
     def num_features(self):

@@ -2,6 +2,7 @@ import keras
 from keras import layers
 from keras import ops
 
+from keras_simple_diffusion.backend.activations import silu
 from keras_simple_diffusion.backend.compilation import inner
 from keras_simple_diffusion.backend.compilation import recompute_cheaply
 from keras_simple_diffusion.backend.compilation import rematerialize
@@ -174,7 +175,7 @@ class PixelTransformerBlock(layers.Layer):
 
         def leave(hidden):
             gate, h = ops.split(hidden, 2, axis=-1)
-            h = self.perceptron_dropout.drop(ops.silu(gate) * h, kept)
+            h = self.perceptron_dropout.drop(silu(gate) * h, kept)
             return inner(self.perceptron_out)(h)
 
         run = recompute_cheaply(training and not self.rematerialize)

@@ -2,8 +2,8 @@ import math
 
 import keras
 from keras import layers
-from keras import ops
 
+from keras_simple_diffusion.backend.activations import silu
 from keras_simple_diffusion.backend.compilation import inner
 from keras_simple_diffusion.backend.compilation import recompute_cheaply
 from keras_simple_diffusion.backend.compilation import rematerialize
@@ -104,11 +104,11 @@ class ResidualBlock(layers.Layer):
             h = inner(self.norm_in)(x)
             if skip is not None:
                 h = (h + inner(self.norm_skip)(skip)) * (1.0 / math.sqrt(2.0))
-            return inner(self.conv_in)(ops.silu(h))
+            return inner(self.conv_in)(silu(h))
 
         def second(h, embedding):
             h = inner(self.modulation)(inner(self.norm_out)(h), embedding)
-            h = self.dropout.drop(ops.silu(h), mask)
+            h = self.dropout.drop(silu(h), mask)
             return inner(self.conv_out)(h)
 
         run = recompute_cheaply(training and not self.rematerialize)

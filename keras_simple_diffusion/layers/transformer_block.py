@@ -5,6 +5,7 @@ import numpy as np
 from keras import layers
 from keras import ops
 
+from keras_simple_diffusion.backend.activations import silu
 from keras_simple_diffusion.backend.compilation import inner
 from keras_simple_diffusion.backend.compilation import recompute_cheaply
 from keras_simple_diffusion.backend.compilation import rematerialize
@@ -170,7 +171,7 @@ class TransformerBlock(layers.Layer):
             return inner(self.hidden_dense)(h)
 
         def second(h, embedding):
-            h = ops.silu(h)
+            h = silu(h)
             if self.modulated_at == "hidden":
                 h = inner(self.modulation)(h, embedding)
             return inner(self.output_dense)(self.dropout.drop(h, mask))

@@ -2,6 +2,7 @@ import inspect
 
 from keras import layers
 
+from keras_simple_diffusion.backend.activations import silu
 from keras_simple_diffusion.layers.attention import SelfAttention
 from keras_simple_diffusion.layers.fused_layers import Conv2D
 from keras_simple_diffusion.layers.resampling import Downsample2D
@@ -142,7 +143,7 @@ class MultiLevelBackbone(DiffusionBackbone):
         x = self.build_levels(x, conditions)
         dtype = self.block_dtype
         x = layers.RMSNormalization(dtype=dtype, name="output_norm")(x)
-        x = layers.Activation("silu", dtype=dtype, name="output_silu")(x)
+        x = layers.Activation(silu, dtype=dtype, name="output_silu")(x)
         return self._decode(x)
 
     def build_levels(self, x, conditions):

@@ -14,6 +14,7 @@ import keras_simple_diffusion as ksd
 from keras_simple_diffusion.backend import compilation
 from keras_simple_diffusion.generation import programs
 from keras_simple_diffusion.models.step_lock import StepLock
+from tests.helpers.models import make_transformer
 from tests.helpers.models import randomize
 
 DRAW = {"labels": [0, 1, 2], "num_steps": 4, "seed": 0}
@@ -255,3 +256,23 @@ def test_readers_without_end_do_not_hold_a_training_up():
     for reader in readers:
         reader.join()
     assert steps == list(range(20))
+
+
+@pytest.mark.skipif(
+    keras.config.backend() != "tensorflow", reason="graphs are TensorFlow's"
+)
+@pytest.mark.parametrize("make_backbone", [None, make_transformer])
+def test_graphs_of_dropped_programs_are_freed(make_backbone):
+    def count_graphs():
+        gc.collect()
+        return sum(type(x).__name__ == "FuncGraph" for x in gc.get_objects())
+
+    model = make_model()
+    if make_backbone is not None:
+        model = ksd.models.DiffusionModel(make_backbone())
+    before = count_graphs()
+    for count in (1, 2, 3):
+        model.generate(labels=[0] * count, num_steps=2, seed=0)
+    assert count_graphs() > before
+    model.programs.clear()
+    assert count_graphs() <= before
