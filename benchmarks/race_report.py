@@ -28,9 +28,6 @@ NETWORKS = {
     "library_from_64": "U-ViT from 64 pixels",
     "library_transformer": "pixel transformer",
 }
-# How long a lever is tried, and what is said of it.
-LEVER_MINUTES = 2.5
-FINETUNED = "library_finetuned"
 SCORES = ["minutes", "FID held out, by seed", "KID held out"]
 DOCS = pathlib.Path(__file__).parents[1] / "docs"
 _PAGE = """# Race
@@ -93,15 +90,6 @@ nothing in the library was chosen.
 
 ![FID against minutes, from both starts](race_finetuned.png)
 
-### Levers
-
-The same start, with one thing changed, on the faces after {lever_minutes:g}
-minutes. Differences are those from the unchanged recipe with the same seeds,
-and their standard error that of the mean over the seeds. Time is equal, so that
-a slower step means fewer images:
-
-{levers}
-
 ## The pixel transformer
 
 `jit_mini_64`, the network of JiT at its smallest, with the loss and the noise
@@ -148,8 +136,6 @@ def main():
         ranking=write_ranking(finals),
         rates=write_rates(pilots, wholes),
         finetuned=write_finetuned(lines),
-        lever_minutes=LEVER_MINUTES,
-        levers=write_levers(faces),
         transformer=write_networks(lines),
         settings=write_settings(finals),
     )
@@ -188,48 +174,6 @@ def write_networks(lines):
     return markdown(rows)
 
 
-def write_levers(lines):
-    """Compare each lever with the unchanged recipe, seed by seed."""
-    base = lever_marks(lines, FINETUNED)
-    header = ["", "seeds", "FID held out", "difference"]
-    rows = [[*header, "divided by its standard error", "images seen"]]
-    fids = [mark["fid_test"] for mark in base.values()]
-    seen = np.mean([mark["images"] for mark in base.values()])
-    rows.append(
-        ["unchanged", f"{len(fids)}", f"{np.mean(fids):.1f}", "", ""]
-        + [f"{seen:,.0f}"]
-    )
-    racers = dict.fromkeys(line["racer"] for line in lines)
-    for racer in racers:
-        if not racer.startswith(f"{FINETUNED}+"):
-            continue
-        marks = lever_marks(lines, racer)
-        seeds = [seed for seed in marks if seed in base]
-        fids = np.array([marks[seed]["fid_test"] for seed in seeds])
-        differences = fids - [base[seed]["fid_test"] for seed in seeds]
-        cells = ["", ""]
-        if len(seeds) > 1:
-            error = np.std(differences, ddof=1) / np.sqrt(len(seeds))
-            cells[1] = f"{differences.mean() / error:+.1f}"
-        cells[0] = f"{differences.mean():+.1f}"
-        seen = np.mean([marks[seed]["images"] for seed in seeds])
-        rows.append(
-            [racer.partition("+")[2], f"{len(seeds)}", f"{fids.mean():.1f}"]
-            + [*cells, f"{seen:,.0f}"]
-        )
-    return markdown(rows)
-
-
-def lever_marks(lines, racer):
-    """Return the mark of the levers of each seed."""
-    return {
-        line.get("seed", 0): mark
-        for line in lines
-        for mark in line["marks"]
-        if line["racer"] == racer and mark["minutes"] == LEVER_MINUTES
-    }
-
-
 def score_cells(minutes, marks):
     """Return the cells of `SCORES` of one mark of all seeds."""
     fids = sorted(mark["fid_test"] for mark in marks)
@@ -242,7 +186,7 @@ def write_ratio(name, scores):
     """State how many times faster the finetuned runs are, in a sentence."""
     goal = np.mean(scores["library_from_64", MARKS[-1]])
     for (racer, minutes), fids in scores.items():
-        if racer == FINETUNED and max(fids) <= goal:
+        if racer == "library_finetuned" and max(fids) <= goal:
             return (
                 f"On the {name} the runs from `photos_64` (seeds: {len(fids)}) "
                 f"are below {goal:.1f}, the mean FID of {MARKS[-1]:g} minutes "
