@@ -13,7 +13,8 @@ SETTING = ("task", "network", "batch_size", "dtype", "guidance")
 
 def key_of(line):
     """Return the setting of a line as a tuple."""
-    facts = is_compiled(line), line["base"]
+    clock = line.get("clock", "perf_counter"), line["cpus"]
+    facts = is_compiled(line), line["base"], *clock
     return (*(line[name] for name in SETTING), *facts)
 
 

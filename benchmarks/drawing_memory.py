@@ -71,6 +71,8 @@ def measure(tree, backend, count):
 def slope(found):
     """MiB that a call adds."""
     found = found[SETTLED:]
+    if len(found) < 2:
+        return float("nan")
     return float(np.polyfit(np.arange(len(found)), found, 1)[0])
 
 

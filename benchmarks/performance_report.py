@@ -90,7 +90,8 @@ def contest_section(line):
     title = f"{TITLES[line['task']]}, {line['network']}"
     if committed.is_compiled(line):
         title += ", compiled by PyTorch"
-    if all(name.startswith(("ours", "bayesflow")) for name in line["rows"]):
+    kinds = {name.split()[0] for name in line["rows"]}
+    if kinds == {"ours", "bayesflow"}:
         title += f", beside BayesFlow on {line['base'].split()[1]}"
     first = next(iter(line["rows"].values()))
     setting = (

@@ -69,11 +69,16 @@ def work(name, preset):
 
 
 def compare(backend, task, rounds):
-    """Row of images a second in both precisions, medians of the rounds."""
+    """Row of images a second in both precisions, medians of the rounds.
+
+    Returns `None` if one of the two did not run.
+    """
     names = [f"{backend} {task} {dtype}" for dtype in PRECISIONS]
     _, seconds = turns.take_turns(
         names, rounds, lambda name: {**os.environ, **MALLOC}
     )
+    if not all(name in seconds for name in names):
+        return None
     rates = (BATCH_SIZE / seconds[name] for name in names)
     aim = AIMS.get((backend, task), "")
     return paired.row(f"{task}, {backend}, images/s", *rates, aim)
@@ -97,8 +102,10 @@ def main():
     rows = []
     for backend in args.backends.split(","):
         for task in args.tasks.split(","):
-            rows.append(compare(backend, task, args.rounds))
-            print(rows[-1], flush=True)
+            row = compare(backend, task, args.rounds)
+            if row is not None:
+                rows.append(row)
+                print(row, flush=True)
     print(paired.table(rows, *PRECISIONS))
     print(paired.setting())
     if args.compare:

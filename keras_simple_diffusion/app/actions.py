@@ -16,7 +16,7 @@ from keras_simple_diffusion.utils.errors import InputError
 
 # The controls of the page, in the order of their values.
 NAMES = [field.name for field in dataclasses.fields(Settings)]
-MAX_DIGITS = 20  # Characters of a number in a box.
+MAX_DIGITS = 25  # Characters of a number in a box.
 _BOXES = {
     "seed": "The seed",
     "low": "The lowest log-SNR that is guided",
@@ -126,7 +126,7 @@ class Actions:
     def take(self, chosen):
         """Take a drawn image to edit it."""
         image = _select(chosen).image
-        return image, _canvas(image), self.gr.Tabs(selected="edit")
+        return image, chosen, _canvas(image), self.gr.Tabs(selected="edit")
 
     def look(self, time, latest, *controls):
         """Show an image noised to a level, and what is predicted from it."""
@@ -195,7 +195,11 @@ def _number(name, text):
         value = float(text)
         if not math.isfinite(value) or len(text) > MAX_DIGITS:
             raise ValueError
-        return int(text) if name == "seed" else value
+        if name != "seed":
+            return value
+        # A client may send a whole number as a float.
+        is_float = value.is_integer() and abs(value) < 2**53
+        return int(value) if is_float else int(text)
     except ValueError:
         kind = "a whole number" if name == "seed" else "a number"
         raise InputError(

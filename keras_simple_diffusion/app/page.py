@@ -365,7 +365,7 @@ class Page:
                 button.click,
                 actions.take,
                 [self.selected],
-                [self.source, self.editor, self.tabs],
+                [self.source, self.latest, self.editor, self.tabs],
             )
         self._calls(
             self.time.release,

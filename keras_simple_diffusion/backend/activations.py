@@ -35,9 +35,10 @@ def silu(x):
     Returns:
         A tensor shaped like `x`.
     """
-    if (
-        getattr(_here, "has_no_gradients", False)
-        and keras.config.backend() == "tensorflow"
+    # The backend comes first: PyTorch's compiler would watch the other value,
+    # and compile the blocks of a training again after each drawing.
+    if keras.config.backend() == "tensorflow" and getattr(
+        _here, "has_no_gradients", False
     ):
         return x * ops.sigmoid(x)
     return ops.silu(x)

@@ -82,7 +82,7 @@ def export(
     )
     say(
         f"The model is in {output}: see its README.md. Largest difference "
-        f"from Keras's predictions: {difference:.1e}"
+        f"from Keras's clean images, in [-1, 1]: {difference:.1e}"
     )
     if is_web:
         say(

@@ -122,8 +122,9 @@ def load(folder, name, precision):
         @functools.lru_cache(maxsize=2)
         def compiled(shapes):
             # A network for one number of images is faster than one for any.
-            network.reshape(dict(shapes))
-            return core.compile_model(network, "CPU", settings)
+            own = network.clone()
+            own.reshape(dict(shapes))
+            return core.compile_model(own, "CPU", settings)
 
         def compute(arrays):
             shapes = tuple((key, arrays[key].shape) for key in arrays)

@@ -100,7 +100,10 @@ def distill_run(
     student = StudentSettings(method, num_steps, guidance_scale, updates=1)
     students.check_guidance(described, student.guidance_scale)
     if "initialize_from" in options:
-        start = students.open_start(options["initialize_from"], student)
+        start = students.open_start(
+            options["initialize_from"], described, student
+        )
+        options["initialize_from"] = start.name
     options["data"] = data
     chosen, lines = plan_distillation(described, preset, student, options)
     say("\n".join(lines))

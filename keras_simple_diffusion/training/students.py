@@ -48,19 +48,22 @@ def open_teacher(name):
     return preset
 
 
-def open_start(name, student):
+def open_start(name, teacher, student):
     """Open the preset of a student that another one starts from.
 
     Args:
         name: string, path or `Preset`.
+        teacher: a `DiffusionModel` or `TextToImage`, whose weights do not
+            matter.
         student: `StudentSettings` of the other one.
 
     Returns:
         A `Preset`.
 
     Raises:
-        InputError: if it has no weights or is no student of as many steps, or
-            if the method has no use for it.
+        InputError: if it has no weights, is no student of this teacher for as
+            many steps and the same guidance, or if the method has no use for
+            it.
     """
     if student.method == "progressive":
         raise InputError(
@@ -76,6 +79,18 @@ def open_start(name, student):
             f"`initialize_from` must be a student for {student.num_steps} "
             f"steps, as the new one. Received: '{preset.name}', which {kind}"
         )
+    earlier = preset.load(load_weights=False)
+    scales = earlier.backbone.guidance_range
+    wanted = student.guidance_scale
+    wanted = tuple(wanted) if isinstance(wanted, list) else None
+    if scales != wanted:
+        raise InputError(
+            f"'{preset.name}' takes {_describe_scales(scales)}, and the new "
+            f"student is to take {_describe_scales(wanted)}. Leave out "
+            "`initialize_from`, or change `guidance_scale`."
+        )
+    if _facts(earlier) != _facts(teacher):
+        raise _other_teacher(preset)
     return preset
 
 
@@ -84,33 +99,51 @@ def initialize(distillation, preset):
 
     Args:
         distillation: a `Distillation`, not yet compiled.
-        preset: the `Preset` of the earlier student.
+        preset: the `Preset` of the earlier student, see `open_start`.
 
     Raises:
         InputError: if the networks or the text encoders differ.
     """
     source, student = preset.load(), distillation.student
-    if _differ(source, student) or copy_weights(source, student).fresh:
-        raise InputError(
-            f"'{preset.name}' is no student of this teacher: network, text "
-            "encoder or classes differ. Leave out `initialize_from`, or use a "
-            "student of this teacher."
-        )
+    if _encoders_differ(source, student) or copy_weights(source, student).fresh:
+        raise _other_teacher(preset)
 
 
-def _differ(source, student):
-    """Test if two students have other classes or another text encoder."""
-    names = [getattr(m, "class_names", None) for m in (source, student)]
-    if names[0] != names[1]:
-        return True
+def _other_teacher(preset):
+    return InputError(
+        f"'{preset.name}' is no student of this teacher: network, prediction, "
+        "classes or text encoder differ. Leave out `initialize_from`, or use a "
+        "student of this teacher."
+    )
+
+
+def _describe_scales(scales):
+    if scales is None:
+        return "no guidance scale"
+    return "guidance scales of {:g} to {:g}".format(*scales)
+
+
+def _facts(model):
+    """Collect what a teacher and its student have in common."""
+    network = model.backbone.get_config()
+    # What may differ, and the range, which is told apart.
+    for name in ("name", "dtype", "trainable", "rematerialize"):
+        network.pop(name, None)
+    network.pop("guidance_range", None)
+    names = getattr(model, "class_names", None)
+    return network, model.prediction_type, names
+
+
+def _encoders_differ(source, student):
+    """Test if two models have different text encoders of their own."""
     theirs, ours = (getattr(m, "text_encoder", None) for m in (source, student))
     if not isinstance(ours, TextTransformer):
         return False
-    if not isinstance(theirs, TextTransformer):
+    if theirs.vocabulary != ours.vocabulary:
         return True
-    pairs = list(zip(theirs.get_weights(), ours.get_weights(), strict=False))
     # Presets may hold weights in float16.
-    return theirs.vocabulary != ours.vocabulary or not all(
+    pairs = zip(theirs.get_weights(), ours.get_weights(), strict=True)
+    return not all(
         a.shape == b.shape and np.allclose(a, b, rtol=1e-2, atol=1e-3)
         for a, b in pairs
     )

@@ -187,6 +187,9 @@ def test_the_latest_image_is_looked_into(model, tmp_path):
     _, latest, _ = actions.upload(tmp_path / "upload.png")
     shown, _ = actions.look(0.1, latest, *controls())
     np.testing.assert_array_equal(images_of(shown)[0], image)
+    _, taken, *_ = actions.take(chosen)
+    shown, _ = actions.look(0.1, taken, *controls())
+    np.testing.assert_array_equal(images_of(shown)[0], chosen.image)
     # Its settings are those of the boxes, which are empty or a number.
     again = actions.again(chosen)
     assert again == controls(count=1, seed=3, low="", high="", first=1)

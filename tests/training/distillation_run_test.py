@@ -243,6 +243,7 @@ def test_a_student_starts_from_an_earlier_one(distilled, teacher, tmp_path):
         ({"num_steps": 3}, "run', which draws in 2 steps"),
         ({"method": "progressive"}, "cannot start from a student"),
         ({"initialize_from": "missing"}, "missing"),
+        ({"guidance_scale": (1.0, 4.0)}, "takes no guidance scale, and the"),
     ],
 )
 def test_students_to_start_from(options, message, distilled, teacher, tmp_path):
@@ -256,14 +257,29 @@ def test_students_to_start_from(options, message, distilled, teacher, tmp_path):
 
 
 @pytest.mark.any_backend
-def test_a_student_of_another_teacher(distilled, tmp_path):
-    other = write_teacher(tmp_path / "other", class_names=[*"abcdefghij"])
-    distillation = ksd.distillation.ConsistencyDistillation(
-        ksd.models.DiffusionModel.from_preset(other), num_steps=2
-    )
-    start = ksd.models.Preset.open(distilled[0])
+@pytest.mark.parametrize(
+    "options",
+    [{"class_names": [*"abcdefghij"]}, {"prediction_type": "epsilon"}],
+)
+def test_a_student_of_another_teacher(options, distilled, tmp_path):
+    other = write_teacher(tmp_path / "other", **options)
+    start = {"num_steps": 2, "steps": 1, "initialize_from": distilled[0]}
     with pytest.raises(InputError, match="no student of this teacher"):
-        students.initialize(distillation, start)
+        distill_run(other, "digits", tmp_path / "run", **start)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.any_backend
+def test_a_student_that_takes_scales_goes_on_as_one(teacher, tmp_path):
+    options = {"num_steps": 2, "steps": 1, "guidance_scale": (1.0, 3.0)}
+    earlier = tmp_path / "earlier"
+    distill_run(teacher, "digits", earlier, **options)
+    options["initialize_from"] = ksd.models.Preset.open(earlier)
+    student = distill_run(teacher, "digits", tmp_path / "run", **options)
+    assert student.backbone.guidance_range == (1.0, 3.0)
+    options["guidance_scale"] = 2.0
+    with pytest.raises(InputError, match="takes guidance scales of 1 to 3"):
+        distill_run(teacher, "digits", tmp_path / "other", **options)
 
 
 @pytest.mark.any_backend
