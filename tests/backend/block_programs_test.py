@@ -134,3 +134,33 @@ def test_configuration_and_weights_decide_the_kind():
         block.build((None, 4, 4, channels), (None, 8))
         programs.call_of(block, lambda layer: layer)
     assert len(programs) == 3
+
+
+def test_drawing_does_not_compile_the_training_again(monkeypatch):
+    import torch
+
+    traced = []
+
+    def backend(module, example_inputs):
+        traced.append(module)
+        return module.forward
+
+    trace = functools.partial(torch.compile.func, fullgraph=True)
+    monkeypatch.setattr(
+        torch, "compile", functools.partial(trace, backend=backend)
+    )
+    network, inputs = make_network(), make_inputs()
+    programs = BlockPrograms()
+
+    def train():
+        return output_and_gradients(network, inputs, programs)
+
+    train()
+    train()
+    count = len(traced)
+    assert count
+    draw = compile_function(network, network.variables, True)
+    draw(inputs)
+    drawn = len(traced)
+    train()
+    assert len(traced) == drawn
