@@ -126,10 +126,10 @@ def _describe_scales(scales):
 def _facts(model):
     """Collect what a teacher and its student have in common."""
     network = model.backbone.get_config()
-    # What may differ, and the range, which is told apart.
-    for name in ("name", "dtype", "trainable", "rematerialize"):
+    # What may differ; the range is compared by itself.
+    others = ("name", "dtype", "trainable", "rematerialize", "guidance_range")
+    for name in others:
         network.pop(name, None)
-    network.pop("guidance_range", None)
     names = getattr(model, "class_names", None)
     return network, model.prediction_type, names
 
@@ -139,13 +139,17 @@ def _encoders_differ(source, student):
     theirs, ours = (getattr(m, "text_encoder", None) for m in (source, student))
     if not isinstance(ours, TextTransformer):
         return False
+    if not isinstance(theirs, TextTransformer):
+        return True
     if theirs.vocabulary != ours.vocabulary:
         return True
+    pairs = theirs.get_weights(), ours.get_weights()
+    if [a.shape for a in pairs[0]] != [b.shape for b in pairs[1]]:
+        return True
     # Presets may hold weights in float16.
-    pairs = zip(theirs.get_weights(), ours.get_weights(), strict=True)
     return not all(
-        a.shape == b.shape and np.allclose(a, b, rtol=1e-2, atol=1e-3)
-        for a, b in pairs
+        np.allclose(a, b, rtol=1e-2, atol=1e-3)
+        for a, b in zip(*pairs, strict=True)
     )
 
 
