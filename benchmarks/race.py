@@ -12,7 +12,8 @@ FID and KID against training and held-out photographs. First every racer tries
 three learning rates for a few minutes and keeps the one with the best FID. If
 all three still generate noise, this choice is arbitrary: `--rate` runs the
 whole race with another rate, and the better run counts. `--seed` and `--marks`
-give other runs of one racer, such as the first minutes only.
+give other runs of one racer, such as the first minutes only. With
+`--racers "library_finetuned+muon"` a lever of that racer is changed.
 
 Each result is a line of `docs/race.jsonl`; a later call continues with the
 missing ones. A racer takes about 50 minutes on one core, including sampling and
@@ -120,8 +121,9 @@ def run(name, rate, marks, args):
     data = photographs.choose(args.data, args.work, args.photographs)
     images = photographs.read(data, IMAGE_SIZE)
     started = time.process_time()
-    racer = importlib.import_module(f"racers.{name}").make(
-        images, rate, args.seed
+    module, *lever = name.split("+")
+    racer = importlib.import_module(f"racers.{module}").make(
+        images, rate, args.seed, *lever
     )
     spent = time.process_time() - started
     rows, seen = [], 0

@@ -3,6 +3,8 @@
 That model was trained for 77 minutes of one core on other classes of
 Caltech-101 (`train_shipped.sh`). It has never seen a face; this time does not
 count. The learning rate does not decay.
+
+A lever changes one thing of it, to see what that is worth.
 """
 
 import warnings
@@ -16,12 +18,23 @@ from racers.library import facts_of
 
 PRESET = "photos_64"
 RECIPE = {"batch_size": 16, "warmup_steps": 20, "ema_decay": 0.98}
+# Changes of the recipe, and of the model.
+LEVERS = {
+    None: ({}, {}),
+    "muon": ({"optimizer": "muon"}, {}),
+    "independent times": ({}, {"stratified": False}),
+    "error in v": ({}, {"loss": ksd.losses.DiffusionLoss("v")}),
+    "batches of 8": ({"batch_size": 8}, {}),
+    "no mirroring": ({"flip": False}, {}),
+}
 
 
-def make(images, learning_rate, seed):
+def make(images, learning_rate, seed, lever=None):
     keras.utils.set_random_seed(seed)
+    changes, task = LEVERS[lever]
     preset = ksd.models.Preset.open(PRESET)
     fields = {**preset.recipe, **RECIPE, "learning_rate": learning_rate}
+    fields |= changes
     backbone = ksd.models.DiffusionBackbone.from_preset(
         PRESET, load_weights=False, num_classes=None
     )
@@ -31,6 +44,7 @@ def make(images, learning_rate, seed):
         backbone=backbone,
         class_names=None,
         guidance_scale=1.0,
+        **task,
     )
     with warnings.catch_warnings(action="ignore"):  # Classes are left out.
         ksd.models.transfer_weights(preset.load(), model)
