@@ -140,10 +140,11 @@ def _plots(history, num_levels):
 def _settings(settings):
     height, width = settings.image_size
     recipe = settings.recipe
+    default = "the teacher's weights" if settings.student else "random weights"
     return [
         f"data       {printable(settings.data)}",
         f"network    {printable(settings.preset)}, from "
-        f"{printable(settings.initialize_from or 'random weights')}",
+        f"{printable(settings.initialize_from or default)}",
         f"size       {height} x {width} pixels",
         f"schedule   {recipe.steps:,} steps of {recipe.batch_size} images; "
         f"learning rate {recipe.learning_rate:g}; average of decay "

@@ -88,7 +88,7 @@ def whole_intervals(rows):
 def _draw(curves, label, file, options):
     # The identifiers of an .svg file are the same in each call.
     with mpl.rc_context({"svg.hashsalt": "", "svg.fonttype": "none"}):
-        figure = matplotlib_figure.Figure(figsize=(6, 4), layout="tight")
+        figure = matplotlib_figure.Figure(figsize=(6, 4), layout="constrained")
         axes = figure.subplots()
         values = []
         for points, style in curves:
@@ -103,7 +103,8 @@ def _draw(curves, label, file, options):
             ticker.MaxNLocator(6, steps=(1, 2, 5, 10), integer=True)
         )
         if values:
-            axes.legend(fontsize=8)
+            # Curves may lie anywhere in the frame, so not within it.
+            figure.legend(fontsize=8, loc="outside upper center", ncols=3)
         if values and min(values) > 0:  # A loss of moments may be negative.
             axes.set_yscale("log")
             _label_axis(axes)

@@ -1,6 +1,7 @@
 """Plots that can be read, and the page of a run."""
 
 import dataclasses
+import html
 import re
 
 import matplotlib as mpl
@@ -11,6 +12,7 @@ from keras_simple_diffusion.training import plots
 from keras_simple_diffusion.training.folder import RunFolder
 from keras_simple_diffusion.training.page import write_page
 from keras_simple_diffusion.training.settings import RunSettings
+from keras_simple_diffusion.training.settings import StudentSettings
 
 pytestmark = pytest.mark.any_backend
 
@@ -63,6 +65,10 @@ def test_the_axis_of_losses_has_numbers_in_every_range(
         numbers = numbers_of(figure.axes[0])
         assert 3 <= len(numbers) <= 12
         assert len(set(numbers)) == len(numbers)
+        # The legend does not lie over the curves.
+        (legend,) = figure.legends
+        frame = figure.axes[0].get_window_extent()
+        assert not legend.get_window_extent().overlaps(frame)
 
 
 def test_a_partial_interval_at_the_end_is_not_drawn():
@@ -102,3 +108,21 @@ def test_the_page_shows_plan_losses_and_samples(settings, tmp_path):
     assert not re.search('(src|href)="(https?:|//|/)', text)
     write_page(folder, settings, 4000, 8)
     assert (tmp_path / "index.html").read_text() == text
+
+
+@pytest.mark.parametrize(
+    "student, start, expected",
+    [
+        (None, None, "random weights"),
+        (None, "photos_64", "photos_64"),
+        (("consistency", 2, 1.5, 4), None, "the teacher's weights"),
+    ],
+)
+def test_the_page_names_the_start(student, start, expected, settings, tmp_path):
+    student = student and StudentSettings(*student)
+    settings = dataclasses.replace(
+        settings, plan=[], student=student, initialize_from=start
+    )
+    write_page(RunFolder(tmp_path), settings, 0, 8)
+    text = html.unescape((tmp_path / "index.html").read_text())
+    assert f"network    uvit_digits_16, from {expected}\n" in text
