@@ -5,6 +5,7 @@ from keras_simple_diffusion.backend.replicas import own_part
 from keras_simple_diffusion.backend.replicas import whole_size
 from keras_simple_diffusion.generation import arguments
 from keras_simple_diffusion.generation.denoising import Network
+from keras_simple_diffusion.losses.diffusion_loss import DiffusionLoss
 from keras_simple_diffusion.models.backbone import check_guidance_range
 from keras_simple_diffusion.models.denoising_trainer import DenoisingTrainer
 from keras_simple_diffusion.models.diffusion_task import DiffusionTask
@@ -24,9 +25,11 @@ class Distillation(DenoisingTrainer):
     It holds the student, a model of the teacher's class that starts with the
     teacher's averaged weights, and a frozen copy of the teacher's network
     without dropout. A frozen copy of a text encoder is shared by both. The
-    student is trained with the teacher's loss towards clean images that a
-    subclass defines by `teach`, on the noise levels of `place_times`. It
-    always receives the condition, and learns the guided prediction.
+    student is trained towards clean images that a subclass defines by `teach`,
+    on the noise levels of `place_times`. Its loss is the squared error in `v`,
+    whatever the teacher's: of the common losses it is the one that does not
+    vanish at time 1, where each drawing begins. It always receives the
+    condition, and learns the guided prediction.
 
     Args:
         teacher: a trained `DiffusionModel` or `TextToImage`, which is not
@@ -77,7 +80,7 @@ class Distillation(DenoisingTrainer):
             backbone=student.backbone,
             # The student learns the steps that it will take.
             schedule=student.schedule.sampling_schedule,
-            loss=student.diffusion_loss,
+            loss=DiffusionLoss("v", base_size=student.diffusion_loss.base_size),
             prediction_type=student.prediction_type,
             stratified=student.stratified,
         )

@@ -28,11 +28,13 @@ def to_numpy(x):
 # The teacher is linear, so that only these two moments count.
 
 
-def linear_teacher(num_levels):
+def linear_teacher(num_levels, loss="x"):
+    if isinstance(loss, str):
+        loss = ksd.losses.DiffusionLoss(loss)
     return ksd.models.DiffusionModel(
         LinearBackbone(num_levels),
         schedule=SCHEDULE,
-        loss=ksd.losses.DiffusionLoss("x"),
+        loss=loss,
         prediction_type="x",
     )
 
@@ -149,7 +151,7 @@ def test_with_as_many_steps_as_the_teacher_it_is_diffusion(use_teacher):
     model = OnGrid(
         task.backbone,
         schedule=SCHEDULE,
-        loss=teacher.diffusion_loss,
+        loss=ksd.losses.DiffusionLoss("v"),
         prediction_type="x",
     )
     images = random_images(64)
@@ -158,8 +160,28 @@ def test_with_as_many_steps_as_the_teacher_it_is_diffusion(use_teacher):
     if not use_teacher:
         np.testing.assert_allclose(ours, diffusion, rtol=2e-5)
     else:  # Its target is the mean of x, so that x's variance is missing.
-        np.testing.assert_allclose(ours, 0.09, rtol=0.2)
+        sigmas = np.array([levels(time)[1] for time in np.arange(1, 9) / 8])
+        expected = np.mean(0.3**2 / sigmas**2)
+        np.testing.assert_allclose(ours, expected, rtol=0.2)
         assert ours < diffusion
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_students_loss_does_not_depend_on_the_teachers(method):
+    # Of these, two would leave time 1 out, where each drawing begins.
+    losses = [
+        "v",
+        "epsilon",
+        ksd.losses.DiffusionLoss(weighting=ksd.losses.SigmoidWeighting()),
+    ]
+    images = random_images(64)
+    values = []
+    for loss in losses:
+        task = method(linear_teacher(8, loss), num_steps=4)
+        task.backbone.factors.bias.assign(0.3)
+        values.append(task.evaluate(images, batch_size=64, verbose=0))
+    assert abs(values[0]) > 1e-3
+    np.testing.assert_allclose(values[1:], values[0], rtol=1e-6)
 
 
 def test_gradient_of_the_students_loss():
