@@ -86,8 +86,9 @@ def main():
 
 def choose_rate(name, args, end):
     """Choose the learning rate with the best FID after a few minutes."""
-    scores = [compete(name, r, PILOT, args, end) for r in RACERS[name]]
-    return RACERS[name][int(np.argmin(scores))]
+    rates = RACERS[name.partition("+")[0]]
+    scores = [compete(name, r, PILOT, args, end) for r in rates]
+    return rates[int(np.argmin(scores))]
 
 
 def compete(name, rate, marks, args, end):

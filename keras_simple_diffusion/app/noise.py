@@ -7,6 +7,7 @@ import numpy as np
 from keras import ops
 from matplotlib import figure as matplotlib_figure
 
+from keras_simple_diffusion.generation.arguments import SamplingOptions
 from keras_simple_diffusion.generation.denoising import Denoiser
 from keras_simple_diffusion.generation.denoising import Network
 from keras_simple_diffusion.ops import random
@@ -65,7 +66,7 @@ def denoise(task, image, time, conditions=None, seed=0):
     Returns:
         A tuple of the noisy and the predicted image, `uint8` arrays.
     """
-    given = task.conditions_for(1, **(conditions or {}))
+    given = task.find_conditions(SamplingOptions(), 1, **(conditions or {}))
     network = Network(task.backbone, task.prediction_type)
     log_snr = ops.cast(task.schedule(np.float32(time)), "float32")
     key = ops.convert_to_tensor(random.seed_to_key(seed), "int32")

@@ -1,5 +1,6 @@
 """The command `distill`."""
 
+import pathlib
 from typing import Literal
 
 from keras_simple_diffusion.backend.choice import check_backend
@@ -104,7 +105,8 @@ def distill(
             "run."
         )
     processes = coordinator, num_processes, process_id
-    name = f"{teacher}-{num_steps or 4}-steps"
+    name = pathlib.Path(teacher or "").resolve().name
+    name = f"{name}-{num_steps or 4}-steps"
     carry_out("distill", settings, name, resume, processes)
 
 

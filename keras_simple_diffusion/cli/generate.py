@@ -20,6 +20,7 @@ from keras_simple_diffusion.utils.files import whole_file
 from keras_simple_diffusion.utils.image_sizes import read_size
 
 _DIGEST = "sha256"  # Name of the text in an image's file.
+_MAX_COLUMNS = 12  # Of the steps of an image, in a strip.
 
 
 def generate(
@@ -109,6 +110,13 @@ def generate(
             f"{output}, which is a file."
         )
     if not one_sheet:
+        for name, value in (("--steps-strip", steps_strip), ("--scale", scale)):
+            if value:
+                raise InputError(
+                    f"`{name}` is for a sheet. Received: --output {output}, "
+                    "which is a folder. Name a .png or .webp file, or leave "
+                    f"out {name}."
+                )
         check_is_free(output)
     given = {
         "model": model,
@@ -153,7 +161,10 @@ def generate(
         )
         numbers = range(first, wanted.count)
         if one_sheet:
-            shared.check_sheet_size(task, len(numbers), scale)
+            columns = 1
+            if steps_strip:
+                columns = min(given["steps"] or task.num_steps, _MAX_COLUMNS)
+            shared.check_sheet_size(task, len(numbers) * columns, scale)
         guide = given["guidance_model"]
         guide_like = None if guidance_model else like
         clipping = given["clipping"] or "static"
@@ -232,7 +243,7 @@ def generate(
 
 
 def _arrange_strip(clean, names):
-    """Choose up to 12 of each image's predicted clean images, in order.
+    """Choose some of each image's predicted clean images, in order.
 
     Returns:
         A tuple of the images, and of arguments of `show` for a row each.
@@ -240,7 +251,9 @@ def _arrange_strip(clean, names):
     import numpy as np
 
     count = clean.shape[1]
-    shown = np.unique(np.linspace(0, count - 1, min(count, 12)).round())
+    shown = np.unique(
+        np.linspace(0, count - 1, min(count, _MAX_COLUMNS)).round()
+    )
     clean = clean[:, shown.astype("int64")]
     layout = {"columns": clean.shape[1], "row_names": names}
     return clean.reshape(-1, *clean.shape[2:]), layout

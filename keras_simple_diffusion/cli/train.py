@@ -132,13 +132,13 @@ def train(
     settings = {k: v for k, v in given.items() if k not in OF_THE_PROCESS}
     check_backend()
     check_training()
-    if rematerialize == ["none"]:
-        settings["rematerialize"] = []
     if resume is not None:
         check_resumed(settings)
     elif config is not None:
         settings = {**_read_config(config), **settings}
         del settings["config"]
+    if settings.get("rematerialize") == ["none"]:
+        settings["rematerialize"] = []
     if resume is None and "data" not in settings:
         raise InputError("`train` needs --data, or --resume to continue a run.")
     processes = coordinator, num_processes, process_id

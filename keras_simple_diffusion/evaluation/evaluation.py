@@ -214,6 +214,7 @@ def evaluate(
                 ),
                 "metrics": metrics,
                 "num_images": num_images,
+                "num_real_images": num_images,
                 "resize": resize,
                 "steps": steps,
                 "guidance": scales,

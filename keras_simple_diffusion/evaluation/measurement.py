@@ -175,7 +175,7 @@ class Measurement:
             A dict of the mean, its standard error and the number of images.
         """
         settings, source = self.settings, self.sources[split]
-        count = min(len(source), settings["num_images"] or len(source))
+        count = min(len(source), settings["num_real_images"] or len(source))
         chosen = image_sets.choose(len(source), count, settings["seed"])
         facts = [settings["model_content"], settings["seed"], len(source)]
         shards = self._shards(f"bits-{split}", "", count, facts)

@@ -91,8 +91,9 @@ class QuickFrechet(keras.callbacks.Callback):
         if not native.from_main_process(np.array(is_due)):
             return
         started = time.monotonic()
-        requests = Requests.of(self.model, self.num_images, self.prompts)
-        images = self.model.generate(
+        model = self.model.finished_model()  # Of a distillation, the student.
+        requests = Requests.of(model, self.num_images, self.prompts)
+        images = model.generate(
             **requests.arguments(), seed=self.seed, **self.options
         )
         statistics = feature_statistics(images, self.features)

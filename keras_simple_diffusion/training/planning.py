@@ -513,16 +513,25 @@ def output_for(data):
     Returns:
         A string.
     """
-    name = str(data)
-    if name.startswith("tfds:"):
-        name = re.split("[/:]", name)[1]
-    else:
-        name = pathlib.Path(data).resolve().name
-        name = re.split(r"\.(?:zip|tar|parquet|array_record)|[=*{]", name)[0]
+    name = _short_name(str(data))
     number = 1
     while pathlib.Path(_numbered(name, number)).exists():
         number += 1
     return _numbered(name, int(from_main_process(np.array(number))))
+
+
+def _short_name(data):
+    """Name data after its last folder or file that is no pattern."""
+    if data.startswith("tfds:"):
+        return re.split("[/:]", data)[1]
+    if data.startswith("mix:"):
+        return "mix"
+    for part in reversed(pathlib.Path(data).resolve().parts):
+        part = re.split(r"\.(?:zip|tar|parquet|array_record)|[=*{]", part)[0]
+        part = part.strip("/-_.")
+        if part:
+            return part
+    return "run"
 
 
 def _numbered(name, number):

@@ -18,9 +18,8 @@ def resume_run(output, steps=None, minutes=None, data=None):
     """Continue a run of `train_run` or `distill_run` from its last checkpoint.
 
     The result is the same as that of a run without interruption. With a new
-    number of `steps` this holds for the weights; the lines of `history.csv`
-    may average over other intervals. A run that has reached its end is not
-    trained further.
+    number of `steps` it is not: the learning rate depends on it, and the steps
+    done keep theirs. A run that has reached its end is not trained further.
 
     Args:
         output: path of the run folder.

@@ -366,7 +366,7 @@ class RunSettings:
             if name in own:
                 own[name] = absolute(own[name])
         for name in ("rematerialize", "log"):
-            if name in own:
+            if isinstance(own.get(name), tuple):
                 own[name] = list(own[name])
         size = own.pop("image_size", None)
         if size is None:

@@ -370,7 +370,7 @@ def sha256(*parts):
 
 
 # Settings that are chosen if they are not given.
-_CHOSEN = ("seed", "num_images")
+_CHOSEN = ("seed", "num_images", "num_real_images")
 # Ends of the names of settings that are digests of files.
 _CONTENT = "_content"
 
@@ -474,7 +474,7 @@ def _read_settings(path):
         if (
             isinstance(begun, dict)
             and isinstance(begun.get("seed"), int)
-            and isinstance(begun.get("num_images"), int | None)
+            and all(isinstance(begun.get(n), int | None) for n in _CHOSEN)
         ):
             return begun
     except (OSError, ValueError, RecursionError):

@@ -38,6 +38,17 @@ def test_noise_and_prediction(time):
 
 
 @pytest.mark.any_backend
+def test_a_student_that_takes_the_guidance_scale():
+    student = ksd.distillation.ConsistencyDistillation(
+        make_model(), num_steps=1, guidance_scale=(1.0, 4.0)
+    ).finished_model()
+    image = np.zeros((4, 4, 1), "uint8")
+    _, clean = noise.denoise(student, image, 1.0, {"labels": [0]}, seed=3)
+    drawn = student.generate(labels=[0], seed=3)[0]
+    np.testing.assert_allclose(clean, drawn.astype("int32"), atol=1)
+
+
+@pytest.mark.any_backend
 def test_the_noise_is_that_of_generate():
     model = make_model()
     image = np.zeros((4, 4, 1), "uint8")

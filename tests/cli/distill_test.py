@@ -15,7 +15,7 @@ def distilled(trained, tmp_path_factory):
     """The output of a distillation, and its folder."""
     place, _ = trained
     folder = tmp_path_factory.mktemp("distill")
-    options = ["--teacher", place / "run", "--data", place / "images"]
+    options = ["--teacher", f"{place}/run/", "--data", place / "images"]
     result = run_command(
         "distill", *options, "--steps", "2", "--updates", "3", cwd=folder
     )

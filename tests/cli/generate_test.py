@@ -179,6 +179,18 @@ def test_generate_draws_the_steps(call, tmp_path):
         assert sheet.width > 3 * 64 and sheet.height > 2 * 64
 
 
+@pytest.mark.any_backend
+@pytest.mark.parametrize("option", [["--steps-strip"], ["--scale", "2"]])
+def test_options_of_a_sheet_are_refused_for_a_folder(
+    option, trained, error_of, tmp_path
+):
+    place, _ = trained
+    model = ["--model", str(place / "run"), "--labels", "0"]
+    error = error_of("generate", *model, *option, "--output", "many")
+    assert f"`{option[0]}` is for a sheet" in error
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_arguments_of_the_sampler(call, error_of, trained, tmp_path):
     place, _ = trained
     text = "ddpm:variance_interpolation=1"

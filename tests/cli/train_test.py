@@ -91,6 +91,7 @@ def test_options_can_be_read_from_a_file(trained, error_of, tmp_path):
         f'data = "{place / "images"}"\npreset = "{place / "preset"}"\n'
         'output = "run"\nsteps = 1\nbatch-size = 2\nlearning_rate = 3e-4\n'
         'flip = true\nfrom_scratch = true\nschedule = "normal:std=2"\n'
+        'rematerialize = ["none"]\n'
     )
     options = ["--config", "a.toml", "--batch-size", "4", "--no-flip"]
     options += ["--warmup-steps", "3", "--beta-1", "0.8"]
@@ -103,6 +104,7 @@ def test_options_can_be_read_from_a_file(trained, error_of, tmp_path):
     assert (recipe["learning_rate"], recipe["warmup_steps"]) == (3e-4, 3)
     assert recipe["flip"] is False and recipe["beta_1"] == 0.8
     assert config["initialize_from"] is None
+    assert config["rematerialize"] == []
     schedule = ksd.models.Preset.open(tmp_path / "run").part("schedule")
     assert schedule == ksd.schedules.NormalSchedule(std=2, image_size=8)
     for text, message in (
@@ -112,6 +114,7 @@ def test_options_can_be_read_from_a_file(trained, error_of, tmp_path):
         ("data = 3", "must give `--data` as a str"),
         ("schedule = 3", "`--schedule` must be a string"),
         ("plan = []", "Unknown setting 'plan'"),
+        ("log = 'wandb'", "must be a list of strings. Received: --log='wandb'"),
     ):
         (tmp_path / "bad.toml").write_text(text)
         base = ["train", "--config", "bad.toml", "--output", "new"]

@@ -145,6 +145,19 @@ def test_the_report_is_a_table_of_80_columns(model, real):
     assert json.loads(report.to_json())["results"][0]["steps"] == 2
 
 
+@pytest.mark.any_backend
+def test_bits_are_those_of_all_real_images(model, real, monkeypatch):
+    monkeypatch.setattr(duration, "USUAL", 4)
+    options = {"num_steps": 2, "batch_size": 4}
+    metrics = ("kid", "bits_per_dimension")
+    both = evaluate(model, real, metrics, None, Pixels(), **options)
+    alone = evaluate(model, real, metrics[1:], None, **options)
+    assert both.content["settings"]["num_images"] == 4
+    assert both["bits_per_dimension_test"] == alone["bits_per_dimension_test"]
+    bits = both.content["bits_per_dimension"]
+    assert [bits[split]["count"] for split in ("train", "test")] == [6, 6]
+
+
 def test_an_interrupted_evaluation_is_continued(model, real, place):
     def run(**options):
         return evaluate(

@@ -205,3 +205,18 @@ def test_quick_distance_keeps_to_its_share(model):
     assert history["quick_fid"][-1] == pytest.approx(expected, rel=1e-6)
     with pytest.raises(InputError, match="share=0"):
         evaluation.QuickFrechet(real, Colours(), share=0)
+
+
+def test_quick_distance_of_a_student(model):
+    images = np.random.default_rng(0).integers(0, 256, (8, 4, 4, 3), "uint8")
+    real = ksd.metrics.feature_statistics(images, Colours())
+    student = ksd.distillation.ConsistencyDistillation(model, num_steps=2)
+    follow = evaluation.QuickFrechet(real, Colours(), num_images=6)
+    data = {"images": images, "labels": np.arange(8) % 2}
+    history = student.fit(data, verbose=0, callbacks=[follow]).history
+    drawn = student.generate(6, [0, 1] * 3, seed=0)
+    with pytest.warns(UserWarning, match="6 images"):
+        expected = ksd.metrics.frechet_distance(
+            ksd.metrics.feature_statistics(drawn, Colours()), real
+        )
+    assert history["quick_fid"] == [pytest.approx(expected, rel=1e-6)]

@@ -185,6 +185,11 @@ def test_a_run_without_a_preset_follows_its_plan(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert output_for("some/photos/") == "runs/photos"
     assert output_for("tfds:mnist/a:1.0.0") == "runs/mnist"
+    assert output_for("mix:photos/=3,drawings.zip=1") == "runs/mix"
+    assert output_for("shards/*.tar") == "runs/shards"
+    assert output_for("shards/{000..099}.tar") == "runs/shards"
+    assert output_for("shards/train-*.tar") == "runs/train"
+    assert output_for("/") == "runs/run"
     train_run("digits", steps=2, batch_size=2)
     config = json.loads((tmp_path / "runs/digits/config.json").read_text())
     assert len(config["plan"]) == 6
