@@ -7,6 +7,7 @@ import keras
 
 import keras_simple_diffusion as ksd
 from keras_simple_diffusion.models.cost import count_macs
+from keras_simple_diffusion.optimizers.construction import WarmUp
 from keras_simple_diffusion.training.settings import Recipe
 from racers import STEPS
 
@@ -38,10 +39,19 @@ class UntilTime(keras.callbacks.Callback):
 
 
 class Racer:
-    """Trains a `DiffusionModel` by a `Recipe`."""
+    """Trains a `DiffusionModel` by a `Recipe`.
 
-    def __init__(self, images, model, recipe, seed):
-        self.model, self.recipe = model, recipe
+    Args:
+        images: `uint8` array of shape `(N, H, W, 3)`.
+        model: a `DiffusionModel`.
+        recipe: a `Recipe`.
+        seed: int.
+        falling: float. Share of the time, at its end, in which the learning
+            rate falls to zero. Then `train` is called once. Defaults to `0`.
+    """
+
+    def __init__(self, images, model, recipe, seed, falling=0.0):
+        self.model, self.recipe, self.falling = model, recipe, falling
         self.model.compile(
             self.recipe.make_optimizer(), ema_decay=self.recipe.ema_decay
         )
@@ -49,6 +59,22 @@ class Racer:
         self.seed, self.steps = seed, 0
 
     def train(self, seconds):
+        end = time.process_time() + seconds
+        seen = self._fit((1 - self.falling) * seconds)
+        if self.falling:
+            # As many steps as are done in the rest of the time.
+            left = round(self.steps * self.falling / (1 - self.falling))
+            self.model.optimizer.learning_rate = WarmUp(
+                self.recipe.learning_rate,
+                self.recipe.warmup_steps,
+                self.steps + left,
+                left,
+            )
+            self.model.make_train_function(force=True)
+            seen += self._fit(end - time.process_time())
+        return seen
+
+    def _fit(self, seconds):
         until = UntilTime(seconds)
         batches = ksd.data.training_batches(
             self.source,
