@@ -21,26 +21,30 @@ from racers.library import facts_of
 PRESET = "photos_64"
 RECIPE = {"batch_size": 16, "warmup_steps": 20, "ema_decay": 0.98}
 _FALLS = "rate falls"
-# Changes of the recipe, and of the model.
+# Changes of the recipe, of the model and of the network.
 LEVERS = {
-    None: ({}, {}),
-    _FALLS: ({"warmup_steps": 10, "ema_decay": 0.95}, {}),
-    "muon": ({"optimizer": "muon"}, {}),
-    "independent times": ({}, {"stratified": False}),
-    "error in v": ({}, {"loss": ksd.losses.DiffusionLoss("v")}),
-    "batches of 8": ({"batch_size": 8}, {}),
-    "no mirroring": ({"flip": False}, {}),
+    None: {},
+    _FALLS: {"recipe": {"warmup_steps": 10, "ema_decay": 0.95}},
+    "muon": {"recipe": {"optimizer": "muon"}},
+    "bfloat16": {"network": {"dtype": "mixed_bfloat16"}},
+    "batches of 8": {"recipe": {"batch_size": 8}},
+    "no mirroring": {"recipe": {"flip": False}},
+    "independent times": {"model": {"stratified": False}},
+    "error in v": {"model": {"loss": ksd.losses.DiffusionLoss("v")}},
 }
 
 
 def make(images, learning_rate, seed, lever=None):
     keras.utils.set_random_seed(seed)
-    changes, task = LEVERS[lever]
+    changes = LEVERS[lever]
     preset = ksd.models.Preset.open(PRESET)
     fields = {**preset.recipe, **RECIPE, "learning_rate": learning_rate}
-    fields |= changes
+    fields |= changes.get("recipe", {})
     backbone = ksd.models.DiffusionBackbone.from_preset(
-        PRESET, load_weights=False, num_classes=None
+        PRESET,
+        load_weights=False,
+        num_classes=None,
+        **changes.get("network", {}),
     )
     model = ksd.models.DiffusionModel.from_preset(
         PRESET,
@@ -48,7 +52,7 @@ def make(images, learning_rate, seed, lever=None):
         backbone=backbone,
         class_names=None,
         guidance_scale=1.0,
-        **task,
+        **changes.get("model", {}),
     )
     with warnings.catch_warnings(action="ignore"):  # Classes are left out.
         ksd.models.transfer_weights(preset.load(), model)
