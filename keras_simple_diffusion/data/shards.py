@@ -64,6 +64,20 @@ def _files_of_folder(folder, suffix):
     return sorted(found)
 
 
+def names_of_shards(paths):
+    """Return names of files by which they can be told apart.
+
+    Args:
+        paths: list of strings.
+
+    Returns:
+        A list of strings, the paths relative to the folder around all files.
+    """
+    paths = [pathlib.PurePath(path) for path in paths]
+    folder = os.path.commonpath([path.parent for path in paths])
+    return [path.relative_to(folder).as_posix() for path in paths]
+
+
 def splits_of_shards(paths):
     """Tell the splits of files by words of their names.
 

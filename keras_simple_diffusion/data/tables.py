@@ -19,6 +19,7 @@ from keras_simple_diffusion.data.containers import gone
 from keras_simple_diffusion.data.formats import UNREADABLE
 from keras_simple_diffusion.data.listing import make_listing
 from keras_simple_diffusion.data.shards import find_shards
+from keras_simple_diffusion.data.shards import names_of_shards
 from keras_simple_diffusion.data.shards import splits_of_shards
 from keras_simple_diffusion.data.splits import MissingSplitError
 from keras_simple_diffusion.data.splits import matching_splits
@@ -99,7 +100,12 @@ def list_tables(path, split="train"):
         raise MissingSplitError(
             f"'{path}' has no split '{split}'. It has: {', '.join(found)}"
         )
-    tables = {name: Tables(path, files) for name, files in found.items()}
+    files = list(itertools.chain(*found.values()))
+    names = dict(zip(files, names_of_shards(files), strict=True))
+    tables = {
+        each: Tables(path, {names[file]: file for file in own})
+        for each, own in found.items()
+    }
     container = tables[matching[0]]
     names = list(container.sizes)
     if not names:
@@ -115,7 +121,7 @@ class Tables(Container):
 
     Args:
         path: path of the dataset, for messages.
-        files: list of paths of Parquet or Arrow files.
+        files: dict from names of Parquet or Arrow files to their paths.
 
     Attributes:
         sizes: dict from names of images to the sizes of their files, since
@@ -124,22 +130,22 @@ class Tables(Container):
 
     def __init__(self, path, files):
         super().__init__(path)
-        self._files = files
+        self._files = list(files.values())
         self._opened = {}
         self._lock = threading.Lock()
         self._groups = _Groups(path)
         self._places = {}
         self.schema = self._open(0).schema
-        self._image = _find_image(self.schema, files[0])
-        for number, file in enumerate(files):
+        self._image = _find_image(self.schema, self._files[0])
+        for number, (file_name, file) in enumerate(files.items()):
             opened, size = self._open(number), os.path.getsize(file)
             if opened.schema.names != self.schema.names:
                 raise InputError(
-                    f"'{file}' has other columns than '{files[0]}': "
+                    f"'{file}' has other columns than '{self._files[0]}': "
                     f"{printable(', '.join(opened.schema.names))}."
                 )
             for row in range(opened.num_rows):
-                name = f"{pathlib.Path(file).name}[{row}]"
+                name = f"{file_name}[{row}]"
                 self._places[name] = number, row
                 self.sizes[name] = size
 

@@ -205,6 +205,22 @@ def test_several_files(folder, tmp_path):
         ksd.data.open_data(path, 8)
 
 
+def test_equal_names_in_two_splits(folder, tmp_path, encode, image):
+    for number, name in enumerate(("cat", "dog")):
+        held_out = folder / "test" / name / "0.png"
+        held_out.write_bytes(encode(image(10 + number)))
+    path = tmp_path / "pets.array_record"
+    ksd.data.pack(folder, path)
+    *files, index = records_of(path)
+    index = json.loads(index)
+    for columns in index["splits"].values():
+        columns["names"] = [name.partition("/")[2] for name in columns["names"]]
+    write_records(path, [*files, json.dumps(index).encode()])
+    for split in ("train", "test"):
+        packed = ksd.data.open_data(path, 8, split)
+        assert_equal_sources(packed, ksd.data.open_data(folder, 8, split))
+
+
 def test_an_interrupted_packing_goes_on(folder, tmp_path, monkeypatch):
     path = tmp_path / "pets.array_record"
     ksd.data.pack(folder, path, image_size=8)

@@ -151,6 +151,40 @@ def test_split_by_name_and_packing(tmp_path, rows, files):
     assert len(sources["test"]) == 2
 
 
+def test_equal_names_of_files_in_two_splits(tmp_path, rows, files):
+    saved, packed = tmp_path / "saved", tmp_path / "packed.array_record"
+    columns = rows(range(9))
+    held_out = rows([9, 11])
+    held_out["image"][0]["bytes"] = columns["image"][0]["bytes"] = b"no image"
+    save_to_disk(saved / "train", table_of(columns))
+    save_to_disk(saved / "test", table_of(held_out))
+    names = json.dumps({"splits": ["train", "test"]})
+    (saved / "dataset_dict.json").write_text(names)
+    count, broken = ksd.data.pack(saved, packed)
+    first = "data-00000-of-00002.arrow[0]"
+    assert count == 9 and list(broken) == [f"train/{first}", f"test/{first}"]
+    sources = ksd.data.open_splits(packed, 8)
+    expected = ksd.data.open_splits(saved, 8)
+    for split, numbers in (("train", range(1, 9)), ("test", [1])):
+        assert len(sources[split]) == len(numbers)
+        for i, number in enumerate(numbers):
+            assert sources[split].name(i) == expected[split].name(number)
+            example = sources[split][i]
+            for key, value in expected[split][number].items():
+                np.testing.assert_array_equal(example[key], value)
+
+
+def test_equal_names_of_files_in_two_folders(tmp_path, rows):
+    for i, name in enumerate("ab"):
+        path = tmp_path / name / "photos.parquet"
+        path.parent.mkdir()
+        parquet.write_table(table_of(rows([2 * i, 2 * i + 1])), path)
+    source = ksd.data.open_data(tmp_path / "*" / "photos.parquet", 8)
+    texts = [source[i]["captions"] for i in range(4)]
+    assert texts == [f"caption {i}" for i in range(4)]
+    assert source.name(2) == "b/photos.parquet[0]"
+
+
 def test_columns_without_features(tmp_path, encode, image):
     images = [encode(image(i)) for i in range(3)]
     path = tmp_path / "a.parquet"
