@@ -151,6 +151,29 @@ def test_split_by_name_and_packing(tmp_path, rows, files):
     assert len(sources["test"]) == 2
 
 
+def test_splits_beside_a_file_of_none(tmp_path, rows):
+    for i, split in enumerate(("train", "test", "extra")):
+        name = f"{split}-00000-of-00001.parquet"
+        parquet.write_table(table_of(rows([i])), tmp_path / name)
+    for path in (tmp_path, tmp_path / "*.parquet"):
+        with pytest.raises(
+            InputError, match="extra-0.*' names no split.* 'test-0.* held out"
+        ):
+            ksd.data.open_data(path, 8)
+    (tmp_path / name).unlink()
+    assert len(ksd.data.open_data(tmp_path, 8)) == 1
+
+
+def test_splits_by_folder(tmp_path, rows):
+    for split, numbers in (("train", [1, 2]), ("test", [3])):
+        path = tmp_path / split / "0000.parquet"
+        path.parent.mkdir()
+        parquet.write_table(table_of(rows(numbers)), path)
+    sources = ksd.data.open_splits(tmp_path / "*" / "0000.parquet", 8)
+    assert sources["train"].captions() == ["caption 1", "caption 2"]
+    assert sources["test"].captions() == ["caption 3"]
+
+
 def test_equal_names_of_files_in_two_splits(tmp_path, rows, files):
     saved, packed = tmp_path / "saved", tmp_path / "packed.array_record"
     columns = rows(range(9))

@@ -169,7 +169,13 @@ def test_names_of_splits():
     names = ["a/x-train-00.tar", "a/x-train-01.tar", "a/x-test-00.tar"]
     assert splits_of_shards(names) == ["train", "train", "test"]
     assert splits_of_shards(names[:2]) == [None, None]
-    assert splits_of_shards([*names, "a/x-extra.tar"]) == [None] * 4
+    folders = ["a/train/0.tar", "a/test/0.tar"]
+    assert splits_of_shards(folders) == ["train", "test"]
+    assert splits_of_shards(["test/a.tar", "test/b.tar"]) == [None, None]
+    assert splits_of_shards([*names[:2], "a/x-extra.tar"]) == [None] * 3
+    for other in ("a/x-extra.tar", "a/x-train-and-test.tar"):
+        with pytest.raises(InputError, match=f"'{other}' names no split, or "):
+            splits_of_shards([*names, other])
 
 
 def test_ranges(tmp_path):
