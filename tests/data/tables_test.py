@@ -227,6 +227,37 @@ def test_columns_without_features(tmp_path, encode, image):
     assert source.captions() == ["a", "b", "c", "d"]
 
 
+@pytest.mark.parametrize(
+    "column, values, message",
+    [
+        ("labels", [[0], [1, 2]], "'labels' of .* no single class .* list<"),
+        ("label", [{"a": 1}] * 2, "no single class of each .*, but a struct"),
+        ("label", [1, -2], r"a.parquet\[1\] of .* class -2, of 2 classes that"),
+        ("label", [-3, -2], "class -3, of 0 classes"),
+        ("label", [0, 2**40], "holds 1099511627776, and classes are numbered"),
+        ("label", [0.0, float("nan")], r"without a class, such as a.parq.*\[1"),
+    ],
+)
+def test_columns_that_hold_no_class(
+    column, values, message, tmp_path, encode, image
+):
+    path = tmp_path / "a.parquet"
+    images = [encode(image(i)) for i in range(2)]
+    parquet.write_table(pa.table({"jpg": images, column: values}), path)
+    with pytest.raises(InputError, match=message):
+        ksd.data.open_data(path, 8)
+
+
+def test_a_split_without_classes(tmp_path, encode, image):
+    columns = {"jpg": [encode(image(i)) for i in range(2)], "label": ["b", "a"]}
+    parquet.write_table(pa.table(columns), tmp_path / "train.parquet")
+    del columns["label"]
+    parquet.write_table(pa.table(columns), tmp_path / "test.parquet")
+    source = ksd.data.open_data(tmp_path, 8)
+    assert source.class_names == ["a", "b"] and source[0]["labels"] == 1
+    assert ksd.data.open_data(tmp_path, 8, "test").class_names is None
+
+
 def test_groups_are_dropped_and_read_again(tmp_path, rows, files, monkeypatch):
     path = tmp_path / "a.parquet"
     parquet.write_table(table_of(rows(range(9))), path, row_group_size=1)
@@ -270,6 +301,7 @@ def test_tables_that_cannot_be_read(tmp_path, rows, encode, image):
     with pytest.raises(InputError, match="The file '.*a.parquet' is gone"):
         pickle.loads(pickle.dumps(source))[0]
     save_to_disk(tmp_path / "saved", table_of(columns))
-    (tmp_path / "saved" / "state.json").write_text("{")
-    with pytest.raises(InputError, match="state.json' is damaged"):
-        ksd.data.open_data(tmp_path / "saved", 8)
+    for content, message in (("{", "is damaged"), ("[]", "has no '_data_fil")):
+        (tmp_path / "saved" / "state.json").write_text(content)
+        with pytest.raises(InputError, match=f"state.json' {message}"):
+            ksd.data.open_data(tmp_path / "saved", 8)
