@@ -11,7 +11,7 @@ from keras_simple_diffusion.data.decoding import upright_size
 from keras_simple_diffusion.data.encoded_source import EncodedSource
 from keras_simple_diffusion.data.formats import UNREADABLE
 from keras_simple_diffusion.data.formats import open_image
-from keras_simple_diffusion.data.sources import ImageSource
+from keras_simple_diffusion.data.sources import WrappedSource
 from keras_simple_diffusion.data.threads import map_in_threads
 from keras_simple_diffusion.utils.errors import InputError
 from keras_simple_diffusion.utils.errors import check_integer
@@ -145,7 +145,7 @@ def _log_aspect(source, index):
     return math.log(width / height)
 
 
-class BucketedSource(ImageSource):
+class BucketedSource(WrappedSource):
     """A source whose images have one of several sizes each.
 
     Args:
@@ -161,16 +161,10 @@ class BucketedSource(ImageSource):
     def __init__(self, source, sizes, numbers):
         sizes = [tuple(map(int, size)) for size in sizes]
         numbers = np.asarray(numbers, "uint8")
-        super().__init__(
-            source.image_shape,
-            source.class_names,
-            sha256(source.fingerprint, repr(sizes), numbers)[:16],
-        )
+        super().__init__(source)
+        self.fingerprint = sha256(source.fingerprint, repr(sizes), numbers)[:16]
         self.sizes = sizes
         self.buckets = [np.flatnonzero(numbers == n) for n in range(len(sizes))]
-        self.crop = source.crop  # For `keep_decoded`.
-        self.left_out = source.left_out
-        self._source = source
         self._numbers = numbers
         self._decoders = []
         for size in sizes:
@@ -186,20 +180,7 @@ class BucketedSource(ImageSource):
         }
 
     def content_digest(self):
-        return sha256(self.fingerprint, self._source.content_digest())[:16]
-
-    def __len__(self):
-        return len(self._source)
-
-    def captions(self):
-        return self._source.captions()
-
-    @property
-    def has_captions(self):
-        return self._source.has_captions
-
-    def annotations(self):
-        return self._source.annotations()
+        return sha256(self.fingerprint, self.source.content_digest())[:16]
 
     def example(self, index, rng=None):
         return self._decoders[self._numbers[index]].example(index, rng)

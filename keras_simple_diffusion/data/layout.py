@@ -3,6 +3,7 @@
 import collections
 import re
 
+from keras_simple_diffusion.data.splits import HELD_OUT
 from keras_simple_diffusion.data.splits import MissingSplitError
 from keras_simple_diffusion.data.splits import matching_splits
 from keras_simple_diffusion.data.splits import role_of
@@ -10,8 +11,6 @@ from keras_simple_diffusion.data.splits import roles_within
 from keras_simple_diffusion.utils.errors import InputError
 from keras_simple_diffusion.utils.user_text import printable
 from keras_simple_diffusion.utils.user_text import some_of
-
-_HELD_OUT = {"test", "validation"}
 
 
 class Layout:
@@ -189,7 +188,7 @@ class Layout:
             for depth, part in enumerate(parts):
                 roles["/".join(parts[:depth])].add(role_of(part))
         for parent, found in roles.items():
-            if "train" in found and found & {"test", "validation"}:
+            if "train" in found and found & HELD_OUT:
                 raise InputError(
                     f"'{self._path}' has splits inside of "
                     f"'{printable(parent)}'. Expected them outermost, with the "
@@ -211,7 +210,7 @@ class Layout:
         for kind, names in zip(("folders", "files"), groups, strict=True):
             roles = {name: roles_within(name) for name in sorted(names)}
             train = [name for name in roles if "train" in roles[name]]
-            test = [name for name in roles if roles[name] & _HELD_OUT]
+            test = [name for name in roles if roles[name] & HELD_OUT]
             if train and test and train != test:
                 return [
                     f"The {kind} called '{printable(train[0])}' and "
@@ -222,7 +221,7 @@ class Layout:
             "/".join(parts[: depth + 1])
             for parts in inside
             for depth, part in enumerate(parts[:-1])
-            if role_of(part) in _HELD_OUT
+            if role_of(part) in HELD_OUT
         }
         if held_out:
             return [

@@ -108,13 +108,13 @@ def list_packed(path, split="train"):
         MissingSplitError: if there is no such split.
     """
     container = Packed(path)
-    splits, container.splits = container.splits, {}  # Not for workers.
-    matching = matching_splits(split, splits)
+    known = container.splits
+    matching = matching_splits(split, known)
     if not matching:
         raise MissingSplitError(
-            f"'{path}' has no split '{split}'. It has: {', '.join(splits)}"
+            f"'{path}' has no split '{split}'. It has: {', '.join(known)}"
         )
-    columns = splits[matching[0]]
+    columns = container.take(matching[0])
     names = columns["names"]
     labels = columns["labels"] or [0] * len(names)
     return make_listing(
@@ -180,14 +180,18 @@ def open_reader(path):
 
 
 class Packed(Container):
-    """The images of one or several files of `pack`.
+    """The images of one split of one or several files of `pack`.
+
+    Images of two splits may have the same name, so that none can be read
+    before `take`.
 
     Args:
         path: see `find_files`.
 
     Attributes:
         class_names: list of strings, or `None`.
-        splits: dict from names of splits to dicts from `COLUMNS` to lists.
+        splits: dict from names of splits to dicts from `COLUMNS` to lists;
+            empty after `take`.
     """
 
     def __init__(self, path):
@@ -213,16 +217,31 @@ class Packed(Container):
                 position += len(columns["names"])
 
     def _add_split(self, split, columns, number, position):
-        known = self.splits.setdefault(split, {name: [] for name in COLUMNS})
+        names = (*COLUMNS, "places")
+        known = self.splits.setdefault(split, {name: [] for name in names})
         for column in COLUMNS:
             if columns[column] is None:
                 known[column] = None
             else:
                 known[column].extend(columns[column])
-        for offset, name in enumerate(columns["names"]):
-            self._places[name] = number, position + offset
-            self.sizes[name] = columns["sizes"][offset]
-            self._checksums[name] = columns["checksums"][offset]
+        for offset in range(len(columns["names"])):
+            known["places"].append((number, position + offset))
+
+    def take(self, split):
+        """Choose the split that is read.
+
+        Args:
+            split: string, one of `splits`.
+
+        Returns:
+            A dict from `COLUMNS` to lists, or to `None`.
+        """
+        columns, self.splits = self.splits[split], {}  # Not for workers.
+        names = columns["names"]
+        self._places = dict(zip(names, columns["places"], strict=True))
+        self.sizes = dict(zip(names, columns["sizes"], strict=True))
+        self._checksums = dict(zip(names, columns["checksums"], strict=True))
+        return columns
 
     def __getstate__(self):
         return {**self.__dict__, "_opened": {}, "_lock": None}

@@ -71,8 +71,8 @@ def pack(data, output, image_size=None, encoding=None, num_files=None):
         others to the reasons.
 
     Raises:
-        InputError: if the data cannot be read, or the output exists and holds
-            anything else.
+        InputError: if the data cannot be read or is a mixture with weights, or
+            the output exists and holds anything else.
 
     Example:
     >>> path = "photos.array_record"
@@ -98,6 +98,7 @@ def pack(data, output, image_size=None, encoding=None, num_files=None):
     if check_integer("num_files", num_files, optional=True) is None:
         num_files = -(-total // _PER_FILE)
     work = _Work(sources, output, encoding, min(num_files, total))
+    work.check_images()
     with locked_folder(work.folder):
         work.check_output()
         with Bar("packing", total) as bar:
@@ -113,6 +114,12 @@ def _check_sources(sources, data, image_size):
         raise InputError(
             f"'{data}' are arrays, not files. Set `image_size`, the size to "
             "pack them at."
+        )
+    if any(source.mixture is not None for source in sources.values()):
+        raise InputError(
+            f"'{data}' has weights, which packed images do not keep. Pack each "
+            "part, and mix the packed ones: mix:a.array_record=3,"
+            "b.array_record=1."
         )
 
 
@@ -137,6 +144,19 @@ class _Work:
         self.key = sha256(json.dumps(facts))
         self.num_packed = 0
         self.broken = {}
+
+    def check_images(self):
+        """Raise an `InputError` if none of the images can be read."""
+        first = None
+        for image in self.images:
+            entry, _, _ = self._read(image)
+            if "broken" not in entry:
+                return
+            first = first or entry
+        raise InputError(
+            f"None of the {len(self.images)} images can be read, such as "
+            f"'{printable(first['names'])}' ({first['broken']})."
+        )
 
     def check_output(self):
         """Raise an `InputError` if the output holds anything else."""
@@ -196,9 +216,25 @@ class _Work:
 
         The bytes are `None` if it cannot be read.
         """
+        entry, content, pixels = self._read(image)
+        if "broken" in entry:
+            return None, entry
+        if self.encoding is not None:
+            if (pixels == pixels[..., :1]).all():
+                pixels = pixels[..., :1]
+            content = ENCODINGS[self.encoding](pixels)
+        entry["sizes"] = len(content)
+        entry["checksums"] = zlib.crc32(content)
+        return content, entry
+
+    def _read(self, image):
+        """Return the facts of an image, its file or `None`, and its pixels.
+
+        If it cannot be read, the facts have the reason, as `"broken"`.
+        """
         split, index = image
         source = self.sources[split]
-        entry = {"split": split}
+        entry, content = {"split": split}, None
         try:
             if isinstance(source, EncodedSource):
                 entry["names"] = source.name(index)
@@ -213,16 +249,10 @@ class _Work:
         except InputError:
             raise
         except UNREADABLE as error:
-            return None, {**entry, "broken": reason_of(error)}
-        if self.encoding is not None:
-            if (pixels == pixels[..., :1]).all():
-                pixels = pixels[..., :1]
-            content = ENCODINGS[self.encoding](pixels)
-        entry["sizes"] = len(content)
-        entry["checksums"] = zlib.crc32(content)
+            return {**entry, "broken": reason_of(error)}, None, None
         entry["labels"] = None if label is None else int(label)
         entry["captions"] = captions
-        return content, entry
+        return entry, content, pixels
 
     def _join(self, parts, path):
         """Join parts to a file, with an index at the end."""
@@ -247,11 +277,6 @@ class _Work:
             )
             for column, values in columns.items():
                 values.append(entry[column])
-        if not splits:
-            raise InputError(
-                f"None of the {len(entries)} images can be read, such as "
-                f"'{printable(entries[0]['names'])}' ({entries[0]['broken']})."
-            )
         for columns in splits.values():
             for column in ("labels", "captions"):
                 if None in columns[column]:

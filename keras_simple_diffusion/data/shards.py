@@ -4,11 +4,14 @@ import glob
 import itertools
 import os
 import pathlib
+import posixpath
 import re
 
 from keras_simple_diffusion.data.formats import is_image_name
+from keras_simple_diffusion.data.splits import HELD_OUT
 from keras_simple_diffusion.data.splits import roles_within
 from keras_simple_diffusion.utils.errors import InputError
+from keras_simple_diffusion.utils.user_text import printable
 
 _RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
 _MAX_FILES = 1_000_000
@@ -64,8 +67,26 @@ def _files_of_folder(folder, suffix):
     return sorted(found)
 
 
+def names_of_shards(paths):
+    """Return names of files by which they can be told apart.
+
+    Args:
+        paths: list of strings.
+
+    Returns:
+        A list of strings, the paths relative to the folder around all files.
+    """
+    if not paths:
+        return []
+    paths = [pathlib.PurePath(path) for path in paths]
+    folder = os.path.commonpath([path.parent for path in paths])
+    return [path.relative_to(folder).as_posix() for path in paths]
+
+
 def splits_of_shards(paths):
     """Tell the splits of files by words of their names.
+
+    Of files in several folders, the folders are part of their names.
 
     Args:
         paths: list of strings, such as `"photos-train-0001.tar"`.
@@ -73,9 +94,23 @@ def splits_of_shards(paths):
     Returns:
         A list with `"train"`, `"test"`, `"validation"` for each file; all are
         `None` if not every name has one of these words, or all have the same.
+
+    Raises:
+        InputError: if some files are held out and others name no split, so
+            that a guess could train on held-out images.
     """
-    roles = [roles_within(pathlib.Path(path).stem) for path in paths]
+    names = names_of_shards(paths)
+    roles = [roles_within(posixpath.splitext(name)[0]) for name in names]
     splits = [min(each) if len(each) == 1 else None for each in roles]
+    held_out = [split in HELD_OUT for split in splits]
+    if None in splits and any(held_out):
+        other = printable(names[held_out.index(True)])
+        raise InputError(
+            f"'{printable(paths[splits.index(None)])}' names no split, or "
+            f"several, beside '{other}', which is held out. Put one of the "
+            "words train, validation and test into the name of each file, or "
+            "move the others away."
+        )
     if None in splits or len(set(splits)) == 1:
         return [None] * len(paths)
     return splits

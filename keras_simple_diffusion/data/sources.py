@@ -158,6 +158,19 @@ class _Subset(ImageSource):
     def __len__(self):
         return len(self._chosen)
 
+    def captions(self):
+        if not self.has_captions:
+            return None
+        return [text for _, texts in self.annotations() for text in texts]
+
+    @property
+    def has_captions(self):
+        return self._source.has_captions
+
+    def annotations(self):
+        found = self._source.annotations()
+        return [found[index] for index in self._chosen]
+
     def example(self, index, rng=None):
         return self._source.example(self._chosen[index], rng)
 
@@ -202,10 +215,46 @@ def stack(examples, keys=None):
     }
 
 
+class WrappedSource(ImageSource):
+    """Base class of sources that change the examples of another one.
+
+    Subclasses define `example`, and override what else they change.
+
+    Args:
+        source: an `ImageSource`.
+    """
+
+    def __init__(self, source):
+        super().__init__(
+            source.image_shape, source.class_names, source.fingerprint
+        )
+        self.source = source
+        self.left_out = source.left_out
+        self.mixture = source.mixture
+        self.buckets = source.buckets
+        self.crop = getattr(source, "crop", None)  # For `keep_decoded`.
+
+    def content_digest(self):
+        return self.source.content_digest()
+
+    def captions(self):
+        return self.source.captions()
+
+    @property
+    def has_captions(self):
+        return self.source.has_captions
+
+    def annotations(self):
+        return self.source.annotations()
+
+    def __len__(self):
+        return len(self.source)
+
+
 _MAX_BYTES = 2**30
 
 
-class DecodedSource(ImageSource):
+class DecodedSource(WrappedSource):
     """A source that keeps decoded images in memory.
 
     Args:
@@ -213,23 +262,12 @@ class DecodedSource(ImageSource):
     """
 
     def __init__(self, source):
-        super().__init__(
-            source.image_shape, source.class_names, source.fingerprint
-        )
-        self._source = source
-        self.mixture = source.mixture
-        self.buckets = source.buckets
+        super().__init__(source)
         self._kept = {}
-
-    def content_digest(self):
-        return self._source.content_digest()
-
-    def __len__(self):
-        return len(self._source)
 
     def example(self, index, rng=None):
         if index not in self._kept:
-            self._kept[index] = self._source.example(index)
+            self._kept[index] = self.source.example(index)
         return dict(self._kept[index])
 
 
@@ -255,7 +293,7 @@ def keep_decoded(source):
     return DecodedSource(source)
 
 
-class EmbeddedSource(ImageSource):
+class EmbeddedSource(WrappedSource):
     """A source with stored embeddings in place of captions.
 
     Args:
@@ -265,26 +303,9 @@ class EmbeddedSource(ImageSource):
     """
 
     def __init__(self, source, cache, sequence_length):
-        super().__init__(
-            source.image_shape, source.class_names, source.fingerprint
-        )
-        self.source = source
-        self.mixture = source.mixture
-        self.buckets = source.buckets
+        super().__init__(source)
         self.cache = cache
         self.sequence_length = sequence_length
-
-    def content_digest(self):
-        return self.source.content_digest()
-
-    def annotations(self):
-        return self.source.annotations()
-
-    def __len__(self):
-        return len(self.source)
-
-    def captions(self):
-        return self.source.captions()
 
     def example(self, index, rng=None):
         example = self.source.example(index, rng)
@@ -294,7 +315,7 @@ class EmbeddedSource(ImageSource):
         return example
 
 
-class RelabelledSource(ImageSource):
+class RelabelledSource(WrappedSource):
     """A source whose classes are numbered as another one's, or left out.
 
     Args:
@@ -304,18 +325,18 @@ class RelabelledSource(ImageSource):
     """
 
     def __init__(self, source, class_names, numbers=()):
-        super().__init__(source.image_shape, class_names, source.fingerprint)
-        self.source = source
-        self.mixture = source.mixture
-        self.buckets = source.buckets
+        super().__init__(source)
+        self.class_names = class_names
         self.numbers = np.array(numbers, "int32")
-        self.crop = getattr(source, "crop", None)  # For `keep_decoded`.
 
-    def content_digest(self):
-        return self.source.content_digest()
-
-    def __len__(self):
-        return len(self.source)
+    def annotations(self):
+        return [
+            (
+                None if self.class_names is None else int(self.numbers[label]),
+                captions,
+            )
+            for label, captions in self.source.annotations()
+        ]
 
     def example(self, index, rng=None):
         example = dict(self.source.example(index, rng))

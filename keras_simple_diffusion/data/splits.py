@@ -18,6 +18,7 @@ _ROLES = {
 _SPELLINGS = {
     spelling: role for role, names in _ROLES.items() for spelling in names
 }
+HELD_OUT = {"test", "validation"}  # Roles.
 _FILLERS = ("dataset", "data", "set", "images", "imgs", "photos", "split")
 
 

@@ -19,6 +19,7 @@ from keras_simple_diffusion.data.containers import gone
 from keras_simple_diffusion.data.formats import UNREADABLE
 from keras_simple_diffusion.data.listing import make_listing
 from keras_simple_diffusion.data.shards import find_shards
+from keras_simple_diffusion.data.shards import names_of_shards
 from keras_simple_diffusion.data.shards import splits_of_shards
 from keras_simple_diffusion.data.splits import MissingSplitError
 from keras_simple_diffusion.data.splits import matching_splits
@@ -29,6 +30,7 @@ from keras_simple_diffusion.utils.user_text import printable
 _SUFFIXES = (".parquet", ".arrow")
 _CAPTIONS = ("text", "caption", "captions", "prompt", "description")
 _LABELS = ("label", "labels", "class")
+_MAX_CLASSES = 1_000_000
 _MAX_KEPT = 2**30  # Bytes of groups of rows.
 _NO_SPLIT = "train"
 
@@ -47,7 +49,7 @@ def find_tables(path):
     path = pathlib.Path(path)
     with contextlib.suppress(OSError):
         if (path / "dataset_dict.json").is_file():
-            splits = _read_json(path / "dataset_dict.json")["splits"]
+            splits = _read_json(path / "dataset_dict.json", "splits")
             return {split: _saved_files(path / split) for split in splits}
         if (path / "state.json").is_file():
             return {_NO_SPLIT: _saved_files(path)}
@@ -65,15 +67,20 @@ def find_tables(path):
 
 
 def _saved_files(folder):
-    files = _read_json(folder / "state.json")["_data_files"]
+    files = _read_json(folder / "state.json", "_data_files")
     return [str(folder / each["filename"]) for each in files]
 
 
-def _read_json(path):
+def _read_json(path, key):
     try:
-        return json.loads(path.read_text())
+        return json.loads(path.read_text())[key]
     except ValueError as error:
         raise InputError(f"'{path}' is damaged: {error}.") from error
+    except (KeyError, TypeError) as error:
+        raise InputError(
+            f"'{path}' has no '{key}', as `datasets` saves it. Save the data "
+            "again, or move this file away."
+        ) from error
 
 
 def list_tables(path, split="train"):
@@ -99,7 +106,12 @@ def list_tables(path, split="train"):
         raise MissingSplitError(
             f"'{path}' has no split '{split}'. It has: {', '.join(found)}"
         )
-    tables = {name: Tables(path, files) for name, files in found.items()}
+    files = list(itertools.chain(*found.values()))
+    names = dict(zip(files, names_of_shards(files), strict=True))
+    tables = {
+        each: Tables(path, {names[file]: file for file in own})
+        for each, own in found.items()
+    }
     container = tables[matching[0]]
     names = list(container.sizes)
     if not names:
@@ -115,7 +127,7 @@ class Tables(Container):
 
     Args:
         path: path of the dataset, for messages.
-        files: list of paths of Parquet or Arrow files.
+        files: dict from names of Parquet or Arrow files to their paths.
 
     Attributes:
         sizes: dict from names of images to the sizes of their files, since
@@ -124,22 +136,22 @@ class Tables(Container):
 
     def __init__(self, path, files):
         super().__init__(path)
-        self._files = files
+        self._files = list(files.values())
         self._opened = {}
         self._lock = threading.Lock()
         self._groups = _Groups(path)
         self._places = {}
         self.schema = self._open(0).schema
-        self._image = _find_image(self.schema, files[0])
-        for number, file in enumerate(files):
+        self._image = _find_image(self.schema, self._files[0])
+        for number, (file_name, file) in enumerate(files.items()):
             opened, size = self._open(number), os.path.getsize(file)
             if opened.schema.names != self.schema.names:
                 raise InputError(
-                    f"'{file}' has other columns than '{files[0]}': "
+                    f"'{file}' has other columns than '{self._files[0]}': "
                     f"{printable(', '.join(opened.schema.names))}."
                 )
             for row in range(opened.num_rows):
-                name = f"{pathlib.Path(file).name}[{row}]"
+                name = f"{file_name}[{row}]"
                 self._places[name] = number, row
                 self.sizes[name] = size
 
@@ -347,9 +359,12 @@ def _read_labels(tables, container):
         column = next((name for name in _LABELS if name in known), None)
         if column is None:
             return None, None
+    tables = [each for each in tables if column in each.schema.names]
+    for each in tables:
+        _check_single(each, column)
     values = container.read_column(column)
     for name, value in zip(container.sizes, values, strict=True):
-        if value is None or value == -1:
+        if _is_missing(value):
             raise InputError(
                 f"'{container.path}' has images without a class, such as "
                 f"{name}. Choose another split."
@@ -357,21 +372,53 @@ def _read_labels(tables, container):
     if labelled:
         names = list(features[column]["names"])
     else:
-        found = {v for each in tables for v in each.read_column(column)}
-        found -= {None, -1}
+        found = {
+            value
+            for each in tables
+            for value in each.read_column(column)
+            if not _is_missing(value)
+        }
         if all(isinstance(value, int) for value in found):
-            names = list(range(max(found) + 1))
+            names = range(_count_classes(container, column, max(found)))
+            values = list(map(int, values))
         else:
             names = sorted(found, key=str)
-        numbers = {name: number for number, name in enumerate(names)}
-        values = [numbers[value] for value in values]
+            numbers = {name: number for number, name in enumerate(names)}
+            values = [numbers[value] for value in values]
     for name, value in zip(container.sizes, values, strict=True):
         if not 0 <= value < len(names):
             raise InputError(
                 f"{name} of '{container.path}' has the class {value}, of "
-                f"{len(names)} classes."
+                f"{len(names)} classes that are numbered from 0. Correct the "
+                f"column '{printable(column)}'."
             )
     return values, [printable(str(name)) for name in names]
+
+
+def _check_single(table, column):
+    import pyarrow as pa
+
+    kind = table.schema.field(column).type
+    if pa.types.is_nested(kind):
+        raise InputError(
+            f"The column '{printable(column)}' of '{table.path}' holds no "
+            f"single class of each image, but a {kind}. Rename the column, to "
+            "train without classes."
+        )
+
+
+def _is_missing(value):
+    return value is None or value == -1 or value != value  # Not a number.
+
+
+def _count_classes(container, column, last):
+    if last >= _MAX_CLASSES:
+        raise InputError(
+            f"The column '{printable(column)}' of '{container.path}' holds "
+            f"{last}, and classes are numbered from 0 to {_MAX_CLASSES - 1} at "
+            "most. Rename the column, to train without classes."
+        )
+    return last + 1
 
 
 def _read_captions(container):

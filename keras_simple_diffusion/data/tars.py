@@ -10,6 +10,7 @@ from keras_simple_diffusion.data.containers import Container
 from keras_simple_diffusion.data.containers import check_size
 from keras_simple_diffusion.data.containers import gone
 from keras_simple_diffusion.data.shards import find_shards
+from keras_simple_diffusion.data.shards import names_of_shards
 from keras_simple_diffusion.data.shards import splits_of_shards
 from keras_simple_diffusion.utils.errors import InputError
 
@@ -22,7 +23,8 @@ class Tars(Container):
     A tar has no directory: all of it is searched for names when it is opened,
     without reading the files. If there are several, the file `cats/1.png` of
     `a.tar` is called `cats/a:1.png`, so that equal names in two tars are two
-    files; and `train/cats/a-train:1.png` if names of tars say their split.
+    files; and `train/cats/a-train:1.png` if names of tars say their split. If
+    the tars are in several folders, that of `x/a.tar` is `cats/x:a:1.png`.
 
     Args:
         path: see `find_shards`.
@@ -35,10 +37,9 @@ class Tars(Container):
         self._lock = threading.Lock()
         self._places = {}
         splits = splits_of_shards(self._files)
-        for number, (file, split) in enumerate(
-            zip(self._files, splits, strict=True)
-        ):
-            self._list(file, number, split)
+        names = names_of_shards(self._files)
+        for number, (name, split) in enumerate(zip(names, splits, strict=True)):
+            self._list(name, number, split)
         for name in self.sizes:
             self.folders.update(map(str, pathlib.PurePosixPath(name).parents))
         self.folders -= {"."}
@@ -58,15 +59,16 @@ class Tars(Container):
     def head(self, name):
         return self._read(name, 64)
 
-    def _list(self, file, number, split):
+    def _list(self, file_name, number, split):
         """List the files of a tar."""
+        file = self._files[number]
         last = "its beginning"
         try:
             with tarfile.open(file, "r:") as tar:
                 while (member := tar.next()) is not None:
                     tar.members = []  # Or it keeps them all.
                     last = f"'{member.name}'"
-                    name = self._name(member.name, file, split)
+                    name = self._name(member.name, file_name, split)
                     if member.issym() or member.islnk():
                         self.left_out[name] = "a link"
                     elif member.isreg() and not member.issparse():
@@ -81,11 +83,12 @@ class Tars(Container):
                 f"{error}. Expected a tar that is not compressed."
             ) from error
 
-    def _name(self, name, file, split):
+    def _name(self, name, file_name, split):
         if len(self._files) == 1:
             return name
         folder, base = posixpath.split(name)
-        base = f"{pathlib.Path(file).stem}:{base}"
+        tar = file_name.removesuffix(SUFFIX).replace("/", ":")
+        base = f"{tar}:{base}"
         return posixpath.join(split or "", folder.lstrip("/"), base)
 
     def _read(self, name, count=None):

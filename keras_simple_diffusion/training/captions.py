@@ -50,9 +50,24 @@ def check_captions(captions):
     """Raise an `InputError` if there are no captions for a model of texts."""
     if not captions:
         raise InputError(
-            "The preset is for images with captions, and the data has none. "
+            "The preset is for images with captions, and the data, or one of "
+            "its splits, has none. "
             "Put them into a metadata.jsonl beside the images, with lines "
             'such as {"file_name": "1.jpg", "text": "a red apple"}.'
+        )
+
+
+def check_has_pretrained_encoder(preset):
+    """Raise an `InputError` if a preset cannot use stored embeddings.
+
+    Args:
+        preset: a `keras_simple_diffusion.models.Preset`.
+    """
+    if not isinstance(preset.part("text_encoder"), PretrainedTextEncoder):
+        raise InputError(
+            f"`embeddings` are those of a pretrained text encoder, which "
+            f"'{preset.name}' does not have. Leave them out, or use a preset "
+            "with one, such as uvit_text_256."
         )
 
 

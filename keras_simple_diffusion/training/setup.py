@@ -78,6 +78,7 @@ class RunImages:
         self.cache = None
         self._keys = ("images", "labels")
         if settings.embeddings is not None:
+            captions.check_has_pretrained_encoder(preset)
             self.cache = EmbeddingCache(settings.embeddings)
         if preset.takes_text:
             self._keys = ("images", "captions", "portrait")
@@ -105,6 +106,9 @@ class RunImages:
             self.sizes = sources["train"].counts()
         if adapt is not None:
             sources = {split: adapt(each) for split, each in sources.items()}
+        if preset.takes_text:
+            for source in sources.values():
+                captions.check_captions(source.has_captions)
         if self.cache is not None:
             length = self.cache.encoder["sequence_length"]
             sources = {

@@ -205,6 +205,22 @@ def test_several_files(folder, tmp_path):
         ksd.data.open_data(path, 8)
 
 
+def test_equal_names_in_two_splits(folder, tmp_path, encode, image):
+    for number, name in enumerate(("cat", "dog")):
+        held_out = folder / "test" / name / "0.png"
+        held_out.write_bytes(encode(image(10 + number)))
+    path = tmp_path / "pets.array_record"
+    ksd.data.pack(folder, path)
+    *files, index = records_of(path)
+    index = json.loads(index)
+    for columns in index["splits"].values():
+        columns["names"] = [name.partition("/")[2] for name in columns["names"]]
+    write_records(path, [*files, json.dumps(index).encode()])
+    for split in ("train", "test"):
+        packed = ksd.data.open_data(path, 8, split)
+        assert_equal_sources(packed, ksd.data.open_data(folder, 8, split))
+
+
 def test_an_interrupted_packing_goes_on(folder, tmp_path, monkeypatch):
     path = tmp_path / "pets.array_record"
     ksd.data.pack(folder, path, image_size=8)
@@ -250,7 +266,38 @@ def test_unreadable_images_are_left_out(folder, tmp_path):
     for each in folder.rglob("*.png"):
         each.write_bytes(b"")
     with pytest.raises(InputError, match="None of the 8 images can be read"):
-        ksd.data.pack(folder, tmp_path / "b.array_record")
+        ksd.data.pack(folder, tmp_path / "b.array_record", num_files=3)
+    assert not list(tmp_path.glob("b.array_record*"))
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_a_file_without_a_readable_image(tmp_path, write_images, first):
+    folder = write_images(tmp_path / "photos", "1.png", "2.png", "3.png")
+    name = "1.png" if first else "3.png"
+    (folder / name).write_bytes(b"not an image")
+    path = tmp_path / "photos.array_record"
+    broken = {name: "it is no image"}
+    assert ksd.data.pack(folder, path, num_files=3) == (2, broken)
+    assert ksd.data.pack(folder, path, num_files=3) == (2, broken)
+    (folder / name).unlink()
+    packed = ksd.data.open_data(path, 8)
+    assert_equal_sources(packed, ksd.data.open_data(folder, 8))
+
+
+def test_mixtures(folder, tmp_path):
+    path = tmp_path / "pets.array_record"
+    other = tmp_path / "vehicles.array_record"
+    with pytest.raises(InputError, match="weights, which packed images do not"):
+        ksd.data.pack(f"mix:{folder}=1,vehicles=3", path)
+    ksd.data.pack(folder, path)
+    ksd.data.pack("vehicles", other)
+    mixed = ksd.data.open_data(f"mix:{path}=1,{other}=3", 8)
+    expected = ksd.data.open_data(f"mix:{folder}=1,vehicles=3", 8)
+    assert mixed.mixture == expected.mixture == ([6, 620], [250, 750])
+    assert_equal_batches(take(2, mixed), take(2, expected))
+    # Without weights all images are packed, one data after another.
+    both = tmp_path / "both.array_record"
+    assert ksd.data.pack(f"mix:{path},{other}", both) == (8 + 917, {})
 
 
 def test_damaged_files(folder, tmp_path):

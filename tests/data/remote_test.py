@@ -1,9 +1,11 @@
+import pathlib
 import shutil
 
 import numpy as np
 import pytest
 
 import keras_simple_diffusion as ksd
+from keras_simple_diffusion.data import remote
 from keras_simple_diffusion.data.loading import absolute_name
 from keras_simple_diffusion.utils.errors import InputError
 
@@ -82,6 +84,65 @@ def test_files_that_change_are_copied_again(store, folder, tmp_path, capsys):
     assert (first[0]["images"] == second[0]["images"]).all()  # The same file.
     (line,) = capsys.readouterr().out.splitlines()
     assert "copying /bucket/pets/train/cat/0.png" in line
+
+
+def test_what_is_gone_at_the_origin_is_removed(
+    store, folder, tmp_path, write_images, capsys
+):
+    url = "memory://bucket/pets"
+    old = write_images(folder / "train" / "dog" / "old", "8.png", "9.png")
+    put(store, folder, "/bucket/pets")
+    put(store, folder / "README.md", "/bucket/pets-2")
+    ksd.data.open_splits(url, 8)
+    remote.copy_here(f"{url}-2")
+    capsys.readouterr()
+    # One image is held out now, and another one is gone.
+    (old / "8.png").rename(folder / "test" / "dog" / "8.png")
+    shutil.rmtree(old)
+    store.mv("/bucket/pets/train/dog/old/8.png", "/bucket/pets/test/dog/8.png")
+    store.rm("/bucket/pets/train/dog/old/9.png")
+    for split in ("train", "test"):
+        found = ksd.data.open_data(url, 8, split)
+        assert_same(found, ksd.data.open_data(folder, 8, split))
+    told = capsys.readouterr().out.splitlines()
+    words = [line.split()[0] for line in told]
+    assert words == ["removing", "removing", "copying"]
+    (files,) = (tmp_path / "cache").glob("data/*/files")
+    assert not (files / "pets" / "train" / "dog" / "old").exists()
+    assert (files / "pets-2").is_file()
+    store.rm("/bucket/pets", recursive=True)
+    with pytest.raises(InputError, match="no files at"):
+        ksd.data.open_data(url, 8)
+    assert (files / "pets" / "test" / "dog" / "8.png").is_file()
+
+
+def test_data_that_are_packed_anew(store, folder, tmp_path):
+    for count in (1, 3, 2, 1):
+        path = tmp_path / str(count) / "p.array_record"
+        ksd.data.pack(folder, path, num_files=count)
+        put(store, path.parent, "/bucket")
+        source = ksd.data.open_data("memory://bucket/p.array_record", 8)
+        assert_same(source, ksd.data.open_data(folder, 8))
+        store.rm("/bucket", recursive=True)
+
+
+def test_what_another_process_copies_stays(store, folder, monkeypatch):
+    put(store, folder, "/bucket/pets")
+    ksd.data.open_data("memory://bucket/pets", 8)
+    find = remote._find
+
+    def find_late(system, path):
+        found = find(system, path)
+        if system is store:  # After this listing another one copies more.
+            monkeypatch.setattr(remote, "_find", find)
+            new = "/bucket/pets/train/cat/new.png"
+            store.copy("/bucket/pets/train/cat/0.png", new)
+            remote.copy_here("memory://bucket/pets")
+        return found
+
+    monkeypatch.setattr(remote, "_find", find_late)
+    copy = remote.copy_here("memory://bucket/pets")
+    assert (pathlib.Path(copy) / "train" / "cat" / "new.png").is_file()
 
 
 def test_a_file_system_and_a_mixture(store, folder):

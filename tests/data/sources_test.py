@@ -7,6 +7,9 @@ import pytest
 import keras_simple_diffusion as ksd
 from keras_simple_diffusion.data.sources import DecodedSource
 from keras_simple_diffusion.data.sources import EmbeddedSource
+from keras_simple_diffusion.data.sources import RelabelledSource
+from keras_simple_diffusion.data.sources import _Subset
+from keras_simple_diffusion.data.sources import keep_decoded
 from keras_simple_diffusion.data.sources import stack
 from keras_simple_diffusion.data.sources import take
 
@@ -77,6 +80,40 @@ def test_digests_tell_which_images_are_taken(tmp_path, write_images):
     assert DecodedSource(few).content_digest() == few.content_digest()
     embedded = EmbeddedSource(source, None, 4)
     assert embedded.content_digest() == source.content_digest()
+
+
+@pytest.fixture
+def captioned(tmp_path, write_images):
+    """A source of four images in two classes, with two captions each."""
+    write_images(tmp_path, "a/0.png", "a/1.png", "b/2.png", "b/3.png")
+    for path in list(tmp_path.rglob("*.png")):
+        text = f"no. {path.stem}\nmore of {path.stem}\n"
+        path.with_suffix(".txt").write_text(text)
+    return ksd.data.open_data(tmp_path, 8)
+
+
+def test_labels_and_captions_of_sources_of_sources(captioned):
+    texts = [[f"no. {i}", f"more of {i}"] for i in range(4)]
+    known = list(zip([0, 0, 1, 1], texts, strict=True))
+    assert captioned.annotations() == known
+    swapped = list(zip([2, 2, 0, 0], texts, strict=True))
+    bare = [(None, each) for each in texts]
+    chosen = [3, 1]
+    for source, expected in (
+        (DecodedSource(captioned), known),
+        (EmbeddedSource(captioned, None, 4), known),
+        (RelabelledSource(captioned, ["b", "c", "a"], [2, 0]), swapped),
+        (RelabelledSource(captioned, None), bare),
+        (_Subset(captioned, chosen), [known[i] for i in chosen]),
+    ):
+        found = source.annotations()
+        assert found == expected, type(source)
+        assert source.captions() == [t for _, each in found for t in each]
+        assert source.has_captions and source.buckets is None
+        # Of several captions none is kept for all epochs.
+        assert keep_decoded(source) is source
+    plain = ksd.data.ArraySource(np.zeros((3, 1, 1, 1), "uint8"))
+    assert take(plain, 2).captions() is None
 
 
 def test_stack():

@@ -151,6 +151,63 @@ def test_split_by_name_and_packing(tmp_path, rows, files):
     assert len(sources["test"]) == 2
 
 
+def test_splits_beside_a_file_of_none(tmp_path, rows):
+    for i, split in enumerate(("train", "test", "extra")):
+        name = f"{split}-00000-of-00001.parquet"
+        parquet.write_table(table_of(rows([i])), tmp_path / name)
+    for path in (tmp_path, tmp_path / "*.parquet"):
+        with pytest.raises(
+            InputError, match="extra-0.*' names no split.* 'test-0.* held out"
+        ):
+            ksd.data.open_data(path, 8)
+    (tmp_path / name).unlink()
+    assert len(ksd.data.open_data(tmp_path, 8)) == 1
+
+
+def test_splits_by_folder(tmp_path, rows):
+    for split, numbers in (("train", [1, 2]), ("test", [3])):
+        path = tmp_path / split / "0000.parquet"
+        path.parent.mkdir()
+        parquet.write_table(table_of(rows(numbers)), path)
+    sources = ksd.data.open_splits(tmp_path / "*" / "0000.parquet", 8)
+    assert sources["train"].captions() == ["caption 1", "caption 2"]
+    assert sources["test"].captions() == ["caption 3"]
+
+
+def test_equal_names_of_files_in_two_splits(tmp_path, rows, files):
+    saved, packed = tmp_path / "saved", tmp_path / "packed.array_record"
+    columns = rows(range(9))
+    held_out = rows([9, 11])
+    held_out["image"][0]["bytes"] = columns["image"][0]["bytes"] = b"no image"
+    save_to_disk(saved / "train", table_of(columns))
+    save_to_disk(saved / "test", table_of(held_out))
+    names = json.dumps({"splits": ["train", "test"]})
+    (saved / "dataset_dict.json").write_text(names)
+    count, broken = ksd.data.pack(saved, packed)
+    first = "data-00000-of-00002.arrow[0]"
+    assert count == 9 and list(broken) == [f"train/{first}", f"test/{first}"]
+    sources = ksd.data.open_splits(packed, 8)
+    expected = ksd.data.open_splits(saved, 8)
+    for split, numbers in (("train", range(1, 9)), ("test", [1])):
+        assert len(sources[split]) == len(numbers)
+        for i, number in enumerate(numbers):
+            assert sources[split].name(i) == expected[split].name(number)
+            example = sources[split][i]
+            for key, value in expected[split][number].items():
+                np.testing.assert_array_equal(example[key], value)
+
+
+def test_equal_names_of_files_in_two_folders(tmp_path, rows):
+    for i, name in enumerate("ab"):
+        path = tmp_path / name / "photos.parquet"
+        path.parent.mkdir()
+        parquet.write_table(table_of(rows([2 * i, 2 * i + 1])), path)
+    source = ksd.data.open_data(tmp_path / "*" / "photos.parquet", 8)
+    texts = [source[i]["captions"] for i in range(4)]
+    assert texts == [f"caption {i}" for i in range(4)]
+    assert source.name(2) == "b/photos.parquet[0]"
+
+
 def test_columns_without_features(tmp_path, encode, image):
     images = [encode(image(i)) for i in range(3)]
     path = tmp_path / "a.parquet"
@@ -168,6 +225,37 @@ def test_columns_without_features(tmp_path, encode, image):
     source = ksd.data.open_data(path, 8)
     assert source.class_names is None
     assert source.captions() == ["a", "b", "c", "d"]
+
+
+@pytest.mark.parametrize(
+    "column, values, message",
+    [
+        ("labels", [[0], [1, 2]], "'labels' of .* no single class .* list<"),
+        ("label", [{"a": 1}] * 2, "no single class of each .*, but a struct"),
+        ("label", [1, -2], r"a.parquet\[1\] of .* class -2, of 2 classes that"),
+        ("label", [-3, -2], "class -3, of 0 classes"),
+        ("label", [0, 2**40], "holds 1099511627776, and classes are numbered"),
+        ("label", [0.0, float("nan")], r"without a class, such as a.parq.*\[1"),
+    ],
+)
+def test_columns_that_hold_no_class(
+    column, values, message, tmp_path, encode, image
+):
+    path = tmp_path / "a.parquet"
+    images = [encode(image(i)) for i in range(2)]
+    parquet.write_table(pa.table({"jpg": images, column: values}), path)
+    with pytest.raises(InputError, match=message):
+        ksd.data.open_data(path, 8)
+
+
+def test_a_split_without_classes(tmp_path, encode, image):
+    columns = {"jpg": [encode(image(i)) for i in range(2)], "label": ["b", "a"]}
+    parquet.write_table(pa.table(columns), tmp_path / "train.parquet")
+    del columns["label"]
+    parquet.write_table(pa.table(columns), tmp_path / "test.parquet")
+    source = ksd.data.open_data(tmp_path, 8)
+    assert source.class_names == ["a", "b"] and source[0]["labels"] == 1
+    assert ksd.data.open_data(tmp_path, 8, "test").class_names is None
 
 
 def test_groups_are_dropped_and_read_again(tmp_path, rows, files, monkeypatch):
@@ -213,6 +301,7 @@ def test_tables_that_cannot_be_read(tmp_path, rows, encode, image):
     with pytest.raises(InputError, match="The file '.*a.parquet' is gone"):
         pickle.loads(pickle.dumps(source))[0]
     save_to_disk(tmp_path / "saved", table_of(columns))
-    (tmp_path / "saved" / "state.json").write_text("{")
-    with pytest.raises(InputError, match="state.json' is damaged"):
-        ksd.data.open_data(tmp_path / "saved", 8)
+    for content, message in (("{", "is damaged"), ("[]", "has no '_data_fil")):
+        (tmp_path / "saved" / "state.json").write_text(content)
+        with pytest.raises(InputError, match=f"state.json' {message}"):
+            ksd.data.open_data(tmp_path / "saved", 8)

@@ -142,6 +142,15 @@ def test_several_tars(samples, tmp_path, name):
         assert len(ksd.data.open_data(path, 8)) == 4
 
 
+def test_equal_names_of_tars_in_two_folders(samples, tmp_path):
+    for name in ("a", "b"):
+        write_tar(tmp_path / name / "photos.tar", samples)
+    source = ksd.data.open_data(tmp_path / "*" / "photos.tar", 8)
+    assert len(source) == 12 and not source.left_out
+    assert source.name(6) == "b:photos:000.png"
+    assert source[7]["captions"] == "caption 1 of"
+
+
 def test_splits_of_tars(samples, tmp_path, encode, image):
     write_tar(tmp_path / "imagenet-train-000.tar", samples)
     held_out = {"0.png": encode(image(9)), "0.cls": "1", "0.txt": "held out"}
@@ -160,7 +169,13 @@ def test_names_of_splits():
     names = ["a/x-train-00.tar", "a/x-train-01.tar", "a/x-test-00.tar"]
     assert splits_of_shards(names) == ["train", "train", "test"]
     assert splits_of_shards(names[:2]) == [None, None]
-    assert splits_of_shards([*names, "a/x-extra.tar"]) == [None] * 4
+    folders = ["a/train/0.tar", "a/test/0.tar"]
+    assert splits_of_shards(folders) == ["train", "test"]
+    assert splits_of_shards(["test/a.tar", "test/b.tar"]) == [None, None]
+    assert splits_of_shards([*names[:2], "a/x-extra.tar"]) == [None] * 3
+    for other in ("a/x-extra.tar", "a/x-train-and-test.tar"):
+        with pytest.raises(InputError, match=f"'{other}' names no split, or "):
+            splits_of_shards([*names, other])
 
 
 def test_ranges(tmp_path):

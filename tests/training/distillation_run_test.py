@@ -388,6 +388,14 @@ def test_a_teacher_of_texts(tmp_path, capsys):
     distill_run(
         tmp_path / "teacher", tmp_path / "images", tmp_path / "next", **start
     )
+    # Classes beside the captions mean nothing to this teacher.
+    for index in range(4):
+        path = tmp_path / "classes" / "ab"[index % 2] / f"{index}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (8, 8)).save(path)
+        path.with_suffix(".txt").write_text(texts[index % 2])
+    classes, third = tmp_path / "classes", tmp_path / "third"
+    distill_run(tmp_path / "teacher", classes, third, **options)
     with pytest.raises(InputError, match="metadata.jsonl"):
         distill_run(tmp_path / "teacher", "digits", tmp_path / "other")
     encoder.set_weights([2 * value for value in encoder.get_weights()])

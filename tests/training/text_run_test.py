@@ -343,10 +343,14 @@ def test_embeddings_that_do_not_fit(
         ksd.data.open_data(captioned, 8).captions(),
     )
     cache.write(0, *make_embedder(encoder)(cache.texts))
-    with pytest.raises(InputError, match="of another encoder"):
-        train_run(
-            captioned,
-            tmp_path / "run",
-            frozen_preset,
-            embeddings=tmp_path / "cache",
-        )
+    for data, message in (
+        (captioned, "of another encoder"),
+        ("vehicles", "for images with captions"),
+    ):
+        with pytest.raises(InputError, match=message):
+            train_run(
+                data,
+                tmp_path / "run",
+                frozen_preset,
+                embeddings=tmp_path / "cache",
+            )
