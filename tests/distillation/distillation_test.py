@@ -9,6 +9,7 @@ from keras_simple_diffusion.distillation import moment_matching
 from tests.helpers.models import make_data
 from tests.helpers.models import make_model
 from tests.helpers.models import make_text_encoder
+from tests.helpers.models import randomize
 from tests.helpers.models import values_of
 from tests.reference.linear_backbone import LinearBackbone
 
@@ -375,6 +376,32 @@ def test_texts_and_mixed_precision(method):
     assert all(map(np.array_equal, encoder_before, encoder_after))
     assert encoder.trainable
     assert task.generate("a ship").shape == (4, 4, 1)
+
+
+@pytest.mark.parametrize("scale", [3.0, (2.0, 4.0)])
+def test_the_teacher_is_guided_within_its_interval(scale):
+    def ask(interval):
+        model = make_model(guidance_interval=interval)
+        randomize(model.backbone, 1)
+        task = METHODS[1](model, guidance_scale=scale)
+        if interval is not None:  # As a run is resumed, from its student.
+            task = METHODS[1](task.student, guidance_scale=scale)
+        found = task.ask_teacher(*arrays, {"labels": labels, **inputs})
+        return [to_numpy(each) for each in found]
+
+    rng = np.random.default_rng(0)
+    noisy = rng.normal(size=(4, 4, 4, 1)).astype("float32")
+    log_snr = np.array([-2.0, -1.0, 1.5, 3.0], "float32")
+    arrays = [ops.convert_to_tensor(each) for each in (noisy, log_snr)]
+    labels = ops.convert_to_tensor([0, 1, 2, 0], "int32")
+    inputs = {}
+    if isinstance(scale, tuple):
+        inputs["guidance_scale"] = ops.full((4,), 3.0)
+    always, conditional = ask(None)
+    guided, _ = ask((-1.0, 2.0))
+    np.testing.assert_allclose(guided[1:3], always[1:3], atol=1e-6)
+    np.testing.assert_allclose(guided[::3], conditional[::3], atol=1e-6)
+    assert np.abs(always - conditional).max(axis=(1, 2, 3)).min() > 1e-3
 
 
 @pytest.mark.any_backend
