@@ -425,7 +425,7 @@ class DenoisingTrainer(keras_internals.OwnTrainingSteps, keras_hub.models.Task):
         )
         drawn = (time, dropout, noise)
         time, dropout, noise = map(replicas.own_part, drawn)
-        time = self.place_times(time)
+        time = self.place_times(time, training)
         log_snr = self.schedule(time)
         return NoisyBatch(
             images,
@@ -437,7 +437,7 @@ class DenoisingTrainer(keras_internals.OwnTrainingSteps, keras_hub.models.Task):
             num_bad,
         )
 
-    def place_times(self, time):
+    def place_times(self, time, training):
         """Return the times of a batch, given uniform ones of shape `(B,)`."""
         return time
 

@@ -138,7 +138,7 @@ def test_consistency_distillation_follows_the_flow_through_a_range():
 def test_with_as_many_steps_as_the_teacher_it_is_diffusion(use_teacher):
     # Eq. 9. The times of the model are brought to the grid as well.
     class OnGrid(ksd.models.DiffusionModel):
-        def place_times(self, time):
+        def place_times(self, time, training):
             return ops.ceil(time * 8.0) / 8.0
 
     teacher = linear_teacher(8)
@@ -287,6 +287,22 @@ def test_progressive_distillation_halves_and_draws_with_its_phase():
     assert all(map(np.array_equal, teachers[4], teachers[7]))
 
 
+def test_validation_at_the_end_of_a_phase_is_that_of_this_phase():
+    task = ksd.distillation.ProgressiveDistillation(
+        make_model(), num_steps=2, num_halvings=2, updates_per_halving=2
+    )
+    task.compile(keras.optimizers.SGD(0.0), jit_compile=False)
+    # A student between the phases, which is not the teacher.
+    randomize(task.backbone, 1)
+    data = make_data(8)
+    losses = [task.evaluate(data, verbose=0)]
+    for _ in range(3):
+        task.train_on_batch(data)
+        losses.append(task.evaluate(data, verbose=0))
+    np.testing.assert_allclose(losses[1:3], losses[0], rtol=1e-6)
+    assert abs(losses[3] / losses[0] - 1.0) > 0.05
+
+
 def test_updates_are_counted_when_gradients_are_accumulated():
     task = ksd.distillation.MomentMatching(make_model(), num_steps=2)
     task.compile(keras.optimizers.SGD(0.1, gradient_accumulation_steps=2))
@@ -342,7 +358,7 @@ def test_steps_of_the_teacher_grow():
     uniform = ops.convert_to_tensor(np.linspace(0, 0.9999, 4000), "float32")
     for updates in (0, 25, 50, 75, 100, 500):
         task.num_batches.assign(updates)
-        times = to_numpy(task.place_times(uniform))
+        times = to_numpy(task.place_times(uniform, training=True))
         found.append(round(1 / times.min()))
         assert times.max() == 1.0
     assert found == [64, 136, 288, 604, 1280, 1280]
