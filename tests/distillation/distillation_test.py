@@ -208,6 +208,17 @@ def test_moment_matching_trains_two_networks_in_turn():
     assert float(to_numpy(auxiliary)) < 0.2
 
 
+def test_evaluation_of_moment_matching_does_not_depend_on_the_turn():
+    task = ksd.distillation.MomentMatching(linear_teacher(8), num_steps=2)
+    task.auxiliary_backbone.factors.bias.assign(0.2)
+    losses = []
+    for turn in range(3):
+        task.num_batches.assign(turn)
+        losses.append(task.evaluate(random_images(64), verbose=0))
+    assert losses[0] > 0.0
+    np.testing.assert_allclose(losses, losses[0], rtol=1e-6)
+
+
 def test_posterior_is_that_of_ddpm():
     rng = np.random.default_rng(0)
     clean, noisy, noise = (
