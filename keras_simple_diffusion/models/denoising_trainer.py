@@ -243,7 +243,7 @@ class DenoisingTrainer(keras_internals.OwnTrainingSteps, keras_hub.models.Task):
         fit_data.check_is_given(x)
         self._prepare_training()
         x = fit_data.for_sizes(self.prepare_data(x))
-        validation_data = self.prepare_data(validation_data)
+        validation_data = fit_data.for_sizes(self.prepare_data(validation_data))
         if not fit_data.is_shuffled_by_keras(x):
             shuffle = False  # Datasets have shuffled already.
         fit_data.check_rows(x, batch_size)
@@ -284,7 +284,7 @@ class DenoisingTrainer(keras_internals.OwnTrainingSteps, keras_hub.models.Task):
         else:
             fit_data.check_options(kwargs)
             fit_data.check_is_given(x)
-            x = self.prepare_data(x)
+            x = fit_data.for_sizes(self.prepare_data(x))
             fit_data.check_rows(x, kwargs.get("batch_size"))
         steps = [kwargs.get("steps")]
         with self._evaluating(), fit_data.ending_epochs([x], steps):
