@@ -244,8 +244,6 @@ class DenoisingTrainer(keras_internals.OwnTrainingSteps, keras_hub.models.Task):
         self._prepare_training()
         x = fit_data.for_sizes(self.prepare_data(x))
         validation_data = fit_data.for_sizes(self.prepare_data(validation_data))
-        if not fit_data.is_shuffled_by_keras(x):
-            shuffle = False  # Datasets have shuffled already.
         fit_data.check_rows(x, batch_size)
         fit_data.check_rows(
             validation_data, kwargs.get("validation_batch_size") or batch_size
@@ -259,7 +257,8 @@ class DenoisingTrainer(keras_internals.OwnTrainingSteps, keras_hub.models.Task):
                 self,
                 x,
                 validation_data=validation_data,
-                shuffle=shuffle,
+                # Datasets have shuffled already.
+                shuffle=fit_data.is_shuffled_by_keras(x) and shuffle,
                 **options,
             )
 
@@ -373,6 +372,7 @@ class DenoisingTrainer(keras_internals.OwnTrainingSteps, keras_hub.models.Task):
 
         Averages that other lists do not have are forgotten, with a warning.
         """
+        self.averages.check(weights)
         super().set_weights(weights)
         self.averages.set_from(weights)
 
