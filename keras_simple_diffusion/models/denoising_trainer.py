@@ -244,10 +244,10 @@ class DenoisingTrainer(keras_internals.OwnTrainingSteps, keras_hub.models.Task):
         self._prepare_training()
         x = fit_data.for_sizes(self.prepare_data(x))
         validation_data = fit_data.for_sizes(self.prepare_data(validation_data))
-        fit_data.check_rows(x, batch_size)
-        fit_data.check_rows(
-            validation_data, kwargs.get("validation_batch_size") or batch_size
-        )
+        rows = batch_size or 32  # As in Keras.
+        fit_data.check_rows(x, rows)
+        rows = kwargs.get("validation_batch_size") or rows
+        fit_data.check_rows(validation_data, rows)
         steps = kwargs.get("steps_per_epoch"), kwargs.get("validation_steps")
         with (
             self.step_lock.training(),
@@ -284,7 +284,7 @@ class DenoisingTrainer(keras_internals.OwnTrainingSteps, keras_hub.models.Task):
             fit_data.check_options(kwargs)
             fit_data.check_is_given(x)
             x = fit_data.for_sizes(self.prepare_data(x))
-            fit_data.check_rows(x, kwargs.get("batch_size"))
+            fit_data.check_rows(x, kwargs.get("batch_size") or 32)
         steps = [kwargs.get("steps")]
         with self._evaluating(), fit_data.ending_epochs([x], steps):
             return _evaluate(self, x, **kwargs)

@@ -9,6 +9,7 @@ import pytest
 from keras import ops
 
 import keras_simple_diffusion as ksd
+from keras_simple_diffusion.models import fit_data
 from keras_simple_diffusion.utils.errors import InputError
 from tests.helpers.models import make_data
 from tests.helpers.models import make_model
@@ -155,6 +156,22 @@ def test_single_batches_are_checked(model, method):
         getattr(model, method)({**data, "images": 127.5 * data["images"]})
     with pytest.raises(InputError, match="Received: 9"):
         getattr(model, method)({**data, "labels": np.full(4, 9)})
+
+
+@pytest.mark.any_backend
+def test_the_rows_of_batches_are_to_be_split_over_devices(model, monkeypatch):
+    checked = []
+    monkeypatch.setattr(fit_data, "check_batch_size", checked.append)
+    data = make_data(48)
+    model.train_on_batch(data)
+    model.test_on_batch(data)
+    assert checked == [48, 48]
+    checked.clear()
+    model.fit(data, validation_data=data, verbose=0)
+    assert sorted(checked) == [16, 16, 32, 32]
+    checked.clear()
+    model.evaluate(data, batch_size=36, verbose=0)
+    assert sorted(checked) == [12, 36]
 
 
 @pytest.mark.any_backend
