@@ -243,6 +243,24 @@ def test_later_batches_are_checked_within_the_step(name):
     assert set(history.history) == {"loss", "val_loss"}
 
 
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+def test_a_batch_with_bad_values_has_a_gradient_of_zero(momentum):
+    model = make_model()
+    sgd = keras.optimizers.SGD(0.1, momentum)
+    model.compile(sgd, ema_decay=None, jit_compile=False)
+    weights = []
+
+    class Note(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            weights.append(values_of(self.model.trainable_variables))
+
+    with pytest.raises(InputError, match="NaN and a gradient of zero"):
+        model.fit(later(labels=7), shuffle=False, callbacks=[Note()], verbose=0)
+    # The fifth batch moves the weights by the momentum of the others only.
+    is_moved = not all(map(np.array_equal, weights[3], weights[4]))
+    assert is_moved == (momentum > 0.0)
+
+
 def test_bad_values_before_a_validation_are_told():
     model = make_model()
     with pytest.raises(InputError, match="2 with labels"):
