@@ -177,13 +177,13 @@ def has_fused_adam():
 
 
 def update_by_adam(weights, grads, moments, squares, rate, betas, epsilon):
-    """Update all weights by Adam in one kernel, where `has_fused_adam()`.
+    """Update all weights by Adam, by one kernel for each of their dtypes.
 
-    `m = b1 m + (1 - b1) g; s = b2 s + (1 - b2) g^2; w -= rate m / (sqrt(s) +
-    epsilon)`.
+    Only where `has_fused_adam()`: `m = b1 m + (1 - b1) g; s = b2 s + (1 - b2)
+    g^2; w -= rate m / (sqrt(s) + epsilon)`.
 
     Args:
-        weights: list of `keras.Variable`s of one dtype.
+        weights: list of `keras.Variable`s.
         grads: list of tensors.
         moments: list of `keras.Variable`s, `m`.
         squares: list of `keras.Variable`s, `s`.
@@ -196,16 +196,18 @@ def update_by_adam(weights, grads, moments, squares, rate, betas, epsilon):
         held([variable.value.detach() for variable in variables])
         for variables in (weights, moments, squares)
     )
-    keras_internals.torch_fused_adam(
-        weights,
-        [
-            grad.detach().to(weight.dtype).contiguous()
-            for grad, weight in zip(held(grads), weights, strict=True)
-        ],
-        moments,
-        squares,
-        rate.detach().float(),
-        beta1=betas[0],
-        beta2=betas[1],
-        eps=epsilon,
-    )
+    grads = [
+        grad.detach().to(weight.dtype).contiguous()
+        for grad, weight in zip(held(grads), weights, strict=True)
+    ]
+    rows = list(zip(weights, grads, moments, squares, strict=True))
+    for dtype in {weight.dtype for weight in weights}:
+        # On a GPU a kernel takes lists of one dtype.
+        alike = [row for row in rows if row[0].dtype == dtype]
+        keras_internals.torch_fused_adam(
+            *map(list, zip(*alike, strict=True)),
+            rate.detach().float(),
+            beta1=betas[0],
+            beta2=betas[1],
+            eps=epsilon,
+        )

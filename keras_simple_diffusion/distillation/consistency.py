@@ -88,7 +88,7 @@ class ConsistencyDistillation(Distillation):
         # Of the teacher, and of the student with and without gradients.
         return 1 + is_guided + 1 + 3
 
-    def place_times(self, time):
+    def place_times(self, time, training):
         return on_grid(time, self.num_steps * self._steps_per_range())
 
     def teach(self, batch, training):

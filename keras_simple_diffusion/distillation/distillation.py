@@ -10,6 +10,7 @@ from keras_simple_diffusion.models.backbone import check_guidance_range
 from keras_simple_diffusion.models.denoising_trainer import DenoisingTrainer
 from keras_simple_diffusion.models.diffusion_task import DiffusionTask
 from keras_simple_diffusion.ops.diffusion import convert_prediction
+from keras_simple_diffusion.ops.diffusion import expand_like
 from keras_simple_diffusion.optimizers.wrapper import unwrap
 from keras_simple_diffusion.samplers.guidance import classifier_free_guidance
 from keras_simple_diffusion.text.pretrained_text_encoder import (
@@ -40,7 +41,8 @@ class Distillation(DenoisingTrainer):
             draws with but does not compute; or a tuple `(low, high)`. The
             network of the student then receives the scale as an input, which
             is uniform in this range in training, and `generate` takes any
-            `guidance_scale` of it. Defaults to the teacher's.
+            `guidance_scale` of it. Defaults to the teacher's. Outside of the
+            teacher's `guidance_interval` there is no guidance.
         compile: bool. Whether to compile with the defaults of `compile`.
             Defaults to `True`.
     """
@@ -209,6 +211,8 @@ class Distillation(DenoisingTrainer):
     def ask_teacher(self, noisy_images, log_snr, conditions, scale=None):
         """Predict clean images with the teacher, with and without guidance.
 
+        Outside of the teacher's interval of guidance both are the same.
+
         Args:
             noisy_images: float32 tensor of shape `(B, H, W, C)`.
             log_snr: float32 tensor of shape `(B,)`.
@@ -230,6 +234,11 @@ class Distillation(DenoisingTrainer):
                 self.predict_clean(*arguments, null),
                 self.scale_of(conditions) if scale is None else scale,
             )
+            # The student keeps it, for runs that are resumed from its preset.
+            if self.student.guidance_interval is not None:
+                low, high = self.student.guidance_interval
+                is_inside = ops.logical_and(log_snr >= low, log_snr <= high)
+                guided = ops.where(expand_like(is_inside, clean), guided, clean)
         return ops.stop_gradient(guided), ops.stop_gradient(clean)
 
     def scale_of(self, conditions):

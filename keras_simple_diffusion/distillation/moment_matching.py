@@ -16,7 +16,8 @@ class MomentMatching(Distillation):
     of its step are drawn as by `DDPMSampler(0)`. On these, an auxiliary network
     learns the mean of the student's clean images, and the student is moved
     until this mean is that of the teacher. Even updates train the auxiliary
-    network, odd ones the student. Dropout of the student is on.
+    network, odd ones the student. Dropout of the student is on. `evaluate`
+    measures the loss of the auxiliary network.
 
     The papers train with `keras_simple_diffusion.optimizers.Adam` at 1e-5 and
     `beta_1=0`; without momentum each update moves one of the networks alone.
@@ -100,11 +101,13 @@ class MomentMatching(Distillation):
         )
         teacher, _ = self.ask_teacher(noisy, log_snr, conditions)
         weight = error_scale(log_snr, "x", "v")
-        losses = ops.where(
-            ops.equal(self.num_updates % 2, 0),
-            auxiliary_loss(clean, auxiliary, teacher, weight),
-            generator_loss(clean, auxiliary, teacher, weight),
-        )
+        losses = auxiliary_loss(clean, auxiliary, teacher, weight)
+        if training:
+            losses = ops.where(
+                ops.equal(self.num_updates % 2, 0),
+                losses,
+                generator_loss(clean, auxiliary, teacher, weight),
+            )
         self.count(training)
         return {
             "losses": losses,

@@ -81,13 +81,14 @@ class ProgressiveDistillation(Distillation):
     def count_passes(is_guided):
         return 2 * (1 + is_guided) + 3
 
-    def place_times(self, time):
-        return on_grid(time, self._student_steps())
+    def place_times(self, time, training):
+        return on_grid(time, self._student_steps(self._phase(training)))
 
     def teach(self, batch, training):
         if training:
             self._succeed_teacher()
-        count = self._student_steps()
+        phase = self._phase(training)
+        count = self._student_steps(phase)
         step = grid_index(batch.time, count)
         whole = ops.cast(step, "float32")
         count = ops.cast(count, "float32")
@@ -95,7 +96,7 @@ class ProgressiveDistillation(Distillation):
         end = self.schedule(whole / count)
         noisy, log_snr = batch.noisy_images, batch.log_snr
         scale = self.scale_of(batch.conditions)
-        scale = ops.where(self._phase() == 0, scale, 1.0)
+        scale = ops.where(phase == 0, scale, 1.0)
         first, _ = self.ask_teacher(noisy, log_snr, batch.conditions, scale)
         half_way = ddim_step(first, noisy, log_snr, middle)
         second, _ = self.ask_teacher(half_way, middle, batch.conditions, scale)
@@ -106,21 +107,27 @@ class ProgressiveDistillation(Distillation):
 
     def finished_model(self):
         (batches,) = self.values_of([self.num_batches])
-        # Of the last batch, as the next may begin a phase.
-        updates = self.updates_before(ops.maximum(batches - 1, 0))
-        phase = int(self._phase(updates))
-        steps = self.num_steps * 2 ** (self.num_halvings - 1 - phase)
+        phase = self._phase_of(ops.maximum(batches - 1, 0))
+        steps = int(self._student_steps(phase))
         self.student.num_steps = self.student.distilled_steps = steps
         return self.student
 
-    def _phase(self, updates=None):
-        """Number of the phase, counted from 0, an int32 tensor."""
-        updates = self.num_updates if updates is None else updates
+    def _phase(self, training):
+        """Number of the phase, counted from 0, an int32 tensor.
+
+        Outside of training it is that of the last batch: the next may begin a
+        phase, and only then the student takes the teacher's place.
+        """
+        batch = ops.convert_to_tensor(self.num_batches)
+        return self._phase_of(batch if training else ops.maximum(batch - 1, 0))
+
+    def _phase_of(self, batch):
+        updates = self.updates_before(batch)
         phase = ops.floor_divide(updates, self.updates_per_halving)
         return ops.minimum(phase, self.num_halvings - 1)
 
-    def _student_steps(self):
-        remaining = self.num_halvings - 1 - self._phase()
+    def _student_steps(self, phase):
+        remaining = self.num_halvings - 1 - phase
         return self.num_steps * ops.power(2, remaining)
 
     def _succeed_teacher(self):

@@ -56,6 +56,28 @@ class Conditions:
             is_single=False,
         )
 
+    def spread(self, num_images):
+        """Use one condition for all images, or one for each.
+
+        Args:
+            num_images: int.
+
+        Returns:
+            The `Conditions` of `num_images` images.
+
+        Raises:
+            InputError: if there is another number of conditions.
+        """
+        if self.count == 1:
+            return self.take([0] * num_images)
+        if self.count != num_images:
+            raise InputError(
+                "There must be one condition for all images or for each. "
+                f"Received: num_images={num_images} and {self.count} "
+                "conditions"
+            )
+        return self
+
     def at_scale(self, guidance_scale):
         """Give the network a guidance scale as an input.
 

@@ -11,6 +11,7 @@ from keras_simple_diffusion.optimizers.averaged_optimizer import (
     AveragedOptimizer,
 )
 from keras_simple_diffusion.optimizers.wrapper import find_optimizer
+from keras_simple_diffusion.utils.errors import InputError
 
 
 class WeightList(list):
@@ -137,13 +138,43 @@ class Averages:
             weights: list of arrays. Without averages, those of the model are
                 forgotten.
         """
-        arrays = getattr(weights, "averages", None)
-        if arrays is None or self.optimizer is None or not self.optimizer.built:
+        arrays = self._averages_for(weights)
+        if arrays is None:
             self.forget()
             return
         variables = self.optimizer.average_variables
         for variable, array in zip(variables, arrays, strict=True):
             variable.assign(array)
+
+    def check(self, weights):
+        """Check that the model can take over the averages of weights.
+
+        Args:
+            weights: see `set_from`.
+
+        Raises:
+            InputError: if the model keeps others.
+        """
+        arrays = self._averages_for(weights)
+        if arrays is None:
+            return
+        received = [array.shape for array in arrays]
+        expected = [each.shape for each in self.optimizer.average_variables]
+        if [*map(tuple, received)] != [*map(tuple, expected)]:
+            raise InputError(
+                "The weights carry other averages than the model keeps. "
+                f"Expected: {len(self.optimizer.averages)} of each trained "
+                f"weight, {len(expected) - 1} arrays. Received: "
+                f"{len(received) - 1} arrays. Compile both models with the "
+                "same `ema_decay`, and train the same weights of them; or pass "
+                "`list(weights)`, without averages."
+            )
+
+    def _averages_for(self, weights):
+        """Return the averages of weights that the model has a place for."""
+        if self.optimizer is None or not self.optimizer.built:
+            return None
+        return getattr(weights, "averages", None)
 
     @contextlib.contextmanager
     def in_place(self, profile=None):

@@ -243,13 +243,11 @@ class DenoisingTrainer(keras_internals.OwnTrainingSteps, keras_hub.models.Task):
         fit_data.check_is_given(x)
         self._prepare_training()
         x = fit_data.for_sizes(self.prepare_data(x))
-        validation_data = self.prepare_data(validation_data)
-        if not fit_data.is_shuffled_by_keras(x):
-            shuffle = False  # Datasets have shuffled already.
-        fit_data.check_rows(x, batch_size)
-        fit_data.check_rows(
-            validation_data, kwargs.get("validation_batch_size") or batch_size
-        )
+        validation_data = fit_data.for_sizes(self.prepare_data(validation_data))
+        rows = batch_size or 32  # As in Keras.
+        fit_data.check_rows(x, rows)
+        rows = kwargs.get("validation_batch_size") or rows
+        fit_data.check_rows(validation_data, rows)
         steps = kwargs.get("steps_per_epoch"), kwargs.get("validation_steps")
         with (
             self.step_lock.training(),
@@ -259,7 +257,8 @@ class DenoisingTrainer(keras_internals.OwnTrainingSteps, keras_hub.models.Task):
                 self,
                 x,
                 validation_data=validation_data,
-                shuffle=shuffle,
+                # Datasets have shuffled already.
+                shuffle=fit_data.is_shuffled_by_keras(x) and shuffle,
                 **options,
             )
 
@@ -284,8 +283,8 @@ class DenoisingTrainer(keras_internals.OwnTrainingSteps, keras_hub.models.Task):
         else:
             fit_data.check_options(kwargs)
             fit_data.check_is_given(x)
-            x = self.prepare_data(x)
-            fit_data.check_rows(x, kwargs.get("batch_size"))
+            x = fit_data.for_sizes(self.prepare_data(x))
+            fit_data.check_rows(x, kwargs.get("batch_size") or 32)
         steps = [kwargs.get("steps")]
         with self._evaluating(), fit_data.ending_epochs([x], steps):
             return _evaluate(self, x, **kwargs)
@@ -373,6 +372,7 @@ class DenoisingTrainer(keras_internals.OwnTrainingSteps, keras_hub.models.Task):
 
         Averages that other lists do not have are forgotten, with a warning.
         """
+        self.averages.check(weights)
         super().set_weights(weights)
         self.averages.set_from(weights)
 
@@ -425,7 +425,7 @@ class DenoisingTrainer(keras_internals.OwnTrainingSteps, keras_hub.models.Task):
         )
         drawn = (time, dropout, noise)
         time, dropout, noise = map(replicas.own_part, drawn)
-        time = self.place_times(time)
+        time = self.place_times(time, training)
         log_snr = self.schedule(time)
         return NoisyBatch(
             images,
@@ -437,7 +437,7 @@ class DenoisingTrainer(keras_internals.OwnTrainingSteps, keras_hub.models.Task):
             num_bad,
         )
 
-    def place_times(self, time):
+    def place_times(self, time, training):
         """Return the times of a batch, given uniform ones of shape `(B,)`."""
         return time
 

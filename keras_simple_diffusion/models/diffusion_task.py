@@ -362,7 +362,8 @@ class DiffusionTask(DenoisingTrainer):
         It follows the probability flow from the clean to the noisy end.
         `generate` returns to the images, the closer the more steps, if called
         with this noise and number of steps, `sampler="ddim"`,
-        `guidance_scale=1.0` and `clipping=None`.
+        `clipping=None` and `guidance_scale=1.0`, which a network that receives
+        the scale leaves out.
 
         Args:
             images: `uint8` array, or float in `[-1, 1]`, of shape
@@ -410,8 +411,9 @@ class DiffusionTask(DenoisingTrainer):
             **conditions_by_name: see `edit`.
 
         The sampler defaults to `DDIMSampler()`, which adds no noise. If an end
-        is an image, `guidance_scale` defaults to 1 and clipping is off, so
-        that the image is reached.
+        is an image, clipping is off and `guidance_scale` defaults to 1, or for
+        a network that receives it to the model's, so that the image is
+        reached.
 
         Returns:
             The images, see `generate`.
@@ -424,27 +426,25 @@ class DiffusionTask(DenoisingTrainer):
             raise InputError("`noise` follows from the ends. Received: noise")
         conditions = self.find_conditions(
             options, None, condition, **conditions_by_name
-        )
-        if conditions.count == 1:
-            conditions = conditions.take([0] * num_images)
-        if conditions.count != num_images:
-            raise InputError(
-                "There must be one condition for all images or for each. "
-                f"Received: num_images={num_images} and {conditions.count} "
-                "conditions"
-            )
+        ).spread(num_images)
+        changes = {}
+        if options.sampler is None:
+            changes["sampler"] = DDIMSampler()
+        takes_scale = self.backbone.guidance_range is not None
+        if not (is_seed(first) and is_seed(second)):
+            changes["clipping"] = None
+            if options.guidance_scale is None and not takes_scale:
+                changes["guidance_scale"] = 1.0
+        options = dataclasses.replace(options, **changes)
+        options = options.resolve(self, conditions)
+        if takes_scale:  # The scale of the inversion as well.
+            conditions = conditions.at_scale(options.guidance_scale)
         noises = [
             self._noise_of(end, conditions.take([row]), options)
             for end, row in ((first, 0), (second, num_images - 1))
         ]
-        changes = {"noise": great_circle(*noises, num_images)}
-        if options.sampler is None:
-            changes["sampler"] = DDIMSampler()
-        if not (is_seed(first) and is_seed(second)):
-            changes["clipping"] = None
-            if options.guidance_scale is None:
-                changes["guidance_scale"] = 1.0
-        return self.draw(conditions, dataclasses.replace(options, **changes))
+        noise = great_circle(*noises, num_images)
+        return self.draw(conditions, dataclasses.replace(options, noise=noise))
 
     def find_conditions(self, options, count=None, condition=None, **by_name):
         """Build the conditions of images, for a guidance model as well.

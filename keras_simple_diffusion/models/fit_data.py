@@ -200,8 +200,8 @@ def check_rows(data, batch_size=None):
 
     Args:
         data: data for Keras, or `None`. Batches of datasets are not looked at.
-        batch_size: int. Rows of a batch in this process. Defaults to 32, as
-            in Keras.
+        batch_size: int. Rows of a batch in this process. Defaults to all, a
+            single batch.
 
     Raises:
         InputError: if one of the batches cannot be split.
@@ -209,7 +209,7 @@ def check_rows(data, batch_size=None):
     if not has_rows(data):
         return
     num_rows = len(data["images"] if isinstance(data, dict) else data)
-    batch_size = min(batch_size or 32, num_rows)
+    batch_size = min(batch_size or num_rows, num_rows)
     for rows in {batch_size, num_rows % batch_size} - {0}:
         _, num_shares = data_shard()
         check_batch_size(num_shares * rows)

@@ -44,7 +44,7 @@ class PixelTransformerBackbone(DiffusionBackbone):
         num_class_tokens: int. Number of tokens of the class, if there are
             classes; 0 for none. Defaults to `32`.
         class_token_block: int. Index of the first block with tokens of the
-            class. Defaults to `4`.
+            class, below `depth` if there are any. Defaults to `4`.
         dropout: float. Dropout rate of the middle half of the blocks. Defaults
             to `0.0`.
         noise_scale: float. Standard deviation of the noise at the end of the
@@ -143,6 +143,13 @@ class PixelTransformerBackbone(DiffusionBackbone):
         log_snr = conditions.pop("log_snr")
         label = conditions.pop("label", None)
         self._check_sides()
+        if label is not None and self.class_token_block >= self.depth:
+            raise InputError(
+                "Tokens of the class need a block: pass a `class_token_block` "
+                "below `depth`, or num_class_tokens=0 for none. Received: "
+                f"class_token_block={self.class_token_block}, "
+                f"depth={self.depth}"
+            )
 
         # Patches
         x = FlowState(self.noise_scale, name="flow_state")(images, log_snr)

@@ -2,8 +2,10 @@
 
 Outside of it only the first batches of a dataset are looked at. The step finds
 bad values in all of them, without waiting for the device: it counts them, sets
-them to zero, and gives their batch a loss of NaN without a gradient. The counts
-are read at the end of an epoch, with the other metrics, and raise an error.
+them to zero, and gives their batch a loss of NaN and a gradient of zero, with
+which the momentum and the weight decay of an optimizer still move the weights.
+The counts are read at the end of an epoch, with the other metrics, and raise an
+error.
 """
 
 import keras
@@ -99,8 +101,8 @@ class ValueCheck(keras.metrics.Metric):
         if found:
             raise InputError(
                 f"Of the images of the data, {' and '.join(found)}. Their "
-                "batches have a loss of NaN, and did not change the weights: "
-                "correct the data."
+                "batches have a loss of NaN and a gradient of zero, so that "
+                "nothing was learned from them: correct the data."
             )
 
     def _describe(self, name):

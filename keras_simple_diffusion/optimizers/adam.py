@@ -8,6 +8,9 @@ from keras_simple_diffusion.backend.fused import update_by_adam
 from keras_simple_diffusion.backend.keras_internals import OwnUpdateStep
 from keras_simple_diffusion.backend.keras_internals import adam_moments
 
+# Parts of the names of weights that are vectors, although they have two axes.
+_VECTORS = ("embedding", "positions")
+
 
 class _FusedUpdate(OwnUpdateStep):
     """Mixin for Adam and AdamW: one kernel updates all weights on PyTorch."""
@@ -34,8 +37,8 @@ class _KernelDecay:
     """Mixin that excludes norms, biases and embeddings from weight decay.
 
     A layer marks an embedding by the name of the weight, which contains
-    "embedding". Keras does not save `exclude_from_weight_decay` with an
-    optimizer, so the class itself calls it.
+    "embedding" or "positions". Keras does not save
+    `exclude_from_weight_decay` with an optimizer, so the class itself calls it.
     """
 
     def build(self, variables):
@@ -45,7 +48,8 @@ class _KernelDecay:
             [
                 variable
                 for variable in variables
-                if len(variable.shape) < 2 or "embedding" in variable.name
+                if len(variable.shape) < 2
+                or any(name in variable.name for name in _VECTORS)
             ]
         )
         super().build(variables)
@@ -83,13 +87,20 @@ class AdamW(_KernelDecay, _FusedUpdate, keras.optimizers.AdamW):
 class Muon(_KernelDecay, keras.optimizers.Muon):
     """`keras.optimizers.Muon` with weight decay of the kernels only.
 
-    Muon updates matrices: the dense layers of transformer blocks and of the
-    conditioning. AdamW updates everything else, convolutions included.
+    Muon updates matrices: the dense layers of transformer blocks, of the
+    conditioning and between the levels of a network. AdamW updates everything
+    else, convolutions and the first and last layers included.
 
     Args:
         *args: as for `keras.optimizers.Muon`.
-        **kwargs: as for `keras.optimizers.Muon`.
+        **kwargs: as for `keras.optimizers.Muon`. `exclude_layers` defaults to
+            the embeddings and the first and last layers of the networks.
 
     References:
         - [Liu et al., 2025](https://arxiv.org/abs/2502.16982)
     """
+
+    def __init__(self, *args, **kwargs):
+        ends = ("patch_dense", "output_dense")
+        kwargs.setdefault("exclude_layers", [*_VECTORS, *ends])
+        super().__init__(*args, **kwargs)

@@ -8,43 +8,16 @@ from keras_simple_diffusion.schedules.noise_schedule import NoiseSchedule
 from keras_simple_diffusion.schedules.noise_schedule import check_limits
 
 
-@keras.saving.register_keras_serializable("keras_simple_diffusion")
-class CosineSchedule(NoiseSchedule):
-    """Cosine noise schedule, truncated to a range of log-SNR.
-
-    `log_snr(t) = -2 log tan(a + t (pi / 2 - a - b))`, where `a` and `b` place
-    the ends at `log_snr_max` and `log_snr_min` exactly. Without truncation it
-    is `alpha = cos(pi t / 2)`, `sigma = sin(pi t / 2)`.
+class TruncatedCosine:
+    """Formulas of `CosineSchedule`, also for limits that a shift brings back.
 
     Args:
-        log_snr_min: float. Log-SNR at `t = 1`, at least -80. Defaults to
-            `-15.0`.
-        log_snr_max: float. Log-SNR at `t = 0`, at most 80. Defaults to
-            `15.0`.
-
-    Call arguments:
-        t: float or tensor of any shape, in `[0, 1]`.
-
-    Returns:
-        The log-SNR, a float32 tensor shaped like `t`.
-
-    Raises:
-        InputError: if the limits are not increasing, or outside of
-            `[-80, 80]`.
-
-    Example:
-    >>> schedule = keras_simple_diffusion.schedules.CosineSchedule()
-    >>> [round(float(log_snr), 3) for log_snr in schedule([0.0, 0.5, 1.0])]
-    [15.0, 0.0, -15.0]
-
-    References:
-        - [Hoogeboom et al., 2023](https://arxiv.org/abs/2301.11093),
-          section 3.1 and appendix
+        log_snr_min: float. Log-SNR at `t = 1`.
+        log_snr_max: float. Log-SNR at `t = 0`, above `log_snr_min`.
     """
 
-    def __init__(self, log_snr_min=-15.0, log_snr_max=15.0):
-        limits = check_limits(log_snr_min, log_snr_max)
-        self.log_snr_min, self.log_snr_max = limits
+    def __init__(self, log_snr_min, log_snr_max):
+        self.log_snr_min, self.log_snr_max = log_snr_min, log_snr_max
         # The angle at t = 0, and the complement of the angle at t = 1: near
         # pi / 2 the complement keeps more digits.
         self._start = math.atan(math.exp(-0.5 * self.log_snr_max))
@@ -83,3 +56,41 @@ class CosineSchedule(NoiseSchedule):
     def derivative(self, t):
         sine, cosine = self._sines(to_float32(t))
         return -2.0 * self.angle_range / (sine * cosine)
+
+
+@keras.saving.register_keras_serializable("keras_simple_diffusion")
+class CosineSchedule(TruncatedCosine, NoiseSchedule):
+    """Cosine noise schedule, truncated to a range of log-SNR.
+
+    `log_snr(t) = -2 log tan(a + t (pi / 2 - a - b))`, where `a` and `b` place
+    the ends at `log_snr_max` and `log_snr_min` exactly. Without truncation it
+    is `alpha = cos(pi t / 2)`, `sigma = sin(pi t / 2)`.
+
+    Args:
+        log_snr_min: float. Log-SNR at `t = 1`, at least -80. Defaults to
+            `-15.0`.
+        log_snr_max: float. Log-SNR at `t = 0`, at most 80. Defaults to
+            `15.0`.
+
+    Call arguments:
+        t: float or tensor of any shape, in `[0, 1]`.
+
+    Returns:
+        The log-SNR, a float32 tensor shaped like `t`.
+
+    Raises:
+        InputError: if the limits are not increasing, or outside of
+            `[-80, 80]`.
+
+    Example:
+    >>> schedule = keras_simple_diffusion.schedules.CosineSchedule()
+    >>> [round(float(log_snr), 3) for log_snr in schedule([0.0, 0.5, 1.0])]
+    [15.0, 0.0, -15.0]
+
+    References:
+        - [Hoogeboom et al., 2023](https://arxiv.org/abs/2301.11093),
+          section 3.1 and appendix
+    """
+
+    def __init__(self, log_snr_min=-15.0, log_snr_max=15.0):
+        super().__init__(*check_limits(log_snr_min, log_snr_max))

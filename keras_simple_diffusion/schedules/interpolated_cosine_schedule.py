@@ -4,7 +4,7 @@ import keras
 from keras import ops
 
 from keras_simple_diffusion.ops.diffusion import to_float32
-from keras_simple_diffusion.schedules.cosine_schedule import CosineSchedule
+from keras_simple_diffusion.schedules.cosine_schedule import TruncatedCosine
 from keras_simple_diffusion.schedules.noise_schedule import NoiseSchedule
 from keras_simple_diffusion.schedules.noise_schedule import check_image_size
 from keras_simple_diffusion.schedules.noise_schedule import check_limits
@@ -90,11 +90,13 @@ class InterpolatedCosineSchedule(NoiseSchedule):
         self.log_snr_min, self.log_snr_max = check_limits(
             log_snr_min, log_snr_max, low, high
         )
-        self._cosine = CosineSchedule(self.log_snr_min, self.log_snr_max)
+        self._cosine = TruncatedCosine(self.log_snr_min, self.log_snr_max)
         self._shift = high
         self._slope = low - high
-        # The cosine is flattest in the middle, with slope -4 range.
+        # The cosine is flattest where its log-SNR is nearest to 0.
+        flattest = min(max(0.0, self.log_snr_min), self.log_snr_max)
         largest_slope = 4.0 * self._cosine.angle_range
+        largest_slope *= math.cosh(0.5 * flattest)
         if self._slope >= largest_slope:
             factor = math.exp(0.5 * largest_slope)
             raise InputError(

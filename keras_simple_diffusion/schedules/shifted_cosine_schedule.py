@@ -1,7 +1,7 @@
 import keras
 
 from keras_simple_diffusion.ops.diffusion import to_float32
-from keras_simple_diffusion.schedules.cosine_schedule import CosineSchedule
+from keras_simple_diffusion.schedules.cosine_schedule import TruncatedCosine
 from keras_simple_diffusion.schedules.noise_schedule import NoiseSchedule
 from keras_simple_diffusion.schedules.noise_schedule import check_image_size
 from keras_simple_diffusion.schedules.noise_schedule import check_limits
@@ -59,7 +59,7 @@ class ShiftedCosineSchedule(NoiseSchedule):
         self.log_snr_min, self.log_snr_max = check_limits(
             log_snr_min, log_snr_max, self._shift, self._shift
         )
-        self._cosine = CosineSchedule(self.log_snr_min, self.log_snr_max)
+        self._cosine = TruncatedCosine(self.log_snr_min, self.log_snr_max)
 
     def __call__(self, t):
         return self._cosine(t) + self._shift

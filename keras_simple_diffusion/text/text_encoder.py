@@ -103,6 +103,7 @@ class TextEncoder(keras.layers.Layer):
     def get_config(self):
         return {
             "name": self.name,
+            "trainable": self.trainable,
             "dtype": keras.dtype_policies.serialize(self.dtype_policy),
             "sequence_length": self.sequence_length,
         }
@@ -113,7 +114,12 @@ class TextEncoder(keras.layers.Layer):
         dtype = config.get("dtype")
         if isinstance(dtype, dict):
             dtype = keras.dtype_policies.deserialize(dtype)
-        return cls(**{**config, "dtype": dtype})
+        config = {**config, "dtype": dtype}
+        # Keras would freeze no layer within by the argument.
+        trainable = config.pop("trainable", True)
+        encoder = cls(**config)
+        encoder.trainable = trainable
+        return encoder
 
 
 def to_string(text):

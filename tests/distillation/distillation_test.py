@@ -9,6 +9,7 @@ from keras_simple_diffusion.distillation import moment_matching
 from tests.helpers.models import make_data
 from tests.helpers.models import make_model
 from tests.helpers.models import make_text_encoder
+from tests.helpers.models import randomize
 from tests.helpers.models import values_of
 from tests.reference.linear_backbone import LinearBackbone
 
@@ -139,7 +140,7 @@ def test_consistency_distillation_follows_the_flow_through_a_range():
 def test_with_as_many_steps_as_the_teacher_it_is_diffusion(use_teacher):
     # Eq. 9. The times of the model are brought to the grid as well.
     class OnGrid(ksd.models.DiffusionModel):
-        def place_times(self, time):
+        def place_times(self, time, training):
             return ops.ceil(time * 8.0) / 8.0
 
     teacher = linear_teacher(8)
@@ -229,6 +230,17 @@ def test_moment_matching_trains_two_networks_in_turn():
     assert float(to_numpy(auxiliary)) < 0.2
 
 
+def test_evaluation_of_moment_matching_does_not_depend_on_the_turn():
+    task = ksd.distillation.MomentMatching(linear_teacher(8), num_steps=2)
+    task.auxiliary_backbone.factors.bias.assign(0.2)
+    losses = []
+    for turn in range(3):
+        task.num_batches.assign(turn)
+        losses.append(task.evaluate(random_images(64), verbose=0))
+    assert losses[0] > 0.0
+    np.testing.assert_allclose(losses, losses[0], rtol=1e-6)
+
+
 def test_posterior_is_that_of_ddpm():
     rng = np.random.default_rng(0)
     clean, noisy, noise = (
@@ -308,6 +320,22 @@ def test_progressive_distillation_halves_and_draws_with_its_phase():
     assert all(map(np.array_equal, teachers[4], teachers[7]))
 
 
+def test_validation_at_the_end_of_a_phase_is_that_of_this_phase():
+    task = ksd.distillation.ProgressiveDistillation(
+        make_model(), num_steps=2, num_halvings=2, updates_per_halving=2
+    )
+    task.compile(keras.optimizers.SGD(0.0), jit_compile=False)
+    # A student between the phases, which is not the teacher.
+    randomize(task.backbone, 1)
+    data = make_data(8)
+    losses = [task.evaluate(data, verbose=0)]
+    for _ in range(3):
+        task.train_on_batch(data)
+        losses.append(task.evaluate(data, verbose=0))
+    np.testing.assert_allclose(losses[1:3], losses[0], rtol=1e-6)
+    assert abs(losses[3] / losses[0] - 1.0) > 0.05
+
+
 def test_updates_are_counted_when_gradients_are_accumulated():
     task = ksd.distillation.MomentMatching(make_model(), num_steps=2)
     task.compile(keras.optimizers.SGD(0.1, gradient_accumulation_steps=2))
@@ -363,7 +391,7 @@ def test_steps_of_the_teacher_grow():
     uniform = ops.convert_to_tensor(np.linspace(0, 0.9999, 4000), "float32")
     for updates in (0, 25, 50, 75, 100, 500):
         task.num_batches.assign(updates)
-        times = to_numpy(task.place_times(uniform))
+        times = to_numpy(task.place_times(uniform, training=True))
         found.append(round(1 / times.min()))
         assert times.max() == 1.0
     assert found == [64, 136, 288, 604, 1280, 1280]
@@ -397,6 +425,32 @@ def test_texts_and_mixed_precision(method):
     assert all(map(np.array_equal, encoder_before, encoder_after))
     assert encoder.trainable
     assert task.generate("a ship").shape == (4, 4, 1)
+
+
+@pytest.mark.parametrize("scale", [3.0, (2.0, 4.0)])
+def test_the_teacher_is_guided_within_its_interval(scale):
+    def ask(interval):
+        model = make_model(guidance_interval=interval)
+        randomize(model.backbone, 1)
+        task = METHODS[1](model, guidance_scale=scale)
+        if interval is not None:  # As a run is resumed, from its student.
+            task = METHODS[1](task.student, guidance_scale=scale)
+        found = task.ask_teacher(*arrays, {"labels": labels, **inputs})
+        return [to_numpy(each) for each in found]
+
+    rng = np.random.default_rng(0)
+    noisy = rng.normal(size=(4, 4, 4, 1)).astype("float32")
+    log_snr = np.array([-2.0, -1.0, 1.5, 3.0], "float32")
+    arrays = [ops.convert_to_tensor(each) for each in (noisy, log_snr)]
+    labels = ops.convert_to_tensor([0, 1, 2, 0], "int32")
+    inputs = {}
+    if isinstance(scale, tuple):
+        inputs["guidance_scale"] = ops.full((4,), 3.0)
+    always, conditional = ask(None)
+    guided, _ = ask((-1.0, 2.0))
+    np.testing.assert_allclose(guided[1:3], always[1:3], atol=1e-6)
+    np.testing.assert_allclose(guided[::3], conditional[::3], atol=1e-6)
+    assert np.abs(always - conditional).max(axis=(1, 2, 3)).min() > 1e-3
 
 
 @pytest.mark.any_backend

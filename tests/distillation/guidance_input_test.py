@@ -153,6 +153,29 @@ def test_other_methods_take_the_default_scale(student):
     assert np.isfinite(bound.bits).all()
 
 
+@pytest.mark.parametrize("scale", [None, 3.5])
+def test_images_at_the_ends_are_reached_with_one_scale(scale):
+    # A range without 1, and a network that depends on the scale.
+    teacher = make_model(guidance_scale=2.0)
+    task = METHODS[1](teacher, num_steps=64, guidance_scale=(1.5, 4.0))
+    model = task.student
+    randomize(model.backbone, 2, scale=0.7)
+    kernel = kernel_of(model.backbone)
+    kernel.assign(30.0 * kernel)
+    first, second = make_data(2)["images"] // 2 + 64
+    way = model.interpolate(
+        first, second, 3, labels=[0, 1, 2], guidance_scale=scale
+    )
+    for found, end in ((way[0], first), (way[-1], second)):
+        assert np.abs(found.astype("int32") - end).mean() < 3
+    noise = model.invert([first], [0])
+    options = {"noise": noise, "sampler": "ddim", "clipping": None}
+    again = model.generate(labels=[0], **options)
+    assert np.abs(again[0].astype("int32") - first).mean() < 3
+    other = model.generate(labels=[0], guidance_scale=4.0, **options)
+    assert np.abs(other[0].astype("int32") - first).mean() > 5
+
+
 def test_texts_have_a_scale():
     texts = ["a red apple", "a ship"]
     backbone = ksd.models.UViTBackbone(
@@ -183,6 +206,9 @@ def test_texts_have_a_scale():
 def test_bad_options(options, message, student):
     with pytest.raises(InputError, match=message):
         student.generate(labels=[0], **options)
+    image = np.zeros((4, 4, 1), "uint8")
+    with pytest.raises(InputError, match=message):
+        student.interpolate(image, image, labels=[0], **options)
 
 
 @pytest.mark.any_backend

@@ -83,6 +83,24 @@ def test_validation_measures_the_averages():
     )
 
 
+def test_other_averages_are_refused_before_any_weight_is_set():
+    one, two = make_trained(), make_trained()
+    two.compile(
+        keras.optimizers.Adam(3e-2),
+        ema_decay=[0.9, ksd.optimizers.PowerProfile()],
+    )
+    two.fit(make_data(), batch_size=8, verbose=0)
+    pairs = (one.get_weights(), two), (two.get_weights(), one)
+    for weights, target in pairs:
+        kept = values_of(target.variables + target.optimizer.variables)
+        with pytest.raises(InputError, match="Expected: . of each trained"):
+            target.set_weights(weights)
+        now = values_of(target.variables + target.optimizer.variables)
+        assert all(map(np.array_equal, kept, now))
+        with pytest.warns(UserWarning, match="without averages"):
+            target.set_weights(list(weights))
+
+
 def move_by_network_file(model, folder):
     model.backbone.save_weights(folder / "a.weights.h5")
     model.backbone.load_weights(folder / "a.weights.h5")

@@ -324,6 +324,11 @@ def test_builtin_presets():
         (pixel_transformer, {"noise_scale": 0}, "noise_scale=0"),
         (pixel_transformer, {"dropout": 1}, "dropout=1"),
         (pixel_transformer, {"num_class_tokens": -1}, "num_class_tokens=-1"),
+        (
+            pixel_transformer,
+            {"class_token_block": 2},
+            "a block: .* class_token_block=2, depth=2",
+        ),
         # Wrong types
         (pixel_transformer, {"patch_size": 2.5}, "patch_size=2.5"),
         (pixel_transformer, {"depth": "2"}, "depth='2'"),

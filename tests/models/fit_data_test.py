@@ -9,6 +9,7 @@ import pytest
 from keras import ops
 
 import keras_simple_diffusion as ksd
+from keras_simple_diffusion.models import fit_data
 from keras_simple_diffusion.utils.errors import InputError
 from tests.helpers.models import make_data
 from tests.helpers.models import make_model
@@ -158,6 +159,22 @@ def test_single_batches_are_checked(model, method):
 
 
 @pytest.mark.any_backend
+def test_the_rows_of_batches_are_to_be_split_over_devices(model, monkeypatch):
+    checked = []
+    monkeypatch.setattr(fit_data, "check_batch_size", checked.append)
+    data = make_data(48)
+    model.train_on_batch(data)
+    model.test_on_batch(data)
+    assert checked == [48, 48]
+    checked.clear()
+    model.fit(data, validation_data=data, verbose=0)
+    assert sorted(checked) == [16, 16, 32, 32]
+    checked.clear()
+    model.evaluate(data, batch_size=36, verbose=0)
+    assert sorted(checked) == [12, 36]
+
+
+@pytest.mark.any_backend
 @pytest.mark.parametrize("kind", ["PyDataset", "DataLoader of tuples"])
 def test_labels_beside_the_images_are_refused(model, kind):
     data = make_data(8)
@@ -224,6 +241,24 @@ def test_later_batches_are_checked_within_the_step(name):
     history = model.fit(make_data(8), validation_data=make_data(4), verbose=0)
     assert np.isfinite(history.history["val_loss"]).all()
     assert set(history.history) == {"loss", "val_loss"}
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+def test_a_batch_with_bad_values_has_a_gradient_of_zero(momentum):
+    model = make_model()
+    sgd = keras.optimizers.SGD(0.1, momentum)
+    model.compile(sgd, ema_decay=None, jit_compile=False)
+    weights = []
+
+    class Note(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            weights.append(values_of(self.model.trainable_variables))
+
+    with pytest.raises(InputError, match="NaN and a gradient of zero"):
+        model.fit(later(labels=7), shuffle=False, callbacks=[Note()], verbose=0)
+    # The fifth batch moves the weights by the momentum of the others only.
+    is_moved = not all(map(np.array_equal, weights[3], weights[4]))
+    assert is_moved == (momentum > 0.0)
 
 
 def test_bad_values_before_a_validation_are_told():

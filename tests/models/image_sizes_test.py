@@ -136,6 +136,17 @@ def test_one_program_for_each_bucket(tmp_path):
     assert set(model.traced) == set(sizes)
     if keras.config.backend() != "torch":  # It runs without programs.
         assert len(model.traced) == 3
+    # Keras looks at two batches, which must not be all that it takes.
+    for seed in range(50):
+        later = ksd.data.training_batches(source, 2, seed=seed)
+        read = iter(later)
+        first, second, third = (next(read)["images"].shape for _ in range(3))
+        if first == second != third:
+            break
+    options = {"validation_data": later, "validation_steps": 3}
+    history = model.fit(batches, steps_per_epoch=2, verbose=0, **options)
+    assert np.isfinite(history.history["val_loss"]).all()
+    assert np.isfinite(model.evaluate(later, steps=3, verbose=0))
     images = model.generate(labels=[0, 1], num_steps=2, image_size=sizes[0])
     assert images.shape == (2, *sizes[0], 1)
 

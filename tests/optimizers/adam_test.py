@@ -4,6 +4,11 @@ import pytest
 from keras import ops
 
 import keras_simple_diffusion as ksd
+from keras_simple_diffusion.backend import keras_internals
+from tests.helpers.models import make_data
+from tests.helpers.models import make_model
+from tests.helpers.models import randomize
+from tests.helpers.models import values_of
 
 SHAPES = [(4, 3), (3,), (3, 3, 2, 2)]
 BETAS = (0.8, 0.95)
@@ -49,6 +54,32 @@ def test_updates_are_those_of_the_paper(kind):
         np.testing.assert_allclose(
             ops.convert_to_numpy(weight), value, atol=1e-6
         )
+
+
+@pytest.mark.skipif(
+    keras.config.backend() != "torch", reason="PyTorch's kernel"
+)
+def test_a_kernel_updates_weights_of_one_dtype(monkeypatch):
+    kinds = []
+    update = keras_internals.torch_fused_adam
+
+    def noted(*lists, **options):
+        kinds.append({t.dtype for tensors in lists[:4] for t in tensors})
+        update(*lists, **options)
+
+    monkeypatch.setattr(keras_internals, "torch_fused_adam", noted)
+    keras.config.set_dtype_policy("bfloat16")  # The first layer is float32.
+    model = make_model(ema_decay=None)
+    model.compile(ksd.optimizers.Adam(0.1, beta_2=0.99), ema_decay=None)
+    randomize(model.backbone)
+    before = values_of(model.trainable_variables)
+    model.train_on_batch(make_data(4))
+    model.train_on_batch(make_data(4))
+    assert len(kinds) == 4 and all(len(kind) == 1 for kind in kinds)
+    for start, end in zip(
+        before, values_of(model.trainable_variables), strict=True
+    ):
+        assert (start != end).any()
 
 
 @pytest.mark.skipif(

@@ -4,6 +4,7 @@ import pytest
 from keras import ops
 
 import keras_simple_diffusion as ksd
+from tests.helpers.models import make_transformer
 
 make_optimizer = ksd.optimizers.make_optimizer
 
@@ -19,6 +20,13 @@ def model():
         num_classes=3,
     )
     return ksd.models.DiffusionModel(backbone, compile=False)
+
+
+@pytest.fixture(params=["levels", "patches"])
+def any_model(request, model):
+    if request.param == "levels":
+        return model
+    return ksd.models.DiffusionModel(make_transformer(), compile=False)
 
 
 def to_numpy(x):
@@ -41,12 +49,12 @@ def is_kernel(path):
 
 
 @pytest.mark.parametrize("name", ["adamw", "muon"])
-def test_only_kernels_decay(name, model):
+def test_only_kernels_decay(name, any_model):
     optimizer = make_optimizer(name, 0.01, weight_decay=0.5, epsilon=1e-7)
     # Also after loading.
     config = keras.saving.serialize_keras_object(optimizer)
     optimizer = keras.saving.deserialize_keras_object(config)
-    weights = model.trainable_variables
+    weights = any_model.trainable_variables
     for weight in weights:
         weight.assign(ops.ones(weight.shape))
     zeros = [np.zeros(w.shape, "float32") for w in weights]
@@ -55,9 +63,9 @@ def test_only_kernels_decay(name, model):
         np.testing.assert_allclose(change, expected, atol=1e-7, err_msg=path)
 
 
-def test_muon_makes_the_steps_of_matrices(model):
+def test_muon_makes_the_steps_of_matrices(any_model):
     rng = np.random.default_rng(0)
-    weights = model.trainable_variables
+    weights = any_model.trainable_variables
     gradients = [rng.normal(size=w.shape).astype("float32") for w in weights]
     optimizer = make_optimizer("muon", 0.01, clip_norm=None)
     matrices = set()
@@ -71,11 +79,14 @@ def test_muon_makes_the_steps_of_matrices(model):
         scale = 0.2 * np.sqrt(max(change.shape))
         values = np.linalg.svd(change / scale, compute_uv=False)
         assert 0.5 < values.min() and values.max() < 1.3, path
-    # Neither convolutions nor embeddings.
+    # Neither convolutions nor embeddings, nor the first and last layers.
+    ends = ("patch_dense/kernel", "output_dense/kernel")
     assert matrices == {
-        w.path for w in weights if is_kernel(w.path) and len(w.shape) == 2
+        w.path
+        for w in weights
+        if is_kernel(w.path) and len(w.shape) == 2 and w.path not in ends
     }
-    assert any("transformer_0/hidden" in path for path in matrices)
+    assert any("transformer_0/attention/qkv" in path for path in matrices)
 
 
 def test_muon_trains_a_uvit(model):

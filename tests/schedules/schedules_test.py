@@ -309,11 +309,32 @@ def test_bad_arguments(make, message):
         make()
 
 
-@pytest.mark.parametrize("limit", [4.0, 10.0])
-def test_the_largest_ratio_of_sizes_follows_from_the_limits(limit):
-    limits = {"log_snr_min": -limit, "log_snr_max": limit}
-    # The shift adds 2 log(ratio) to the derivative, which is flattest at 0.5.
-    flattest = schedules.CosineSchedule(**limits).derivative(0.5)
+@pytest.mark.parametrize(
+    "schedule",
+    [
+        schedules.ShiftedCosineSchedule(2048, 256, log_snr_max=82.0),
+        schedules.InterpolatedCosineSchedule(2048, 64, 256, log_snr_max=82.0),
+        schedules.FlowSchedule(2048, 256, log_snr_max=82.0),
+    ],
+    ids=repr,
+)
+def test_limits_are_those_after_the_shift(schedule):
+    log_snr = to_numpy(schedule(T))
+    np.testing.assert_allclose(log_snr[0], 82 + 2 * np.log(256 / 2048))
+    assert np.isfinite(log_snr).all() and (np.diff(log_snr) < 0.0).all()
+    assert np.isfinite(to_numpy(schedule.derivative(T))).all()
+
+
+@pytest.mark.parametrize(
+    "low, high, flattest_at",
+    [(-4.0, 4.0, 0.5), (-10.0, 10.0, 0.5), (-15.0, -3.0, 0.0), (2.0, 9.0, 1.0)],
+)
+def test_the_largest_ratio_of_sizes_follows_from_the_limits(
+    low, high, flattest_at
+):
+    limits = {"log_snr_min": low, "log_snr_max": high}
+    # The shift adds 2 log(ratio) to the derivative, flattest near log-SNR 0.
+    flattest = schedules.CosineSchedule(**limits).derivative(flattest_at)
     ratio = np.exp(-0.5 * float(flattest))
 
     def make(ratio):
@@ -321,6 +342,10 @@ def test_the_largest_ratio_of_sizes_follows_from_the_limits(limit):
             64, 32 * ratio, 32, **limits
         )
 
-    assert float(make(0.999 * ratio).derivative(0.5)) < 0.0
+    nearly = make(0.999 * ratio)
+    assert (to_numpy(nearly.derivative(T)) < 0.0).all()
+    np.testing.assert_allclose(
+        to_numpy(nearly(nearly.time(nearly(T)))), nearly(T), atol=1e-3
+    )
     with pytest.raises(InputError, match=f"less than {ratio:.3g} times"):
         make(1.001 * ratio)

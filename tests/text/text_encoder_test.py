@@ -48,6 +48,20 @@ def test_padding_changes_nothing():
     np.testing.assert_allclose(first[mask], second[:, :4][mask], atol=1e-6)
 
 
+def test_a_frozen_encoder_stays_frozen():
+    encoder = make_small()
+    encoder.trainable = False
+    config = encoder.get_config()
+    copy = TextTransformer.from_config(config)
+    assert not copy.trainable and not copy.trainable_variables
+    assert not any(weight.trainable for weight in copy.weights)
+    new = TextTransformer.from_config({**config, "vocabulary": None})
+    new = new.with_vocabulary(["a ship"])
+    assert not any(weight.trainable for weight in new.weights)
+    del config["trainable"]  # Of an earlier version.
+    assert TextTransformer.from_config(config).trainable_variables
+
+
 def test_weights_are_copied_by_token():
     source = make_small()
     words = learn_vocabulary(["a green ship"])
