@@ -28,6 +28,10 @@ LEVERS = {
     "muon": {"recipe": {"optimizer": "muon"}},
     "bfloat16": {"network": {"dtype": "mixed_bfloat16"}},
     "batches of 8": {"recipe": {"batch_size": 8}},
+    "batches of 8 in bfloat16": {
+        "recipe": {"batch_size": 8},
+        "network": {"dtype": "mixed_bfloat16"},
+    },
     "no mirroring": {"recipe": {"flip": False}},
     "independent times": {"model": {"stratified": False}},
     "error in v": {"model": {"loss": ksd.losses.DiffusionLoss("v")}},
