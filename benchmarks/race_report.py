@@ -17,6 +17,7 @@ import numpy as np
 import photographs
 from race import MARKS
 from race import PILOT
+from race import RACERS
 
 from keras_simple_diffusion.utils.sheets import show
 
@@ -147,7 +148,7 @@ def main():
     parser.add_argument("--work", type=pathlib.Path, help="for images")
     args = parser.parse_args()
     lines = (DOCS / "race.jsonl").read_text().splitlines()
-    lines = list(map(json.loads, lines))
+    lines = list(map(name_rate, map(json.loads, lines)))
     faces = [x for x in lines if x.get("photographs", "faces") == "faces"]
     pilots = [x for x in faces if x["marks"][-1]["minutes"] == PILOT[-1]]
     # Further seeds belong to the comparison of the starts.
@@ -179,6 +180,15 @@ def main():
     plot_finetuned(lines, DOCS / "race_finetuned.png")
     if args.work:
         draw_images(args.work, finals)
+
+
+def name_rate(line):
+    """Name another learning rate than the usual one as a lever."""
+    racer, _, lever = line["racer"].partition("+")
+    if racer != FINETUNED or line["rate"] == RACERS[FINETUNED][0]:
+        return line
+    levers = [lever] * bool(lever) + [f"rate {line['rate']:g}"]
+    return {**line, "racer": f"{racer}+{', '.join(levers)}"}
 
 
 def write_finetuned(lines):
@@ -216,7 +226,7 @@ def write_long(lines):
     rows = [["", *SCORES, "images seen"]]
     projects = {line["racer"]: line["project"] for line in lines}
     for racer, project in projects.items():
-        ours = racer in STARTS
+        ours = racer in (RANDOM, FINETUNED)
         wanted = SHORT_MINUTES if ours else (LONG_MINUTES,)
         for minutes, marks in marks_of(lines, racer, "faces").items():
             if minutes in wanted:
