@@ -115,10 +115,10 @@ class TextEncoder(keras.layers.Layer):
         if isinstance(dtype, dict):
             dtype = keras.dtype_policies.deserialize(dtype)
         config = {**config, "dtype": dtype}
-        # Keras would freeze no layer within by the argument.
         trainable = config.pop("trainable", True)
         encoder = cls(**config)
-        encoder.trainable = trainable
+        if not trainable:  # As an argument it would freeze no layer within.
+            encoder.trainable = False
         return encoder
 
 

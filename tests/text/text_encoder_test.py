@@ -106,6 +106,10 @@ def test_t5_is_its_encoder_half_with_its_own_tokens(t5):
     names = {v.path.split("/")[0] for v in encoder.borrowed_variables}
     assert not any("decoder" in name for name in names), names
     assert encoder.trainable_variables == []
+    config = encoder.get_config()
+    del config["trainable"]  # Of an earlier version.
+    copy = PretrainedTextEncoder.from_config(config)
+    assert not copy.trainable and copy.trainable_variables == []
 
 
 def test_embeddings_are_what_the_backbone_gives_rounded(minilm):
