@@ -100,22 +100,28 @@ def test_progressive_distillation_learns_two_steps_as_one():
     )
 
 
+def adjusted_factor(t, s):
+    """The number by which a step of aDDIM multiplies noisy pixels.
+
+    It adds 0.75 times the variance of x given z.
+    """
+    (alpha, sigma, spread), (next_alpha, next_sigma, _) = map(levels, (t, s))
+    denoised = alpha * 0.25 / spread**2
+    noise = (1 - alpha * denoised) / sigma
+    gain = next_alpha - alpha * next_sigma / sigma
+    lacking = 0.75 * 0.25 * sigma**2 / spread**2 * gain**2
+    scale = np.sqrt(next_sigma**2 + lacking / (noise * spread) ** 2)
+    return next_alpha * denoised + scale * noise
+
+
 def consistent_factor(count):
     """The student's factor at time 0.75, of `count` steps from there to 0.5."""
     factor = None
     for i in range(1, count + 1):
         t, s = 0.5 + 0.25 * i / count, 0.5 + 0.25 * (i - 1) / count
-        (alpha, sigma, spread), (next_alpha, next_sigma, _) = map(
-            levels, (t, s)
-        )
-        # A step of aDDIM, with 0.75 times the variance of x given z.
-        denoised = alpha * 0.25 / spread**2
-        noise = (1 - alpha * denoised) / sigma
-        gain = next_alpha - alpha * next_sigma / sigma
-        lacking = 0.75 * 0.25 * sigma**2 / spread**2 * gain**2
-        scale = np.sqrt(next_sigma**2 + lacking / (noise * spread) ** 2)
-        whole = next_alpha * denoised + scale * noise
+        whole = adjusted_factor(t, s)
         if factor is not None:  # From there by the student.
+            next_alpha, next_sigma, _ = levels(s)
             end_alpha, end_sigma, _ = levels(0.5)
             ratio = end_sigma / next_sigma
             whole *= ratio + (end_alpha - next_alpha * ratio) * factor
@@ -160,10 +166,14 @@ def test_with_as_many_steps_as_the_teacher_it_is_diffusion(use_teacher):
     diffusion = model.evaluate(images, batch_size=4096, verbose=0)
     if not use_teacher:
         np.testing.assert_allclose(ours, diffusion, rtol=2e-5)
-    else:  # Its target is the mean of x, so that x's variance is missing.
-        sigmas = np.array([levels(time)[1] for time in np.arange(1, 9) / 8])
-        expected = np.mean(0.3**2 / sigmas**2)
-        np.testing.assert_allclose(ours, expected, rtol=0.1)
+    else:  # Its target is the mean of x, and the noise that aDDIM adds.
+        errors = []
+        for t in np.arange(1, 9) / 8:
+            alpha, sigma, spread = levels(t)
+            target = factor_between(adjusted_factor(t, t - 0.125), t, t - 0.125)
+            wrong = target - alpha * 0.25 / spread**2
+            errors.append((0.3**2 + (wrong * spread) ** 2) / sigma**2)
+        np.testing.assert_allclose(ours, np.mean(errors), rtol=0.1)
         assert ours < diffusion
 
 
