@@ -107,9 +107,10 @@ are photographs by which nothing in the library was chosen.
 
 The same start, with one thing changed, on the faces. Differences are those from
 the unchanged recipe with the same seeds, and their standard error that of the
-mean over the seeds. Time is equal, so that a slower step means fewer images; the
-unchanged run of seed 0 is of another day, and saw up to 1.1 times as many as it
-would have beside the others. With one seed a difference below 8 means little:
+mean over the seeds. Time is equal, so that a slower step means fewer images.
+The unchanged run of seed 0 is of another day, and saw up to 1.1 times as many
+as it would have beside the others. With one seed a difference below 8 means
+little:
 
 {levers}
 
