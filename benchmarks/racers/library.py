@@ -96,11 +96,16 @@ class Racer:
     def draw(self, count, seed):
         return self.model.generate(
             num_images=count,
-            num_steps=STEPS,
+            num_steps=steps_of(self.model),
             sampler=ksd.samplers.DPMSolverSampler(),
             seed=seed,
             batch_size=_BATCH,
         )
+
+
+def steps_of(model):
+    """Return the steps of a model in which its networks make `STEPS` calls."""
+    return STEPS // (1 + (model.guidance_model is not None))
 
 
 def facts_of(racer, network):
@@ -115,7 +120,7 @@ def facts_of(racer, network):
         "optimizer": "Adam, betas 0.9, 0.99, warm-up of "
         f"{recipe.warmup_steps} steps; gradient norm at most 1",
         "average": recipe.ema_decay,
-        "sampler": f"DPM-Solver++, {STEPS} steps",
+        "sampler": f"DPM-Solver++, {steps_of(racer.model)} steps",
     }
 
 

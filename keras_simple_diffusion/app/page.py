@@ -17,6 +17,7 @@ from keras_simple_diffusion.app.drawing import MAX_STEPS
 from keras_simple_diffusion.app.drawing import MAX_TEXT
 from keras_simple_diffusion.app.drawing import SAMPLERS
 from keras_simple_diffusion.app.runs import plots_of
+from keras_simple_diffusion.generation.arguments import can_guide
 from keras_simple_diffusion.utils.errors import InputError
 
 _LEVELS = 20  # Noise levels of the slider.
@@ -92,7 +93,7 @@ class Page:
         num_classes = task.backbone.num_classes
         names = task.class_names if num_classes else None
         names = names or list(map(str, range(num_classes or 0)))
-        is_guided = self.studio.takes_text or num_classes is not None
+        is_guided = can_guide(task)
         scales = (0, 10) if is_guided else None
         if task.distilled_steps is not None:
             # Its network is guided, by a scale that it takes, or was taught.

@@ -76,7 +76,8 @@ def from_safetensors(folder):
             f"'{folder}' holds no {_INDEX}. Pass a folder that "
             "`to_safetensors` (convert --to safetensors) has written."
         )
-    model = Preset.open(folder).load(load_weights=False)
+    preset = Preset.open(folder)
+    model = preset.load(load_weights=False, **preset.guide())
     for name, part in _parts_of(model).items():
         path = folder / f"{name}.safetensors"
         try:
@@ -95,6 +96,8 @@ def from_safetensors(folder):
 def _parts_of(model):
     """The parts of a model that have weights, by name."""
     parts = {"network": model.backbone}
-    if model.has_task_weights():
+    if model.guidance_model is not None:
+        parts["guidance_model"] = model.guidance_model.backbone
+    elif model.has_task_weights():
         parts["text_encoder"] = model.text_encoder
     return parts

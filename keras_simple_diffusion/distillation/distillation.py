@@ -9,6 +9,7 @@ from keras_simple_diffusion.losses.diffusion_loss import DiffusionLoss
 from keras_simple_diffusion.models.backbone import check_guidance_range
 from keras_simple_diffusion.models.denoising_trainer import DenoisingTrainer
 from keras_simple_diffusion.models.diffusion_task import DiffusionTask
+from keras_simple_diffusion.models.transfer import copy_model
 from keras_simple_diffusion.ops.diffusion import convert_prediction
 from keras_simple_diffusion.ops.diffusion import expand_like
 from keras_simple_diffusion.optimizers.wrapper import unwrap
@@ -58,18 +59,14 @@ class Distillation(DenoisingTrainer):
         num_steps = check_number("num_steps", num_steps, at_least=1, whole=True)
         if guidance_scale is None:
             guidance_scale = teacher.guidance_scale
-        guidance_range, scales = None, [guidance_scale]
+        guidance_range = None
         if isinstance(guidance_scale, (tuple, list)):
             guidance_range = check_guidance_range(
                 "guidance_scale", guidance_scale
             )
-            guidance_scale = scales = guidance_range
+            guidance_scale = guidance_range
+        check_guidance(teacher, guidance_scale)
         network = teacher.backbone
-        is_conditional = (
-            network.num_classes is not None or network.context_dim is not None
-        )
-        for scale in scales:
-            arguments.check_guidance(scale, is_conditional)
         if network.guidance_range not in (None, guidance_range):
             raise InputError(
                 "The teacher is a student itself, for guidance scales of "
@@ -91,6 +88,9 @@ class Distillation(DenoisingTrainer):
         self.guidance_scale = guidance_scale
         self.teacher_backbone = copy_network(student.backbone)
         self.teacher_backbone.trainable = False
+        if student.guidance_model is not None:  # So that Keras lists it.
+            self.weak_backbone = student.guidance_model.backbone
+            self.weak_backbone.trainable = False
         if hasattr(student, "text_encoder"):
             student.text_encoder.trainable = False
         self.num_batches = self.add_weight(
@@ -208,6 +208,27 @@ class Distillation(DenoisingTrainer):
         prediction = network.predict(noisy_images, log_snr, conditions, **kw)
         return network.convert(prediction, noisy_images, log_snr, "x")
 
+    def predict_weakly(self, noisy_images, log_snr, conditions):
+        """Predict the clean images that the teacher is guided away from.
+
+        Args:
+            noisy_images: float32 tensor of shape `(B, H, W, C)`.
+            log_snr: float32 tensor of shape `(B,)`.
+            conditions: dict of the network's further inputs.
+
+        Returns:
+            A float32 tensor shaped like `noisy_images`.
+        """
+        guide = self.student.guidance_model
+        if guide is not None:
+            network = Network(guide.backbone, guide.prediction_type)
+            prediction = network.predict(noisy_images, log_snr, {})
+            return network.convert(prediction, noisy_images, log_snr, "x")
+        null = self.student.null_conditions(conditions)
+        return self.predict_clean(
+            self.teacher_backbone, noisy_images, log_snr, null
+        )
+
     def ask_teacher(self, noisy_images, log_snr, conditions, scale=None):
         """Predict clean images with the teacher, with and without guidance.
 
@@ -228,10 +249,9 @@ class Distillation(DenoisingTrainer):
         clean = self.predict_clean(*arguments, conditions)
         guided = clean
         if self.guidance_scale != 1.0:
-            null = self.student.null_conditions(conditions)
             guided = classifier_free_guidance(
                 clean,
-                self.predict_clean(*arguments, null),
+                self.predict_weakly(noisy_images, log_snr, conditions),
                 self.scale_of(conditions) if scale is None else scale,
             )
             # The student keeps it, for runs that are resumed from its preset.
@@ -301,6 +321,24 @@ class Distillation(DenoisingTrainer):
         student.save_to_preset(preset_dir, max_shard_size)
 
 
+def check_guidance(teacher, guidance_scale):
+    """Raise an `InputError` if a teacher cannot be guided by a scale.
+
+    Args:
+        teacher: a `DiffusionModel` or `TextToImage`.
+        guidance_scale: float, or two of them for a student that receives it.
+    """
+    is_range = isinstance(guidance_scale, (tuple, list))
+    for scale in guidance_scale if is_range else [guidance_scale]:
+        arguments.check_guidance(scale, arguments.can_guide(teacher))
+    if is_range and teacher.guidance_model is not None:
+        raise InputError(
+            "A student receives the guidance scale beside a class or a text, "
+            "and this teacher draws without: pass one `guidance_scale`. "
+            f"Received: guidance_scale={guidance_scale}"
+        )
+
+
 def on_grid(time, size):
     """Move uniform times to the grid `1 / size, 2 / size, ..., 1`.
 
@@ -362,6 +400,9 @@ def _copy_model(teacher, sampler, num_steps, guidance_range):
         "distilled_steps": num_steps,
         "guidance_scale": scale,
     }
+    if teacher.guidance_model is not None:
+        # For runs that are resumed from the preset of the student.
+        changes["guidance_model"] = copy_model(teacher.guidance_model)
     encoder = getattr(teacher, "text_encoder", None)
     is_shared = isinstance(encoder, PretrainedTextEncoder)
     if is_shared:

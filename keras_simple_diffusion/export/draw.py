@@ -23,6 +23,8 @@ class ExportedModel:
         self.settings = json.loads((folder / "model.json").read_text("utf-8"))
         precision = self.settings["precision"]
         self.denoise = load(folder, "denoiser", precision)
+        guide = self.settings["guide"]
+        self.guide = load(folder, guide, precision) if guide else self.denoise
         if self.settings["text"]:
             self.encode = load(folder, "text_encoder", precision)
 
@@ -58,7 +60,7 @@ class ExportedModel:
             at = {"images": images, "logsnr": logsnr}
             clean = self.denoise({**at, **given})["clean"]
             if step["guided"]:
-                weak = self.denoise({**at, **none})["clean"]
+                weak = self.guide({**at, **none})["clean"]
                 clean = weak + scale * (clean - weak)
             clean = clean.clip(*settings["clip"])
             images = np.float32(step["noisy"]) * images

@@ -48,7 +48,7 @@ images = model.draw({conditions}, seed=0)  # uint8, (B, H, W, C)
 - `denoiser`: the network, from `images` `(B, H, W, C)` at the noise level
   `logsnr` `(B,)` and the condition to `clean`, the predicted clean images in
   [-1, 1], not clipped.
-{encoder}
+{encoder}{guide}
 Arrays are float32, or int32 for `labels`, `mask`, `portrait` and `token_ids`.
 {precision}
 
@@ -75,6 +75,10 @@ _PRECISIONS = {
 _ENCODER = """\
 - `text_encoder`: from `token_ids` `(B, L)` to `embeddings` and `mask`, the
   condition. Without condition it is that of the empty text.
+"""
+_GUIDE = """\
+- `guide`: a weaker network of the same form. Its `clean` is the one `without`
+  in the formula below, as there is no condition.
 """
 
 
@@ -148,15 +152,21 @@ def export_model(
     )
     description = {"precision": precision, **describe(model, options)}
     graphs = denoiser_graph(model), encoder and text_encoder_graph(model)
+    guide = None
+    if description["guide"]:
+        guide = denoiser_graph(model.guidance_model, description["guide"])
     with new_folder(output) as draft:
-        for graph in filter(None, graphs):
+        for graph in filter(None, (*graphs, guide)):
             form.write(graph, draft / graph.name, precision)
         text = json.dumps(description, ensure_ascii=False, indent=1)
         (draft / "model.json").write_text(text, encoding="utf-8")
         shutil.copyfile(draw.__file__, draft / "draw.py")
         readme = _readme(name or pathlib.Path(output).name, description, form)
         (draft / "README.md").write_text(readme, encoding="utf-8")
-        return _difference(*graphs, draft, description)
+        differences = [_difference(*graphs, draft, description)]
+        if guide is not None:
+            differences += [_difference(guide, None, draft, description)]
+        return max(differences)
 
 
 def describe(model, options):
@@ -196,6 +206,8 @@ def describe(model, options):
         "text": text,
         "portrait": backbone.portrait_flag,
         "guidance_scale": float(options.guidance_scale),
+        # The network of the weaker prediction, if it is another one.
+        "guide": "guide" if options.guidance_model else None,
         "guidance_range": backbone.guidance_range,
         "clip": [-1.0, 1.0],
         "sampler": samplers.identify(options.sampler),
@@ -219,6 +231,7 @@ def _readme(name, description, form):
         examples=" ".join(f'"{each}"' for each in examples),
         conditions=examples,
         encoder=_ENCODER if description["text"] else "",
+        guide=_GUIDE if description["guide"] else "",
     )
 
 

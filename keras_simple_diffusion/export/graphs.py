@@ -19,11 +19,12 @@ INPUTS = {
 }
 
 
-def denoiser_graph(model):
+def denoiser_graph(model, name="denoiser"):
     """Build the network with the conversion to clean images behind it.
 
     Args:
         model: a `DiffusionModel` or `TextToImage`.
+        name: string, the name of the graph. Defaults to `"denoiser"`.
 
     Returns:
         A functional `keras.Model` in float32, with the averaged weights. Its
@@ -45,7 +46,7 @@ def denoiser_graph(model):
     prediction = network({k: inputs[INPUTS[k]] for k in network.input})
     to_clean = ToClean(model.prediction_type)
     clean = to_clean(prediction, inputs["images"], inputs["logsnr"])
-    return keras.Model(inputs, {"clean": clean}, name="denoiser")
+    return keras.Model(inputs, {"clean": clean}, name=name)
 
 
 def text_encoder_graph(model):

@@ -47,7 +47,8 @@ class SamplingOptions:
             there is no guidance, and no cost of it. Defaults to the model's,
             which is mostly `None`, no limit.
         guidance_model: a weaker model of the same class whose prediction
-            replaces the unconditional one (autoguidance). Defaults to `None`.
+            replaces the unconditional one (autoguidance). Defaults to that of
+            an unconditional model which has one, as after finetuning.
         guidance_rescale: float in `[0, 1]`, see
             `keras_simple_diffusion.samplers.rescale_guidance`. Defaults to
             `None`.
@@ -114,19 +115,22 @@ class SamplingOptions:
             InputError: if an option is invalid, or does not fit the model.
         """
         shape = self.image_shape(task.backbone)
+        scale = _or(self.guidance_scale, task.guidance_scale)
+        guide = self.guidance_model
+        if guide is None and is_guided(task, scale):
+            guide = task.guidance_model
         options = dataclasses.replace(
             self,
             image_size=shape[:2],
             num_steps=_or(self.num_steps, task.num_steps),
-            guidance_scale=_or(self.guidance_scale, task.guidance_scale),
+            guidance_scale=scale,
+            guidance_model=guide,
             seed=to_seed(self.seed),
             indices=to_indices(self.indices, conditions.count),
             noise=to_noise(self.noise, conditions.count, shape),
             sampler=samplers.get(_or(self.sampler, task.sampler)),
         )
-        check_guidance(
-            options.guidance_scale, bool(conditions.given), self.guidance_model
-        )
+        check_guidance(scale, bool(conditions.given), guide)
         _check_scale_input(options, task.backbone.guidance_range)
         interval = check_interval(self.guidance_interval)
         if interval is None and is_guided(task, options.guidance_scale):
@@ -320,6 +324,22 @@ def _check_distilled(options, task):
             f"Python. Received: num_steps={wanted[0]}, "
             f"guidance_scale={wanted[1]}"
         )
+
+
+def can_guide(task):
+    """Tell if a model has a weaker prediction to be guided away from.
+
+    That is the one without the condition, or the one of its guidance model.
+
+    Args:
+        task: a `DiffusionModel` or `TextToImage`.
+    """
+    network = task.backbone
+    return (
+        network.num_classes is not None
+        or network.context_dim is not None
+        or task.guidance_model is not None
+    )
 
 
 def is_guided(task, scale):

@@ -32,6 +32,8 @@ def model_digest(task):
         "class": type(task).__name__,
         "backbone": {type(backbone).__name__: backbone.get_config()},
     }
+    if task.guidance_model is not None:
+        config["guidance_model"] = model_digest(task.guidance_model)
     weights = task.weights
     encoder = getattr(task, "text_encoder", None)
     if isinstance(encoder, PretrainedTextEncoder):

@@ -1,3 +1,5 @@
+import types
+
 import keras
 import numpy as np
 from keras import ops
@@ -48,6 +50,10 @@ class DiffusionModel(DiffusionTask):
             to each of as many ranges as there are images, which makes the
             loss of a batch less random; each time alone stays uniform. The
             papers draw them independently. Defaults to `False`.
+        guidance_model: a weaker `DiffusionModel` that guides this one, which
+            then must be unconditional: the default of `generate`, see there.
+            Its weights are stored with the model, and never trained. Defaults
+            to `None`.
         compile: bool. Whether to compile with the defaults of `compile`.
             Defaults to `True`.
         **kwargs: base `keras_hub.models.Task` arguments.
@@ -82,6 +88,7 @@ class DiffusionModel(DiffusionTask):
         num_steps=256,
         guidance_scale=1.0,
         stratified=False,
+        guidance_model=None,
         compile=True,
         **kwargs,
     ):
@@ -94,8 +101,15 @@ class DiffusionModel(DiffusionTask):
                 f"portrait_flag={backbone.portrait_flag}"
             )
         arguments.check_dropout("label_dropout", label_dropout)
+        is_conditional = backbone.num_classes is not None
+        if is_conditional and guidance_model is not None:
+            raise InputError(
+                "A model of classes is guided by its own prediction without a "
+                "class: pass `guidance_model` to `generate` instead. Received: "
+                f"num_classes={backbone.num_classes}"
+            )
         arguments.check_guidance(
-            guidance_scale, backbone.num_classes is not None
+            guidance_scale, is_conditional or guidance_model is not None
         )
         if class_names is not None and not (
             isinstance(class_names, (list, tuple))
@@ -121,6 +135,9 @@ class DiffusionModel(DiffusionTask):
             stratified=stratified,
             **kwargs,
         )
+        # Keras would train and list the weights of an attribute.
+        self._guide = types.SimpleNamespace(model=None)
+        self.guidance_model = guidance_model
         self.label_dropout = label_dropout
         self.class_names = class_names and list(class_names)
         if compile:
@@ -206,11 +223,41 @@ class DiffusionModel(DiffusionTask):
             {"labels": np.full_like(labels, num_classes)},
         )
 
+    @property
+    def guidance_model(self):
+        """The weaker model that guides this one by default, or `None`."""
+        return self._guide.model
+
+    @guidance_model.setter
+    def guidance_model(self, model):
+        arguments.check_guidance_model(model, self)
+        self._guide.model = model
+
     # === Configuration ===
 
+    @property
+    def own_variables(self):
+        guide = self.guidance_model
+        return self.variables + (guide.backbone.variables if guide else [])
+
+    def has_task_weights(self):
+        return self.guidance_model is not None
+
+    def save_task_weights(self, filepath):
+        keras.saving.save_weights(self.guidance_model.backbone, filepath)
+
+    def load_task_weights(self, filepath):
+        keras.saving.load_weights(self.guidance_model.backbone, filepath)
+
     def get_config(self):
+        guide = {}
+        if self.guidance_model is not None:
+            config = keras.saving.serialize_keras_object(self.guidance_model)
+            config.pop("compile_config", None)
+            guide = {"guidance_model": config}
         return {
             **super().get_config(),
+            **guide,
             "label_dropout": self.label_dropout,
             "class_names": self.class_names,
         }

@@ -37,7 +37,7 @@ from keras_simple_diffusion.utils.files import whole_folder
 from keras_simple_diffusion.utils.presets import WEIGHT_FILES
 
 # Arguments that are objects of their own.
-_OBJECTS = ("backbone", "text_encoder", "schedule", "loss", "sampler")
+_OBJECTS = "backbone text_encoder guidance_model schedule loss sampler".split()
 
 
 class DiffusionTask(DenoisingTrainer):
@@ -71,6 +71,7 @@ class DiffusionTask(DenoisingTrainer):
     """
 
     presets = BuiltinPresets()
+    guidance_model = None  # That of `generate` by default.
 
     def __init__(
         self,

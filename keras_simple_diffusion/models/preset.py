@@ -160,12 +160,22 @@ class Preset:
         with self._as_input_errors():
             return self._trusted(keras.saving.deserialize_keras_object(config))
 
+    def guide(self):
+        """Build the guidance model, for weights that are assigned next.
+
+        Returns:
+            A dict, the argument of `load` that keeps the guidance model
+            without loading its weights; empty if there is none.
+        """
+        model = self.part("guidance_model")
+        return {} if model is None else {"guidance_model": model}
+
     def load(self, load_weights=True, task_class=None, **overrides):
         """Build the model, with its weights.
 
         Args:
-            load_weights: bool. `False` leaves the weights as initialized.
-                Defaults to `True`.
+            load_weights: bool. `False` leaves the weights as initialized, and
+                a guidance model out. Defaults to `True`.
             task_class: class of the model, the preset's or a subclass of it.
                 Defaults to the preset's.
             **overrides: arguments of the model that replace the preset's,
@@ -213,6 +223,13 @@ class Preset:
             )
         given = overrides.get("text_encoder")
         config = self._checked(self.task_config)
+        if config.get("guidance_model"):
+            if load_weights:
+                guide = config["guidance_model"]["config"]["backbone"]
+                guide["config"] |= _network_arguments(**network)
+            elif "guidance_model" not in overrides:
+                # Random weights guide nothing.
+                config |= {"guidance_model": None, "guidance_scale": 1.0}
         path = self._find_weights(_TASK_WEIGHTS) if load_weights else None
         with self._as_input_errors(), _building(path is not None):
             task = task_class.from_config({**config, **overrides})
@@ -223,8 +240,8 @@ class Preset:
             if path is None and self.task_config and task.has_task_weights():
                 raise InputError(
                     f"The preset '{self.name}' holds no {_TASK_WEIGHTS}, the "
-                    "weights of its text encoder. Restore it from a copy, or "
-                    "pass `load_weights=False`."
+                    "weights of its text encoder or guidance model. Restore it "
+                    "from a copy, or pass `load_weights=False`."
                 )
             if path is not None:
                 with self._as_input_errors():
@@ -263,10 +280,7 @@ class Preset:
         return backbone
 
     def _build_backbone(self, loads_weights, **overrides):
-        # Any policy can run the weights, whichever they were trained with.
-        overrides["dtype"] = (
-            overrides.get("dtype") or keras.config.dtype_policy()
-        )
+        overrides = _network_arguments(**overrides)
         config = self._checked(self.backbone_config)
         with self._as_input_errors(), _building(loads_weights):
             return self.backbone_class.from_config({**config, **overrides})
@@ -423,6 +437,14 @@ class BuiltinPresets:
             if issubclass(preset.backbone_class, owner)
             or issubclass(preset.task_class, owner)
         }
+
+
+def _network_arguments(dtype=None, **others):
+    """Return arguments that replace those of a stored network.
+
+    Any policy can run the weights, whichever they were trained with.
+    """
+    return {"dtype": dtype or keras.config.dtype_policy(), **others}
 
 
 def _plain(value):

@@ -112,6 +112,21 @@ def copy_weights(source, target):
     return _copy(source, target, classes)
 
 
+def copy_model(model):
+    """Copy a model of images with its averaged weights, to guide another.
+
+    Args:
+        model: a `DiffusionModel`.
+
+    Returns:
+        A `DiffusionModel`, compiled with the defaults.
+    """
+    copy = type(model).from_config(model.get_config())
+    with model.averaged_weights():
+        copy.backbone.set_weights(model.backbone.get_weights())
+    return copy
+
+
 def match_classes(source, target):
     """Match the classes of two models by name, whatever the case of letters.
 

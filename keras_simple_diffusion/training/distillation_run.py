@@ -3,6 +3,7 @@
 import dataclasses
 
 from keras_simple_diffusion.backend.choice import check_training
+from keras_simple_diffusion.distillation.distillation import check_guidance
 from keras_simple_diffusion.training import students
 from keras_simple_diffusion.training.distillation_plan import plan_distillation
 from keras_simple_diffusion.training.folder import RunFolder
@@ -98,7 +99,7 @@ def distill_run(
         guidance_scale = list(guidance_scale)
     start = None
     student = StudentSettings(method, num_steps, guidance_scale, updates=1)
-    students.check_guidance(described, student.guidance_scale)
+    check_guidance(described, student.guidance_scale)
     if "initialize_from" in options:
         start = students.open_start(
             options["initialize_from"], described, student

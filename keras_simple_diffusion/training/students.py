@@ -7,7 +7,6 @@ import numpy as np
 
 from keras_simple_diffusion import distillation
 from keras_simple_diffusion.data.sources import RelabelledSource
-from keras_simple_diffusion.generation import arguments
 from keras_simple_diffusion.models.preset import Preset
 from keras_simple_diffusion.models.transfer import copy_weights
 from keras_simple_diffusion.models.transfer import match_names
@@ -151,21 +150,6 @@ def _encoders_differ(source, student):
         np.allclose(a, b, rtol=1e-2, atol=1e-3)
         for a, b in zip(*pairs, strict=True)
     )
-
-
-def check_guidance(teacher, scale):
-    """Raise an `InputError` if a teacher cannot be guided by a scale.
-
-    Args:
-        teacher: a `DiffusionModel` or `TextToImage`.
-        scale: float, or a list of two.
-    """
-    network = teacher.backbone
-    has_conditions = (
-        network.num_classes is not None or network.context_dim is not None
-    )
-    for each in scale if isinstance(scale, list) else [scale]:
-        arguments.check_guidance(each, has_conditions)
 
 
 def count_halvings(student):

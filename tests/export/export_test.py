@@ -88,6 +88,16 @@ def model_without_conditions():
     return model, {"num_images": 2}, []
 
 
+def guided_model():
+    weak = make_model(None, prediction_type="x")
+    randomize(weak.backbone, seed=1)
+    model = make_model(
+        None, guidance_model=weak, guidance_scale=2.0, num_steps=3
+    )
+    randomize(model.backbone)
+    return model, {"num_images": 2}, []
+
+
 def noise_of(seed, shape, count):
     """Return the noise that `generate` draws for two images."""
     key = ops.convert_to_tensor(random.seed_to_key(seed), "int32")
@@ -128,6 +138,7 @@ def load_packages(*names):
         text_model,
         student,
         model_without_conditions,
+        guided_model,
     ],
 )
 def test_onnx_draws_the_same_images(make, tmp_path):

@@ -69,11 +69,23 @@ def text_model():
     )
 
 
-@pytest.fixture(scope="module", params=["class", "text"])
+def guided_model():
+    models = [make_model(None, backbone={"image_shape": SHAPE}) for _ in "ab"]
+    for seed, model in enumerate(models):
+        randomize(model.backbone, seed)
+    model, model.guidance_model = models
+    model.guidance_scale, model.num_steps = 1.5, 5
+    return model
+
+
+MODELS = {"class": class_model, "text": text_model, "guided": guided_model}
+
+
+@pytest.fixture(scope="module", params=list(MODELS))
 def exported(request, tmp_path_factory):
     """A model, and the folder of its page."""
     folder = tmp_path_factory.mktemp(request.param)
-    model = {"class": class_model, "text": text_model}[request.param]()
+    model = MODELS[request.param]()
     prompts = TEXTS[:2] if request.param == "text" else []
     try:
         web_runtime.find_runtime()
@@ -183,6 +195,20 @@ def test_the_browser_draws_the_images_of_generate(exported):
         expected = model.generate(labels=[2, 2], seed=3, guidance_scale=2.5)
         assert difference(images_of(page)[:2], expected) <= 2
         assert difference(images_of(page)[2:], found) == 0
+
+
+@pytest.mark.large
+@pytest.mark.parametrize("exported", ["guided"], indirect=True)
+def test_a_second_network_guides(exported):
+    model, folder = exported
+    with opened(folder) as page:
+        draw(page, 5, 2)
+        expected = model.generate(2, seed=5)
+        assert difference(images_of(page), expected) <= 2
+        page.get_by_label("Guidance").fill("2.5")
+        draw(page, 5, 2)
+        expected = model.generate(2, seed=5, guidance_scale=2.5)
+        assert difference(images_of(page), expected) <= 2
 
 
 @pytest.mark.large

@@ -14,6 +14,7 @@ from PIL import Image
 
 import keras_simple_diffusion as ksd
 from keras_simple_diffusion.training import Interrupted
+from keras_simple_diffusion.training import distill_run
 from keras_simple_diffusion.training import lifecycle
 from keras_simple_diffusion.training import reconstruct
 from keras_simple_diffusion.training import resume_run
@@ -562,3 +563,94 @@ def test_a_run_saves_by_time(preset, photos, tmp_path, monkeypatch):
     train_run(photos, tmp_path / "run", preset, steps=3)
     steps = Checkpoints(tmp_path / "run" / "checkpoints").steps()
     assert steps == [1, 2, 3]
+
+
+# === A run that is guided away from its start ===
+
+
+@pytest.fixture
+def unlabelled(photos, tmp_path):
+    """The images in one folder, without classes."""
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for path in photos.glob("*/*/*.png"):
+        shutil.copy(path, folder)
+    return folder
+
+
+def test_a_finetuned_model_is_guided_away_from_its_start(
+    preset, unlabelled, tmp_path, terminate, capsys
+):
+    start = ksd.models.DiffusionModel.from_preset(preset)
+    model = train_run(unlabelled, tmp_path / "straight", preset)
+    assert "guided away from that start by 2" in capsys.readouterr().out
+    assert model.guidance_scale == 2.0
+    # The guide draws as the start does without a class.
+    plain = {"num_steps": 2, "seed": 1, "guidance_scale": 1.0}
+    expected = start.generate(labels=[10, 10], **plain)
+    guide = model.guidance_model.generate(2, **plain)
+    assert np.abs(guide.astype(int) - expected.astype(int)).max() <= 1
+    # The preset draws the same, and a resumed run ends the same.
+    loaded = ksd.models.DiffusionModel.from_preset(tmp_path / "straight")
+    drawn = {"num_images": 2, "seed": 1}
+    difference = loaded.generate(**drawn).astype(int) - model.generate(**drawn)
+    assert np.abs(difference).max() <= 1
+    terminate(3)
+    with pytest.raises(Interrupted):
+        train_run(unlabelled, tmp_path / "cut", preset)
+    terminate(0)
+    resumed = resume_run(tmp_path / "cut")
+    assert_equal_runs(tmp_path / "straight", tmp_path / "cut")
+    assert resumed.guidance_scale == 2.0
+    np.testing.assert_array_equal(
+        resumed.generate(**drawn), model.generate(**drawn)
+    )
+
+
+@pytest.mark.any_backend
+def test_runs_without_a_guide(preset, photos, unlabelled, tmp_path):
+    # With classes the prediction without a class is there.
+    model = train_run(photos, tmp_path / "classes", preset, steps=1)
+    assert model.guidance_model is None
+    # Random weights, or a part of them, guide nothing.
+    model = train_run(
+        unlabelled, tmp_path / "random", preset, steps=1, from_scratch=True
+    )
+    assert model.guidance_model is None
+    assert model.guidance_scale == 1.0
+    # A run from a guided one has its own.
+    first = train_run(unlabelled, tmp_path / "first", preset, steps=2)
+    second = train_run(
+        unlabelled, tmp_path / "second", tmp_path / "first", steps=1
+    )
+    with first.averaged_weights():
+        expected = [w.copy() for w in first.backbone.get_weights()]
+    found = second.guidance_model.backbone.get_weights()
+    for ours, theirs in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+@pytest.mark.any_backend
+def test_a_student_of_a_guided_model_is_resumed(
+    preset, unlabelled, tmp_path, terminate
+):
+    teacher = tmp_path / "teacher"
+    train_run(unlabelled, teacher, preset, steps=2)
+    options = {"num_steps": 2, "steps": 4, "method": "progressive"}
+    straight, cut = tmp_path / "straight", tmp_path / "cut"
+    model = distill_run(teacher, unlabelled, straight, **options)
+    assert model.guidance_scale == 1.0
+    terminate(2)
+    with pytest.raises(Interrupted):
+        distill_run(teacher, unlabelled, cut, **options)
+    terminate(0)
+    resume_run(cut)
+    assert_equal_runs(straight, cut)
+    for each in straight, cut:
+        loaded = ksd.models.DiffusionModel.from_preset(each)
+        guide = loaded.guidance_model.backbone.get_weights()
+        theirs = ksd.models.DiffusionModel.from_preset(teacher).guidance_model
+        for ours, expected in zip(
+            guide, theirs.backbone.get_weights(), strict=True
+        ):
+            np.testing.assert_array_equal(ours, expected)

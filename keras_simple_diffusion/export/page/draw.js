@@ -5,9 +5,11 @@ import { tokenize } from "./text.js";
 
 export class Painter {
   // `ort` is ONNX Runtime Web, `model` the content of model.json, and the
-  // others are inference sessions; `encoder` is that of texts, if there is one.
-  constructor(ort, model, denoiser, encoder) {
+  // others are inference sessions, by the names of their files. Without a
+  // guide the denoiser itself makes the weaker prediction of guidance.
+  constructor(ort, model, { denoiser, guide, text_encoder: encoder }) {
     Object.assign(this, { ort, model, denoiser, encoder });
+    this.guide = guide ?? denoiser;
     this.embedded = new Map();
   }
 
@@ -24,9 +26,10 @@ export class Painter {
     let noisy = normal(key, 0, size);
     let previous = new Float32Array(size);
     for (const [i, step] of steps.entries()) {
-      const clean = await this.predict(noisy, step.log_snr, given);
+      const at = [noisy, step.log_snr];
+      const clean = await this.predict(this.denoiser, ...at, given);
       if (isGuided && step.guided) {
-        const other = await this.predict(noisy, step.log_snr, none);
+        const other = await this.predict(this.guide, ...at, none);
         for (let j = 0; j < size; j++) {
           clean[j] = other[j] + guidance * (clean[j] - other[j]);
         }
@@ -48,8 +51,8 @@ export class Painter {
   }
 
   // Predict the clean image, not clipped.
-  async predict(noisy, logSNR, given) {
-    const { clean } = await this.denoiser.run({
+  async predict(network, noisy, logSNR, given) {
+    const { clean } = await network.run({
       images: this.tensor(noisy, this.model.image_shape),
       logsnr: this.tensor([logSNR]),
       ...given,

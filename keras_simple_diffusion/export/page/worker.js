@@ -2,6 +2,8 @@
 
 import { Painter, toPixels } from "./draw.js";
 
+const NETWORKS = ["denoiser", "guide", "text_encoder"];
+
 let painter;
 let isCancelled = false;
 
@@ -18,13 +20,15 @@ onmessage = async ({ data: { load, draw, cancel } }) => {
 // === Loading ===
 
 async function prepare({ model, bytes, device: wanted }) {
-  const files = await fetchAll(["denoiser.onnx", "text_encoder.onnx"], bytes);
+  const names = NETWORKS.filter((name) => `${name}.onnx` in bytes);
+  const files = await fetchAll(names, bytes);
   const device = wanted ?? (await findDevice());
   const [ort, sessions, used] = await open(files, device).catch((error) => {
     if (device === "wasm") throw error;
     return open(files, "wasm");
   });
-  painter = new Painter(ort, model, ...sessions);
+  const byName = names.map((name, i) => [name, sessions[i]]);
+  painter = new Painter(ort, model, Object.fromEntries(byName));
   const threads = used === "wasm" ? ort.env.wasm.numThreads : 0;
   const version = ort.env.versions.web;
   postMessage({ ready: { device: used, threads, version } });
@@ -61,11 +65,12 @@ async function startRuntime(device) {
   return ort;
 }
 
-// Fetch the files of a dict of sizes, telling how many bytes have come.
+// Fetch the files of networks, telling how many bytes of all have come.
 async function fetchAll(names, bytes) {
   const total = Object.values(bytes).reduce((sum, size) => sum + size);
   let loaded = 0;
-  const fetchOne = async (name) => {
+  const fetchOne = async (network) => {
+    const name = `${network}.onnx`;
     const response = await fetch(`model/${name}`);
     if (!response.ok) throw new Error(`${name}: ${response.status}`);
     const file = new Uint8Array(bytes[name]);
@@ -78,7 +83,7 @@ async function fetchAll(names, bytes) {
     }
     return file;
   };
-  return Promise.all(names.filter((name) => name in bytes).map(fetchOne));
+  return Promise.all(names.map(fetchOne));
 }
 
 async function* chunks(stream) {
