@@ -208,7 +208,7 @@ def test_a_second_network_guides(exported):
         page.get_by_label("Guidance").fill("2.5")
         draw(page, 5, 2)
         expected = model.generate(2, seed=5, guidance_scale=2.5)
-        assert difference(images_of(page), expected) <= 2
+        assert difference(images_of(page)[:2], expected) <= 2
 
 
 @pytest.mark.large
