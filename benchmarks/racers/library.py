@@ -93,10 +93,11 @@ class Racer:
         self.steps += until.steps
         return until.steps * self.recipe.batch_size
 
-    def draw(self, count, seed):
+    def draw(self, count, seed, guidance_scale=None, steps=None):
         return self.model.generate(
             num_images=count,
-            num_steps=steps_of(self.model),
+            num_steps=steps or steps_of(self.model),
+            guidance_scale=guidance_scale,
             sampler=ksd.samplers.DPMSolverSampler(),
             seed=seed,
             batch_size=_BATCH,
