@@ -100,7 +100,7 @@ earlier version of the library. The churches (`race.py --photographs churches`:
 941 photographs of Imagenette, 409 held out) are photographs by which nothing in
 the library was chosen.
 
-An unconditional model that `train` finetunes draws guided away from its start
+A model that `train` finetunes draws guided away from its start
 ([finetuning](finetuning.md#guided-away-from-the-start)), by 2. Each step then
 evaluates two networks, so that the images below take 12 steps instead of 24:
 24 evaluations, as all others in the race.
@@ -265,6 +265,8 @@ def write_levers(lines):
                 for key in found
                 if key[0] == minutes and key in base
             ]
+            if not pairs:
+                continue
             ours, unchanged = (
                 np.array([mark["fid_test"] for mark in marks])
                 for marks in zip(*pairs, strict=True)

@@ -9,7 +9,6 @@ from keras_simple_diffusion.losses.diffusion_loss import DiffusionLoss
 from keras_simple_diffusion.models.backbone import check_guidance_range
 from keras_simple_diffusion.models.denoising_trainer import DenoisingTrainer
 from keras_simple_diffusion.models.diffusion_task import DiffusionTask
-from keras_simple_diffusion.models.transfer import copy_model
 from keras_simple_diffusion.ops.diffusion import convert_prediction
 from keras_simple_diffusion.ops.diffusion import expand_like
 from keras_simple_diffusion.optimizers.wrapper import unwrap
@@ -219,15 +218,17 @@ class Distillation(DenoisingTrainer):
         Returns:
             A float32 tensor shaped like `noisy_images`.
         """
+        null = conditions and self.student.null_conditions(conditions)
         guide = self.student.guidance_model
-        if guide is not None:
-            network = Network(guide.backbone, guide.prediction_type)
-            prediction = network.predict(noisy_images, log_snr, {})
-            return network.convert(prediction, noisy_images, log_snr, "x")
-        null = self.student.null_conditions(conditions)
-        return self.predict_clean(
-            self.teacher_backbone, noisy_images, log_snr, null
-        )
+        if guide is None:
+            return self.predict_clean(
+                self.teacher_backbone, noisy_images, log_snr, null
+            )
+        network = Network(guide.backbone, guide.prediction_type)
+        # It does not take the scale that the student may take.
+        null = {k: v for k, v in null.items() if k != "guidance_scale"}
+        prediction = network.predict(noisy_images, log_snr, null)
+        return network.convert(prediction, noisy_images, log_snr, "x")
 
     def ask_teacher(self, noisy_images, log_snr, conditions, scale=None):
         """Predict clean images with the teacher, with and without guidance.
@@ -331,7 +332,8 @@ def check_guidance(teacher, guidance_scale):
     is_range = isinstance(guidance_scale, (tuple, list))
     for scale in guidance_scale if is_range else [guidance_scale]:
         arguments.check_guidance(scale, arguments.can_guide(teacher))
-    if is_range and teacher.guidance_model is not None:
+    network = teacher.backbone
+    if is_range and network.num_classes is None and network.context_dim is None:
         raise InputError(
             "A student receives the guidance scale beside a class or a text, "
             "and this teacher draws without: pass one `guidance_scale`. "
@@ -402,7 +404,7 @@ def _copy_model(teacher, sampler, num_steps, guidance_range):
     }
     if teacher.guidance_model is not None:
         # For runs that are resumed from the preset of the student.
-        changes["guidance_model"] = copy_model(teacher.guidance_model)
+        changes["guidance_model"] = teacher.guidance_model
     encoder = getattr(teacher, "text_encoder", None)
     is_shared = isinstance(encoder, PretrainedTextEncoder)
     if is_shared:

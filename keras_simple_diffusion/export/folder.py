@@ -78,7 +78,7 @@ _ENCODER = """\
 """
 _GUIDE = """\
 - `guide`: a weaker network of the same form. Its `clean` is the one `without`
-  in the formula below, as there is no condition.
+  the condition in the formula below.
 """
 
 

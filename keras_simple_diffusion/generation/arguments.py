@@ -47,8 +47,9 @@ class SamplingOptions:
             there is no guidance, and no cost of it. Defaults to the model's,
             which is mostly `None`, no limit.
         guidance_model: a weaker model of the same class whose prediction
-            replaces the unconditional one (autoguidance). Defaults to that of
-            an unconditional model which has one, as after finetuning.
+            replaces the unconditional one (autoguidance). It is given the same
+            condition. Defaults to the model's own, as after finetuning, which
+            is given none.
         guidance_rescale: float in `[0, 1]`, see
             `keras_simple_diffusion.samplers.rescale_guidance`. Defaults to
             `None`.
@@ -297,7 +298,8 @@ def check_guidance_model(guidance_model, task):
     for name in names.split():
         ours = getattr(task.backbone, name)
         theirs = getattr(guidance_model.backbone, name)
-        if ours != theirs:
+        # A student that takes the scale keeps the guide of its teacher.
+        if ours != theirs and (name, theirs) != ("guidance_range", None):
             raise InputError(
                 f"`guidance_model` must have the {name} of the model, {ours}. "
                 f"Received: a model with {name}={theirs}"

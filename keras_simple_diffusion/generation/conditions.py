@@ -20,7 +20,8 @@ class Conditions:
         given: dict of arrays with `count` rows, the inputs of the network
             beside noisy images and log-SNR. Empty for an unconditional model.
         null: dict like `given`, for the unconditional half of guidance.
-        weak: dict like `given`, for the guidance model. Defaults to `given`.
+        weak: dict like `given`, for a guidance model that is given. Defaults to
+            `None`: the model's own one has `null`.
         is_single: bool. Whether a single image is returned without its batch
             axis. Defaults to `False`.
         is_portrait: bool. Whether the images are portraits, which the network

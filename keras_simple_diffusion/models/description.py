@@ -57,6 +57,11 @@ def _facts(model):
             if model.guidance_interval
             else {}
         ),
+        **(
+            {"guidance_model": "a copy of a weaker model"}
+            if model.guidance_model
+            else {}
+        ),
     }
 
 

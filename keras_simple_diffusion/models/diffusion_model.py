@@ -11,6 +11,7 @@ from keras_simple_diffusion.generation.conditions import find_labels
 from keras_simple_diffusion.models import fit_data
 from keras_simple_diffusion.models.backbone import check_backbone
 from keras_simple_diffusion.models.diffusion_task import DiffusionTask
+from keras_simple_diffusion.models.transfer import copy_model
 from keras_simple_diffusion.utils.errors import InputError
 
 
@@ -50,10 +51,11 @@ class DiffusionModel(DiffusionTask):
             to each of as many ranges as there are images, which makes the
             loss of a batch less random; each time alone stays uniform. The
             papers draw them independently. Defaults to `False`.
-        guidance_model: a weaker `DiffusionModel` that guides this one, which
-            then must be unconditional: the default of `generate`, see there.
-            Its weights are stored with the model, and never trained. Defaults
-            to `None`.
+        guidance_model: a weaker `DiffusionModel` for the same images and
+            classes. The prediction of a copy of it, without a class, takes the
+            place of this model's own where `generate` guides. The averaged
+            weights of the copy are stored with the model, and never trained.
+            Defaults to `None`.
         compile: bool. Whether to compile with the defaults of `compile`.
             Defaults to `True`.
         **kwargs: base `keras_hub.models.Task` arguments.
@@ -101,15 +103,9 @@ class DiffusionModel(DiffusionTask):
                 f"portrait_flag={backbone.portrait_flag}"
             )
         arguments.check_dropout("label_dropout", label_dropout)
-        is_conditional = backbone.num_classes is not None
-        if is_conditional and guidance_model is not None:
-            raise InputError(
-                "A model of classes is guided by its own prediction without a "
-                "class: pass `guidance_model` to `generate` instead. Received: "
-                f"num_classes={backbone.num_classes}"
-            )
         arguments.check_guidance(
-            guidance_scale, is_conditional or guidance_model is not None
+            guidance_scale,
+            backbone.num_classes is not None or guidance_model is not None,
         )
         if class_names is not None and not (
             isinstance(class_names, (list, tuple))
@@ -135,8 +131,6 @@ class DiffusionModel(DiffusionTask):
             stratified=stratified,
             **kwargs,
         )
-        # Keras would train and list the weights of an attribute.
-        self._guide = types.SimpleNamespace(model=None)
         self.guidance_model = guidance_model
         self.label_dropout = label_dropout
         self.class_names = class_names and list(class_names)
@@ -225,13 +219,21 @@ class DiffusionModel(DiffusionTask):
 
     @property
     def guidance_model(self):
-        """The weaker model that guides this one by default, or `None`."""
+        """The copy of a weaker model that guides this one, or `None`."""
         return self._guide.model
 
     @guidance_model.setter
     def guidance_model(self, model):
         arguments.check_guidance_model(model, self)
-        self._guide.model = model
+        copy = None if model is None else copy_model(model)
+        # Keras trains and lists what is assigned, unless it is hidden so.
+        self._guide = types.SimpleNamespace(model=copy)
+
+    def __setattr__(self, name, value):
+        if name == "guidance_model":  # Keras would list it before the setter.
+            object.__setattr__(self, name, value)
+        else:
+            super().__setattr__(name, value)
 
     # === Configuration ===
 

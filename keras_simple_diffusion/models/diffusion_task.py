@@ -239,10 +239,10 @@ class DiffusionTask(DenoisingTrainer):
                 options.guidance_interval,
                 options.guidance_rescale,
             ).arrays()
-            if guide is None:
-                rows["null_inputs"] = conditions.null
-            else:
-                rows["weak_inputs"] = conditions.weak or conditions.given
+            weak = conditions.null
+            if conditions.weak is not None:
+                weak = conditions.weak
+            rows["null_inputs" if guide is None else "weak_inputs"] = weak
         if options.noise is not None:
             rows["noise"] = options.noise
         if start is not None:

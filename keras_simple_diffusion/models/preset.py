@@ -222,22 +222,21 @@ class Preset:
                 "backbone instead."
             )
         given = overrides.get("text_encoder")
+        has_other_guide = "guidance_model" in overrides
+        loads_rest = load_weights and not has_other_guide
         config = self._checked(self.task_config)
-        if config.get("guidance_model"):
-            if load_weights:
-                guide = config["guidance_model"]["config"]["backbone"]
-                guide["config"] |= _network_arguments(**network)
-            elif "guidance_model" not in overrides:
-                # Random weights guide nothing.
-                config |= {"guidance_model": None, "guidance_scale": 1.0}
-        path = self._find_weights(_TASK_WEIGHTS) if load_weights else None
+        path = self._find_weights(_TASK_WEIGHTS) if loads_rest else None
         with self._as_input_errors(), _building(path is not None):
+            if config.get("guidance_model"):
+                self._change_guide(config, loads_rest, network, overrides)
             task = task_class.from_config({**config, **overrides})
         if given is None and hasattr(task, "text_encoder"):
             self._trusted(task.text_encoder)
         if load_weights:
             # A network alone leaves the rest of the model to the caller.
-            if path is None and self.task_config and task.has_task_weights():
+            self._load_network_weights(task.backbone)
+            is_missing = path is None and task.has_task_weights()
+            if is_missing and self.task_config and loads_rest:
                 raise InputError(
                     f"The preset '{self.name}' holds no {_TASK_WEIGHTS}, the "
                     "weights of its text encoder or guidance model. Restore it "
@@ -246,8 +245,9 @@ class Preset:
             if path is not None:
                 with self._as_input_errors():
                     task.load_task_weights(path)
-            self._load_network_weights(task.backbone)
             self._check_finite(task)
+            if task.guidance_model is not None:
+                self._check_finite(task.guidance_model)
         return task
 
     def load_backbone(
@@ -284,6 +284,17 @@ class Preset:
         config = self._checked(self.backbone_config)
         with self._as_input_errors(), _building(loads_weights):
             return self.backbone_class.from_config({**config, **overrides})
+
+    def _change_guide(self, config, is_loaded, network, overrides):
+        """Adapt the configuration of the guidance model to the overrides."""
+        if is_loaded:
+            guide = config["guidance_model"]["config"]["backbone"]
+            guide["config"] |= _network_arguments(**network)
+            return
+        config["guidance_model"] = None  # It would be random.
+        is_unconditional = self.backbone_config.get("num_classes") is None
+        if is_unconditional and overrides.get("guidance_model") is None:
+            config["guidance_scale"] = 1.0
 
     def _check_arguments(self, task_class, overrides):
         """Raise an `InputError` for what is no argument of the model."""

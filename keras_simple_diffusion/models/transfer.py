@@ -12,7 +12,7 @@ from keras_simple_diffusion.utils.errors import InputError
 
 _MIN_SHARE = 0.9
 _MAX_NAMED = 8
-_LABELS = "conditioning/label/embeddings"
+LABELS = "conditioning/label/embeddings"
 _MEAN_OF_TEXT = "conditioning/context/kernel"
 # Parts of the paths of weights that only a network of texts has.
 _OF_TEXTS = (
@@ -113,17 +113,29 @@ def copy_weights(source, target):
 
 
 def copy_model(model):
-    """Copy a model of images with its averaged weights, to guide another.
+    """Copy a model with its averaged weights, without a guidance model.
 
     Args:
         model: a `DiffusionModel`.
 
     Returns:
         A `DiffusionModel`, compiled with the defaults.
+
+    Raises:
+        InputError: if the network has weights of LoRA or of a quantization.
     """
-    copy = type(model).from_config(model.get_config())
+    config = {**model.get_config(), "guidance_model": None}
+    copy = type(model).from_config({**config, "guidance_scale": 1.0})
+    ours, theirs = copy.backbone.weights, model.backbone.weights
+    if len(ours) != len(theirs):
+        raise InputError(
+            "A model with LoRA or quantized weights cannot be copied. Use it "
+            "without."
+        )
     with model.averaged_weights():
-        copy.backbone.set_weights(model.backbone.get_weights())
+        for weight, value in zip(ours, theirs, strict=True):
+            # Weights of several processes must not be read as a whole.
+            weight.assign(ops.copy(ops.convert_to_tensor(value)))
     return copy
 
 
@@ -172,7 +184,7 @@ def _copy(source, target, classes):
     for weight in target.weights:
         found = sources.get(weight.path)
         is_known = found is not None and found.shape[1:] == weight.shape[1:]
-        if weight.path == _LABELS and is_known and classes is not None:
+        if weight.path == LABELS and is_known and classes is not None:
             value = _copy_rows(weight, found, classes)
             values.append((weight, value))
             missing = weight.shape[0] - 1 - len(classes)
@@ -213,9 +225,9 @@ def _copy(source, target, classes):
     for weight, value in values:
         weight.assign(value)
         if weight.path == _BIAS and target.num_classes is None:
-            if _LABELS in sources:  # No class is the last of them.
+            if LABELS in sources:  # No class is the last of them.
                 weight.assign(
-                    value + ops.convert_to_tensor(sources[_LABELS])[-1]
+                    value + ops.convert_to_tensor(sources[LABELS])[-1]
                 )
     text = f"{copied:,} of {total:,} parameters were copied"
     return Transfer(text, named, fresh)

@@ -92,7 +92,7 @@ def distill_run(
     folder.check_is_outside(data)
     folder.check_is_free()
     # A model without weights tells what the plan has to know.
-    described = preset.load(load_weights=False)
+    described = preset.load(load_weights=False, **preset.guide())
     if guidance_scale is None:
         guidance_scale = described.guidance_scale
     if isinstance(guidance_scale, tuple):

@@ -24,10 +24,9 @@ from keras_simple_diffusion.distribution.batches import data_shard
 from keras_simple_diffusion.distribution.batches import own_share
 from keras_simple_diffusion.evaluation.quick_frechet import QuickFrechet
 from keras_simple_diffusion.evaluation.shards import reference_features
-from keras_simple_diffusion.generation import arguments
 from keras_simple_diffusion.metrics.inception import InceptionFeatures
 from keras_simple_diffusion.models.preset import Preset
-from keras_simple_diffusion.models.transfer import copy_model
+from keras_simple_diffusion.models.transfer import LABELS
 from keras_simple_diffusion.models.transfer import copy_weights
 from keras_simple_diffusion.models.transfer import match_classes
 from keras_simple_diffusion.text.text_transformer import TextTransformer
@@ -265,12 +264,13 @@ def build_model(preset, images, settings):
         task["text_encoder"] = encoder
     elif source.class_names is None:
         task |= {"class_names": None, "guidance_scale": 1.0}
-        if settings.facts:  # The run goes on, and has begun with it.
-            task |= preset.guide()
-            task["guidance_scale"] = preset.task_config["guidance_scale"]
     else:
         task["class_names"] = source.class_names
         network["num_classes"] = len(source.class_names)
+    if settings.facts and "guidance_model" in preset.task_config:
+        # The run goes on, and has begun with it.
+        task |= preset.guide()
+        task["guidance_scale"] = preset.task_config["guidance_scale"]
     network["dtype"] = settings.dtype or preset.backbone_config.get("dtype")
     if settings.rematerialize is not None:
         network["rematerialize"] = settings.rematerialize
@@ -345,12 +345,14 @@ def initialize(model, preset):
     told = [f"starting from the weights of '{preset.name}': {transfer.text}"]
     if transfer.fresh:
         told.append(f"new: {transfer.names}")
-    elif _can_guide(source, model):
-        model.guidance_model = copy_model(model)
-        model.guidance_scale = _GUIDANCE
+    if _can_guide(source, model, transfer.fresh):
+        model.guidance_model = model  # A copy, before it is trained.
+        if model.guidance_scale == 1.0:
+            model.guidance_scale = _GUIDANCE
         told.append(
-            f"images are guided away from that start by {_GUIDANCE:g}; "
-            "--guidance 1 of `generate` halves the cost"
+            f"images are guided away from that start by "
+            f"{model.guidance_scale:g}; --guidance 1 of `generate` halves the "
+            "cost"
         )
     known = match_classes(source, model)
     if known:
@@ -364,15 +366,17 @@ def initialize(model, preset):
     return "\n  ".join(told)
 
 
-def _can_guide(start, model):
-    """Tell if an unconditional model can be guided away from its start.
+def _can_guide(start, model, fresh):
+    """Tell if a model can be guided away from its start.
 
-    A student of few steps has no prediction at the other noise levels.
+    All but the vectors of new classes must be known there. A student of few
+    steps has no prediction at the other noise levels.
     """
     return (
-        not arguments.can_guide(model)
+        model.backbone.context_dim is None
         and start.prediction_type == model.prediction_type
         and start.distilled_steps is None
+        and set(fresh) <= {LABELS}
     )
 
 

@@ -1,4 +1,4 @@
-"""A guidance model that belongs to an unconditional model."""
+"""A guidance model that belongs to a model."""
 
 import json
 import shutil
@@ -10,6 +10,7 @@ import pytest
 import keras_simple_diffusion as ksd
 from keras_simple_diffusion import InputError
 from keras_simple_diffusion.models.content import model_digest
+from keras_simple_diffusion.models.transfer import LABELS
 from tests.helpers.models import make_data
 from tests.helpers.models import make_model
 from tests.helpers.models import randomize
@@ -55,15 +56,89 @@ def test_it_is_the_default_of_generate(model, weak):
     assert np.abs(same - alone).max() <= 1
 
 
-def test_it_is_never_trained(model, weak):
-    before = [w.copy() for w in weak.backbone.get_weights()]
-    size = len(model.weights)
-    model.fit(make_data()["images"], batch_size=8, epochs=1, verbose=0)
+def assert_same_weights(model, other):
     for value, expected in zip(
-        weak.backbone.get_weights(), before, strict=True
+        model.backbone.get_weights(),
+        other.backbone.get_weights(),
+        strict=True,
     ):
         np.testing.assert_array_equal(value, expected)
-    assert len(model.weights) == size == len(model.backbone.weights)
+
+
+def test_it_is_never_trained(model, weak):
+    images = make_data()["images"]
+    decaying = keras.optimizers.AdamW(0.1, weight_decay=0.1)
+    model.compile(decaying, ema_decay=0.9)
+    model.fit(images, batch_size=8, epochs=1, verbose=0)
+    assert_same_weights(model.guidance_model, weak)
+    assert len(model.weights) == len(model.backbone.weights)
+    assert len(model.trainable_variables) == len(
+        model.backbone.trainable_variables
+    )
+    assert weak.backbone not in model.layers
+    averages = model.optimizer.averages_by_path()
+    assert set(averages) == {w.path for w in model.trainable_variables}
+    # Another one takes its place, or none, and the training goes on.
+    other = make(2)
+    for guide in other, None:
+        model.guidance_model = guide
+        model.fit(images, batch_size=8, epochs=1, verbose=0)
+    assert len(model.weights) == len(model.backbone.weights)
+
+
+def test_it_is_a_copy_with_averaged_weights(model, weak, tmp_path):
+    weak.guidance_model = make(3)
+    weak.guidance_scale = 1.5
+    weak.compile(keras.optimizers.Adam(5e-3), ema_decay=0.9)
+    weak.fit(make_data()["images"], batch_size=8, epochs=1, verbose=0)
+    model.guidance_model = weak
+    plain = {"guidance_scale": 1.0}
+    assert_same_images(model.guidance_model, weak, **plain)
+    assert model.guidance_model.guidance_model is None
+    before = images_of(model)
+    weak.fit(make_data()["images"], batch_size=8, epochs=1, verbose=0)
+    np.testing.assert_array_equal(images_of(model), before)
+    model.save_to_preset(tmp_path / "preset")
+    loaded = ksd.models.DiffusionModel.from_preset(tmp_path / "preset")
+    assert np.abs(images_of(loaded) - before).max() <= 1
+    assert model_digest(loaded) == model_digest(model)
+    # A model can be its own guide: then nothing changes.
+    model.guidance_model = model
+    alone = images_of(model, **plain)
+    assert np.abs(images_of(model) - alone).max() <= 1
+
+
+def test_another_one_in_the_place_of_a_presets(model, weak, tmp_path):
+    load = ksd.models.DiffusionModel.from_preset
+    model.save_to_preset(tmp_path / "preset")
+    other = make(2)
+    before = [w.copy() for w in other.backbone.get_weights()]
+    loaded = load(tmp_path / "preset", guidance_model=other)
+    for value, expected in zip(
+        other.backbone.get_weights(), before, strict=True
+    ):
+        np.testing.assert_array_equal(value, expected)
+    assert_same_weights(loaded.guidance_model, other)
+    assert loaded.guidance_scale == 2.0
+    loaded = load(tmp_path / "preset", guidance_model=None)
+    assert loaded.guidance_model is None
+    assert loaded.guidance_scale == 1.0
+    assert_same_weights(loaded, model)
+
+
+def test_damaged_presets(model, tmp_path):
+    weights = model.guidance_model.backbone.weights[0]
+    weights.assign(np.full(weights.shape, np.nan))
+    model.save_to_preset(tmp_path / "preset")
+    with pytest.raises(InputError, match="not finite"):
+        ksd.models.DiffusionModel.from_preset(tmp_path / "preset")
+    path = tmp_path / "preset" / "task.json"
+    task = json.loads(path.read_text())
+    for wrong in "x", 5, [1], {"config": {}}:
+        task["config"]["guidance_model"] = wrong
+        path.write_text(json.dumps(task))
+        with pytest.raises(InputError, match="cannot be loaded"):
+            ksd.models.DiffusionModel.from_preset(tmp_path / "preset")
 
 
 def test_presets_hold_it(model, weak, tmp_path):
@@ -79,7 +154,7 @@ def test_presets_hold_it(model, weak, tmp_path):
     )
     for each in half, half.guidance_model:
         assert each.backbone.compute_dtype == "bfloat16"
-    assert np.abs(images_of(half) - images_of(model)).mean() < 10
+    assert np.abs(images_of(half) - images_of(model)).mean() < 4
 
 
 def test_without_weights_there_is_none(model, tmp_path):
@@ -109,14 +184,26 @@ def test_files_of_keras_and_safetensors_hold_it(model, tmp_path):
 
 def test_it_is_part_of_the_digest(model, weak):
     before = model_digest(model)
-    weight = weak.backbone.weights[0]
+    weight = model.guidance_model.backbone.weights[0]
     weight.assign(weight + 1.0)
     assert model_digest(model) != before
 
 
-def test_a_model_of_classes_has_its_own(weak):
-    with pytest.raises(InputError, match="guided by its own prediction"):
-        make_model(3, guidance_model=weak)
+def test_it_is_not_given_the_class():
+    strong, weak = make_model(3, num_steps=3), make_model(3)
+    randomize(strong.backbone)
+    randomize(weak.backbone, seed=1)
+    draw = {"labels": [0, 1, 2], "seed": 3, "guidance_scale": 2.0}
+    informed = strong.generate(**draw, guidance_model=weak).astype(int)
+    strong.guidance_model = weak
+    found = strong.generate(**draw).astype(int)
+    assert np.abs(found - informed).max() > 5
+    # All classes of the other one become that of no class.
+    (labels,) = (w for w in weak.backbone.weights if w.path == LABELS)
+    rows = keras.ops.convert_to_numpy(labels)
+    labels.assign(np.broadcast_to(rows[-1], rows.shape))
+    expected = strong.generate(**draw, guidance_model=weak).astype(int)
+    assert np.abs(found - expected).max() <= 1
 
 
 def test_it_must_draw_the_same_images(model):
@@ -127,7 +214,6 @@ def test_it_must_draw_the_same_images(model):
         model.guidance_model = "weak"
 
 
-@pytest.mark.any_backend
 def test_students_learn_the_guided_prediction(model, weak):
     method = ksd.distillation.ProgressiveDistillation(model, num_steps=2)
     batch = method.noisy_batch({"images": np.zeros((2, 4, 4, 1), "float32")})
@@ -153,16 +239,43 @@ def test_students_learn_the_guided_prediction(model, weak):
     method.fit(make_data()["images"], batch_size=8, epochs=1, verbose=0)
     student = method.finished_model()
     assert student.guidance_scale == 1.0
-    for value, kept in zip(
-        weak.backbone.get_weights(),
-        student.guidance_model.backbone.get_weights(),
-        strict=True,
-    ):
-        np.testing.assert_array_equal(value, kept)
+    assert_same_weights(student.guidance_model, weak)
     with pytest.raises(InputError, match="beside a class or a text"):
         ksd.distillation.ProgressiveDistillation(
             model, num_steps=2, guidance_scale=(1.0, 3.0)
         )
+
+
+@pytest.mark.any_backend
+def test_students_of_classes_take_the_scale():
+    teacher = make_model(3, guidance_scale=2.0, guidance_model=make_model(3))
+    randomize(teacher.backbone)
+    randomize(teacher.guidance_model.backbone, seed=1)
+    method = ksd.distillation.ProgressiveDistillation(
+        teacher, num_steps=2, guidance_scale=(1.0, 3.0)
+    )
+    method.fit(make_data(), batch_size=8, epochs=1, verbose=0)
+    student = method.finished_model()
+    images = student.generate(labels=[0, 1], guidance_scale=2.5, seed=0)
+    assert images.shape == (2, 4, 4, 1)
+    batch = method.noisy_batch(make_data())
+    noisy, log_snr = batch.noisy_images[:2], batch.log_snr[:2]
+    scales = np.array([1.5, 2.5], "float32")
+    given = {
+        "labels": keras.ops.convert_to_tensor([0, 2], "int32"),
+        "guidance_scale": keras.ops.convert_to_tensor(scales),
+    }
+    guided, alone = map(
+        keras.ops.convert_to_numpy, method.ask_teacher(noisy, log_snr, given)
+    )
+    weak = teacher.guidance_model
+    null = {"labels": keras.ops.convert_to_tensor([3, 3], "int32")}
+    other = weak.backbone({"noisy_images": noisy, "log_snr": log_snr, **null})
+    other = keras.ops.convert_to_numpy(
+        ksd.ops.convert_prediction(other, noisy, log_snr, "v", "x")
+    )
+    expected = other + scales[:, None, None, None] * (alone - other)
+    np.testing.assert_allclose(guided, expected, rtol=1e-3, atol=1e-3)
 
 
 @pytest.mark.any_backend

@@ -608,11 +608,24 @@ def test_a_finetuned_model_is_guided_away_from_its_start(
 
 
 @pytest.mark.any_backend
-def test_runs_without_a_guide(preset, photos, unlabelled, tmp_path):
-    # With classes the prediction without a class is there.
+def test_which_runs_have_a_guide(preset, photos, unlabelled, tmp_path):
+    # Classes of another name are new, and the start guides without them.
     model = train_run(photos, tmp_path / "classes", preset, steps=1)
+    assert model.guidance_model is not None
+    assert model.guidance_scale == 2.0
+    # Random weights guide nothing, nor does a start of another prediction.
+    other = ksd.models.DiffusionModel.from_preset(
+        preset, load_weights=False, prediction_type="x"
+    )
+    other.save_to_preset(tmp_path / "other")
+    model = train_run(
+        unlabelled,
+        tmp_path / "mixed",
+        tmp_path / "other",
+        initialize_from=preset,
+        steps=1,
+    )
     assert model.guidance_model is None
-    # Random weights, or a part of them, guide nothing.
     model = train_run(
         unlabelled, tmp_path / "random", preset, steps=1, from_scratch=True
     )
@@ -640,6 +653,8 @@ def test_a_student_of_a_guided_model_is_resumed(
     straight, cut = tmp_path / "straight", tmp_path / "cut"
     model = distill_run(teacher, unlabelled, straight, **options)
     assert model.guidance_scale == 1.0
+    config = json.loads((straight / "config.json").read_text())
+    assert config["student"]["guidance_scale"] == 2.0
     terminate(2)
     with pytest.raises(Interrupted):
         distill_run(teacher, unlabelled, cut, **options)

@@ -1,4 +1,5 @@
-// The sampling loop: from noise to an image, one network evaluation a step.
+// The sampling loop: from noise to an image, one network evaluation a step, or
+// two with guidance.
 
 import { imageKey, normal } from "./noise.js";
 import { tokenize } from "./text.js";
