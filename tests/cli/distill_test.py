@@ -25,7 +25,7 @@ def distilled(trained, tmp_path_factory):
 
 def test_distill_needs_a_teacher_and_images(distilled):
     stdout, run = distilled
-    assert "teacher    " in stdout and "4 steps, no guidance" in stdout
+    assert "teacher    " in stdout and "4 steps, guidance 2" in stdout
     assert "3 updates of 4 images" in stdout
     assert "The run is in runs/run-2-steps: open index.html" in stdout
     assert "The student draws in 2 steps." in stdout

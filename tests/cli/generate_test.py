@@ -167,7 +167,8 @@ def test_bad_options_leave_no_folder(trained, error_of, tmp_path):
     model = ["--model", str(place / "run"), "--output", "many"]
     for options in (["--steps", "0"], ["--guidance", "nan"]):
         error_of("generate", *model, *options)
-    error_of("generate", *model, "--guidance-model", str(place / "run"))
+    options = ["--guidance", "1", "--guidance-model", str(place / "run")]
+    error_of("generate", *model, *options)
     assert list(tmp_path.iterdir()) == []
 
 
