@@ -19,6 +19,7 @@ import subprocess
 import sys
 
 import measured
+import numpy as np
 import photographs
 from racers import STEPS
 from racers import library_finetuned
@@ -50,6 +51,9 @@ def main():
         "--photographs", choices=photographs.SETS, default="faces"
     )
     parser.add_argument("--evaluate-on", help="another backend for that")
+    parser.add_argument(
+        "--sheet", type=pathlib.Path, help="of two rows of images a scale"
+    )
     args = parser.parse_args()
     args.work.mkdir(parents=True, exist_ok=True)
     data = photographs.choose(args.data, args.work, args.photographs)
@@ -74,6 +78,20 @@ def main():
         print(f"scale {scale:g}: {' '.join(cells)}", flush=True)
     rows.insert(1, ["---"] * len(rows[0]))
     print("\n".join(f"| {' | '.join(row)} |" for row in rows))
+    if args.sheet:
+        draw_sheet(args)
+
+
+def draw_sheet(args):
+    """Write a sheet of the first images of each scale, by rising scale."""
+    scales = sorted(args.scales)
+    drawn = [
+        measured.read_images(args.work / f"guided-{scale:g}.zip", 24)
+        for scale in scales
+    ]
+    names = [f"scale {scale:g}" for scale in scales for _ in range(2)]
+    sheet = show(np.concatenate(drawn), columns=12, row_names=names)
+    sheet.save(args.sheet)
 
 
 def evaluate(path, data, args):
