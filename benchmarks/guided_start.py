@@ -12,11 +12,7 @@ the images that are nearer to a training photograph than all held-out ones.
 """
 
 import argparse
-import json
-import os
 import pathlib
-import subprocess
-import sys
 
 import measured
 import numpy as np
@@ -68,7 +64,15 @@ def main():
         drawn = racer.draw(NUM_IMAGES, 0, guidance_scale=scale, steps=steps)
         measured.write_images(drawn, path)
         show(drawn[:48], columns=12).save(path.with_suffix(".png"))
-        scores = evaluate(path, data, args)
+        report = measured.evaluate(
+            path,
+            data,
+            args.data / measured.INCEPTION,
+            METRICS,
+            args.evaluate_on,
+            ["--efficientnet", args.data / EFFICIENTNET],
+        )
+        (scores,) = report["results"]
         cells = [
             form.format(scores["scores"]["test"][name])
             for name, form in COLUMNS.values()
@@ -92,22 +96,6 @@ def draw_sheet(args):
     names = [f"scale {scale:g}" for scale in scales for _ in range(2)]
     sheet = show(np.concatenate(drawn), columns=12, row_names=names)
     sheet.save(args.sheet)
-
-
-def evaluate(path, data, args):
-    """Return the result of the library's `evaluate` for a zip of images."""
-    report = path.with_suffix(".json")
-    command = [sys.executable, "-m", "keras_simple_diffusion", "evaluate"]
-    command += ["--model", path, "--data", data, "--metrics", METRICS]
-    command += ["--feature-weights", args.data / measured.INCEPTION]
-    command += ["--efficientnet", args.data / EFFICIENTNET]
-    command += ["--seed", 0, "--output", report]
-    environment = dict(os.environ)
-    if args.evaluate_on is not None:
-        environment["KERAS_BACKEND"] = args.evaluate_on
-    subprocess.run(list(map(str, command)), check=True, env=environment)
-    (result,) = json.loads(report.read_text())["results"]
-    return result
 
 
 if __name__ == "__main__":

@@ -45,22 +45,36 @@ def measure(path, data, weights, backend=None):
     Returns:
         A dict, such as `{"fid_train": 50.0, ...}`.
     """
-    report = path.with_suffix(".json")
-    # There may be those of other images of this name.
-    report.unlink(missing_ok=True)
-    shutil.rmtree(path.with_suffix(".features"), ignore_errors=True)
-    command = [sys.executable, "-m", "keras_simple_diffusion", "evaluate"]
-    command += ["--model", path, "--data", data, "--metrics", "fid,kid"]
-    command += ["--feature-weights", weights, "--seed", 0]
-    command += ["--output", report]
-    environment = dict(os.environ)
-    if backend is not None:
-        environment["KERAS_BACKEND"] = backend
-    subprocess.run(list(map(str, command)), check=True, env=environment)
-    found = json.loads(report.read_text())
+    found = evaluate(path, data, weights, "fid,kid", backend)
     (result,) = found["results"]
     return {
         f"{metric}_{split}": result["scores"][split][metric]
         for metric in ("fid", "fid_standard_error", "kid")
         for split in found["references"]
     }
+
+
+def evaluate(path, data, weights, metrics, backend=None, options=()):
+    """Evaluate a zip of images, and return the report as a dict.
+
+    Args:
+        path: see `measure`.
+        data: see `measure`.
+        weights: see `measure`.
+        metrics: string, as the command line takes them.
+        backend: see `measure`.
+        options: further words of the command line.
+    """
+    report = path.with_suffix(".json")
+    # There may be those of other images of this name.
+    report.unlink(missing_ok=True)
+    shutil.rmtree(path.with_suffix(".features"), ignore_errors=True)
+    command = [sys.executable, "-m", "keras_simple_diffusion", "evaluate"]
+    command += ["--model", path, "--data", data, "--metrics", metrics]
+    command += ["--feature-weights", weights, "--seed", 0]
+    command += ["--output", report, *options]
+    environment = dict(os.environ)
+    if backend is not None:
+        environment["KERAS_BACKEND"] = backend
+    subprocess.run(list(map(str, command)), check=True, env=environment)
+    return json.loads(report.read_text())

@@ -38,7 +38,7 @@ from keras_simple_diffusion.utils.user_text import some_of
 from keras_simple_diffusion.version import __version__
 
 _NUM_VALIDATION = 512
-# Guidance away from the start, which the race found, see docs/race.md.
+# Scale of the guidance away from the start, chosen on the faces of the race.
 _GUIDANCE = 2.0
 # Arrays of the size of the images that a training step holds at least: images,
 # noise, their mixture, target, prediction and the gradient of the prediction.
@@ -350,7 +350,7 @@ def initialize(model, preset):
         if model.guidance_scale == 1.0:
             model.guidance_scale = _GUIDANCE
         told.append(
-            f"images are guided away from that start by "
+            "images are guided away from that start by "
             f"{model.guidance_scale:g}; --guidance 1 of `generate` halves the "
             "cost"
         )
