@@ -55,7 +55,8 @@ class DiffusionModel(DiffusionTask):
             classes. The prediction of a copy of it, without a class, takes the
             place of this model's own where `generate` guides. The averaged
             weights of the copy are stored with the model, and never trained.
-            Defaults to `None`.
+            The configuration of such a model gives one of random weights,
+            to be loaded next. Defaults to `None`.
         compile: bool. Whether to compile with the defaults of `compile`.
             Defaults to `True`.
         **kwargs: base `keras_hub.models.Task` arguments.
@@ -224,10 +225,14 @@ class DiffusionModel(DiffusionTask):
 
     @guidance_model.setter
     def guidance_model(self, model):
-        arguments.check_guidance_model(model, self)
-        copy = None if model is None else copy_model(model)
+        if isinstance(model, dict):  # Nobody else has what it describes.
+            guide = keras.saving.deserialize_keras_object(model)
+            arguments.check_guidance_model(guide, self)
+        else:
+            arguments.check_guidance_model(model, self)
+            guide = None if model is None else copy_model(model)
         # Keras trains and lists what is assigned, unless it is hidden so.
-        self._guide = types.SimpleNamespace(model=copy)
+        self._guide = types.SimpleNamespace(model=guide)
 
     def __setattr__(self, name, value):
         if name == "guidance_model":  # Keras would list it before the setter.

@@ -37,7 +37,7 @@ from keras_simple_diffusion.utils.files import whole_folder
 from keras_simple_diffusion.utils.presets import WEIGHT_FILES
 
 # Arguments that are objects of their own.
-_OBJECTS = "backbone text_encoder guidance_model schedule loss sampler".split()
+_OBJECTS = ("backbone", "text_encoder", "schedule", "loss", "sampler")
 
 
 class DiffusionTask(DenoisingTrainer):

@@ -161,14 +161,14 @@ class Preset:
             return self._trusted(keras.saving.deserialize_keras_object(config))
 
     def guide(self):
-        """Build the guidance model, for weights that are assigned next.
+        """Describe the guidance model, for weights that are assigned next.
 
         Returns:
             A dict, the argument of `load` that keeps the guidance model
             without loading its weights; empty if there is none.
         """
-        model = self.part("guidance_model")
-        return {} if model is None else {"guidance_model": model}
+        config = self._checked(self.task_config.get("guidance_model"))
+        return {} if config is None else {"guidance_model": config}
 
     def load(self, load_weights=True, task_class=None, **overrides):
         """Build the model, with its weights.

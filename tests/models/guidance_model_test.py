@@ -157,6 +157,31 @@ def test_presets_hold_it(model, weak, tmp_path):
     assert np.abs(images_of(half) - images_of(model)).mean() < 4
 
 
+def test_loading_builds_each_network_once(model, tmp_path, monkeypatch):
+    model.save_to_preset(tmp_path / "preset")
+    model.save(tmp_path / "model.keras")
+    backbone = type(model.backbone)
+    made, make_one = [], backbone.__init__
+
+    def make_counted(self, *args, **kwargs):
+        made.append(self)
+        make_one(self, *args, **kwargs)
+
+    monkeypatch.setattr(backbone, "__init__", make_counted)
+    for load, name in (
+        (ksd.models.DiffusionModel.from_preset, "preset"),
+        (keras.saving.load_model, "model.keras"),
+    ):
+        made.clear()
+        loaded = load(tmp_path / name)
+        assert len(made) == 2, name
+        assert_same_images(loaded, model)
+    # A configuration given twice makes two guides.
+    config = model.get_config()["guidance_model"]
+    guides = [make(0, guidance_model=config).guidance_model for _ in "ab"]
+    assert guides[0].backbone is not guides[1].backbone
+
+
 def test_without_weights_there_is_none(model, tmp_path):
     model.save_to_preset(tmp_path / "preset")
     fresh = ksd.models.DiffusionModel.from_preset(
