@@ -100,9 +100,11 @@ class Distillation(DenoisingTrainer):
             aggregation="only_first_replica",
             name="num_batches",
         )
-        # The student draws with the averages that are kept here.
-        student.averages = self.averages
-        student.step_lock = self.step_lock
+        # The student draws with the averages that are kept here, and its
+        # guide with the values.
+        for model in filter(None, (student, student.guidance_model)):
+            model.averages = self.averages
+            model.step_lock = self.step_lock
         if compile:
             self.compile()
 

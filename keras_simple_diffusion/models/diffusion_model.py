@@ -1,5 +1,6 @@
 import types
 
+import h5py
 import keras
 import numpy as np
 from keras import ops
@@ -233,6 +234,8 @@ class DiffusionModel(DiffusionTask):
             guide = None if model is None else copy_model(model)
         # Keras trains and lists what is assigned, unless it is hidden so.
         self._guide = types.SimpleNamespace(model=guide)
+        if not arguments.can_guide(self):
+            self.guidance_scale = 1.0
 
     def __setattr__(self, name, value):
         if name == "guidance_model":  # Keras would list it before the setter.
@@ -240,7 +243,26 @@ class DiffusionModel(DiffusionTask):
         else:
             super().__setattr__(name, value)
 
-    # === Configuration ===
+    # === Weights and configuration ===
+
+    def load_weights(self, filepath, **kwargs):
+        """Load weights, their averages, and those of the guidance model.
+
+        A file of a model that had no guidance model leaves this model's.
+
+        Args:
+            filepath: path, see `keras.Model.load_weights`.
+            **kwargs: see `keras.Model.load_weights`.
+        """
+        guide = self._guide
+        if h5py.is_hdf5(filepath):
+            with h5py.File(filepath) as file:
+                if "guidance_model" not in file:
+                    self._guide = types.SimpleNamespace(model=None)
+        try:
+            super().load_weights(filepath, **kwargs)
+        finally:
+            self._guide = guide
 
     @property
     def own_variables(self):

@@ -160,15 +160,23 @@ class Preset:
         with self._as_input_errors():
             return self._trusted(keras.saving.deserialize_keras_object(config))
 
-    def guide(self):
+    def guide(self, **network):
         """Describe the guidance model, for weights that are assigned next.
+
+        Args:
+            **network: the `dtype` and `image_shape` that `load` gets, too.
 
         Returns:
             A dict, the argument of `load` that keeps the guidance model
             without loading its weights; empty if there is none.
         """
         config = self._checked(self.task_config.get("guidance_model"))
-        return {} if config is None else {"guidance_model": config}
+        if config is None:
+            return {}
+        with self._as_input_errors():
+            backbone = config["config"]["backbone"]["config"]
+            backbone |= _network_arguments(**network)
+        return {"guidance_model": config}
 
     def load(self, load_weights=True, task_class=None, **overrides):
         """Build the model, with its weights.
@@ -228,7 +236,7 @@ class Preset:
         path = self._find_weights(_TASK_WEIGHTS) if loads_rest else None
         with self._as_input_errors(), _building(path is not None):
             if config.get("guidance_model"):
-                self._change_guide(config, loads_rest, network, overrides)
+                self._change_guide(config, loads_rest, overrides)
             task = task_class.from_config({**config, **overrides})
         if given is None and hasattr(task, "text_encoder"):
             self._trusted(task.text_encoder)
@@ -285,11 +293,15 @@ class Preset:
         with self._as_input_errors(), _building(loads_weights):
             return self.backbone_class.from_config({**config, **overrides})
 
-    def _change_guide(self, config, is_loaded, network, overrides):
+    def _change_guide(self, config, is_loaded, overrides):
         """Adapt the configuration of the guidance model to the overrides."""
         if is_loaded:
-            guide = config["guidance_model"]["config"]["backbone"]
-            guide["config"] |= _network_arguments(**network)
+            backbone = overrides["backbone"]
+            if hasattr(backbone, "image_shape"):  # Else it is refused later.
+                config |= self.guide(
+                    dtype=backbone.dtype_policy,
+                    image_shape=backbone.image_shape,
+                )
             return
         config["guidance_model"] = None  # It would be random.
         is_unconditional = self.backbone_config.get("num_classes") is None

@@ -40,8 +40,9 @@ def transfer_weights(source, target):
     of half the size. The weights that are not copied keep their values, and a
     warning names them.
 
-    Classes are matched by name if both arguments are models with names. A
-    network without classes starts as the source is without a class.
+    Classes are matched by name if both arguments are models with names.
+    Without a class the target starts as the source is without a class, whether
+    both have classes or one of them.
 
     Args:
         source: a trained `keras_simple_diffusion.models.DiffusionModel`, whose
@@ -82,13 +83,15 @@ def transfer_weights(source, target):
     return transfer.fresh
 
 
-Transfer = collections.namedtuple("Transfer", "text names fresh")
+Transfer = collections.namedtuple("Transfer", "text names fresh unused")
 Transfer.__doc__ = """Result of copying weights.
 
 Args:
     text: string. Number of the parameters that were copied.
     names: string. Names of the others.
     fresh: list of their paths.
+    unused: list of the paths of further weights of the source, without the
+        vectors of classes.
 """
 
 
@@ -183,12 +186,13 @@ def _copy(source, target, classes):
     copied = 0
     for weight in target.weights:
         found = sources.get(weight.path)
-        is_known = found is not None and found.shape[1:] == weight.shape[1:]
-        if weight.path == LABELS and is_known and classes is not None:
-            value = _copy_rows(weight, found, classes)
-            values.append((weight, value))
-            missing = weight.shape[0] - 1 - len(classes)
-            copied += math.prod(weight.shape) - missing * weight.shape[1]
+        is_equal = found is not None and found.shape == weight.shape
+        if weight.path == LABELS and _differ(found, weight, classes):
+            known = classes or {}
+            values.append((weight, _copy_rows(weight, found, known)))
+            missing = weight.shape[0] - 1 - len(known)
+            if found is not None:
+                copied += math.prod(weight.shape) - missing * weight.shape[1]
             if missing:
                 fresh.append(weight.path)
                 names.append(f"the vectors of {missing} new classes")
@@ -196,7 +200,7 @@ def _copy(source, target, classes):
             values.append((weight, np.zeros(weight.shape)))
             fresh.append(weight.path)
             names.append(f"{weight.path} {tuple(weight.shape)}, now zero")
-        elif found is not None and found.shape == weight.shape:
+        elif is_equal:
             values.append((weight, ops.copy(ops.convert_to_tensor(found))))
             copied += math.prod(weight.shape)
         elif found is not None and _is_grid(found) and _is_grid(weight):
@@ -230,7 +234,19 @@ def _copy(source, target, classes):
                     value + ops.convert_to_tensor(sources[LABELS])[-1]
                 )
     text = f"{copied:,} of {total:,} parameters were copied"
-    return Transfer(text, named, fresh)
+    left = sources.keys() - {weight.path for weight in target.weights}
+    return Transfer(text, named, fresh, sorted(left - {LABELS}))
+
+
+def _differ(found, weight, classes):
+    """Test if the vectors of classes must be copied one by one.
+
+    Without names, as many classes keep their order.
+    """
+    if found is None:
+        return True
+    is_known = found.shape[1:] == weight.shape[1:]
+    return is_known and (classes is not None or found.shape != weight.shape)
 
 
 def _num_of_texts(source, target):
@@ -285,10 +301,16 @@ def _pad_bands(found, weight):
 
 
 def _copy_rows(weight, found, classes):
-    """Return the vectors of classes, of which those of `found` are copied."""
+    """Return the vectors of classes, of which those of `found` are copied.
+
+    The last is that of no class, which adds nothing to a network without.
+    """
     rows = ops.convert_to_numpy(weight).copy()
+    if found is None:
+        rows[-1] = 0.0
+        return rows
     theirs = ops.convert_to_numpy(found)
-    rows[-1] = theirs[-1]  # That of no class.
+    rows[-1] = theirs[-1]
     for number, other in classes.items():
         rows[number] = theirs[other]
     return rows

@@ -59,8 +59,7 @@ def _parts(preset, settings):
         images = setup.RunImages(preset, settings)
         return images, lambda: setup.build_model(preset, images, settings)
     # The checkpoint has the weights of the teacher, too.
-    model = preset.load(
-        load_weights=False, dtype=settings.dtype, **preset.guide()
-    )
+    dtype = {"dtype": settings.dtype}
+    model = preset.load(load_weights=False, **dtype, **preset.guide(**dtype))
     images = students.open_images(model, preset, settings)
     return images, lambda: students.build_distillation(model, images, settings)

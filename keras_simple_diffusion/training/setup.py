@@ -257,6 +257,7 @@ def build_model(preset, images, settings):
     """
     source = images.source
     network = {"image_shape": source.image_shape, "num_classes": None}
+    network["dtype"] = settings.dtype or preset.backbone_config.get("dtype")
     task = {}
     if preset.takes_text:
         encoder = captions.make_text_encoder(preset, source.captions())
@@ -269,9 +270,8 @@ def build_model(preset, images, settings):
         network["num_classes"] = len(source.class_names)
     if settings.facts and "guidance_model" in preset.task_config:
         # The run goes on, and has begun with it.
-        task |= preset.guide()
+        task |= preset.guide(dtype=network["dtype"])
         task["guidance_scale"] = preset.task_config["guidance_scale"]
-    network["dtype"] = settings.dtype or preset.backbone_config.get("dtype")
     if settings.rematerialize is not None:
         network["rematerialize"] = settings.rematerialize
     if settings.stratified is not None:
@@ -341,18 +341,20 @@ def initialize(model, preset):
     """
     preset = open_start(preset)
     source = preset.load()
+    weak = _choose_guide(source, model)
     transfer = copy_weights(source, model)
     told = [f"starting from the weights of '{preset.name}': {transfer.text}"]
     if transfer.fresh:
         told.append(f"new: {transfer.names}")
-    if _can_guide(source, model, transfer.fresh):
-        model.guidance_model = model  # A copy, before it is trained.
+    if weak is not None:
         if model.guidance_scale == 1.0:
             model.guidance_scale = _GUIDANCE
+        start = "that start"
+        if weak is not source:
+            start = f"the start of '{preset.name}'"
         told.append(
-            "images are guided away from that start by "
-            f"{model.guidance_scale:g}; --guidance 1 of `generate` halves the "
-            "cost"
+            f"images are guided away from {start} by {model.guidance_scale:g}; "
+            "--guidance 1 of `generate` halves the cost"
         )
     known = match_classes(source, model)
     if known:
@@ -366,17 +368,40 @@ def initialize(model, preset):
     return "\n  ".join(told)
 
 
-def _can_guide(start, model, fresh):
-    """Tell if a model can be guided away from its start.
+def _choose_guide(source, model):
+    """Guide a new model away from its start, or from the start of that one.
 
-    All but the vectors of new classes must be known there. A student of few
-    steps has no prediction at the other noise levels.
+    A start that was finetuned itself hands on its guide: a model that has been
+    trained for a little longer hardly differs from it. The weights of the new
+    model are afterwards those of the guide, to be replaced by the start's.
+
+    Returns:
+        The model of which the guide is a copy, or `None`.
     """
+    for weak in source.guidance_model, source:
+        if weak is None or not _can_guide(weak, model):
+            continue
+        transfer = copy_weights(weak, model)
+        # All but the vectors of new classes must be as in the guide.
+        if set(transfer.fresh) <= {LABELS} and not transfer.unused:
+            model.guidance_model = model  # A copy.
+            return weak
+    return None
+
+
+def _can_guide(weak, model):
+    """Tell if a prediction by another model without a class can guide one.
+
+    A student of few steps has none at the other noise levels, and a model that
+    was always trained with classes has none without.
+    """
+    if weak.backbone.context_dim is not None:
+        return False
     return (
         model.backbone.context_dim is None
-        and start.prediction_type == model.prediction_type
-        and start.distilled_steps is None
-        and set(fresh) <= {LABELS}
+        and weak.prediction_type == model.prediction_type
+        and weak.distilled_steps is None
+        and (weak.backbone.num_classes is None or weak.label_dropout > 0)
     )
 
 

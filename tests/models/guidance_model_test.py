@@ -13,6 +13,7 @@ from keras_simple_diffusion.models.content import model_digest
 from keras_simple_diffusion.models.transfer import LABELS
 from tests.helpers.models import make_data
 from tests.helpers.models import make_model
+from tests.helpers.models import make_transformer
 from tests.helpers.models import randomize
 
 DRAW = {"num_images": 2, "seed": 3}
@@ -182,6 +183,62 @@ def test_loading_builds_each_network_once(model, tmp_path, monkeypatch):
     assert guides[0].backbone is not guides[1].backbone
 
 
+def test_a_model_that_loses_it_draws_without(model, tmp_path):
+    model.guidance_model = None
+    assert model.guidance_scale == 1.0
+    expected = images_of(make(0))
+    np.testing.assert_array_equal(images_of(model), expected)
+    model.save_to_preset(tmp_path / "preset")
+    loaded = ksd.models.DiffusionModel.from_preset(tmp_path / "preset")
+    assert np.abs(images_of(loaded) - expected).max() <= 1
+    # With classes there is the prediction without one.
+    model = make_model(3, guidance_scale=2.0, guidance_model=make_model(3))
+    model.guidance_model = None
+    assert model.guidance_scale == 2.0
+
+
+@pytest.mark.filterwarnings("ignore:The noise schedule is for images of 4")
+def test_it_has_the_dtype_and_size_of_a_given_network(tmp_path):
+    networks = [make_transformer(None) for _ in "ab"]
+    weak, strong = (make_model(None, network) for network in networks)
+    strong.guidance_model = weak
+    strong.save_to_preset(tmp_path / "preset")
+    backbone = ksd.models.DiffusionBackbone.from_preset(
+        tmp_path / "preset", image_shape=(8, 8, 1), dtype="mixed_bfloat16"
+    )
+    loaded = ksd.models.DiffusionModel.from_preset(
+        tmp_path / "preset", backbone=backbone
+    )
+    guide = loaded.guidance_model.backbone
+    assert guide.image_shape == (8, 8, 1)
+    assert guide.compute_dtype == "bfloat16"
+    # Without an override both have the global policy.
+    half = ksd.models.DiffusionModel.from_preset(
+        tmp_path / "preset", dtype="mixed_bfloat16"
+    )
+    ksd.converters.to_safetensors(half, tmp_path / "files")
+    loaded = ksd.converters.from_safetensors(tmp_path / "files")
+    for each in loaded, loaded.guidance_model:
+        assert each.backbone.compute_dtype == "float32"
+
+
+@pytest.mark.filterwarnings("ignore:The new weights come without averages")
+def test_weights_of_models_without_it(model, weak, tmp_path):
+    plain = make(2)
+    plain.build_optimizer()
+    plain.save_weights(tmp_path / "plain.weights.h5")
+    model.load_weights(tmp_path / "plain.weights.h5")
+    assert_same_weights(model, plain)
+    assert_same_weights(model.guidance_model, weak)
+    # Those of a model that has one are loaded, too.
+    other = make(3, guidance_model=make(4), guidance_scale=2.0)
+    other.build_optimizer()
+    other.guidance_model.build_optimizer()
+    other.save_weights(tmp_path / "guided.weights.h5")
+    model.load_weights(tmp_path / "guided.weights.h5")
+    assert_same_weights(model.guidance_model, make(4))
+
+
 def test_without_weights_there_is_none(model, tmp_path):
     model.save_to_preset(tmp_path / "preset")
     fresh = ksd.models.DiffusionModel.from_preset(
@@ -269,6 +326,25 @@ def test_students_learn_the_guided_prediction(model, weak):
         ksd.distillation.ProgressiveDistillation(
             model, num_steps=2, guidance_scale=(1.0, 3.0)
         )
+
+
+@pytest.mark.any_backend
+def test_the_guide_of_a_student_is_read_during_the_distillation():
+    teacher = make_model(3, guidance_scale=2.0, guidance_model=make_model(3))
+    randomize(teacher.backbone)
+    randomize(teacher.guidance_model.backbone, seed=1)
+    method = ksd.distillation.ConsistencyDistillation(teacher, num_steps=2)
+    expected = model_digest(method.student.guidance_model)
+    images, digests = [], []
+
+    def draw(*_, **logs):
+        guided = {"guidance_scale": 2.0, "num_steps": 2, "allow": True}
+        images.append(method.student.generate(labels=[0], **guided))
+        digests.append(model_digest(method.student.guidance_model))
+
+    each = keras.callbacks.LambdaCallback(on_train_batch_end=draw)
+    method.fit(make_data(), batch_size=8, epochs=1, verbose=0, callbacks=[each])
+    assert images and set(digests) == {expected}
 
 
 @pytest.mark.any_backend

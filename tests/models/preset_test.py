@@ -336,7 +336,7 @@ def test_arguments_of_the_network_are_not_those_of_the_model(saved):
     model = ksd.models.DiffusionModel.from_preset(
         folder, load_weights=False, backbone=fresh
     )
-    with pytest.warns(UserWarning, match="conditioning/label"):
+    with pytest.warns(UserWarning, match="the vectors of 2 new classes"):
         ksd.models.transfer_weights(folder, model)
     # What keeps all shapes keeps the weights.
     same = backbone.from_preset(folder, dropout=0.3)
