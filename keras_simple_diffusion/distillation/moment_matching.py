@@ -21,7 +21,8 @@ class MomentMatching(Distillation):
 
     The papers train with `keras_simple_diffusion.optimizers.Adam` at 1e-5 and
     `beta_1=0`; without momentum each update moves one of the networks alone.
-    Three networks and the gradients of two are held in memory.
+    Three networks and the gradients of two are held in memory, and the
+    guidance model if the teacher has one.
 
     Args:
         teacher: see `Distillation`.
