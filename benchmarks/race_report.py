@@ -120,8 +120,8 @@ With one seed a difference below 8 means little:
 
 {levers}
 
-`train` takes over the guidance. None of the others is beyond its error by these
-few seeds, so that `train` stays as it is there.
+`train` takes over the guidance. None of the others is better beyond its error
+by these few seeds, so that `train` stays as it is there.
 
 ## The pixel transformer
 
@@ -148,8 +148,8 @@ weights for the first 100 steps. All of its trials used it.
 """
 _LONG = """## Other projects after {minutes:g} minutes
 
-Other projects that trained for {minutes:g} minutes on the same faces, one run
-each with their best learning rates above, beside this library's own runs on the
+Other projects that trained for {minutes:g} minutes on the same faces, with
+their best learning rates above, beside this library's own runs on the
 same machine, best first.
 
 {verdict}
@@ -240,26 +240,26 @@ def write_networks(lines):
 
 def write_long(lines):
     """Compare the longest runs of others with the first minutes of ours."""
-    if all(line["marks"][-1]["minutes"] != LONG_MINUTES for line in lines):
-        return ""
     header = ["", *SCORES, "images seen"]
     entries, best = [], {}
     projects = {line["racer"]: line["project"] for line in lines}
     for racer, project in projects.items():
-        ours = racer in STARTS
+        ours = racer.startswith("library")
         if ours:
-            project = f"keras_simple_diffusion, from {STARTS[racer]}"
+            project = f"keras_simple_diffusion, from {STARTS.get(racer)}"
         for minutes, marks in marks_of(lines, racer, "faces").items():
-            if ours or minutes == LONG_MINUTES:
+            if racer in STARTS or (minutes == LONG_MINUTES and not ours):
                 fids = [mark["fid_test"] for mark in marks]
                 images = np.mean([mark["images"] for mark in marks])
                 cells = score_cells(minutes, marks)
                 row = [project, *cells, f"{images:,.0f}"]
                 entries.append((np.mean(fids), row))
                 if not ours:
-                    best[project] = min(fids)
+                    best[min(fids)] = project
+    if not best:
+        return ""
     entries.sort(key=lambda entry: entry[0])
-    verdict = compare_with(min(best, key=best.get), min(best.values()), lines)
+    verdict = compare_with(best[min(best)], min(best), lines)
     return _LONG.format(
         minutes=LONG_MINUTES,
         verdict=verdict,

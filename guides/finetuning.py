@@ -70,7 +70,7 @@ print("random at first:", fresh or "nothing")
 """
 Images will be guided away from this start: a copy of it, which is not trained,
 takes the place of the model's own prediction without a class, which is trained
-in a tenth of the steps only.
+on a tenth of the images only.
 """
 
 model.guidance_model = model

@@ -348,19 +348,20 @@ class DenoisingTrainer(keras_internals.OwnTrainingSteps, keras_hub.models.Task):
     # === Weights ===
     # Not during `fit` in another thread.
 
+    loading_from = contextlib.nullcontext  # Called with the path of the file.
+
     def load_weights(self, filepath, **kwargs):
         """Load weights and, where the file has them, their averages.
 
-        `save_weights` stores the averages of a trained model with the
-        optimizer. Without them `generate` uses the weights themselves, with a
-        warning.
+        `save_weights` stores the averages with the optimizer. Without them
+        `generate` uses the weights themselves, with a warning.
 
         Args:
             filepath: path, see `keras.Model.load_weights`.
             **kwargs: see `keras.Model.load_weights`.
         """
         self.build_optimizer()  # Otherwise they would be skipped.
-        with self.averages.being_loaded():
+        with self.averages.being_loaded(), self.loading_from(filepath):
             super().load_weights(filepath, **kwargs)
 
     def get_weights(self):

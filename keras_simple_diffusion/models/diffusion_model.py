@@ -1,3 +1,4 @@
+import contextlib
 import types
 
 import h5py
@@ -245,14 +246,14 @@ class DiffusionModel(DiffusionTask):
 
     # === Weights and configuration ===
 
-    def load_weights(self, filepath, **kwargs):
-        """Load weights, their averages, and those of the guidance model.
+    @contextlib.contextmanager
+    def loading_from(self, filepath):
+        """Context in which Keras sees a guidance model if a file has one.
 
-        A file of a model that had no guidance model leaves this model's.
+        An HDF5 file of a model without one leaves this model's as it is.
 
         Args:
             filepath: path, see `keras.Model.load_weights`.
-            **kwargs: see `keras.Model.load_weights`.
         """
         guide = self._guide
         if h5py.is_hdf5(filepath):
@@ -260,7 +261,7 @@ class DiffusionModel(DiffusionTask):
                 if "guidance_model" not in file:
                     self._guide = types.SimpleNamespace(model=None)
         try:
-            super().load_weights(filepath, **kwargs)
+            yield
         finally:
             self._guide = guide
 

@@ -7,6 +7,7 @@ import warnings
 import numpy as np
 from keras import ops
 
+from keras_simple_diffusion.distribution.processes import to_numpy
 from keras_simple_diffusion.models.backbone import DiffusionBackbone
 from keras_simple_diffusion.utils.errors import InputError
 
@@ -83,11 +84,12 @@ def transfer_weights(source, target):
     return transfer.fresh
 
 
-Transfer = collections.namedtuple("Transfer", "text names fresh unused")
-Transfer.__doc__ = """Result of copying weights.
+Transfer = collections.namedtuple("Transfer", "values text names fresh unused")
+Transfer.__doc__ = """Weights that a network can take over from another one.
 
 Args:
-    text: string. Number of the parameters that were copied.
+    values: list of pairs of a weight and its new value.
+    text: string. Number of the parameters that are copied.
     names: string. Names of the others.
     fresh: list of their paths.
     unused: list of the paths of further weights of the source, without the
@@ -105,14 +107,30 @@ def copy_weights(source, target):
     Returns:
         A named tuple `Transfer`.
     """
+    transfer = plan_transfer(source, target)
+    for weight, value in transfer.values:
+        weight.assign(value)
+    return transfer
+
+
+def plan_transfer(source, target):
+    """Find the weights that `copy_weights` would copy, and copy none.
+
+    Args:
+        source: see `transfer_weights`.
+        target: see `transfer_weights`.
+
+    Returns:
+        A named tuple `Transfer`.
+    """
     classes = match_classes(source, target)
     target = getattr(target, "backbone", target)
     if hasattr(source, "averaged_weights"):
         with source.averaged_weights():
-            return _copy(source.backbone, target, classes)
+            return _compare(source.backbone, target, classes)
     if not isinstance(source, DiffusionBackbone):
         source = DiffusionBackbone.from_preset(source)
-    return _copy(source, target, classes)
+    return _compare(source, target, classes)
 
 
 def copy_model(model):
@@ -180,7 +198,7 @@ def _fold(name):
     return " ".join(name.casefold().replace("_", " ").split())
 
 
-def _copy(source, target, classes):
+def _compare(source, target, classes):
     sources = {weight.path: weight for weight in source.weights}
     values, fresh, names = [], [], []
     copied = 0
@@ -201,7 +219,11 @@ def _copy(source, target, classes):
             fresh.append(weight.path)
             names.append(f"{weight.path} {tuple(weight.shape)}, now zero")
         elif is_equal:
-            values.append((weight, ops.copy(ops.convert_to_tensor(found))))
+            value = ops.copy(ops.convert_to_tensor(found))
+            if weight.path == _BIAS and target.num_classes is None:
+                if LABELS in sources:  # No class is the last of them.
+                    value += ops.convert_to_tensor(sources[LABELS])[-1]
+            values.append((weight, value))
             copied += math.prod(weight.shape)
         elif found is not None and _is_grid(found) and _is_grid(weight):
             values.append((weight, _interpolate(found, weight.shape)))
@@ -226,16 +248,9 @@ def _copy(source, target, classes):
             f"found: {named}. Use networks with the same channels, blocks and "
             "heads."
         )
-    for weight, value in values:
-        weight.assign(value)
-        if weight.path == _BIAS and target.num_classes is None:
-            if LABELS in sources:  # No class is the last of them.
-                weight.assign(
-                    value + ops.convert_to_tensor(sources[LABELS])[-1]
-                )
     text = f"{copied:,} of {total:,} parameters were copied"
     left = sources.keys() - {weight.path for weight in target.weights}
-    return Transfer(text, named, fresh, sorted(left - {LABELS}))
+    return Transfer(values, text, named, fresh, sorted(left - {LABELS}))
 
 
 def _differ(found, weight, classes):
@@ -292,7 +307,7 @@ def _adds_bands(source, target, found, weight):
 
 def _pad_bands(found, weight):
     """Return zeros for all but the lowest bands, which are those of `found`."""
-    found = ops.convert_to_numpy(found)
+    found = to_numpy(found)
     missing = [
         (0, size - known)
         for size, known in zip(weight.shape, found.shape, strict=True)
@@ -305,11 +320,11 @@ def _copy_rows(weight, found, classes):
 
     The last is that of no class, which adds nothing to a network without.
     """
-    rows = ops.convert_to_numpy(weight).copy()
+    rows = to_numpy(weight).copy()
     if found is None:
         rows[-1] = 0.0
         return rows
-    theirs = ops.convert_to_numpy(found)
+    theirs = to_numpy(found)
     rows[-1] = theirs[-1]
     for number, other in classes.items():
         rows[number] = theirs[other]

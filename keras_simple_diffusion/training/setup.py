@@ -29,6 +29,7 @@ from keras_simple_diffusion.models.preset import Preset
 from keras_simple_diffusion.models.transfer import LABELS
 from keras_simple_diffusion.models.transfer import copy_weights
 from keras_simple_diffusion.models.transfer import match_classes
+from keras_simple_diffusion.models.transfer import plan_transfer
 from keras_simple_diffusion.text.text_transformer import TextTransformer
 from keras_simple_diffusion.training import captions
 from keras_simple_diffusion.utils.errors import InputError
@@ -348,6 +349,8 @@ def initialize(model, preset):
         told.append(f"new: {transfer.names}")
     if weak is not None:
         if model.guidance_scale == 1.0:
+            model.guidance_scale = source.guidance_scale
+        if model.guidance_scale == 1.0:
             model.guidance_scale = _GUIDANCE
         start = "that start"
         if weak is not source:
@@ -378,31 +381,38 @@ def _choose_guide(source, model):
     Returns:
         The model of which the guide is a copy, or `None`.
     """
-    for weak in source.guidance_model, source:
-        if weak is None or not _can_guide(weak, model):
-            continue
-        transfer = copy_weights(weak, model)
-        # All but the vectors of new classes must be as in the guide.
-        if set(transfer.fresh) <= {LABELS} and not transfer.unused:
+    candidates = [source.guidance_model]
+    # One that was always trained with classes has no prediction without.
+    if source.backbone.num_classes is None or source.label_dropout > 0:
+        candidates.append(source)
+    for weak in candidates:
+        if weak is not None and _can_guide(weak, model):
+            copy_weights(weak, model)
             model.guidance_model = model  # A copy.
             return weak
     return None
 
 
 def _can_guide(weak, model):
-    """Tell if a prediction by another model without a class can guide one.
+    """Test if the prediction of a model without a class can guide another.
 
-    A student of few steps has none at the other noise levels, and a model that
-    was always trained with classes has none without.
+    A student of few steps has none at the other noise levels.
     """
-    if weak.backbone.context_dim is not None:
+    if (
+        weak.backbone.context_dim is not None
+        or weak.distilled_steps is not None
+    ):
         return False
-    return (
-        model.backbone.context_dim is None
-        and weak.prediction_type == model.prediction_type
-        and weak.distilled_steps is None
-        and (weak.backbone.num_classes is None or weak.label_dropout > 0)
-    )
+    if model.backbone.context_dim is not None:
+        return False
+    if weak.prediction_type != model.prediction_type:
+        return False
+    try:
+        transfer = plan_transfer(weak, model)
+    except InputError:  # Another network.
+        return False
+    # All but the vectors of new classes must be as in the guide.
+    return set(transfer.fresh) <= {LABELS} and not transfer.unused
 
 
 def _copy_encoder(theirs, ours):

@@ -25,6 +25,31 @@ except ksd.utils.errors.InputError as error:
     print(error)
 """
 
+# The vectors of classes are split over both processes.
+TRANSFER = """
+import sys
+import keras_simple_diffusion as ksd
+from keras_simple_diffusion.distribution.processes import to_numpy
+from keras_simple_diffusion.models.transfer import LABELS, copy_weights
+from tests.helpers.models import make_model
+ksd.distribution.initialize(sys.argv[1], 2, int(sys.argv[2]))
+with ksd.distribution.distribute("sharded"):
+    for source, target, names in (
+        (None, 3, None), (5, 3, None), (3, 3, ["a", "b", "c"])
+    ):
+        source = make_model(source, class_names=names)
+        target = make_model(target, class_names=names)
+        copy_weights(source, target)
+        ours, theirs = (
+            [to_numpy(w) for w in each.backbone.weights if w.path == LABELS]
+            for each in (target, source)
+        )
+        last = theirs[0][-1] if theirs else 0.0
+        assert (ours[0][-1] == last).all()
+        target.guidance_model = target
+print("copied")
+"""
+
 
 @pytest.fixture
 def address():
@@ -83,11 +108,11 @@ def test_a_port_of_another_program(address, monkeypatch):
             jax_processes.meet(address, 2, 1)
 
 
-@pytest.mark.skipif(keras.config.backend() != "jax", reason="JAX only")
-def test_processes_that_disagree(address):
+def run_two(program, address):
+    """Run a program in two processes, and return the outputs."""
     processes = [
         subprocess.Popen(
-            [sys.executable, "-c", PROGRAM, address, str(index)],
+            [sys.executable, "-c", program, address, str(index)],
             env=environment(),
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -95,10 +120,24 @@ def test_processes_that_disagree(address):
         )
         for index in range(2)
     ]
+    outputs = []
     for process in processes:
         output, errors = process.communicate()
         assert process.returncode == 0, errors
+        outputs.append(output)
+    return outputs
+
+
+@pytest.mark.skipif(keras.config.backend() != "jax", reason="JAX only")
+def test_processes_that_disagree(address):
+    for output in run_two(PROGRAM, address):
         line = (
             "The images of 'photos' are not the same in all processes: those "
         )
         assert line + "of process 1 differ" in output
+
+
+@pytest.mark.skipif(keras.config.backend() != "jax", reason="JAX only")
+def test_weights_that_are_split_are_copied(address):
+    for output in run_two(TRANSFER, address):
+        assert "copied" in output

@@ -115,9 +115,23 @@ def test_a_finetuned_start_hands_on_its_guide(tmp_path):
     assert "guided away from the start of" in told
     assert_draws_like(third.guidance_model, first)
     assert_draws_like(third, second)
-    # One of another prediction cannot be taken over.
-    second.guidance_model = make(None, 3, prediction_type="x")
-    third = make(3)
-    told = start_from(second, third, tmp_path / "other")
+    # Even by a model that never dropped its classes itself, at its scale.
+    second = make(3, 0, label_dropout=0.0)
+    start_from(first, second, tmp_path / "first")
+    second.guidance_scale = 1.5
+    third = make(None)
+    start_from(second, third, tmp_path / "second")
+    assert_draws_like(third.guidance_model, first)
+    assert third.guidance_scale == 1.5
+
+
+@pytest.mark.parametrize(
+    "options", [{"prediction_type": "x"}, {"backbone": {"channels": (32,)}}]
+)
+def test_guides_that_cannot_be_taken_over(options, tmp_path):
+    source, model = make(None, 1), make(3)
+    source.guidance_model = make(None, 2, **options)
+    told = start_from(source, model, tmp_path / "start")
     assert "guided away from that start" in told
-    assert_draws_like(third.guidance_model, second)
+    assert_draws_like(model.guidance_model, source)
+    assert_draws_like(model, source)
