@@ -165,7 +165,7 @@ _LONG = """## Other projects after {minutes:g} minutes
 
 Other projects that trained for {minutes:g} minutes on the same faces, with
 their best learning rates above, beside this library's own runs on the
-same machine, best first.
+same machine, best first. It is a faster one than that of the table above.
 
 {verdict}
 
