@@ -165,7 +165,7 @@ _LONG = """## Other projects after {minutes:g} minutes
 
 Other projects that trained for {minutes:g} minutes on the same faces, with
 their best learning rates above, beside this library's own runs on the
-same machine, best first. It is a faster one than that of the table above.
+same machine, best first. It is faster than the machine of the table above.
 
 {verdict}
 
@@ -254,7 +254,7 @@ def write_networks(lines):
 
 
 def write_long(lines):
-    """Compare the longest runs of others with the first minutes of ours."""
+    """Compare the longest runs of others with those of this library."""
     header = ["", *SCORES, "images seen"]
     entries, best = [], {}
     projects = {line["racer"]: line["project"] for line in lines}
@@ -336,7 +336,7 @@ def write_levers(lines):
                 + [f"{ours.mean():.1f} (unchanged {unchanged.mean():.1f})"]
                 + [f"{differences.mean():+.1f}", ratio]
                 + [f"{seen:,.0f} ({before:,.0f})"]
-                + [DECISIONS[racer.partition("+")[2]]]
+                + [DECISIONS.get(racer.partition("+")[2], "undecided")]
             )
     return markdown(rows)
 
