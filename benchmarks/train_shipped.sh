@@ -1,7 +1,8 @@
 #!/bin/sh
 # Train a shipped model from random weights, first at 32 pixels, where an image
-# costs a quarter, then at 64. `photos_128` goes on from `photos_64`, behind one
-# level of the wavelet:
+# costs a quarter, then at 64, where each part STEPS:COOLDOWN_STEPS goes on from
+# the one before. `photos_128` goes on from `photos_64`, behind one level of the
+# wavelet:
 #
 #   sh benchmarks/train_shipped.sh photos_64 ../shared/data/caltech101_128.zip OUTPUT
 #   sh benchmarks/train_shipped.sh photos_128 ../shared/data/caltech101_128.zip OUTPUT
@@ -17,20 +18,20 @@ mkdir -p "$output"
 case $name in
   photos_64)
     configuration=uvit_photos_64 data=$output/photos_64.zip flip=--flip
-    steps=2931 more_steps=3400 cooldown=2400
+    steps=2931 parts="3400:2400 5600:2800" guidance=3
     description="Photographs of 64 px of 16 classes, trained on Caltech-101."
     python "$here/shipped_photographs.py" --source "$source" --output "$data"
     ;;
   photos_128)
     configuration=uvit_photos_128 data=$output/photos_128.zip flip=--flip
-    steps=0 more_steps=3159 cooldown=947
+    steps=0 parts=3159:947 guidance=2
     description="Photographs of 128 px of 16 classes, trained on Caltech-101."
     python "$here/shipped_photographs.py" --source "$source" --output "$data" \
       --size 128
     ;;
   emoji)
     configuration=uvit_emoji_64 data=$output/data flip=--no-flip
-    steps=5600 more_steps=4000 cooldown=2800
+    steps=5600 parts=4000:2800 guidance=3
     description="Emoji of 64 px by their names, trained on Noto Emoji."
     python "$here/hold_out.py" --images "$source" --output "$data" --compositions
     ;;
@@ -40,7 +41,7 @@ case $name in
     ;;
 esac
 if [ "${SMALL:-}" ]; then
-  steps=$((steps ? 20 : 0)) more_steps=20 cooldown=10
+  steps=$((steps ? 20 : 0)) parts=20:10
 fi
 train() {
   keras-simple-diffusion train --data "$data" $flip --dtype mixed_bfloat16 "$@"
@@ -65,7 +66,12 @@ END
     --output "$output/run_32"
   start=$output/run_32
 fi
-train --preset "$configuration" --initialize-from "$start" \
-  --steps $more_steps --cooldown-steps $cooldown --output "$output/run"
-python "$here/../tools/ship_preset.py" --run "$output/run" \
-  --name "$name" --output "$output/preset" --description "$description"
+for part in $parts; do
+  run=$output/run_${part%:*}
+  train --preset "$configuration" --initialize-from "$start" \
+    --steps "${part%:*}" --cooldown-steps "${part#*:}" --output "$run"
+  start=$run
+done
+python "$here/../tools/ship_preset.py" --run "$run" \
+  --name "$name" --output "$output/preset" --guidance "$guidance" \
+  --description "$description"

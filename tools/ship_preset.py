@@ -5,7 +5,8 @@
 
 The preset holds the run's averaged weights as float16, with the network,
 schedule and recipe that made them; loading brings them back to float32, and
-the network is computed in the user's precision, whatever the run's was.
+the network is computed in the user's precision, whatever the run's was. The
+model that guides a finetuned one is left out: it would double the preset.
 """
 
 import argparse
@@ -13,6 +14,7 @@ import csv
 import json
 import pathlib
 import shutil
+import tempfile
 
 import h5py
 import numpy as np
@@ -63,20 +65,27 @@ def main():
     parser.add_argument("--run", type=pathlib.Path, required=True)
     parser.add_argument("--name", required=True)
     parser.add_argument("--description", required=True)
+    parser.add_argument("--guidance", type=float, help="scale to store")
     parser.add_argument("--teacher", help="preset that it was distilled from")
     parser.add_argument("--output", type=pathlib.Path)
     args = parser.parse_args()
     output = args.output or presets.preset_folder(args.name)
     output.mkdir(parents=True, exist_ok=True)
-    source = args.run / "preset"
-    for path in source.iterdir():
-        if path.suffix == ".h5":
-            halve(path, output / path.name)
-        elif path.suffix == ".json":
-            content = forget_policies(json.loads(path.read_text()))
-            (output / path.name).write_text(json.dumps(content, indent=2))
-        else:
-            shutil.copy(path, output)
+    model = Preset.open(args.run).load()
+    if model.guidance_model is not None:
+        model.guidance_model = None
+    if args.guidance is not None:
+        model.guidance_scale = args.guidance
+    with tempfile.TemporaryDirectory() as folder:
+        model.save_to_preset(folder)
+        for path in pathlib.Path(folder).iterdir():
+            if path.suffix == ".h5":
+                halve(path, output / path.name)
+            elif path.suffix == ".json":
+                content = forget_policies(json.loads(path.read_text()))
+                (output / path.name).write_text(json.dumps(content, indent=2))
+            else:
+                shutil.copy(path, output)
     settings = json.loads((args.run / "config.json").read_text())
     with (args.run / "history.csv").open() as file:
         steps = max(int(row["step"]) for row in csv.DictReader(file))

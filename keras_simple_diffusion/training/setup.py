@@ -348,12 +348,10 @@ def initialize(model, preset):
     if transfer.fresh:
         told.append(f"new: {transfer.names}")
     if weak is not None:
-        if model.guidance_scale == 1.0:
-            model.guidance_scale = source.guidance_scale
-        if model.guidance_scale == 1.0:
-            model.guidance_scale = _GUIDANCE
-        start = "that start"
+        # The start's own scale was chosen for the guide that it has.
+        model.guidance_scale, start = _GUIDANCE, "that start"
         if weak is not source:
+            model.guidance_scale = source.guidance_scale
             start = f"the start of '{preset.name}'"
         told.append(
             f"images are guided away from {start} by {model.guidance_scale:g}; "

@@ -61,8 +61,13 @@ def assert_draws_like(model, other):
             lambda: make_pixel_transformer(5, 1),
             lambda: make_pixel_transformer(2, 0),
         ),
+        # The scale of both was chosen for the guidance of classes.
+        (
+            lambda: make(5, 1, guidance_scale=3.0),
+            lambda: make(3, guidance_scale=3.0),
+        ),
     ],
-    ids=["new", "fewer", "same", "none", "unnamed", "named", "tokens"],
+    ids=["new", "fewer", "same", "none", "unnamed", "named", "tokens", "scale"],
 )
 def test_it_draws_as_the_start_without_a_class(source, model, tmp_path):
     source, model = source(), model()
