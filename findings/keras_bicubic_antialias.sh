@@ -5,11 +5,10 @@
 # there is nothing to widen, and on JAX and TensorFlow the flag changes nothing.
 # On PyTorch (2.13.0) the same call has another result: `antialias=True` takes
 # the cubic kernel with a = -0.5, as JAX, TensorFlow and Pillow do, and
-# `antialias=False`, the default, that with a = -0.75. It overshoots more:
-# beside an edge from 0 to 1 by 0.11 of the range instead of
-# 0.07. A network or a metric that resizes features or images by the defaults of
-# `keras.ops.image.resize` is another one on PyTorch; reductions differ, too.
-# The other interpolations agree.
+# `antialias=False`, the default, that with a = -0.75. Beside an edge from 0 to 1
+# it overshoots by 0.11 of the range instead of 0.07. A network or a metric that
+# resizes features or images by the defaults of `keras.ops.image.resize` is
+# another one on PyTorch. Nearest and bilinear interpolation agree.
 #
 # Guessed: one call of Keras gives one result, and enlarging has no aliases.
 #
