@@ -24,10 +24,12 @@ from keras_simple_diffusion.utils.sheets import show
 RANDOM = "library_from_64"
 FINETUNED = "library_finetuned"
 GUIDED = f"{FINETUNED}+guided"
+LONGER = f"{GUIDED}, longer"  # Trained for longer before.
 STARTS = {
     RANDOM: "random weights",
-    FINETUNED: "`photos_64`, not guided",
-    GUIDED: "`photos_64`, guided",
+    FINETUNED: "`photos_64` of 77 minutes, not guided",
+    GUIDED: "`photos_64` of 77 minutes, guided",
+    LONGER: "`photos_64` of 161 minutes, guided",
 }
 NETWORKS = {
     "library_from_64": "U-ViT from 64 pixels",
@@ -213,7 +215,9 @@ def main():
 
 
 def name_rate(line):
-    """Name another learning rate than the usual one as a lever."""
+    """Name another learning rate or start than the usual ones as a lever."""
+    if "start_minutes" in line:
+        return {**line, "racer": f"{line['racer']}, longer"}
     racer, _, lever = line["racer"].partition("+")
     if racer != FINETUNED or line["rate"] == RACERS[FINETUNED][0]:
         return line
