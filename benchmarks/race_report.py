@@ -107,12 +107,12 @@ Images generated at that time, one project per row in the order of the table:
 `train` starts from `photos_64` where it helps. That model has seen photographs
 of 16 other classes of Caltech-101 for 77 minutes of one core, in the last rows
 for 161, as the present one ([presets](presets.md)), which the table does not
-count: it is the time that a user saves, and none of the race above. From random weights the network from 64
-pixels above is trained; these are new runs on the same machine as the others,
-which see 1.5 times as many images in a minute as the one above did, on an
-earlier version of the library. The churches (`race.py --photographs churches`:
-941 photographs of Imagenette, 409 held out) are photographs by which nothing in
-the library was chosen.
+count: it is the time that a user saves, and none of the race above. From random
+weights the network from 64 pixels above is trained; these are new runs on the
+same machine as the others, which see 1.5 times as many images in a minute as
+the one above did, on an earlier version of the library. The churches (`race.py
+--photographs churches`: 941 photographs of Imagenette, 409 held out) are
+photographs by which nothing in the library was chosen.
 
 A model that `train` finetunes draws guided away from its start
 ([finetuning](finetuning.md#guided-away-from-the-start)), by 2. Each step then
