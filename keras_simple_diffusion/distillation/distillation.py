@@ -28,9 +28,10 @@ class Distillation(DenoisingTrainer):
     without dropout. A frozen copy of a text encoder is shared by both. The
     student is trained towards clean images that a subclass defines by `teach`,
     on the noise levels of `place_times`. Its loss is the squared error in `v`,
-    whatever the teacher's: of the common losses it is the one that does not
-    vanish at time 1, where each drawing begins. It always receives the
-    condition, and learns the guided prediction.
+    or what a subclass makes of it in `image_losses`, whatever the teacher's: of
+    the common losses it is the one that does not vanish at time 1, where each
+    drawing begins. It always receives the condition, and learns the guided
+    prediction.
 
     Args:
         teacher: a trained `DiffusionModel` or `TextToImage`, which is not
