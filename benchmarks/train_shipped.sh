@@ -8,7 +8,7 @@
 #   sh benchmarks/train_shipped.sh photos_128 ../shared/data/caltech101_128.zip OUTPUT
 #   sh benchmarks/train_shipped.sh emoji ../shared/data/noto_emoji_128.zip OUTPUT
 #
-# On one core of a CPU, `photos_64` takes 75 minutes, `photos_128` 70 and `emoji`
+# On one core of a CPU, `photos_64` takes 160 minutes, `photos_128` 60 and `emoji`
 # two hours.
 # SMALL=1 tries the same commands with few steps.
 set -eu
